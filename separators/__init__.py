@@ -1,0 +1,30 @@
+"""What a track is, who separates it, and where its stems are kept."""
+
+from .audio import RATE, ArraySignal, FileSignal, Signal, write_audio
+from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError
+from .separator import BaseSeparator, Separator, list_separators, load_separator
+from .stems import SOURCES, Stems
+from .track import LENGTH_TOLERANCE, Track, fit_length
+
+__all__ = [
+    "LENGTH_TOLERANCE",
+    "RATE",
+    "SOURCES",
+    "ArraySignal",
+    "AudioError",
+    "BaseSeparator",
+    "FileSignal",
+    "MissingWeightsError",
+    "Separator",
+    "SeparatorError",
+    "Signal",
+    "StemfuseError",
+    "Stems",
+    "StoreError",
+    "Track",
+    "TrackError",
+    "fit_length",
+    "list_separators",
+    "load_separator",
+    "write_audio",
+]

@@ -1,0 +1,29 @@
+"""What can go wrong at the border: every error says what came, what was expected and what to do."""
+
+
+class StemfuseError(Exception):
+    """Base of all errors that a user can mend; the command line prints them without a traceback."""
+
+
+class AudioError(StemfuseError, ValueError):
+    """Audio that cannot be used as it is: unreadable, wrong rate, channels or length, NaN."""
+
+
+class TrackError(StemfuseError, ValueError):
+    """A track or a data set that lacks something: a source, a reference, a mixture, a name."""
+
+
+class StoreError(StemfuseError, ValueError):
+    """A stem store entry that is damaged, foreign, of another mixture or cannot be written."""
+
+
+class SeparatorError(StemfuseError, ValueError):
+    """A separator that is unknown, wrongly set up or broke its contract."""
+
+
+class MissingWeightsError(SeparatorError, FileNotFoundError):
+    """Published or trained weights that are not on this machine."""
+
+    # OSError would print errno and file name; the message alone is meant for people
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

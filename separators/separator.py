@@ -1,0 +1,220 @@
+"""What a separator is, how one is found by name, and the identity that its stems are cached under."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio import RATE, Samples
+from .errors import AudioError, SeparatorError
+from .stems import SOURCES, Stems
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """Anything that turns a mixture into stems.
+
+    A third party's class needs no base class, only these names; `check_separator` tests them, and an
+    entry point in the group ``stemfuse.separators`` makes it known by name.
+
+    Attributes
+    ----------
+    name : str
+        Short, readable, fit for a folder and for labels such as ``"mdx.drums.right"``.
+    sources : tuple of str
+        What it separates, in the order of `SOURCES`; fewer than four are welcome.
+    rate : int
+        The sample rate it works at, in Hz.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        ...
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What it separates."""
+        ...
+
+    @property
+    def rate(self) -> int:
+        """Sample rate in Hz."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of all that the output depends on: code version, options, weights."""
+        ...
+
+    def separate(self, mixture: NDArray[np.float32], rate: int) -> Stems:
+        """Separate a mixture (channel, time), float32, full scale 1, into stems of the same length."""
+        ...
+
+
+class BaseSeparator:
+    """Base of the separators in this package: options kept unchanged, identity, checks at the border.
+
+    A subclass sets `name`, `version` (raised whenever its output changes) and `sources`, stores its
+    constructor's arguments unchanged under their names, and implements `_separate`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    channels: ClassVar[int] = 2
+    sources: tuple[str, ...] = SOURCES
+    rate: int = RATE
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments as they were given."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in parameters if name != "self"}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """File name and sha256 of every file of weights; a method without weights has none."""
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """All that the output depends on, as it is written into ``stems.json``."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": {
+                name: str(value) if hasattr(value, "__fspath__") else value
+                for name, value in self.options().items()
+                if name not in self.not_in_identity
+            },
+            "weights": self.weights_sha256(),
+        }
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset()
+    """Options that do not change the output, such as a device or a folder of weights."""
+
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256 of `describe`."""
+        return digest(self.describe())
+
+    def separate(self, mixture: NDArray[np.float32], rate: int) -> Stems:
+        """Separate a mixture.
+
+        Parameters
+        ----------
+        mixture : ndarray, shape (channel, time), float32
+            Full scale is 1.
+        rate : int
+            Its sample rate in Hz; has to be the separator's.
+
+        Returns
+        -------
+        Stems
+            In the order of `SOURCES`, as long as the mixture.
+
+        Raises
+        ------
+        AudioError
+            Wrong rate, channels or shape, no samples, NaN or infinite samples.
+        """
+        mixture = np.asarray(mixture, dtype=np.float32)
+        if mixture.ndim != 2 or mixture.shape[0] != self.channels or mixture.shape[1] == 0:
+            raise AudioError(
+                f"{self.name}: a mixture of shape {mixture.shape} came, expected (channel, time) = "
+                f"({self.channels}, at least 1): convert it first (stemfuse separate --convert makes mono stereo)"
+            )
+        if rate != self.rate:
+            raise AudioError(
+                f"{self.name}: a mixture at {rate} Hz came, expected {self.rate} Hz: "
+                "resample it first (stemfuse separate --convert does)"
+            )
+        if not np.isfinite(mixture).all():
+            raise AudioError(f"{self.name}: the mixture has NaN or infinite samples; export it again or repair it")
+        audio = self._separate(mixture)
+        return Stems(audio, self.sources, self.rate)
+
+    def _separate(self, mixture: Samples) -> NDArray[np.floating]:
+        """Separate a checked mixture into (source, channel, time)."""
+        raise SeparatorError(f"{type(self).__name__} has no _separate")
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+        return f"{type(self).__name__}({options})"
+
+
+def digest(description: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of a description, whatever the order of its keys."""
+    text = json.dumps(description, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+BUILT_IN = {
+    "harmonic_percussive": "stemfuse.separators.harmonic_percussive:HarmonicPercussive",
+    "repet_sim": "stemfuse.separators.repet_sim:RepetSim",
+    "centre_channel": "stemfuse.separators.centre_channel:CentreChannel",
+    "demucs": "stemfuse.separators.demucs:Demucs",
+}
+GROUP = "stemfuse.separators"
+
+
+@cache
+def _registered() -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
+    for name, target in BUILT_IN.items():
+        found[name] = partial(_import, *target.split(":"))
+    return found
+
+
+def _import(module: str, attribute: str) -> Any:
+    return getattr(import_module(module), attribute)
+
+
+def list_separators() -> list[str]:
+    """Names that `load_separator` knows: the package's own and those of entry points, sorted.
+
+    Examples
+    --------
+    >>> "repet_sim" in list_separators()
+    True
+    """
+    return sorted(_registered())
+
+
+def load_separator(name: str, **options: Any) -> Separator:
+    """Make a separator by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_separators`.
+    **options
+        The separator's own arguments.
+
+    Raises
+    ------
+    SeparatorError
+        The name or an option is unknown; the message lists the known ones.
+    MissingWeightsError
+        Weights are not on this machine.
+
+    Examples
+    --------
+    >>> load_separator("harmonic_percussive").sources
+    ('drums', 'bass', 'other', 'vocals')
+    """
+    known = _registered()
+    if name not in known:
+        raise SeparatorError(f"separator {name!r} is unknown, there are {', '.join(list_separators())}")
+    made = known[name]()
+    allowed = inspect.signature(made).parameters
+    for option in options:
+        if option not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise SeparatorError(f"separator {name}: option {option!r} is unknown, its options are {listed}")
+    separator: Separator = made(**options)
+    return separator

@@ -1,0 +1,172 @@
+"""Stems: the named audio of one track, in memory or read when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio import BLOCK, RATE, Samples, Signal, write_audio
+from .errors import AudioError, TrackError
+
+SOURCES = ("drums", "bass", "other", "vocals")
+"""The papers' and musdb's order. Adapters reorder to it by name, never by position."""
+
+ReadStems = Callable[[int, int], Samples]
+
+
+class Stems:
+    """Named audio of one track: one signal per source, all of one rate, channel count and length.
+
+    Parameters
+    ----------
+    audio : array_like, shape (source, channel, time)
+        Converted to float32, full scale 1.
+    sources : sequence of str
+        One name per entry of the first axis.
+    rate : int
+        Sample rate in Hz.
+
+    Raises
+    ------
+    AudioError
+        The shape does not fit the sources.
+
+    See Also
+    --------
+    Stems.from_signals : stems that stay in their files.
+    Stems.lazy : stems that are computed range by range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stems = Stems(np.ones((4, 2, 100)))
+    >>> stems.sources
+    ('drums', 'bass', 'other', 'vocals')
+    >>> stems["bass"].read(0, 10).shape
+    (2, 10)
+    """
+
+    def __init__(self, audio: NDArray[np.floating], sources: Sequence[str] = SOURCES, rate: int = RATE) -> None:
+        array = np.asarray(audio, dtype=np.float32)
+        sources = tuple(sources)
+        if array.ndim != 3 or len(array) != len(sources):
+            raise AudioError(
+                f"stems of shape {array.shape} came with {len(sources)} sources {sources}, "
+                f"expected (source, channel, time) = ({len(sources)}, channel, time)"
+            )
+        self._set(sources, array.shape[1], array.shape[2], rate, lambda start, stop: array[:, :, start:stop])
+
+    def _set(self, sources: tuple[str, ...], channels: int, frames: int, rate: int, read: ReadStems) -> None:
+        if len(set(sources)) != len(sources):
+            raise AudioError(f"sources {sources} came, expected different names")
+        self.sources, self.channels, self.frames, self.rate = sources, channels, frames, int(rate)
+        self._read = read
+
+    @classmethod
+    def lazy(cls, read: ReadStems, sources: Sequence[str], channels: int, frames: int, rate: int = RATE) -> Stems:
+        """Stems that ``read(start, stop) -> (source, channel, time)`` computes when a range is asked for."""
+        stems = cls.__new__(cls)
+        stems._set(tuple(sources), channels, frames, rate, read)
+        return stems
+
+    @classmethod
+    def from_signals(cls, signals: Mapping[str, Signal]) -> Stems:
+        """Stems whose sources are signals of their own, files for instance.
+
+        Parameters
+        ----------
+        signals : mapping of str to Signal
+            All of one rate, channel count and length.
+
+        Raises
+        ------
+        AudioError
+            There is none, or they differ; the message names the odd one.
+        """
+        if not signals:
+            raise AudioError("no signal came, expected one for each source")
+        first, *others = signals.values()
+        for signal in others:
+            for what in ("rate", "channels", "frames"):
+                if getattr(signal, what) != getattr(first, what):
+                    raise AudioError(
+                        f"{signal}: {what} is {getattr(signal, what)}, expected {getattr(first, what)} as in {first}"
+                    )
+        parts = tuple(signals.values())
+        stems = cls.lazy(
+            lambda start, stop: np.stack([part.read(start, stop) for part in parts]),
+            tuple(signals),
+            first.channels,
+            first.frames,
+            first.rate,
+        )
+        stems._signals = dict(signals)
+        return stems
+
+    _signals: Mapping[str, Signal] | None = None
+
+    def read(self, start: int = 0, stop: int | None = None) -> Samples:
+        """Read samples ``start`` to ``stop`` of all sources: (source, channel, time), float32."""
+        stop = self.frames if stop is None else stop
+        if not 0 <= start <= stop <= self.frames:
+            raise AudioError(f"samples {start} to {stop} of the stems were asked for, they have 0 to {self.frames}")
+        return self._read(start, stop)
+
+    @property
+    def audio(self) -> Samples:
+        """All samples, (source, channel, time), float32; lazy stems are read or computed anew each time."""
+        return self.read()
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Samples]]:
+        """Yield ``(start, samples)`` of all sources from the beginning to the end."""
+        for start in range(0, self.frames, size):
+            yield start, self.read(start, min(start + size, self.frames))
+
+    def __getitem__(self, source: str) -> Signal:
+        if source not in self.sources:
+            raise TrackError(f"source {source!r} was asked for, there are {', '.join(self.sources)}")
+        if self._signals is not None:
+            return self._signals[source]
+        return _StemSignal(self, source)
+
+    def write(self, folder: str | os.PathLike[str], subtype: str = "FLOAT", suffix: str = ".wav") -> None:
+        """Stream every source into ``folder/<source>.wav``; a folder that lacks is made.
+
+        Parameters
+        ----------
+        folder : path-like
+            Where the files go; each appears whole or not at all.
+        subtype : str
+            libsndfile's sample format: ``"FLOAT"``, ``"PCM_24"``, ``"PCM_16"``.
+        suffix : str
+            ``".wav"`` or ``".flac"``.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AudioError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+        paths = [folder / f"{source}{suffix}" for source in self.sources]
+        write_audio(paths, (block for _, block in self.blocks()), self.rate, self.channels, subtype)
+
+    def __repr__(self) -> str:
+        return f"<Stems {', '.join(self.sources)}: {self.channels} x {self.frames} at {self.rate} Hz>"
+
+
+class _StemSignal(Signal):
+    """One source of stems that are computed together."""
+
+    def __init__(self, stems: Stems, source: str) -> None:
+        self.rate, self.channels, self.frames = stems.rate, stems.channels, stems.frames
+        self._stems, self._source = stems, source
+
+    def _read(self, start: int, stop: int) -> Samples:
+        samples: Samples = self._stems.read(start, stop)[self._stems.sources.index(self._source)]
+        return samples
+
+    def __str__(self) -> str:
+        return f"stem {self._source}"

@@ -1,0 +1,174 @@
+"""A track: a mixture with what is known of it, references and stems, all read when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio import RATE, ArraySignal, Samples, Signal
+from .errors import AudioError, TrackError
+from .stems import SOURCES, Stems
+
+log = logging.getLogger(__name__)
+
+LENGTH_TOLERANCE = 2048
+"""Samples by which stems may be longer or shorter than their mixture: two AAC frames, 46 ms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One song.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its data set.
+    mixture : Signal
+        What the separators hear. Its length is the track's length.
+    subset : str
+        ``"train"``, ``"valid"``, ``"test"``, or any other word for a single song.
+    references : Stems, optional
+        The true sources, when known.
+    stems : mapping of str to Stems
+        What separators made of the mixture, by the separator's name; see `StemStore.attach`.
+    notes : tuple of str
+        What was done to make the parts fit, in words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44100)).astype("float32")
+    >>> track = Track.from_arrays("noise", noise.sum(0), noise)
+    >>> track.references["vocals"].read(0, 100).shape
+    (2, 100)
+    """
+
+    name: str
+    mixture: Signal
+    subset: str = "test"
+    references: Stems | None = None
+    stems: Mapping[str, Stems] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
+        for what, stems in parts.items():
+            if stems is None:
+                continue
+            for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("frames", "samples")):
+                came, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
+                if came != expected:
+                    raise AudioError(
+                        f"track {self.name!r}: {what} have {came} {unit}, the mixture has {expected}; "
+                        "convert one to the other"
+                    )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        mixture: NDArray[np.floating],
+        references: NDArray[np.floating] | None = None,
+        stems: Mapping[str, NDArray[np.floating]] | None = None,
+        rate: int = RATE,
+        **attributes: Any,
+    ) -> Track:
+        """Make a track from arrays: mixture (channel, time), references and stems (source, channel, time)."""
+        return cls(
+            name,
+            ArraySignal(mixture, rate),
+            references=None if references is None else Stems(references, SOURCES, rate),
+            stems={separator: Stems(audio, SOURCES, rate) for separator, audio in (stems or {}).items()},
+            **attributes,
+        )
+
+    @property
+    def rate(self) -> int:
+        """Sample rate in Hz."""
+        return self.mixture.rate
+
+    @property
+    def frames(self) -> int:
+        """Length in samples."""
+        return self.mixture.frames
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.mixture.channels
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+    def with_stems(self, stems: Mapping[str, Stems]) -> Track:
+        """The same track with these stems beside or in place of those it has."""
+        return replace(self, stems={**self.stems, **stems})
+
+    def true_stems(self) -> Stems:
+        """The references, or an error that says that there are none."""
+        if self.references is None:
+            raise TrackError(f"track {self.name!r} has no references; expected a data set with one file per source")
+        return self.references
+
+    def mixture_sha256(self) -> str:
+        """Hexadecimal sha256 of the mixture's float32 samples, channel after channel within blocks."""
+        state = hashlib.sha256(f"{self.rate} {self.channels} {self.frames}".encode())
+        for _, block in self.mixture.blocks():
+            state.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
+        return state.hexdigest()
+
+
+class FittedSignal(Signal):
+    """A signal cut or lengthened with zeros at its end, which `fit_length` has reported."""
+
+    def __init__(self, signal: Signal, frames: int) -> None:
+        self.rate, self.channels, self.frames = signal.rate, signal.channels, frames
+        self.signal = signal
+
+    def _read(self, start: int, stop: int) -> Samples:
+        inside = self.signal.read(min(start, self.signal.frames), min(stop, self.signal.frames))
+        return np.pad(inside, ((0, 0), (0, stop - start - inside.shape[1])))
+
+    def __str__(self) -> str:
+        return str(self.signal)
+
+
+def fit_length(signal: Signal, frames: int, tolerance: int = LENGTH_TOLERANCE) -> tuple[Signal, str | None]:
+    """Make a signal as long as its mixture, by one written rule.
+
+    Real data sets have stems that are some samples shorter or longer than their mixture (encoders pad, editors
+    round). Up to `LENGTH_TOLERANCE` samples the end is cut or filled with zeros, and the returned note says so;
+    beyond it the files do not belong together and an error is raised. The beginning is never touched.
+
+    Returns
+    -------
+    signal : Signal
+        Of the asked length.
+    note : str or None
+        What was done, for the track's notes; None when nothing was.
+
+    Raises
+    ------
+    AudioError
+        The difference is larger than the tolerance.
+    """
+    excess = signal.frames - frames
+    if excess == 0:
+        return signal, None
+    if abs(excess) > tolerance:
+        raise AudioError(
+            f"{signal}: {signal.frames} samples, its mixture has {frames}; "
+            f"a difference of up to {tolerance} is mended, this is {abs(excess)}: export it again"
+        )
+    done = f"{excess} samples cut from" if excess > 0 else f"{-excess} zeros added to"
+    note = f"{signal}: {done} its end, to be as long as the mixture"
+    log.warning(note)
+    return FittedSignal(signal, frames), note
