@@ -1,12 +1,14 @@
 """What a track is, who separates it, and where its stems are kept."""
 
-from .audio import RATE, ArraySignal, FileSignal, Signal, write_audio
+from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
 from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError
 from .separator import BaseSeparator, Separator, list_separators, load_separator
 from .stems import SOURCES, Stems
+from .store import StemStore
 from .track import LENGTH_TOLERANCE, Track, fit_length
 
 __all__ = [
+    "BLOCK",
     "LENGTH_TOLERANCE",
     "RATE",
     "SOURCES",
@@ -15,9 +17,11 @@ __all__ = [
     "BaseSeparator",
     "FileSignal",
     "MissingWeightsError",
+    "Samples",
     "Separator",
     "SeparatorError",
     "Signal",
+    "StemStore",
     "StemfuseError",
     "Stems",
     "StoreError",

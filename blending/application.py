@@ -1,0 +1,139 @@
+"""Applying mixing weights to audio: streaming, at constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.separators import Samples, Stems, Track, TrackError
+
+from .weights import MIXTURE, FusionError, MixingWeights, channel_names, input_labels, output_labels
+
+
+def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> Samples:
+    """Input channels of a track, (input, time), reading only the files that the labels name."""
+    channels = channel_names(track.channels)
+    block = np.empty((len(labels), stop - start), np.float32)
+    read: dict[str, Samples] = {}
+    for row, label in enumerate(labels):
+        signal, _, channel = label.rpartition(".")
+        if signal not in read:
+            separator, _, source = signal.rpartition(".")
+            stem = track.mixture if signal == MIXTURE else track.stems[separator][source]
+            read[signal] = stem.read(start, stop)
+        block[row] = read[signal][channels.index(channel)]
+    return block
+
+
+def check_inputs(track: Track, labels: Iterable[str]) -> None:
+    """Raise a TrackError that names the first input a track does not have."""
+    present = set(input_labels(track))
+    for label in labels:
+        if label not in present:
+            attached = ", ".join(track.stems) or "none"
+            raise TrackError(
+                f"track {track.name!r} has no input {label!r}; its separators are {attached}, with "
+                f"{track.channels} channels: separate or adopt what is missing, or fit again without it"
+            )
+
+
+def apply_weights(weights: MixingWeights, track: Track) -> Stems:
+    """Fuse a track: Y_k = X_k W_k, segments joined by overlap-add.
+
+    Parameters
+    ----------
+    weights : MixingWeights
+        Constant, or per segment of this track.
+    track : Track
+        With the stems that the inputs name.
+
+    Returns
+    -------
+    Stems
+        Computed range by range when read or written: memory does not grow with the song. Inputs
+        that have no weight anywhere are not read.
+
+    Raises
+    ------
+    TrackError
+        The track lacks an input.
+    FusionError
+        The segments do not cover the track.
+
+    Notes
+    -----
+    With `MixingWeights.duration_s` the fused sample t is sum_k h_k(t) W_k' x(t) / sum_k h_k(t), h_k the Hann window
+    of segment k (shifted by half a sample, so never zero): equal weights in all segments give the constant fusion.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stems = np.ones((4, 2, 1000), "float32")
+    >>> track = Track.from_arrays("song", stems.sum(0), stems={"a": stems, "b": 3 * stems})
+    >>> weights = MixingWeights.same_source({"bass": {"a": 0.5, "b": 0.5}})
+    >>> apply_weights(weights, track).audio[0, 0, :3].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    used = np.flatnonzero(weights.matrix.any(axis=(0, 1)))
+    labels = [weights.inputs[index] for index in used]
+    check_inputs(track, labels)
+    matrix = np.ascontiguousarray(weights.matrix[:, :, used])
+    sources, channels = weights.sources, track.channels
+    if weights.outputs != output_labels(sources, channels):
+        raise FusionError(
+            f"outputs {', '.join(weights.outputs)} came, expected every source with {channels} channels in order"
+        )
+    spans = _spans(weights, track)
+    window = None if weights.duration_s is None else _hann(spans[0][1])
+
+    def read(start: int, stop: int) -> Samples:
+        inputs = read_inputs(track, labels, start, stop)
+        fused: Samples = matrix[0] @ inputs if len(matrix) == 1 else _join(matrix, spans, window, inputs, start, stop)
+        return fused.reshape(len(sources), channels, stop - start)
+
+    return Stems.lazy(read, sources, channels, track.frames, track.rate)
+
+
+def _spans(weights: MixingWeights, track: Track) -> list[tuple[int, int]]:
+    """(start, stop) of every segment in samples, checked to cover the track."""
+    starts = np.rint(weights.starts_s * track.rate).astype(int)
+    if weights.duration_s is None:
+        stops = np.append(starts[1:], max(track.frames, starts[-1] + 1))
+    else:
+        stops = starts + max(1, round(weights.duration_s * track.rate))
+        gaps = starts[1:] > stops[:-1]
+        if len(starts) > 1 and (gaps.any() or stops[-1] < track.frames):
+            end_s = (starts[1:][gaps][0] if gaps.any() else stops[-1]) / track.rate
+            raise FusionError(
+                f"track {track.name!r} lasts {track.duration_s:.3f} s, its segments do not reach past {end_s:.3f} s; "
+                "compute the weights on this track"
+            )
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def _hann(length: int) -> NDArray[np.float32]:
+    return np.square(np.sin(np.pi * (np.arange(length) + 0.5) / length)).astype(np.float32)
+
+
+def _join(
+    matrix: NDArray[np.float32],
+    spans: Sequence[tuple[int, int]],
+    window: NDArray[np.float32] | None,
+    inputs: Samples,
+    start: int,
+    stop: int,
+) -> Samples:
+    """Weighted overlap-add of the segments that touch samples start to stop."""
+    fused = np.zeros((matrix.shape[1], stop - start), np.float32)
+    total = np.zeros(stop - start, np.float32)
+    for weight, (first, last) in zip(matrix, spans, strict=True):
+        low, high = max(first, start), min(last, stop)
+        if low >= high:
+            continue
+        here = slice(low - start, high - start)
+        share = np.ones(high - low, np.float32) if window is None else window[low - first : high - first]
+        fused[:, here] += (weight @ inputs[:, here]) * share
+        total[here] += share
+    return fused / total

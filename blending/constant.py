@@ -1,0 +1,230 @@
+"""Constant blends whose weights somebody names: the mean, given weights, published presets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from stemfuse.separators import SOURCES, Track
+
+from .fusion import LinearFusion
+from .weights import FusionError, MixingWeights
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Published blend weights.
+
+    Parameters
+    ----------
+    roles : tuple of str
+        The systems blended, in order.
+    weights : mapping of source to tuple of float
+        One weight per role.
+    paper : str
+        Where they were published.
+    note : str
+        What has to be known to use them.
+    """
+
+    roles: tuple[str, ...]
+    weights: Mapping[str, tuple[float, ...]]
+    paper: str
+    note: str = ""
+
+
+PRESETS = {
+    "danna-sep": Preset(
+        roles=("xumx", "unet", "demucs"),
+        weights={
+            "drums": (0.2, 0.2, 0.6),
+            "bass": (0.1, 0.17, 0.73),
+            "other": (0.0, 0.5, 0.5),
+            "vocals": (0.2, 0.4, 0.4),
+        },
+        paper="Yu and Cheuk, Danna-Sep: unite to separate them all, MDX workshop 2021",
+        note="The workshop's slides print 0.2 for the X-UMX bass: a misprint, the three would sum to 1.1.",
+    ),
+    "kuielab-mdx": Preset(
+        roles=("mdx_net", "demucs"),
+        weights={"drums": (0.5, 0.5), "bass": (0.5, 0.5), "other": (0.7, 0.3), "vocals": (0.9, 0.1)},
+        paper="Kim, Choi, Chung, Lee and Jung, KUIELab-MDX-Net, MDX workshop 2021",
+        note="mdx_net is the output of the four TFC-TDF networks after their Mixer; demucs is Demucs v2.",
+    ),
+    "uhlich2017": Preset(
+        roles=("feed_forward", "blstm"),
+        weights=dict.fromkeys(SOURCES, (0.25, 0.75)),
+        paper="Uhlich et al., Improving music source separation based on deep neural networks through data "
+        "augmentation and network blending, ICASSP 2017",
+        note="One weight for all sources, chosen on the development set of DSD100.",
+    ),
+}
+
+
+def list_presets() -> list[str]:
+    """Names of the published blends that `Fixed` knows, sorted.
+
+    Examples
+    --------
+    >>> list_presets()
+    ['danna-sep', 'kuielab-mdx', 'uhlich2017']
+    """
+    return sorted(PRESETS)
+
+
+def first_of(train: Sequence[Track]) -> Track:
+    """The first track; its separators and sources have to be those of all."""
+    if not train:
+        raise FusionError("no track came, expected at least one with stems")
+    first = train[0]
+    if not first.stems:
+        raise FusionError(f"track {first.name!r} has no stems; attach some with StemStore.attach")
+    for track in train[1:]:
+        if {name: stems.sources for name, stems in track.stems.items()} != {
+            name: stems.sources for name, stems in first.stems.items()
+        }:
+            raise FusionError(
+                f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, track {first.name!r} by "
+                f"{', '.join(first.stems)}; all tracks need the same separators and sources"
+            )
+    return first
+
+
+class Mean(LinearFusion):
+    """The mean of all separators' stems of each source: the blend to beat.
+
+    A source that only some separators give is the mean of those.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stems = np.ones((4, 2, 1000), "float32")
+    >>> track = Track.from_arrays("song", stems.sum(0), stems={"a": stems, "b": 2 * stems})
+    >>> Mean().fit([track]).fuse(track).audio[0, 0, 0].item()
+    1.5
+    """
+
+    kind = "mean"
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Take the separators' names from the tracks; their audio is not read.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With the stems of the same separators.
+        valid : sequence of Track, optional
+            Not used.
+        """
+        track = first_of(train)
+        weights: dict[str, dict[str, float]] = {}
+        for source in SOURCES:
+            giving = [separator for separator, stems in track.stems.items() if source in stems.sources]
+            if giving:
+                weights[source] = {separator: 1 / len(giving) for separator in giving}
+        self.weights_ = MixingWeights.same_source(weights, track.channels)
+        return self
+
+
+class Fixed(LinearFusion):
+    """Weights that are given: by source and separator, by a preset's name, or as `MixingWeights`.
+
+    Parameters
+    ----------
+    blend : str, mapping or MixingWeights
+        A preset of `list_presets`; or source to weights, one per separator, as a sequence or by name
+        (``{"vocals": {"mdx": 0.9, "demucs": 0.1}}``); or a matrix with labels. They are used as they
+        are: nothing is normalised.
+    separators : sequence of str, optional
+        The separators that a preset's roles or a sequence of weights mean, in order; when not given, the
+        tracks' separators in their order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stems = np.ones((4, 2, 1000), "float32")
+    >>> track = Track.from_arrays("song", stems.sum(0), stems={"a": stems, "b": 2 * stems})
+    >>> fusion = Fixed("kuielab-mdx", separators=("b", "a")).fit([track])
+    >>> round(fusion.fuse(track)["vocals"].read(0, 1)[0, 0].item(), 6)
+    1.9
+    """
+
+    kind = "fixed"
+
+    def __init__(self, blend: str | Mapping[str, Any] | MixingWeights, separators: Sequence[str] | None = None) -> None:
+        self.blend = blend
+        self.separators = separators
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Bring the weights into a matrix for these tracks; their audio is not read.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With the stems of the same separators.
+        valid : sequence of Track, optional
+            Not used.
+
+        Raises
+        ------
+        FusionError
+            A weight's separator or source is not there, or the number of separators does not fit.
+        """
+        if isinstance(self.blend, MixingWeights):
+            self.weights_ = self.blend
+            return self
+        track = first_of(train)
+        names = tuple(track.stems) if self.separators is None else tuple(self.separators)
+        self.weights_ = MixingWeights.same_source(
+            {source: self._named(source, given, names, track) for source, given in self._by_source(names).items()},
+            track.channels,
+        )
+        return self
+
+    def _by_source(self, names: tuple[str, ...]) -> Mapping[str, Any]:
+        """Weights per source, a preset looked up and its number of separators checked."""
+        if isinstance(self.blend, str):
+            if self.blend not in PRESETS:
+                raise FusionError(f"preset {self.blend!r} is unknown, there are {', '.join(list_presets())}")
+            preset = PRESETS[self.blend]
+            if len(names) != len(preset.roles):
+                raise FusionError(
+                    f"preset {self.blend}: {len(names)} separators came ({', '.join(names)}), expected "
+                    f"{len(preset.roles)} in the order {', '.join(preset.roles)}: name them with separators=..."
+                )
+            return preset.weights
+        if not isinstance(self.blend, Mapping) or not self.blend:
+            raise FusionError(f"blend={self.blend!r} came, expected a preset's name or weights for each source")
+        unknown = set(self.blend) - set(SOURCES)
+        if unknown:
+            raise FusionError(f"weights for {', '.join(sorted(unknown))} came, the sources are {', '.join(SOURCES)}")
+        return {source: self.blend[source] for source in SOURCES if source in self.blend}
+
+    @staticmethod
+    def _named(source: str, given: Any, names: tuple[str, ...], track: Track) -> dict[str, float]:
+        """Weights of one source by separator, those of absent stems checked to be zero."""
+        if not isinstance(given, Mapping):
+            if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(names):
+                raise FusionError(
+                    f"{source}: weights {given} came for separators {', '.join(names)}; expected one number for each"
+                )
+            given = dict(zip(names, given, strict=True))
+        weights = {}
+        for separator, weight in given.items():
+            if separator in track.stems and source in track.stems[separator].sources:
+                weights[separator] = float(weight)
+            elif weight:
+                raise FusionError(
+                    f"{source}: weight {weight} is for {separator!r}, track {track.name!r} has no such stem; "
+                    f"its separators are {', '.join(track.stems)}"
+                )
+        return weights
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights; a given matrix is saved bare and loads as a ``fixed`` fusion again."""
+        if isinstance(self.blend, MixingWeights):
+            self.blend.save(path)
+        else:
+            super().save(path)

@@ -1,0 +1,210 @@
+"""What a fusion is, how one is made by name, saved and loaded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from stemfuse.separators import Stems, Track
+
+from .application import apply_weights
+from .weights import FusionError, MixingWeights, load_arrays, write_whole
+
+
+@runtime_checkable
+class Fusion(Protocol):
+    """Anything that turns a track with stems into fused stems.
+
+    As in scikit-learn: arguments are stored unchanged, `fit` returns the fusion itself, and what it has learnt ends
+    in ``_``. `check_fusion` tests all this; an entry point in the group ``stemfuse.fusions`` makes one known by name.
+    """
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Learn from tracks with references and stems; ``valid`` chooses among what was learnt."""
+        ...
+
+    def fuse(self, track: Track) -> Stems:
+        """Fused stems of one track, as long as its mixture."""
+        ...
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that `load_fusion` needs."""
+        ...
+
+
+class LinearFusion:
+    """Base of fusions that are a matrix: a subclass implements `fit` and sets ``weights_``.
+
+    Attributes
+    ----------
+    kind : str
+        The name it is registered under.
+    weights_ : MixingWeights
+        What `fit` has learnt.
+    """
+
+    kind: ClassVar[str]
+    weights_: MixingWeights
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as they were given."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Learn the weights from tracks with stems; see the subclass."""
+        raise FusionError(f"{type(self).__name__} cannot be fitted")
+
+    def weights(self, track: Track) -> MixingWeights:
+        """Weights for a track; the same for all tracks unless the fusion says otherwise.
+
+        Raises
+        ------
+        FusionError
+            The fusion is not fitted.
+        """
+        if not hasattr(self, "weights_"):
+            raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
+        return self.weights_
+
+    def fuse(self, track: Track) -> Stems:
+        """Fused stems of one track, computed range by range; see `apply_weights`."""
+        return apply_weights(self.weights(track), track)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted weights and the fusion's kind and arguments into one ``.npz`` without pickle."""
+        if not hasattr(self, "weights_"):
+            raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
+        text = json.dumps({"kind": self.kind, "arguments": self.arguments()}, ensure_ascii=False, default=list)
+        self.weights_.save(path, fusion=text)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+BUILT_IN = {
+    "fixed": "stemfuse.blending.constant:Fixed",
+    "mean": "stemfuse.blending.constant:Mean",
+}
+GROUP = "stemfuse.fusions"
+
+
+@cache
+def _registered() -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
+    for name, target in BUILT_IN.items():
+        found[name] = partial(_import, *target.split(":"))
+    return found
+
+
+def _import(module: str, attribute: str) -> Any:
+    return getattr(import_module(module), attribute)
+
+
+def list_fusions() -> list[str]:
+    """Names that `make_fusion` knows, sorted.
+
+    Examples
+    --------
+    >>> "mean" in list_fusions()
+    True
+    """
+    return sorted(_registered())
+
+
+def fusion_class(kind: str) -> Any:
+    """Class of a registered fusion.
+
+    Raises
+    ------
+    FusionError
+        Unknown kind; the message lists the known ones.
+    """
+    if kind not in _registered():
+        raise FusionError(f"fusion {kind!r} is unknown, there are {', '.join(list_fusions())}")
+    return _registered()[kind]()
+
+
+def make_fusion(name: str, **arguments: Any) -> Fusion:
+    """Make a fusion by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_fusions`.
+    **arguments
+        The fusion's own arguments.
+
+    Raises
+    ------
+    FusionError
+        The name or an argument is unknown; the message lists the known ones.
+
+    Examples
+    --------
+    >>> make_fusion("mean")
+    Mean()
+    """
+    made = fusion_class(name)
+    allowed = inspect.signature(made).parameters
+    for argument in arguments:
+        if argument not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise FusionError(f"fusion {name}: argument {argument!r} is unknown, its arguments are {listed}")
+    fusion: Fusion = made(**arguments)
+    return fusion
+
+
+def load_fusion(path: str | os.PathLike[str]) -> Fusion:
+    """Read a fusion that was saved, or bare mixing weights, which become a ``fixed`` fusion.
+
+    Parameters
+    ----------
+    path : path-like
+        What ``save`` wrote: ``.npz`` for a linear fusion, ``.json`` for one without weights.
+
+    Raises
+    ------
+    FusionError
+        The file is missing, damaged, or holds a kind that is not installed.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        described: Fusion = _described(path, _read_text(path))
+        return described
+    arrays = load_arrays(path)
+    weights = MixingWeights.from_arrays(arrays, path)
+    if "fusion" not in arrays:
+        return make_fusion("fixed", blend=weights).fit([])
+    linear: LinearFusion = _described(path, str(arrays["fusion"]))
+    linear.weights_ = weights
+    return linear
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FusionError(f"{path}: no fusion can be read ({error}); stemfuse fit makes one") from error
+
+
+def _described(path: Path, text: str) -> Any:
+    try:
+        described = json.loads(text)
+        kind, arguments = described["kind"], described["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FusionError(f"{path}: does not say which fusion it holds ({error!r}); fit again") from error
+    return make_fusion(kind, **arguments)
+
+
+def save_description(path: str | os.PathLike[str], kind: str, arguments: dict[str, Any]) -> None:
+    """Write a fusion without weights as JSON: its kind and arguments are all of it."""
+    text = json.dumps({"kind": kind, "arguments": arguments}, ensure_ascii=False, indent=1, default=list)
+    write_whole(Path(path), lambda file: file.write(text.encode()))

@@ -1,0 +1,231 @@
+"""Mixing weights: the one form that every linear fusion's result takes, and its application to audio."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stemfuse.separators import SOURCES, StemfuseError, Track
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIXTURE = "mixture"
+
+
+class FusionError(StemfuseError, ValueError):
+    """A fusion or its weights that are unknown, not fitted, or do not fit a track."""
+
+
+def channel_names(channels: int) -> tuple[str, ...]:
+    """Names that labels end in: left and right, or mono, or numbers from 1."""
+    named = {1: ("mono",), 2: ("left", "right")}
+    return named.get(channels, tuple(str(channel + 1) for channel in range(channels)))
+
+
+def output_labels(sources: Sequence[str] = SOURCES, channels: int = 2) -> tuple[str, ...]:
+    """Labels of output channels, such as ``"drums.left"``: sources in order, channels within."""
+    return tuple(f"{source}.{channel}" for source in sources for channel in channel_names(channels))
+
+
+def input_labels(track: Track, mixture: bool = True) -> tuple[str, ...]:
+    """Labels of all input channels of a track: the mixture's first, then each separator's stems.
+
+    Parameters
+    ----------
+    track : Track
+        With stems attached.
+    mixture : bool
+        Whether the mixture is one of the inputs.
+
+    Returns
+    -------
+    tuple of str
+        Such as ``"mixture.left"`` and ``"mdx.drums.right"``.
+    """
+    channels = channel_names(track.channels)
+    labels = [f"{MIXTURE}.{channel}" for channel in channels] if mixture else []
+    for separator, stems in track.stems.items():
+        labels += [f"{separator}.{source}.{channel}" for source in stems.sources for channel in channels]
+    return tuple(labels)
+
+
+@dataclass(frozen=True, eq=False)
+class MixingWeights:
+    """Weights of a linear fusion, Y_k = X_k W_k, for one song or all songs.
+
+    Parameters
+    ----------
+    matrix : array_like, shape (segment, output, input)
+        Kept as float32; a matrix (output, input) is one segment. It is W_k transposed.
+    inputs : sequence of str
+        Labels of the input channels, such as ``"mixture.left"`` and ``"mdx.drums.right"``.
+    outputs : sequence of str
+        Labels of the output channels, such as ``"drums.left"``.
+    starts_s : sequence of float
+        Where each segment starts, in seconds, ascending from 0.
+    duration_s : float, optional
+        Length of every segment when segments overlap: they are then joined by weighted overlap-add with a Hann
+        window, normalised by the windows' sum. Without it each segment lasts until the next one starts.
+
+    Raises
+    ------
+    FusionError
+        Shapes and labels do not fit, or a weight is NaN or infinite.
+
+    Examples
+    --------
+    >>> weights = MixingWeights.same_source({"drums": {"a": 0.2, "b": 0.8}})
+    >>> weights.matrix.shape, weights.inputs[0], weights.outputs[1]
+    ((1, 2, 4), 'a.drums.left', 'drums.right')
+    """
+
+    matrix: NDArray[np.float32]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    starts_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, dtype=np.float32, ndmin=3)
+        starts = np.array(self.starts_s, dtype=np.float64, ndmin=1)
+        inputs, outputs = tuple(map(str, self.inputs)), tuple(map(str, self.outputs))
+        if matrix.shape != (len(starts), len(outputs), len(inputs)):
+            raise FusionError(
+                f"a matrix of shape {matrix.shape} came, expected (segment, output, input) = "
+                f"({len(starts)}, {len(outputs)}, {len(inputs)})"
+            )
+        if not np.isfinite(matrix).all():
+            raise FusionError(f"{int((~np.isfinite(matrix)).sum())} weights are NaN or infinite; fit again")
+        if starts[0] != 0 or (np.diff(starts) <= 0).any() or not np.isfinite(starts).all():
+            raise FusionError(f"segments start at {starts}, expected ascending seconds from 0")
+        if len(set(inputs)) < len(inputs) or len(set(outputs)) < len(outputs):
+            raise FusionError("two inputs or two outputs have the same label")
+        matrix.flags.writeable = starts.flags.writeable = False
+        for name, value in (("matrix", matrix), ("starts_s", starts), ("inputs", inputs), ("outputs", outputs)):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def same_source(cls, weights: Mapping[str, Mapping[str, float]], channels: int = 2) -> MixingWeights:
+        """Constant weights by which each source is a sum of the separators' stems of that source.
+
+        Parameters
+        ----------
+        weights : mapping of source to mapping of separator to weight
+            Every channel is mixed from the same channel of the stems.
+        channels : int
+            Number of channels.
+        """
+        names = channel_names(channels)
+        separators = list(dict.fromkeys(separator for given in weights.values() for separator in given))
+        inputs = [
+            f"{separator}.{source}.{channel}"
+            for separator in separators
+            for source in weights
+            if separator in weights[source]
+            for channel in names
+        ]
+        outputs = output_labels(tuple(weights), channels)
+        matrix = np.zeros((1, len(outputs), len(inputs)), np.float32)
+        for source, given in weights.items():
+            for separator, weight in given.items():
+                for channel in names:
+                    label = f"{separator}.{source}.{channel}"
+                    matrix[0, outputs.index(f"{source}.{channel}"), inputs.index(label)] = weight
+        return cls(matrix, tuple(inputs), outputs)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources of the outputs, in order."""
+        return tuple(dict.fromkeys(label.rpartition(".")[0] for label in self.outputs))
+
+    @property
+    def separators(self) -> tuple[str, ...]:
+        """Separators among the inputs, in order."""
+        return tuple(dict.fromkeys(label.rsplit(".", 2)[0] for label in self.inputs if label.count(".") > 1))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per weight: segment, start_s, output, input, weight."""
+        import pandas as pd
+
+        segments, outputs, inputs = self.matrix.shape
+        return pd.DataFrame(
+            {
+                "segment": np.repeat(np.arange(segments), outputs * inputs),
+                "start_s": np.repeat(self.starts_s, outputs * inputs),
+                "output": np.tile(np.repeat(self.outputs, inputs), segments),
+                "input": np.tile(self.inputs, segments * outputs),
+                "weight": self.matrix.ravel(),
+            }
+        )
+
+    def save(self, path: str | os.PathLike[str], **extra: str) -> None:
+        """Write one ``.npz`` without pickle: matrix, inputs, outputs, starts_s and, if set, duration_s."""
+        arrays: dict[str, ArrayLike] = {
+            "matrix": self.matrix,
+            "inputs": np.array(self.inputs, dtype=np.str_),
+            "outputs": np.array(self.outputs, dtype=np.str_),
+            "starts_s": self.starts_s,
+            **{name: np.array(text, dtype=np.str_) for name, text in extra.items()},
+        }
+        if self.duration_s is not None:
+            arrays["duration_s"] = np.float64(self.duration_s)
+        write_whole(Path(path), lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MixingWeights:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FusionError
+            The file is missing, damaged or not of this kind.
+        """
+        return cls.from_arrays(load_arrays(path), path)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> MixingWeights:
+        """Weights from the arrays of a file that has been read."""
+        try:
+            duration = arrays.get("duration_s")
+            return cls(
+                arrays["matrix"],
+                tuple(arrays["inputs"].tolist()),
+                tuple(arrays["outputs"].tolist()),
+                arrays["starts_s"],
+                None if duration is None else float(duration),
+            )
+        except KeyError as error:
+            raise FusionError(f"{path}: has no array {error}; expected weights as MixingWeights.save writes") from error
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write(file)`` on a temporary file that then takes its place, so that no half file is ever seen."""
+    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    except OSError as error:
+        raise FusionError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz``, never unpickling anything."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise FusionError(f"{path}: no such file; stemfuse fit makes one") from error
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        raise FusionError(f"{path}: no weights can be read ({error}); expected an .npz of stemfuse") from error
