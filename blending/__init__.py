@@ -3,7 +3,7 @@
 from .application import apply_weights, check_inputs, read_inputs
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
-from .fusion import Fusion, LinearFusion, list_fusions, load_fusion, make_fusion, save_description
+from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
 from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "channel_names",
     "check_fusion",
     "check_inputs",
+    "fusion_class",
     "input_labels",
     "list_fusions",
     "list_presets",

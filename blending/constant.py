@@ -107,6 +107,7 @@ class Mean(LinearFusion):
     """
 
     kind = "mean"
+    learns = False
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Take the separators' names from the tracks; their audio is not read.
@@ -152,6 +153,7 @@ class Fixed(LinearFusion):
     """
 
     kind = "fixed"
+    learns = False
 
     def __init__(self, blend: str | Mapping[str, Any] | MixingWeights, separators: Sequence[str] | None = None) -> None:
         self.blend = blend

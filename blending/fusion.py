@@ -46,11 +46,14 @@ class LinearFusion:
     ----------
     kind : str
         The name it is registered under.
+    learns : bool
+        Whether `fit` needs to hear tracks with references; otherwise it only looks at which stems there are.
     weights_ : MixingWeights
         What `fit` has learnt.
     """
 
     kind: ClassVar[str]
+    learns: ClassVar[bool] = True
     weights_: MixingWeights
 
     def arguments(self) -> dict[str, Any]:

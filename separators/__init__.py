@@ -2,9 +2,9 @@
 
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
 from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError
-from .separator import BaseSeparator, Separator, list_separators, load_separator
+from .separator import BaseSeparator, Separator, digest, list_separators, load_separator
 from .stems import SOURCES, Stems
-from .store import StemStore
+from .store import StemStore, file_stamp
 from .track import LENGTH_TOLERANCE, Track, fit_length
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "StoreError",
     "Track",
     "TrackError",
+    "digest",
+    "file_stamp",
     "fit_length",
     "list_separators",
     "load_separator",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class Stems:
                 f"stems of shape {array.shape} came with {len(sources)} sources {sources}, "
                 f"expected (source, channel, time) = ({len(sources)}, channel, time)"
             )
-        self._set(sources, array.shape[1], array.shape[2], rate, lambda start, stop: array[:, :, start:stop])
+        self._set(sources, array.shape[1], array.shape[2], rate, partial(_slice, array))
 
     def _set(self, sources: tuple[str, ...], channels: int, frames: int, rate: int, read: ReadStems) -> None:
         if len(set(sources)) != len(sources):
@@ -96,9 +97,8 @@ class Stems:
                     raise AudioError(
                         f"{signal}: {what} is {getattr(signal, what)}, expected {getattr(first, what)} as in {first}"
                     )
-        parts = tuple(signals.values())
         stems = cls.lazy(
-            lambda start, stop: np.stack([part.read(start, stop) for part in parts]),
+            partial(_stack, tuple(signals.values())),
             tuple(signals),
             first.channels,
             first.frames,
@@ -155,6 +155,15 @@ class Stems:
 
     def __repr__(self) -> str:
         return f"<Stems {', '.join(self.sources)}: {self.channels} x {self.frames} at {self.rate} Hz>"
+
+
+# functions and not lambdas, so that stems travel between processes
+def _slice(array: Samples, start: int, stop: int) -> Samples:
+    return array[:, :, start:stop]
+
+
+def _stack(signals: Sequence[Signal], start: int, stop: int) -> Samples:
+    return np.stack([signal.read(start, stop) for signal in signals])
 
 
 class _StemSignal(Signal):

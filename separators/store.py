@@ -126,7 +126,7 @@ class StemStore:
         record = _read_record(path)
         signals = _open_files(path, record)
         recorded = record["mixture"]
-        stamp = _stamp(track.mixture)
+        stamp = file_stamp(track.mixture)
         known = stamp is not None and stamp == recorded.get("stamp")
         if not known and track.mixture_sha256() != recorded["sha256"]:
             raise StoreError(
@@ -140,6 +140,8 @@ class StemStore:
 
     def put(self, track: Track, separator: Separator | str, stems: Stems, description: Any = None) -> None:
         """File the stems of a track; the entry appears whole or not at all.
+
+        A usable entry of the same mixture that stands already stays: `remove` it first to replace it.
 
         Parameters
         ----------
@@ -252,6 +254,10 @@ class StemStore:
             ]
         return problems
 
+    def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
+        """What ``stems.json`` of an entry says."""
+        return _read_record(self.path(track, separator))
+
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in (self.root / self.key(separator)).glob("*/*/"))
@@ -268,9 +274,9 @@ class StemStore:
                     shutil.rmtree(remains, ignore_errors=True)
             folder.mkdir()
             yield folder
+            if _is_as_good(path, folder):
+                return
             if path.is_dir():
-                if not (path / RECORD).is_file():
-                    raise StoreError(f"{path}: a folder of another tool stands here; move it away first")
                 _discard(path)
             _rename(folder, path)
         except (OSError, AudioError) as error:
@@ -294,6 +300,21 @@ def _describe(separator: Separator | str) -> Any:
         return {"name": separator}
     describe = getattr(separator, "describe", None)
     return describe() if describe else {"name": separator.name, "fingerprint": separator.fingerprint()}
+
+
+def _is_as_good(path: Path, folder: Path) -> bool:
+    """Whether an entry stands already that another process has made of the same mixture: the first one stays."""
+    if not path.is_dir():
+        return False
+    if not (path / RECORD).is_file():
+        raise StoreError(f"{path}: a folder of another tool stands here; move it away first")
+    try:
+        standing = _read_record(path)
+        _open_files(path, standing)
+    except StoreError:
+        return False
+    sha256: str = _read_record(folder)["mixture"]["sha256"]
+    return bool(standing["mixture"]["sha256"] == sha256)
 
 
 def _rename(folder: Path, path: Path) -> None:
@@ -331,7 +352,7 @@ def _is_alive(path: Path) -> bool:
     return True
 
 
-def _stamp(signal: Signal) -> dict[str, Any] | None:
+def file_stamp(signal: Signal) -> dict[str, Any] | None:
     """What tells a file apart without reading it; None for audio in memory."""
     path = getattr(signal, "path", None)
     if path is None:
@@ -361,7 +382,7 @@ def _write_record(folder: Path, track: Track, stems: Stems, description: Any) ->
         "sources": list(stems.sources),
         "separator": description,
         "fingerprint": digest(description),
-        "mixture": {"sha256": track.mixture_sha256(), "stamp": _stamp(track.mixture)},
+        "mixture": {"sha256": track.mixture_sha256(), "stamp": file_stamp(track.mixture)},
         "files": {
             source: {
                 "name": f"{source}.wav",
