@@ -1,10 +1,11 @@
 """What a track is, who separates it, and where its stems are kept."""
 
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
-from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError
+from .entry import file_stamp
+from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError, WriteError
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator
 from .stems import SOURCES, Stems
-from .store import StemStore, file_stamp
+from .store import StemStore
 from .track import LENGTH_TOLERANCE, Track, fit_length
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "StoreError",
     "Track",
     "TrackError",
+    "WriteError",
     "digest",
     "file_stamp",
     "fit_length",

@@ -8,12 +8,13 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from .errors import AudioError
+from .errors import AudioError, WriteError
 
 RATE = 44_100
 """The papers' sample rate, in Hz."""
@@ -147,8 +148,34 @@ class FileSignal(Signal):
             ) from error
         self.rate, self.channels, self.frames = int(info.samplerate), int(info.channels), int(info.frames)
         self.subtype = str(info.subtype)
+        if missing := self._missing_bytes():
+            raise AudioError(
+                f"{self.path}: its header promises {missing} bytes of samples more than the file has: "
+                "it is truncated, copy or export it again"
+            )
         if self.frames == 0:
             raise AudioError(f"{self.path}: the file has no samples; export it again")
+
+    def _missing_bytes(self) -> int:
+        """Bytes that a WAV or AIFF header promises and the file lacks; libsndfile shortens such files silently."""
+        with self.path.open("rb") as file:
+            kind = file.read(12)[:4]
+            if kind not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+                return 0
+            order: Literal["little", "big"] = "big" if kind in (b"RIFX", b"FORM") else "little"
+            long_size = 0
+            while len(head := file.read(8)) == 8:
+                name, size = head[:4], int.from_bytes(head[4:], order)
+                if name in (b"data", b"SSND"):
+                    size = long_size if kind == b"RF64" else size
+                    # programs that write into a pipe put one of these in place of a size they cannot know
+                    unknown = 0x7FFFF000 <= size <= 0x7FFFFFFF or 0xFFFFF000 <= size <= 0xFFFFFFFF
+                    return 0 if unknown else max(0, size - (self.path.stat().st_size - file.tell()))
+                if name == b"ds64":
+                    long_size = int.from_bytes(file.read(16)[8:], "little")
+                    size -= 16
+                file.seek(size + size % 2, os.SEEK_CUR)
+        return 0
 
     def _read(self, start: int, stop: int) -> Samples:
         try:
@@ -192,7 +219,7 @@ def write_audio(
 
     Raises
     ------
-    AudioError
+    WriteError
         The disk is full or a folder cannot be written; nothing is left behind.
     """
     targets = [Path(path) for path in paths]
@@ -213,10 +240,10 @@ def write_audio(
         for temporary, target in zip(written, targets, strict=True):
             temporary.chmod(0o644)
             temporary.replace(target)
-    except (OSError, sf.SoundFileError, RuntimeError) as error:
+    except (OSError, sf.SoundFileError) as error:
         where = targets[0] if len(targets) == 1 else targets[0].parent
         reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"{where}: cannot be written ({reason}); free some space or choose another folder") from error
+        raise WriteError(f"{where}: cannot be written ({reason}); free some space or choose another folder") from error
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)

@@ -9,6 +9,10 @@ class AudioError(StemfuseError, ValueError):
     """Audio that cannot be used as it is: unreadable, wrong rate, channels or length, NaN."""
 
 
+class WriteError(AudioError):
+    """Audio that cannot be written: a full disk, a read-only folder."""
+
+
 class TrackError(StemfuseError, ValueError):
     """A track or a data set that lacks something: a source, a reference, a mixture, a name."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import BLOCK, RATE, Samples, Signal, write_audio
-from .errors import AudioError, TrackError
+from .errors import AudioError, TrackError, WriteError
 
 SOURCES = ("drums", "bass", "other", "vocals")
 """The papers' and musdb's order. Adapters reorder to it by name, never by position."""
@@ -149,7 +149,7 @@ class Stems:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AudioError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+            raise WriteError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
         paths = [folder / f"{source}{suffix}" for source in self.sources]
         write_audio(paths, (block for _, block in self.blocks()), self.rate, self.channels, subtype)
 

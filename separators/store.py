@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
 import os
-import secrets
-import shutil
-import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .audio import FileSignal, Signal
-from .errors import AudioError, StemfuseError, StoreError
+from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_record, sha256_of, write_record
+from .errors import StemfuseError, StoreError
 from .separator import Separator, digest
-from .stems import SOURCES, Stems
+from .stems import Stems
 from .track import Track
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .adoption import Adoption, Alignment, How
 
-SCHEMA = 1
-RECORD = "stems.json"
-HOST = socket.gethostname().replace("-", "_")
+log = logging.getLogger(__name__)
 
 
 class Problem(NamedTuple):
@@ -123,8 +115,8 @@ class StemStore:
         path = self.path(track, separator)
         if not path.is_dir():
             return None
-        record = _read_record(path)
-        signals = _open_files(path, record)
+        record = read_record(path)
+        signals = open_files(path, record)
         recorded = record["mixture"]
         stamp = file_stamp(track.mixture)
         known = stamp is not None and stamp == recorded.get("stamp")
@@ -166,17 +158,74 @@ class StemStore:
                     f"{self.key(separator)}: stems of {track.name!r} have {what} {getattr(stems, what)}, "
                     f"the mixture has {getattr(track.mixture, what)}; a separator must keep it"
                 )
-        with self._new_entry(path) as folder:
+        with new_entry(path) as folder:
             stems.write(folder)
             if description is None:
                 description = _describe(separator)
-            _write_record(folder, track, stems, description)
+            write_record(folder, track, stems, description)
+
+    def adopt(
+        self,
+        folder: str | os.PathLike[str],
+        name: str,
+        tracks: Iterable[Track],
+        how: How = "refuse",
+        model: str | None = None,
+        replace: bool = False,
+    ) -> tuple[Adoption, list[Alignment]]:
+        """Take in stems that another tool made, checked against their mixtures.
+
+        Parameters
+        ----------
+        folder : path-like
+            The other tool's output, in any layout that `find_stems` reads.
+        name : str
+            What the separator is to be called.
+        tracks : iterable of Track
+            Those that were separated.
+        how : {"refuse", "shift", "as-is"}
+            What becomes of stems that are offset against their mixture; see `FoundStems.load`.
+        model : str, optional
+            Which one, where the folder holds stems by several models.
+        replace : bool
+            Whether stems that were adopted before under this name give way.
+
+        Returns
+        -------
+        adoption : Adoption
+            What was found and what was left over.
+        alignments : list of Alignment
+            One per adopted track: offset, gain, residual.
+
+        Raises
+        ------
+        StemfuseError
+            Nothing was found, stems do not fit, or (without ``replace``) others were adopted before.
+        """
+        from .adoption import find_stems  # scipy's transforms are slow to import
+
+        key = f"{name}-{digest({'adopted': name})[:8]}"
+        adoption = find_stems(folder, tracks, model=model)
+        alignments = []
+        for found in adoption.found:
+            stems, alignment = found.load(how)
+            if replace:
+                self.remove(found.track, key)
+            elif self.path(found.track, key).exists():
+                raise StoreError(
+                    f"{self.path(found.track, key)}: stems were adopted before under the name {name!r}; "
+                    "choose another name, or replace them (--replace)"
+                )
+            origin = {source: str(path) for source, path in found.files.items()}
+            self.put(found.track, key, stems, {"name": name, "adopted": origin, "alignment": str(alignment)})
+            alignments.append(alignment)
+        return adoption, alignments
 
     def remove(self, track: Track, separator: Separator | str) -> None:
         """Delete an entry, damaged or not; nothing happens when there is none."""
         path = self.path(track, separator)
         if path.is_dir():
-            _discard(path)
+            discard(path)
 
     def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
         """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
@@ -240,52 +289,27 @@ class StemStore:
         for key in keys:
             for path in sorted((self.root / key).glob("*/*/")):
                 try:
-                    record = _read_record(path)
-                    _open_files(path, record)
+                    record = read_record(path)
+                    open_files(path, record)
                     for source, file in record["files"].items():
-                        if _sha256(path / file["name"]) != file["sha256"]:
+                        if sha256_of(path / file["name"]) != file["sha256"]:
                             raise StoreError(f"{path / file['name']}: the {source} are not what was written")
                 except StemfuseError as error:
                     problems.append(Problem(path, str(error)))
             problems += [
                 Problem(path, f"{path}: left by a process that was killed; delete it")
                 for path in sorted((self.root / key).glob(".writing-*"))
-                if not _is_alive(path)
+                if not is_alive(path)
             ]
         return problems
 
     def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
         """What ``stems.json`` of an entry says."""
-        return _read_record(self.path(track, separator))
+        return read_record(self.path(track, separator))
 
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in (self.root / self.key(separator)).glob("*/*/"))
-
-    @contextlib.contextmanager
-    def _new_entry(self, path: Path) -> Iterator[Path]:
-        """A temporary folder that becomes the entry when the block ends well, and is gone otherwise."""
-        top = path.parent.parent
-        folder = top / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for remains in top.glob(".writing-*"):
-                if not _is_alive(remains):
-                    shutil.rmtree(remains, ignore_errors=True)
-            folder.mkdir()
-            yield folder
-            if _is_as_good(path, folder):
-                return
-            if path.is_dir():
-                _discard(path)
-            _rename(folder, path)
-        except (OSError, AudioError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise StoreError(
-                f"{path}: cannot be written ({reason}); free some space or choose another store with --store"
-            ) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_name(separator: Separator | str) -> str:
@@ -300,135 +324,3 @@ def _describe(separator: Separator | str) -> Any:
         return {"name": separator}
     describe = getattr(separator, "describe", None)
     return describe() if describe else {"name": separator.name, "fingerprint": separator.fingerprint()}
-
-
-def _is_as_good(path: Path, folder: Path) -> bool:
-    """Whether an entry stands already that another process has made of the same mixture: the first one stays."""
-    if not path.is_dir():
-        return False
-    if not (path / RECORD).is_file():
-        raise StoreError(f"{path}: a folder of another tool stands here; move it away first")
-    try:
-        standing = _read_record(path)
-        _open_files(path, standing)
-    except StoreError:
-        return False
-    sha256: str = _read_record(folder)["mixture"]["sha256"]
-    return bool(standing["mixture"]["sha256"] == sha256)
-
-
-def _rename(folder: Path, path: Path) -> None:
-    try:
-        folder.rename(path)
-    except OSError:
-        # another process was first: its entry is as good as ours
-        if not (path / RECORD).is_file():
-            raise
-
-
-def _discard(path: Path) -> None:
-    """Take an entry out of sight in one step before its files go, so that no reader sees half of it."""
-    trash = path.parent.parent / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        path.rename(trash)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be removed ({error.strerror})") from error
-    shutil.rmtree(trash, ignore_errors=True)
-
-
-def _is_alive(path: Path) -> bool:
-    """Whether the process that writes into a temporary folder still runs; on other hosts nobody can tell."""
-    host, pid = path.name.removeprefix(".writing-").split("-")[:2]
-    if host != HOST:
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def file_stamp(signal: Signal) -> dict[str, Any] | None:
-    """What tells a file apart without reading it; None for audio in memory."""
-    path = getattr(signal, "path", None)
-    if path is None:
-        return None
-    status = Path(path).stat()
-    return {
-        "name": Path(path).name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "stream": getattr(signal, "stream", 0),
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_record(folder: Path, track: Track, stems: Stems, description: Any) -> None:
-    record = {
-        "schema": SCHEMA,
-        "track": track.name,
-        "subset": track.subset,
-        "rate": stems.rate,
-        "channels": stems.channels,
-        "frames": stems.frames,
-        "sources": list(stems.sources),
-        "separator": description,
-        "fingerprint": digest(description),
-        "mixture": {"sha256": track.mixture_sha256(), "stamp": file_stamp(track.mixture)},
-        "files": {
-            source: {
-                "name": f"{source}.wav",
-                "bytes": (folder / f"{source}.wav").stat().st_size,
-                "sha256": _sha256(folder / f"{source}.wav"),
-            }
-            for source in stems.sources
-        },
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise StoreError(
-                f"{path}: schema {record['schema']} came, expected {SCHEMA}; use the stemfuse that wrote it"
-            )
-        if not (record["mixture"]["sha256"] and set(record["sources"]) == set(record["files"]) <= set(SOURCES)):
-            raise KeyError("sources")
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{path}: a folder without {RECORD} is not of this store; take it in with stemfuse adopt, or delete it"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"{path / RECORD}: damaged ({error!r}); delete the folder and separate again") from error
-    checked: dict[str, Any] = record
-    return checked
-
-
-def _open_files(path: Path, record: Mapping[str, Any]) -> dict[str, Signal]:
-    """Open every file of an entry, checking size and header against the record, but not every sample."""
-    signals: dict[str, Signal] = {}
-    for source in record["sources"]:
-        file = path / record["files"][source]["name"]
-        expected = record["files"][source]["bytes"]
-        came = file.stat().st_size if file.is_file() else None
-        if came != expected:
-            size = "is missing" if came is None else f"has {came} bytes, expected {expected}"
-            raise StoreError(f"{file} {size}: the entry is damaged; delete the folder and separate again")
-        try:
-            signals[source] = FileSignal(file)
-        except AudioError as error:
-            raise StoreError(f"{error}; delete the folder and separate again") from error
-    return signals

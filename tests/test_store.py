@@ -17,6 +17,7 @@ import soundfile as sf
 from stemfuse.separators import (
     SOURCES,
     ArraySignal,
+    AudioError,
     BaseSeparator,
     FileSignal,
     Stems,
@@ -155,7 +156,7 @@ def test_stems_that_do_not_fit_are_refused(tmp_path, track):
     store = StemStore(tmp_path / "store")
     with pytest.raises(StoreError, match="have frames 7999, the mixture has 8000"):
         store.put(track, Quarter(), Stems(np.zeros((4, 2, 7999))))
-    with pytest.raises(StoreError, match="finite numbers"):
+    with pytest.raises(AudioError, match="finite numbers"):
         store.put(track, Quarter(), Stems.from_signals({"bass": ArraySignal(np.full((2, 8000), np.nan))}))
     assert not list((tmp_path / "store").rglob("*.wav"))
     with pytest.raises(StoreError, match="cannot be a folder"):
