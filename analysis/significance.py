@@ -1,0 +1,317 @@
+"""Is the difference real? Methods against a baseline, paired by track; the best single separator as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .aggregates import MEAN, SUMS, Frames, Tracks, aggregate, source_order, track_scores
+from .scores import ScoreError, check_scores
+
+BEST_PER_SOURCE = "best per source"
+"""Name of the pseudo-method that takes each source from the single separator that is best at it."""
+
+FEWEST_TRACKS = 3
+"""With fewer tracks a bootstrap interval says nothing."""
+
+TIE_DB = 1e-6
+"""Differences by track are rounded to this, the accuracy of the fast scores against museval's, before ranking."""
+
+Values = NDArray[np.float64]
+
+
+def compare(
+    scores: pd.DataFrame,
+    baseline: str,
+    metric: str = "SDR",
+    frames: Frames = "median",
+    tracks: Literal["median", "mean"] = "median",
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Compare every method with a baseline, per source and in the mean over sources.
+
+    Tracks are the paired unit: only those with a value in both methods count, d is the difference of their track
+    scores. The **interval** is a percentile bootstrap [1]_: tracks are drawn with replacement, both aggregates are
+    computed anew on the same draw (for all sources), and the quantiles of their differences are taken. The
+    **p-value** is Wilcoxon's signed-rank test of d, two-sided, ties left out; ``p_holm`` corrects it by Holm's
+    method over all methods of one source. **win_rate** is the share of tracks with d > 0, ties count half. The
+    **effect size** is the matched-pairs rank-biserial correlation [2]_, :math:`(W_+ - W_-) / (W_+ + W_-)` with
+    :math:`W_\pm` the sums of the ranks of \|d\| of wins and losses: -1 (always worse) to 1 (always better), 0 if
+    all tie. Ranks are taken of d rounded to `TIE_DB`.
+
+    In the rows of the mean over sources, value, difference and interval are means of the sources' aggregates (as in
+    `aggregate`), while p, win rate and effect size rest on d averaged over the sources of each track.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A score table on which `common_mask` was applied; otherwise the note tells where frames differ.
+    baseline : str
+        Name of the method to compare with, for instance from `best_single`, or `BEST_PER_SOURCE`.
+    metric : str
+        One metric of the table.
+    frames : {"median", "mean", "song"}
+        See `track_scores`.
+    tracks : {"median", "mean"}
+        How tracks become one value; pooled frames have no value per track to pair.
+    level : float
+        Coverage of the interval.
+    resamples : int
+        Number of bootstrap draws.
+    seed : int
+        Of the draws; a method's interval does not depend on the other methods in the table.
+
+    Returns
+    -------
+    DataFrame
+        Columns fusion, baseline, source, metric, tracks (paired), value, baseline_value, difference, low, high, p,
+        p_holm, win_rate, effect_size, note (what limits the row, in words; empty when nothing does).
+
+    Raises
+    ------
+    ScoreError
+        The baseline or the metric is not in the table, nothing is left to compare, or an argument makes no sense.
+
+    Notes
+    -----
+    A bootstrap of medians errs on the careful side, since a drawn median jumps from track to track: on simulated
+    normal scores the 95 % interval held the true gain in 96 % of studies of 6 tracks and in over 99 % of studies of
+    50. Those of means are a little short instead: 87 % with 6 tracks, 91 % with 14, 94 % with 50.
+
+    References
+    ----------
+    .. [1] B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    .. [2] D. S. Kerby, The simple difference formula, Comprehensive Psychology 3, 2014.
+
+    Examples
+    --------
+    >>> from stemfuse.analysis.scores import scores_table
+    >>> steps = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    >>> table = pd.concat(
+    ...     scores_table(f"song {number}", name, ["bass"], {"SDR": [[5 + number + gain]]})
+    ...     for number, step in enumerate(steps)
+    ...     for name, gain in (("one", 0.0), ("two", step))
+    ... )
+    >>> row = compare(table, "one").iloc[0]
+    >>> print(f"{row['difference']:.2f} dB, p = {row['p']:.4f}, {row['win_rate']:.0%} won, {row['effect_size']:.0f}")
+    0.45 dB, p = 0.0078, 100% won, 1
+    """
+    rows = _checked_rows(scores, baseline, metric)
+    if tracks not in ("median", "mean"):
+        raise ScoreError(f"tracks={tracks!r} came, expected 'median' or 'mean': only these can be paired by track")
+    if not 0 < level < 1 or resamples < 1:
+        raise ScoreError(f"level={level}, resamples={resamples} came, expected 0 < level < 1 and at least one resample")
+    wide = track_scores(rows, frames).pivot(index=["fusion", "track"], columns="source", values="value")
+    wide = wide[source_order(wide.columns)]
+    scored = rows.assign(scored=np.isfinite(rows["value"]))
+    scored = scored.pivot(index=["source", "track", "frame"], columns="fusion", values="scored").eq(True)
+    results = []
+    for method in [name for name in rows["fusion"].unique() if name != baseline]:
+        ours, theirs = wide.loc[method].align(wide.loc[baseline], axis=0)
+        draws = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), resamples)
+        elsewhere = _sources_on_other_frames(scored[[method, baseline]])
+        for row in _compared(ours, theirs, draws, tracks, level):
+            limits = _limits(row, len(ours), level, row["source"] in elsewhere)
+            results.append({"fusion": method, **row, "note": "; ".join(limits)})
+    table = pd.DataFrame(results).assign(baseline=baseline, metric=metric)
+    table["p_holm"] = table.groupby("source")["p"].transform(_holm)
+    order = ["fusion", "baseline", "source", "metric", "tracks", "value", "baseline_value", "difference"]
+    return table[[*order, "low", "high", "p", "p_holm", "win_rate", "effect_size", "note"]]
+
+
+def _checked_rows(scores: pd.DataFrame, baseline: str, metric: str) -> pd.DataFrame:
+    scores = check_scores(scores)
+    rows = scores[scores["metric"] == metric]
+    methods = rows["fusion"].unique()
+    if baseline not in methods or len(methods) < 2:
+        raise ScoreError(
+            f"baseline {baseline!r} and metric {metric!r} were asked for, these methods have it: "
+            f"{', '.join(methods) or 'none'}; expected the baseline and at least one more"
+        )
+    return rows
+
+
+def _sources_on_other_frames(scored: pd.DataFrame) -> set[str]:
+    """Sources with a track that two methods (the columns) have, but scored on different frames."""
+    in_both = scored.groupby(["source", "track"]).transform("any").all(axis=1)
+    differs = scored.any(axis=1) & ~scored.all(axis=1)
+    sources = set(scored.index[in_both & differs].get_level_values("source"))
+    return sources | {MEAN} if sources - set(SUMS) else sources
+
+
+def _compared(
+    ours: pd.DataFrame, theirs: pd.DataFrame, draws: NDArray[np.int64], statistic: str, level: float
+) -> Iterator[dict[str, Any]]:
+    """One row per source, then their mean, from track scores of two methods: index track, one column per source."""
+    paired = ours.notna() & theirs.notna()
+    parts = ~ours.columns.isin(SUMS)
+    draws = np.vstack([np.ones_like(draws[:1]), draws])  # the first row draws every track once
+
+    def with_mean(columns: Values) -> Values:
+        return np.column_stack([columns, columns[:, parts].mean(axis=1)]) if parts.any() else columns
+
+    values, baselines = (
+        with_mean(np.column_stack([_drawn(column, draws, statistic) for column in side.where(paired).to_numpy().T]))
+        for side in (ours, theirs)
+    )
+    differences = with_mean((ours - theirs).to_numpy())
+    # the mean is not there when all sources are sums
+    for source, value, base, by_track in zip([*ours.columns, MEAN], values.T, baselines.T, differences.T, strict=False):
+        known = by_track[np.isfinite(by_track)]
+        low, high = np.nan, np.nan
+        if len(known) >= FEWEST_TRACKS:
+            low, high = np.nanquantile((value - base)[1:], [(1 - level) / 2, (1 + level) / 2])
+        yield {
+            "source": source,
+            "tracks": len(known),
+            "value": value[0],
+            "baseline_value": base[0],
+            "difference": value[0] - base[0],
+            "low": low,
+            "high": high,
+            **_signed_ranks(known),
+        }
+
+
+def _drawn(values: Values, draws: NDArray[np.int64], statistic: str) -> Values:
+    """Median or mean of one column for every draw, a row of how often each track is in it; NaN tracks are left out."""
+    ranks = np.argsort(values)[: np.isfinite(values).sum()]
+    ranked, weights = values[ranks], draws[:, ranks]
+    total = weights.sum(axis=1)
+    if not len(ranked):
+        return np.full(len(draws), np.nan)
+    if statistic == "mean":
+        return np.where(total > 0, weights @ ranked / np.maximum(total, 1), np.nan)
+    upto = weights.cumsum(axis=1)
+    lower = (upto > (total[:, None] - 1) // 2).argmax(axis=1)
+    upper = (upto > total[:, None] // 2).argmax(axis=1)
+    return np.where(total > 0, (ranked[lower] + ranked[upper]) / 2, np.nan)
+
+
+def _signed_ranks(differences: Values) -> dict[str, float]:
+    """Wilcoxon's p, win rate and rank-biserial correlation of the tracks' differences."""
+    from scipy.stats import rankdata, wilcoxon
+
+    if not len(differences):
+        return {"p": np.nan, "win_rate": np.nan, "effect_size": np.nan}
+    moved = np.round(differences / TIE_DB)
+    moved = moved[moved != 0]
+    win_rate = float(0.5 + np.sign(moved).sum() / len(differences) / 2)
+    if not len(moved):
+        return {"p": 1.0, "win_rate": win_rate, "effect_size": 0.0}
+    ranks = rankdata(np.abs(moved))
+    effect_size = float(np.sign(moved) @ ranks / ranks.sum())
+    return {"p": float(wilcoxon(moved).pvalue), "win_rate": win_rate, "effect_size": effect_size}
+
+
+def _limits(row: dict[str, Any], tracks: int, level: float, on_other_frames: bool) -> Iterator[str]:
+    """What limits a row, in words."""
+    paired = row["tracks"]
+    if paired == 0:
+        yield f"no track has {'every source' if row['source'] == MEAN else 'this source'} in both"
+        return
+    if paired < tracks:
+        yield f"only {paired} of {tracks} tracks have a value in both"
+    if paired < FEWEST_TRACKS:
+        yield f"{paired} tracks are too few for an interval"
+    if 2.0 ** (1 - paired) > 1 - level:
+        yield f"p cannot fall below {2.0 ** (1 - paired):.3g} with {paired} tracks"
+    if on_other_frames:
+        yield "scored on different frames: apply common_mask"
+
+
+def _holm(p: pd.Series[float]) -> pd.Series[float]:
+    if p.count() < 2:  # one comparison needs no correction, and the import is slow
+        return p
+    from statsmodels.stats.multitest import multipletests
+
+    known = p.dropna()
+    return pd.Series(multipletests(known, method="holm")[1], known.index).reindex(p.index)
+
+
+def best_single(
+    scores: pd.DataFrame,
+    singles: Sequence[str],
+    metric: str = "SDR",
+    frames: Frames = "median",
+    tracks: Tracks = "median",
+) -> pd.DataFrame:
+    """The best single separator, per source and in the mean over sources.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A score table, masked by `common_mask`.
+    singles : sequence of str
+        The methods that are single separators; the first wins a tie.
+    metric, frames, tracks
+        See `aggregate`.
+
+    Returns
+    -------
+    DataFrame
+        Columns source, fusion, value; the row of source `MEAN` is the best separator overall, among those that have
+        every source. Sources for which no separator has a value are not there.
+
+    Raises
+    ------
+    ScoreError
+        A separator or the metric is not in the table.
+
+    Examples
+    --------
+    >>> from stemfuse.analysis.scores import scores_table
+    >>> table = pd.concat([
+    ...     scores_table("song", "one", ["bass", "vocals"], {"SDR": [[5.0], [8.0]]}),
+    ...     scores_table("song", "two", ["bass", "vocals"], {"SDR": [[6.0], [6.0]]}),
+    ... ])
+    >>> print(best_single(table, ["one", "two"]).to_string(index=False))
+    source fusion  value
+      bass    two    6.0
+    vocals    one    8.0
+      mean    one    6.5
+    """
+    scores = check_scores(scores)
+    rows = scores[scores["metric"] == metric]
+    absent = [name for name in singles if name not in set(rows["fusion"])]
+    if absent or not singles:
+        found = ", ".join(rows["fusion"].unique()) or "no method"
+        raise ScoreError(f"single separators {list(singles)} came, expected names among those with {metric}: {found}")
+    values = aggregate(rows[rows["fusion"].isin(singles)], frames, tracks).dropna(subset="value")
+    values = values.sort_values("fusion", key=lambda names: names.map(list(singles).index), kind="stable")
+    best = values.loc[values.groupby("source", sort=False)["value"].idxmax()].set_index("source")
+    return best.loc[source_order(best.index), ["fusion", "value"]].reset_index()
+
+
+def with_best_per_source(
+    scores: pd.DataFrame,
+    singles: Sequence[str],
+    metric: str = "SDR",
+    frames: Frames = "median",
+    tracks: Tracks = "median",
+) -> pd.DataFrame:
+    """Add the pseudo-method `BEST_PER_SOURCE`: for each source the scores of the single separator best at it.
+
+    As a baseline it is the honest and the strict one: it is chosen by the scores that it is then compared on, so the
+    gain over it is, if anything, understated. Parameters and errors are those of `best_single`.
+
+    Examples
+    --------
+    >>> from stemfuse.analysis.scores import scores_table
+    >>> table = pd.concat([
+    ...     scores_table("song", "one", ["bass", "vocals"], {"SDR": [[5.0], [8.0]]}),
+    ...     scores_table("song", "two", ["bass", "vocals"], {"SDR": [[6.0], [6.0]]}),
+    ... ])
+    >>> table = with_best_per_source(table, ["one", "two"])
+    >>> table.loc[table["fusion"] == BEST_PER_SOURCE, "value"].to_list()
+    [8.0, 6.0]
+    """
+    best = best_single(scores, singles, metric, frames, tracks)
+    picked = check_scores(scores).merge(best[["source", "fusion"]], on=["source", "fusion"])
+    return check_scores(pd.concat([scores, picked.assign(fusion=BEST_PER_SOURCE)], ignore_index=True))
