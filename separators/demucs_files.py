@@ -1,0 +1,350 @@
+"""Where the weights of the demucs package lie on this machine, and how they are read without running what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import yaml
+from platformdirs import user_cache_path
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+
+from .errors import MissingWeightsError, SeparatorError
+
+ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
+"""Where the authors publish the files that the package lists."""
+
+_FILE_NAME = re.compile(r"(?P<signature>.+?)(-(?P<checksum>[0-9a-f]{8,64}))?\.(th|safetensors)")
+
+
+class Bag(BaseModel, frozen=True):
+    """Networks whose outputs are summed with weights per source; a single network is a bag of one.
+
+    Attributes
+    ----------
+    name : str
+        The model's name.
+    models : list of str
+        Signatures, the first part of the files' names.
+    weights : list of list of float, shape (model, source), optional
+        In the order of the networks' own sources, divided by their sum over the models; all ones when not given.
+    segment : float, optional
+        Length of the pieces that the networks are given, in seconds.
+    """
+
+    name: str
+    models: list[str] = Field(min_length=1)
+    weights: list[list[FiniteFloat]] | None = None
+    segment: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Bag:
+        weights = self.weights or [[1.0]] * len(self.models)
+        if len(weights) != len(self.models) or len({len(row) for row in weights}) != 1:
+            raise ValueError(f"expected {len(self.models)} lists of weights, one for each model, of one length")
+        if not all(sum(column) for column in zip(*weights, strict=True)):
+            raise ValueError("the weights of a source sum to zero over the models")
+        return self
+
+
+def shipped_folder() -> Path:
+    """Folder of the installed demucs package with its bags (``mdx.yaml``) and its list of published files.
+
+    Raises
+    ------
+    SeparatorError
+        The package is not installed.
+    """
+    package = find_spec("demucs")
+    if package is None or package.origin is None:
+        raise SeparatorError("demucs: the package demucs is not installed: pip install 'stemfuse[demucs]'")
+    return Path(package.origin).parent / "remote"
+
+
+def published_files() -> dict[str, str]:
+    """Path below `ROOT_URL` of every published file, by signature."""
+    files, folder = {}, ""
+    for line in (shipped_folder() / "files.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("root:"):
+            folder = line.removeprefix("root:").strip()
+        elif name := _FILE_NAME.fullmatch(line.strip()):
+            files[name["signature"]] = folder + name[0]
+    return files
+
+
+def default_folders() -> list[Path]:
+    """Folders that are searched when the user names none; the first is where missing files belong.
+
+    ``$STEMFUSE_WEIGHTS/demucs`` or else ``weights/demucs`` in stemfuse's cache folder; then what the demucs package
+    itself has downloaded, in the caches of torch.hub and of Hugging Face.
+    """
+    own = os.environ.get("STEMFUSE_WEIGHTS")
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    torch_home = Path(os.environ.get("TORCH_HOME") or cache_folder / "torch")
+    hugging_face = Path(os.environ.get("HF_HOME") or cache_folder / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or hugging_face / "hub")
+    return [
+        (Path(own) if own else user_cache_path("stemfuse") / "weights") / "demucs",
+        torch_home / "hub" / "checkpoints",
+        *sorted(hub.glob("models--adefossez--*/snapshots/*")),
+    ]
+
+
+def find_file(signature: str, folders: Iterable[Path]) -> Path | None:
+    """First file ``<signature>-<checksum>.th``, ``<signature>.th`` or ``<signature>.safetensors`` in the folders.
+
+    Raises
+    ------
+    SeparatorError
+        A folder has several, so that it is not clear which one is meant.
+    """
+    for folder in folders:
+        names = {path: _FILE_NAME.fullmatch(path.name) for path in sorted(folder.glob("*"))}
+        found = [path for path, name in names.items() if name and name["signature"] == signature]
+        if len(found) > 1:
+            listed = ", ".join(path.name for path in found)
+            raise SeparatorError(f"{folder}: {listed} have the same signature {signature}; keep one of them")
+        if found:
+            return found[0]
+    return None
+
+
+def find_bag(model: str, folders: Sequence[Path]) -> Bag:
+    """What a model's name means: a bag's ``.yaml`` file, else a signature or a bag, in the folders or as published.
+
+    Raises
+    ------
+    SeparatorError
+        Nothing has that name (the message lists the published bags), or the bag's file is faulty.
+
+    Examples
+    --------
+    >>> find_bag("mdx", folders=[]).segment
+    44.0
+    """
+    if model.endswith(".yaml"):
+        return _read_bag(Path(model).expanduser())
+    if find_file(model, folders):
+        return Bag(name=model, models=[model])
+    for folder in (*folders, shipped_folder()):
+        if model in {path.stem for path in folder.glob("*.yaml")}:
+            return _read_bag(folder / f"{model}.yaml")
+    if model in published_files():
+        return Bag(name=model, models=[model])
+    known = ", ".join(sorted(path.stem for path in shipped_folder().glob("*.yaml")))
+    raise SeparatorError(
+        f"demucs: model {model!r} is unknown: neither one of {known}, nor a published signature, "
+        f"nor {model}-<checksum>.th or {model}.yaml in {folders[0]}"
+    )
+
+
+def _read_bag(path: Path) -> Bag:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Bag.model_validate({**content, "name": path.stem})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise SeparatorError(f"{path}: no bag of models ({faults})") from error
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SeparatorError(f"{path}: no bag of models ({reason}); expected keys models, weights, segment") from error
+
+
+def find_files(bag: Bag, folders: Sequence[Path], download: bool = False) -> tuple[Path, ...]:
+    """Files of a bag's networks, one per model; ``download`` fetches published ones into the first folder.
+
+    Raises
+    ------
+    MissingWeightsError
+        Files are missing; one line says which, and where to put them.
+    """
+    known = published_files()
+    files = {signature: find_file(signature, folders) for signature in bag.models}
+    missing = [signature for signature, path in files.items() if path is None]
+    if download and all(signature in known for signature in missing):
+        files |= {signature: _download(known[signature], folders[0]) for signature in missing}
+    elif missing:
+        names = ", ".join(Path(known.get(signature, f"{signature}-<checksum>.th")).name for signature in missing)
+        published = {f"{ROOT_URL}{Path(known[signature]).parent}/" for signature in missing if signature in known}
+        remedy = f" (from {' and '.join(sorted(published))}) or pass download=True" if published else ""
+        raise MissingWeightsError(
+            f"demucs: weights of {bag.name} are not on this machine: put {names} into {folders[0]}{remedy}"
+        )
+    return tuple(path for signature in bag.models if (path := files[signature]))
+
+
+def _download(remote: str, folder: Path) -> Path:
+    from torch.hub import download_url_to_file
+
+    target = folder / Path(remote).name
+    name = _FILE_NAME.fullmatch(target.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(ROOT_URL + remote, str(target), name and name["checksum"], progress=False)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise MissingWeightsError(
+            f"demucs: {ROOT_URL}{remote} could not be downloaded ({reason}): put it into {folder} by other means"
+        ) from error
+    return target
+
+
+def verified_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file of weights, checked against the beginning of it that the name may carry.
+
+    Raises
+    ------
+    SeparatorError
+        The file cannot be read, or is another one than its name says.
+    """
+    try:
+        state = path.stat()
+        found = _sha256(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise SeparatorError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+    name = _FILE_NAME.fullmatch(path.name)
+    expected = (name and name["checksum"]) or ""
+    if not found.startswith(expected):
+        raise SeparatorError(
+            f"{path}: its sha256 begins with {found[: len(expected)]}, its name says {expected}: "
+            "the file is damaged or renamed, fetch it again"
+        )
+    return found
+
+
+@cache
+def _sha256(path: Path, size: int, modified_ns: int) -> str:
+    """Digest of a file; size and time are there to notice that it was replaced."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_bag(bag: Bag, files: Sequence[Path]) -> Any:
+    """Build a bag's networks on the CPU: a ``demucs.apply.BagOfModels``.
+
+    Raises
+    ------
+    SeparatorError
+        A file is damaged, holds something else, asks for code that is not allowed, or the networks do not fit together.
+    """
+    from demucs.apply import BagOfModels
+
+    loaded = {path: _load_network(path) for path in dict.fromkeys(files)}
+    networks = [loaded[path] for path in files]
+    kinds = {(tuple(network.sources), network.samplerate, network.audio_channels) for network in networks}
+    if len(kinds) > 1:
+        raise SeparatorError(f"demucs: the networks of {bag.name} differ in sources, rate or channels: {kinds}")
+    if bag.weights and len(bag.weights[0]) != len(networks[0].sources):
+        raise SeparatorError(
+            f"demucs: {bag.name} has {len(bag.weights[0])} weights for each network, expected one for each of its "
+            f"sources {', '.join(networks[0].sources)}"
+        )
+    return BagOfModels(networks, bag.weights, bag.segment)
+
+
+def _load_network(path: Path) -> Any:
+    verified_sha256(path)
+    try:
+        return (_load_safetensors if path.suffix == ".safetensors" else _load_package)(path)
+    except SeparatorError:
+        raise
+    # the package leaves Python by sys.exit when it lacks diffq
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SeparatorError(
+            f"{path}: no network of the demucs package could be made from it ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _load_package(path: Path) -> Any:
+    """Network from the package's own pickled form, read by torch's restricted unpickler."""
+    import torch
+
+    states: Any = import_module("demucs.states")
+    try:
+        with torch.serialization.safe_globals([(found, name) for name, found in _allowed().items()]):
+            package = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
+            raise
+        raise _refusal(path, [refused[1]]) from error
+    if not isinstance(package, dict) or package.get("klass") not in _networks().values():
+        raise SeparatorError(f"{path}: no package of demucs 3 or 4 (a dictionary with klass, args, kwargs and state)")
+    return states.load_model(package)
+
+
+def _load_safetensors(path: Path) -> Any:
+    """Network from the form on Hugging Face, whose metadata name classes that the package would import blindly."""
+    from demucs.hf import load_safetensors_model
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    named: list[str] = []
+    # quantised weights are nested, and name their quantiser in there
+    json.loads(metadata.get("structure", "{}"), object_hook=lambda node: named.extend(node.get("_class", "").split()))
+    refused = [name for name in named if name not in _quantisers()]
+    refused += [name for name in [metadata.get("klass", "nothing")] if name not in _networks()]
+    if refused:
+        raise _refusal(path, refused)
+    return load_safetensors_model(path)
+
+
+def _refusal(path: Path, names: Sequence[str]) -> SeparatorError:
+    if all(name.startswith("diffq.") for name in names):
+        return SeparatorError(
+            f"{path}: the weights are quantised, which needs the package diffq: pip install diffq, "
+            "or take the model without _q in its name"
+        )
+    return SeparatorError(
+        f"{path}: asks for {', '.join(names)}, which is no part of a Demucs network and could run anything: "
+        "the file was not loaded; fetch it from its authors"
+    )
+
+
+def _networks() -> dict[str, Any]:
+    from demucs.demucs import Demucs
+    from demucs.hdemucs import HDemucs
+    from demucs.htdemucs import HTDemucs
+
+    return {
+        "demucs.demucs.Demucs": Demucs,
+        "demucs.hdemucs.HDemucs": HDemucs,
+        # the name of that class when the networks of the 2021 challenge were saved
+        "demucs.wdemucs.WDemucs": HDemucs,
+        "demucs.htdemucs.HTDemucs": HTDemucs,
+    }
+
+
+def _quantisers() -> dict[str, Any]:
+    if find_spec("diffq") is None:
+        return {}
+    diffq = import_module("diffq")
+    return {"diffq.diffq.DiffQuantizer": diffq.DiffQuantizer, "diffq.uniform.UniformQuantizer": diffq.UniformQuantizer}
+
+
+def _allowed() -> dict[str, Any]:
+    """All that a package file may name: networks, their arguments, and the NumPy scalars of its recorded scores."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)]
+    return {
+        **_networks(),
+        **_quantisers(),
+        "fractions.Fraction": Fraction,
+        "numpy.dtype": np.dtype,
+        "numpy.core.multiarray.scalar": scalar,
+        "numpy._core.multiarray.scalar": scalar,
+        **{f"numpy.dtypes.{kind.__name__}": kind for kind in kinds},
+    }
