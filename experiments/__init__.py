@@ -1,1 +1,20 @@
-"""experiments."""
+"""Data sets, recipes, the pipeline separate -> cache -> fit -> fuse -> score -> report, the command line."""
+
+from .config import ConfigError, RunConfig, dump_config, load_config, parse_config
+from .datasets import DataSet, open_data, open_song
+from .pipeline import run
+from .run import Run, RunError
+
+__all__ = [
+    "ConfigError",
+    "DataSet",
+    "Run",
+    "RunConfig",
+    "RunError",
+    "dump_config",
+    "load_config",
+    "open_data",
+    "open_song",
+    "parse_config",
+    "run",
+]

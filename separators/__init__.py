@@ -1,9 +1,11 @@
 """What a track is, who separates it, and where its stems are kept."""
 
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
+from .containers import ContainerSignal, open_signal
+from .conversion import ConvertedSignal, convert
 from .entry import file_stamp
 from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError, WriteError
-from .separator import BaseSeparator, Separator, digest, list_separators, load_separator
+from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
 from .store import StemStore
 from .track import LENGTH_TOLERANCE, Track, fit_length
@@ -16,6 +18,8 @@ __all__ = [
     "ArraySignal",
     "AudioError",
     "BaseSeparator",
+    "ContainerSignal",
+    "ConvertedSignal",
     "FileSignal",
     "MissingWeightsError",
     "Samples",
@@ -29,10 +33,13 @@ __all__ = [
     "Track",
     "TrackError",
     "WriteError",
+    "convert",
     "digest",
     "file_stamp",
     "fit_length",
     "list_separators",
     "load_separator",
+    "open_signal",
+    "separator_class",
     "write_audio",
 ]

@@ -1,0 +1,253 @@
+"""Data sets and single songs on disk: finding tracks, subsets and the validation split."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stemfuse.separators import Track, TrackError
+
+from .tracks import (
+    SONGS,
+    STEM_SUFFIX,
+    MixtureRule,
+    is_audio_file,
+    is_stem_file,
+    is_track,
+    list_folder,
+    open_song,
+    open_track,
+    track_name,
+)
+
+__all__ = ["SUBSETS", "DataSet", "open_data", "open_song"]
+
+log = logging.getLogger(__name__)
+
+SUBSETS = ("train", "valid", "test")
+"""The subsets that the pipeline knows; a tree may have others."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The tracks under a path: names at once, headers when tracks are asked for, samples when they are read.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies.
+    places : mapping of str to mapping of str to Path
+        By subset and name, the folder or file of each track.
+    split : str
+        Where the subset ``"valid"`` comes from: ``"folder"``, ``"musdb"``, ``"every seventh"`` or ``"none"``.
+    mixture : {"file", "sum"}
+        See `open_data`.
+
+    See Also
+    --------
+    open_data : finds all this.
+    """
+
+    path: Path
+    places: Mapping[str, Mapping[str, Path]]
+    split: str = "none"
+    mixture: MixtureRule = "file"
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Train, valid and test as far as there are such, then others by name."""
+        return tuple(self.places)
+
+    @property
+    def layout(self) -> str:
+        """``"folders"``, ``"stem.mp4"`` or ``"files"``; joined by ``" + "`` where a tree has several."""
+        return " + ".join(sorted({_form(place) for places in self.places.values() for place in places.values()}))
+
+    def names(self, subset: str | None = None) -> tuple[str, ...]:
+        """Names of the tracks of a subset, or of all; no file is opened."""
+        return tuple(name for part in self._asked(subset) for name in self.places[part])
+
+    def tracks(self, subset: str | None = None, skip_bad: bool = False) -> list[Track]:
+        """Open tracks: their headers are read and checked, their samples are not.
+
+        Parameters
+        ----------
+        subset : str, optional
+            One of `subsets`; all tracks when not given.
+        skip_bad : bool
+            Leave out the tracks that cannot be used, with a warning for each.
+
+        Raises
+        ------
+        TrackError
+            No such subset; or tracks that cannot be used: the message lists them all, each with its reason.
+        """
+        good: list[Track] = []
+        bad: list[str] = []
+        for part in self._asked(subset):
+            for name, place in self.places[part].items():
+                try:
+                    good.append(open_track(place, name, part, self.mixture))
+                except TrackError as error:
+                    bad.append(str(error))
+        if bad and not skip_bad:
+            count = f"{len(bad)} of {len(good) + len(bad)} tracks"
+            raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
+        for reason in bad:
+            log.warning("left out: %s", reason)
+        return good
+
+    def describe(self) -> dict[str, Any]:
+        """Name, path, layout, split, and the number of tracks of each subset."""
+        return {
+            "name": track_name(self.path),
+            "path": str(self.path),
+            "layout": self.layout,
+            "split": self.split,
+            "subsets": {subset: len(places) for subset, places in self.places.items()},
+        }
+
+    def _asked(self, subset: str | None) -> tuple[str, ...]:
+        if subset is None:
+            return self.subsets
+        if subset not in self.places:
+            hint = "; fewer than seven training tracks make no validation split" if subset == "valid" else ""
+            raise TrackError(f"{self.path}: no subset {subset!r}, expected one of {', '.join(self.subsets)}{hint}")
+        return (subset,)
+
+    def __iter__(self) -> Iterator[Track]:
+        return iter(self.tracks())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.places.values()))
+
+
+def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> DataSet:
+    """Find the tracks under a path.
+
+    What a path may be:
+
+    * ``<root>/<subset>/<track>/{mixture,drums,bass,other,vocals}.wav``, MUSDB18-HQ's form, or FLAC or another format;
+      every folder with tracks in it is a subset;
+    * ``<root>/<subset>/<track>.stem.mp4``, MUSDB18's form;
+    * the same without subsets: all tracks are in the subset ``"test"``;
+    * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
+      ``"songs"``.
+
+    A track has all four sources or none. What begins with a dot is passed over. Tracks come in the order of their
+    names' code points.
+
+    A tree with a subset ``"train"`` but no ``"valid"`` is split: the training tracks that musdb's list of 14 names are
+    the validation tracks, so that MUSDB18 has 86, 14 and 50; where the list names none of them, every seventh of the
+    sorted training tracks is (the 7th, the 14th, ...). Validation tracks are not in ``"train"``.
+
+    Parameters
+    ----------
+    path : path-like
+        A data set's root, a folder of songs or of one track, or a file.
+    mixture : {"file", "sum"}
+        ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
+
+    Raises
+    ------
+    TrackError
+        Nothing there, no tracks in it, or two tracks of one name in a subset.
+
+    Examples
+    --------
+    >>> import numpy, soundfile, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in "abcdefgh":
+    ...         track = Path(folder, "train", name)
+    ...         track.mkdir(parents=True)
+    ...         soundfile.write(track / "mixture.wav", numpy.zeros((100, 2)), 44_100)
+    ...     data = open_data(folder)
+    ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].frames
+    (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
+    """
+    path = Path(path).expanduser()
+    places = {subset: _by_name(subset, found) for subset, found in _find(path).items() if found}
+    split = "folder" if "valid" in places else "none"
+    if "train" in places and split == "none":
+        split, names = _validation(list(places["train"]))
+        places["valid"] = {name: places["train"].pop(name) for name in names}
+    order = [*SUBSETS, *sorted(set(places) - set(SUBSETS))]
+    return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture)
+
+
+def _find(root: Path) -> dict[str, list[Path]]:
+    """Folders and files of tracks by subset."""
+    if root.is_file() or (root.is_dir() and is_track(root)):
+        return {SONGS: [root]}
+    if not root.is_dir():
+        raise TrackError(f"{root}: no such folder or file; expected a data set, a track or a song")
+    inside = list_folder(root)
+    tracks = [place for place in inside if is_track(place)]
+    subsets = {
+        folder.name: [place for place in list_folder(folder) if is_stem_file(place) or not place.is_file()]
+        for folder in inside
+        if folder.is_dir() and folder not in tracks and _is_subset(folder)
+    }
+    if tracks and subsets:
+        raise TrackError(
+            f"{root}: the track {tracks[0].name!r} lies beside the subset {next(iter(subsets))!r}; "
+            "expected tracks in subsets or tracks alone, move one of them"
+        )
+    for place in inside:
+        if place.is_dir() and place not in tracks and place.name not in subsets:
+            log.info("%s: no track in it, passed over", place)
+    songs = [place for place in inside if is_audio_file(place)]
+    found = subsets or ({"test": tracks} if tracks else {SONGS: songs})
+    if not any(found.values()):
+        raise TrackError(
+            f"{root}: no tracks found; expected <subset>/<track>/mixture.wav with drums, bass, other and vocals beside "
+            f"it, <subset>/<track>{STEM_SUFFIX}, or songs"
+        )
+    return found
+
+
+def _is_subset(folder: Path) -> bool:
+    return folder.name in SUBSETS or any(map(is_track, list_folder(folder)))
+
+
+def _form(place: Path) -> str:
+    if is_stem_file(place):
+        return "stem.mp4"
+    return "files" if place.is_file() else "folders"
+
+
+def _by_name(subset: str, places: Sequence[Path]) -> dict[str, Path]:
+    named = sorted((track_name(place), place) for place in places)
+    for name, count in Counter(name for name, _ in named).items():
+        if count > 1:
+            both = ", ".join(str(place) for other, place in named if other == name)
+            raise TrackError(f"{count} tracks of {subset} are called {name!r}: {both}; rename all but one")
+    return dict(named)
+
+
+@cache
+def _musdb_validation() -> frozenset[str]:
+    """The names of musdb's validation tracks, from its file: importing musdb fails where there is no ffmpeg."""
+    package = importlib.util.find_spec("musdb")
+    if package is None or package.origin is None:
+        raise TrackError("the package musdb is missing, its list of validation tracks is needed: pip install musdb")
+    settings = yaml.safe_load(Path(package.origin).with_name("configs").joinpath("mus.yaml").read_text("utf-8"))
+    return frozenset(settings["validation_tracks"])
+
+
+def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The rule that applies to these training tracks, and the validation tracks among them, both sorted."""
+    listed = [name for name in names if name in _musdb_validation()]
+    if listed:
+        return "musdb", listed
+    seventh = list(names[6::7])
+    return ("every seventh" if seventh else "none"), seventh
