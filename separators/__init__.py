@@ -1,5 +1,6 @@
 """What a track is, who separates it, and where its stems are kept."""
 
+from .adoption import Adoption, Alignment, FoundStems, check_alignment, find_stems
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
 from .containers import ContainerSignal, open_signal
 from .conversion import ConvertedSignal, convert
@@ -15,12 +16,15 @@ __all__ = [
     "LENGTH_TOLERANCE",
     "RATE",
     "SOURCES",
+    "Adoption",
+    "Alignment",
     "ArraySignal",
     "AudioError",
     "BaseSeparator",
     "ContainerSignal",
     "ConvertedSignal",
     "FileSignal",
+    "FoundStems",
     "MissingWeightsError",
     "Samples",
     "Separator",
@@ -33,9 +37,11 @@ __all__ = [
     "Track",
     "TrackError",
     "WriteError",
+    "check_alignment",
     "convert",
     "digest",
     "file_stamp",
+    "find_stems",
     "fit_length",
     "list_separators",
     "load_separator",

@@ -75,8 +75,7 @@ class BaseSeparator:
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
-        parameters = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in parameters if name != "self"}
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def weights_sha256(self) -> dict[str, str]:
         """File name and sha256 of every file of weights; a method without weights has none."""
@@ -185,6 +184,19 @@ def list_separators() -> list[str]:
     return sorted(_registered())
 
 
+def separator_class(name: str) -> Any:
+    """Class, or other maker, of a registered separator.
+
+    Raises
+    ------
+    SeparatorError
+        Unknown name; the message lists the known ones.
+    """
+    if name not in _registered():
+        raise SeparatorError(f"separator {name!r} is unknown, there are {', '.join(list_separators())}")
+    return _registered()[name]()
+
+
 def load_separator(name: str, **options: Any) -> Separator:
     """Make a separator by name.
 
@@ -207,10 +219,7 @@ def load_separator(name: str, **options: Any) -> Separator:
     >>> load_separator("harmonic_percussive").sources
     ('drums', 'bass', 'other', 'vocals')
     """
-    known = _registered()
-    if name not in known:
-        raise SeparatorError(f"separator {name!r} is unknown, there are {', '.join(list_separators())}")
-    made = known[name]()
+    made = separator_class(name)
     allowed = inspect.signature(made).parameters
     for option in options:
         if option not in allowed:

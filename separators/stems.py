@@ -133,6 +133,19 @@ class Stems:
             return self._signals[source]
         return _StemSignal(self, source)
 
+    def select(self, sources: Sequence[str]) -> Stems:
+        """Stems of some of the sources, in this order; nothing is read."""
+        sources = tuple(sources)
+        if sources == self.sources:
+            return self
+        if self._signals is not None:
+            return Stems.from_signals({source: self[source] for source in sources})
+        unknown = [source for source in sources if source not in self.sources]
+        if unknown:
+            raise TrackError(f"source {unknown[0]!r} was asked for, there are {', '.join(self.sources)}")
+        rows = [self.sources.index(source) for source in sources]
+        return Stems.lazy(partial(_read_rows, self, rows), sources, self.channels, self.frames, self.rate)
+
     def write(self, folder: str | os.PathLike[str], subtype: str = "FLOAT", suffix: str = ".wav") -> None:
         """Stream every source into ``folder/<source>.wav``; a folder that lacks is made.
 
@@ -160,6 +173,11 @@ class Stems:
 # functions and not lambdas, so that stems travel between processes
 def _slice(array: Samples, start: int, stop: int) -> Samples:
     return array[:, :, start:stop]
+
+
+def _read_rows(stems: Stems, rows: list[int], start: int, stop: int) -> Samples:
+    selected: Samples = stems.read(start, stop)[rows]
+    return selected
 
 
 def _stack(signals: Sequence[Signal], start: int, stop: int) -> Samples:

@@ -6,16 +6,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from .adoption import Adoption, Alignment, How, find_stems
 from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_record, sha256_of, write_record
 from .errors import StemfuseError, StoreError
 from .separator import Separator, digest
-from .stems import Stems
+from .stems import SOURCES, Stems
 from .track import Track
-
-if TYPE_CHECKING:
-    from .adoption import Adoption, Alignment, How
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +169,7 @@ class StemStore:
         tracks: Iterable[Track],
         how: How = "refuse",
         model: str | None = None,
+        sources: Sequence[str] = SOURCES,
         replace: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
         """Take in stems that another tool made, checked against their mixtures.
@@ -187,6 +186,8 @@ class StemStore:
             What becomes of stems that are offset against their mixture; see `FoundStems.load`.
         model : str, optional
             Which one, where the folder holds stems by several models.
+        sources : sequence of str
+            Those to take in.
         replace : bool
             Whether stems that were adopted before under this name give way.
 
@@ -202,23 +203,21 @@ class StemStore:
         StemfuseError
             Nothing was found, stems do not fit, or (without ``replace``) others were adopted before.
         """
-        from .adoption import find_stems  # scipy's transforms are slow to import
-
         key = f"{name}-{digest({'adopted': name})[:8]}"
-        adoption = find_stems(folder, tracks, model=model)
-        alignments = []
-        for found in adoption.found:
-            stems, alignment = found.load(how)
-            if replace:
-                self.remove(found.track, key)
-            elif self.path(found.track, key).exists():
-                raise StoreError(
-                    f"{self.path(found.track, key)}: stems were adopted before under the name {name!r}; "
-                    "choose another name, or replace them (--replace)"
-                )
+        adoption = find_stems(folder, tracks, sources, model)
+        standing = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]
+        if standing:
+            raise StoreError(
+                f"{self.root}: stems of {standing[0].name!r} were adopted before under the name {name!r}; "
+                "choose another name, or replace them (--replace)"
+            )
+        # all are checked before the first one is filed, so that a refusal leaves nothing half adopted
+        loaded = [(found, *found.load(how)) for found in adoption.found]
+        for found, stems, alignment in loaded:
+            self.remove(found.track, key)
             origin = {source: str(path) for source, path in found.files.items()}
             self.put(found.track, key, stems, {"name": name, "adopted": origin, "alignment": str(alignment)})
-            alignments.append(alignment)
+        alignments = [alignment for _, _, alignment in loaded]
         return adoption, alignments
 
     def remove(self, track: Track, separator: Separator | str) -> None:

@@ -1,0 +1,228 @@
+"""The few operations in float64 that the projections need, on the processor (scipy) or on a GPU (torch)."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.fft
+import scipy.linalg
+from numpy.typing import NDArray
+
+from stemfuse.separators import StemfuseError
+
+Array = Any
+"""An array that lies where its arithmetic works: numpy's or torch's."""
+
+Matrix = NDArray[np.float64]
+
+
+class DeviceError(StemfuseError, ValueError):
+    """A device that is unknown or that this machine does not have."""
+
+
+class NotPositiveDefiniteError(ArithmeticError):
+    """A matrix that has no Cholesky factor in float64."""
+
+
+class Arithmetic(Protocol):
+    """Operations on arrays in float64; axes are moved so that matrix products run over the frequencies at once."""
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """Move an array to the device."""
+        ...
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """Move an array back."""
+        ...
+
+    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+        """Fourier transform of real waves (..., time), zero-padded to ``size``: (frequency, ...), contiguous."""
+        ...
+
+    def waves(self, spectra: Array, size: int) -> Array:
+        """Waves (..., time) of spectra (frequency, ...)."""
+        ...
+
+    def factor(self, matrix: Matrix) -> tuple[Array, float]:
+        """Cholesky factor and reciprocal condition number (1-norm) of a matrix, which may be overwritten.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            It has none.
+        """
+        ...
+
+    def solve(self, factor: Array, right: Matrix) -> Matrix:
+        """Solve for every column, with a factor that `factor` made."""
+        ...
+
+    def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Results of the function in order, a few items at a time."""
+        ...
+
+    def threads(self) -> AbstractContextManager[Any]:
+        """Hold numpy's and scipy's linear algebra to the number of threads that was asked for."""
+        ...
+
+
+class ProcessorArithmetic:
+    """numpy and scipy; blocks of audio are shared out among threads.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Threads, for blocks and for the linear algebra; when not given, as many as this process may use cores, and
+        the linear algebra as many as its library is set to.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._limit = workers
+        self.workers = workers or _usable_cores()
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """The array itself."""
+        return array
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """The array itself."""
+        return np.asarray(array)
+
+    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+        """See `Arithmetic`."""
+        return np.ascontiguousarray(np.moveaxis(scipy.fft.rfft(waves, size), -1, 0))
+
+    def waves(self, spectra: Array, size: int) -> Array:
+        """See `Arithmetic`."""
+        return scipy.fft.irfft(np.moveaxis(spectra, 0, -1), size)
+
+    def factor(self, matrix: Matrix) -> tuple[Array, float]:
+        """See `Arithmetic`."""
+        norm = float(np.abs(matrix).sum(axis=0).max(initial=0.0))
+        if norm == 0:
+            return matrix, 1.0
+        with self.threads():
+            try:
+                # the transpose of a symmetric matrix in C order is itself in Fortran order: factored where it lies
+                factor = scipy.linalg.cholesky(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+            except np.linalg.LinAlgError as error:
+                raise NotPositiveDefiniteError(str(error)) from error
+            condition, _ = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")
+        return factor, float(condition)
+
+    def solve(self, factor: Array, right: Matrix) -> Matrix:
+        """See `Arithmetic`."""
+        with self.threads():
+            solution: Matrix = scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+        return solution
+
+    def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """See `Arithmetic`; at most one item more than there are threads is held."""
+        if self.workers == 1:
+            for item in items:
+                yield function(*item)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            waiting: deque[Any] = deque()
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def threads(self) -> AbstractContextManager[Any]:
+        """See `Arithmetic`."""
+        if self._limit is None:
+            return nullcontext()
+        from threadpoolctl import threadpool_limits
+
+        return threadpool_limits(self._limit, user_api="blas")
+
+
+class TorchArithmetic:
+    """torch, on any of its devices that has float64.
+
+    Parameters
+    ----------
+    device : str
+        ``"cuda"``, ``"cuda:1"``.
+
+    Raises
+    ------
+    DeviceError
+        torch is not installed, or this machine has no such device.
+    """
+
+    def __init__(self, device: str) -> None:
+        try:
+            import torch
+
+            self._device = torch.zeros(1, dtype=torch.float64, device=device).device
+        except (ImportError, RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DeviceError(
+                f"device {device!r} cannot be used ({reason}); expected 'cpu', or 'cuda' on a GPU"
+            ) from error
+        self._torch = torch
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """See `Arithmetic`."""
+        return self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """See `Arithmetic`."""
+        numbers: NDArray[Any] = array.cpu().numpy()
+        return numbers
+
+    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+        """See `Arithmetic`."""
+        return self._torch.fft.rfft(self.put(waves), size).movedim(-1, 0).contiguous()
+
+    def waves(self, spectra: Array, size: int) -> Array:
+        """See `Arithmetic`."""
+        return self._torch.fft.irfft(spectra.movedim(0, -1), size)
+
+    def factor(self, matrix: Matrix) -> tuple[Array, float]:
+        """See `Arithmetic`."""
+        there = self.put(matrix)
+        factor, failed = self._torch.linalg.cholesky_ex(there)
+        if failed.item():
+            raise NotPositiveDefiniteError(f"{failed.item()}-th leading minor is not positive definite")
+        norms = [self._torch.linalg.matrix_norm(part, 1) for part in (there, self._torch.cholesky_inverse(factor))]
+        return factor, 1 / float(norms[0] * norms[1])
+
+    def solve(self, factor: Array, right: Matrix) -> Matrix:
+        """See `Arithmetic`."""
+        solution: Matrix = self.get(self._torch.cholesky_solve(self.put(right), factor))
+        return solution
+
+    def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """See `Arithmetic`; the device orders its own work."""
+        for item in items:
+            yield function(*item)
+
+    def threads(self) -> AbstractContextManager[Any]:
+        """See `Arithmetic`; the device has its own."""
+        return nullcontext()
+
+
+def arithmetic_on(device: str = "cpu", workers: int | None = None) -> Arithmetic:
+    """The arithmetic of a device.
+
+    Examples
+    --------
+    >>> arithmetic_on("cpu").spectra(np.ones((2, 6)), 8).shape
+    (5, 2)
+    """
+    return ProcessorArithmetic(workers) if device == "cpu" else TorchArithmetic(device)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,171 @@
+"""Energies of what BSS Eval takes an estimate apart into, frame by frame, without writing the parts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from .arithmetic import Arithmetic, Array, Matrix
+from .framing import SourceAudio, sounding
+from .projection import TAPS, Filters
+
+LONGEST_TRANSFORM = 1 << 17
+"""Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in pieces."""
+
+_PIECE_TRANSFORM = 1 << 15
+_GROUP = 150_000
+_SLICE = 2048
+_Heard = NDArray[np.bool_]
+_Item = tuple[slice, _Heard, Matrix, Matrix]
+
+
+class Energies(NamedTuple):
+    """Energies over time and channels, each (source, frame) in float64.
+
+    Attributes
+    ----------
+    reference, distortion : ndarray
+        Of the reference, and of the estimate minus the reference.
+    own, spatial : ndarray
+        Of the estimate's projection on its own reference, and of that minus the reference.
+    every, interference : ndarray
+        Of its projection on all references, and of that minus the one on its own.
+    artifacts : ndarray
+        Of the estimate minus its projection on all references.
+    silent : ndarray, shape (frame,), bool
+        Frames in which a reference or an estimate is silent.
+    """
+
+    reference: Matrix
+    distortion: Matrix
+    own: Matrix
+    spatial: Matrix
+    every: Matrix
+    interference: Matrix
+    artifacts: Matrix
+    silent: NDArray[np.bool_]
+
+
+def frame_energies(
+    references: SourceAudio, estimates: SourceAudio, filters: Filters, frames: Sequence[slice], arithmetic: Arithmetic
+) -> Energies:
+    """Energies of the parts of every frame.
+
+    Each frame of the references is filtered as if the signal were zero around it, and the 511 samples that ring on after
+    it count, as in museval. By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is
+    transformed back. A frame of more than `LONGEST_TRANSFORM` points is filtered piece by piece, by overlap-save.
+
+    Parameters
+    ----------
+    references, estimates : SourceAudio
+        J sources of C channels.
+    filters : Filters
+        From `stemfuse.analysis.projection.Projection.filters`.
+    frames : sequence of slice
+        See `stemfuse.analysis.framing.frame_slices`.
+    arithmetic : Arithmetic
+        Where to compute.
+    """
+    longest = max(frame.stop - frame.start for frame in frames)
+    if longest + TAPS - 1 <= LONGEST_TRANSFORM:
+        size = scipy.fft.next_fast_len(longest + TAPS - 1, real=True)
+        measure, items = _Parts(filters, size, arithmetic).whole, _groups(references, estimates, frames, size, longest)
+    else:
+        measure, items = _Parts(filters, _PIECE_TRANSFORM, arithmetic).piece, _pieces(references, estimates, frames)
+    count = len(references.sources)
+    energies = np.zeros((7, count * references.channels, len(frames)))
+    heard = np.zeros((2 * count, len(frames)), bool)
+    for index, sounds, values in arithmetic.stream(measure, items):
+        energies[:, :, index] += values
+        heard[:, index] |= sounds
+    by_source = energies.reshape(7, count, references.channels, len(frames)).sum(axis=2)
+    return Energies(*by_source, silent=~heard.all(axis=0))
+
+
+def _groups(
+    references: SourceAudio, estimates: SourceAudio, frames: Sequence[slice], size: int, longest: int
+) -> Iterator[_Item]:
+    """Some whole frames at a time: their numbers, which sources sound, and both signals (channel, frame, time)."""
+    step = max(1, _GROUP // size)
+    for first in range(0, len(frames), step):
+        group = frames[first : first + step]
+        heard, waves = [], np.zeros((2, len(references.sources) * references.channels, len(group), longest))
+        for number, frame in enumerate(group):
+            pair = [audio.read(frame.start, frame.stop) for audio in (references, estimates)]
+            heard.append(np.concatenate([sounding(samples) for samples in pair]))
+            for rows, samples in zip(waves, pair, strict=True):
+                rows[:, number, : frame.stop - frame.start] = samples.reshape(len(rows), -1)
+        yield slice(first, first + len(group)), np.stack(heard, axis=1), waves[0], waves[1]
+
+
+def _pieces(references: SourceAudio, estimates: SourceAudio, frames: Sequence[slice]) -> Iterator[_Item]:
+    """One piece of a frame at a time, each with the 511 samples before it; the last with 511 zeros behind it."""
+    step = _PIECE_TRANSFORM - 2 * (TAPS - 1)
+    for number, frame in enumerate(frames):
+        for start in range(frame.start, frame.stop, step):
+            stop, before = min(start + step, frame.stop), max(start - TAPS + 1, frame.start)
+            pair = [audio.read(before, stop) for audio in (references, estimates)]
+            heard = np.concatenate([sounding(samples) for samples in pair])
+            after = TAPS - 1 if stop == frame.stop else 0
+            padding = ((0, 0), (0, 0), (TAPS - 1 - (start - before), after))
+            reference, estimate = (
+                np.pad(samples.reshape(-1, 1, stop - before).astype(np.float64), padding) for samples in pair
+            )
+            yield slice(number, number + 1), heard[:, None], reference, estimate
+
+
+class _Parts:
+    """The seven energies of frames or pieces, (7, channel, frame)."""
+
+    def __init__(self, filters: Filters, size: int, arithmetic: Arithmetic) -> None:
+        self._arithmetic, self._size = arithmetic, size
+        self._channels = filters.every.shape[2]
+        # with one source both projections are one and the same, and their difference is zero as museval has it
+        both = filters.every if filters.own is filters.every else np.concatenate(filters, axis=2)
+        self._response = arithmetic.spectra(both.transpose(2, 0, 1), size)
+        weights = np.full(size // 2 + 1, 2 / size)
+        weights[0] = 1 / size
+        weights[-1] = 1 / size if size % 2 == 0 else 2 / size
+        self._weights = arithmetic.put(weights)
+
+    def whole(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
+        """Energies of whole frames, by Parseval's theorem."""
+        first, second = (self._arithmetic.spectra(waves, self._size) for waves in (reference, estimate))
+        sums: list[Any] = [0] * 5
+        # a slice of the frequencies at a time, so that the products stay in the processor's cache
+        for start in range(0, len(first), _SLICE):
+            part = slice(start, start + _SLICE)
+            projections = self._response[part] @ first[part]
+            spectra = self._split(projections, first[part], second[part])
+            weights = self._weights[part]
+            sums = [
+                total + weights @ (values.real**2 + values.imag**2).reshape(len(weights), -1)
+                for total, values in zip(sums, spectra, strict=True)
+            ]
+        projected = [self._arithmetic.get(total).reshape(reference.shape[:2]) for total in sums]
+        return index, heard, np.stack([_energy(reference), _energy(estimate - reference), *projected])
+
+    def piece(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
+        """Energies of one piece without the samples before it, by overlap-save."""
+        spectra = self._response @ self._arithmetic.spectra(reference, self._size)
+        kept = slice(TAPS - 1, reference.shape[2])
+        projections, first, second = (
+            waves.swapaxes(0, 1)[:, :, kept]
+            for waves in (self._arithmetic.get(self._arithmetic.waves(spectra, self._size)), reference, estimate)
+        )
+        parts = (first, first - second, *self._split(projections, first, second))
+        return index, heard, np.stack([_energy(part).T for part in parts])
+
+    def _split(self, projections: Array, reference: Array, estimate: Array) -> tuple[Array, ...]:
+        """The projections and their differences, in the order of `Energies`; channels are the second axis."""
+        every, own = projections[:, : self._channels], projections[:, -self._channels :]
+        return own, own - reference, every, every - own, estimate - every
+
+
+def _energy(waves: Matrix) -> Matrix:
+    energy: Matrix = np.einsum("...t,...t->...", waves, waves)
+    return energy

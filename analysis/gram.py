@@ -1,0 +1,363 @@
+"""Gram statistics: per-frame second moments of a track, from which any linear blend's SDR is known exactly."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.separators import Separator, Signal, StemfuseError, StemStore, Track, digest, file_stamp
+
+from .framing import frame_slices
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+MIXTURE = "mixture"
+SILENCE = 1e-14
+"""Share of the energy of its terms below which a sum over channels counts as silent: float64 cancels to 1e-16."""
+
+
+class GramError(StemfuseError, ValueError):
+    """Statistics that are damaged, or that do not hold what was asked for."""
+
+
+class Matrix(Protocol):
+    """What is read of mixing weights: see `stemfuse.blending.MixingWeights`."""
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """Weights, (segment, output, input)."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Labels of the input channels."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Labels of the output channels."""
+        ...
+
+    @property
+    def starts_s(self) -> NDArray[np.float64]:
+        """Start of every segment in seconds."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GramStatistics:
+    """Per-frame second moments of a track's inputs and references.
+
+    With z(t) the vector of all input channels and then all reference channels, each frame's moment is
+    sum_t z(t) z(t)'. The SDR of any estimate y = W x is a ratio of quadratic forms in these, so audio is read once and
+    a candidate then costs a small matrix product. The value equals museval's (BSS Eval v4, images), whose
+    SDR needs no distortion filters: 10 log10(sum s^2 / sum (s - y)^2).
+
+    Attributes
+    ----------
+    track : str
+        The track's name.
+    inputs : tuple of str
+        Labels of input channels: ``"mixture.left"``, ``"mdx.drums.right"``.
+    outputs : tuple of str
+        Labels of reference channels: ``"drums.left"``.
+    moments : ndarray, shape (frame, input + output, input + output), float64
+        The second moments.
+    silent : ndarray, shape (frame,), bool
+        Frames in which a reference is silent in museval's sense (its sum over channels is zero at every sample).
+    window, hop, rate : int
+        Frame length and distance in samples; sample rate in Hz.
+
+    Notes
+    -----
+    A frame with n = 34 channels (mixture, three separators of four stems, four references; stereo) takes
+    8 n^2 = 9 kB: 2.2 MB for four minutes, 111 MB for fifty such tracks.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> references = generator.normal(0, 0.1, (4, 2, 88200)).astype("float32")
+    >>> track = Track.from_arrays("song", references.sum(0), references, {"a": references + 0.01})
+    >>> gram = GramStatistics.from_track(track)
+    >>> gram.moments.shape, gram.inputs[2]
+    ((2, 18, 18), 'a.drums.left')
+    """
+
+    track: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    moments: NDArray[np.float64]
+    silent: NDArray[np.bool_]
+    window: int
+    hop: int
+    rate: int
+
+    @classmethod
+    def from_track(cls, track: Track, window: int = 44_100, hop: int = 44_100) -> GramStatistics:
+        """Read a track with stems and references once, frame by frame.
+
+        Parameters
+        ----------
+        track : Track
+            With references, and stems by the separators to blend.
+        window, hop : int
+            Frame length and distance in samples.
+
+        Raises
+        ------
+        TrackError
+            The track has no references.
+        """
+        references = track.true_stems()
+        channels = _channel_names(track.channels)
+        signals: list[tuple[str, Signal]] = [(MIXTURE, track.mixture)]
+        for separator, stems in track.stems.items():
+            signals += [(f"{separator}.{source}", stems[source]) for source in stems.sources]
+        inputs = tuple(f"{name}.{channel}" for name, _ in signals for channel in channels)
+        outputs = tuple(f"{source}.{channel}" for source in references.sources for channel in channels)
+        truth = [references[source] for source in references.sources]
+        slices = frame_slices(track.frames, window, hop)
+        moments = np.empty((len(slices), len(inputs) + len(outputs), len(inputs) + len(outputs)))
+        silent = np.empty(len(slices), bool)
+        everything = [signal for _, signal in signals] + truth
+        for index, frame in enumerate(slices):
+            block = np.concatenate([signal.read(frame.start, frame.stop) for signal in everything])
+            exact = block.astype(np.float64)
+            moments[index] = exact @ exact.T
+            sums = block[len(inputs) :].reshape(len(truth), len(channels), -1).sum(1)
+            silent[index] = bool((sums == 0).all(1).any())
+        return cls(track.name, inputs, outputs, moments, silent, window, hop, track.rate)
+
+    @classmethod
+    def from_store(
+        cls,
+        store: StemStore,
+        track: Track,
+        separators: Mapping[str, Separator | str],
+        window: int = 44_100,
+        hop: int = 44_100,
+    ) -> GramStatistics:
+        """Statistics of stems in a store, kept there so that no audio is read a second time.
+
+        They lie in ``STORE/.gram/<subset>/<track>/gram-<fingerprint>.npz``; the fingerprint covers every stem's
+        checksum, the mixture, the references' files and the frames. A damaged file is made anew.
+
+        Parameters
+        ----------
+        store : StemStore
+            Where the stems are.
+        track : Track
+            With references.
+        separators : mapping of str to Separator or str
+            By the name that labels show; see `StemStore.attach`.
+        window, hop : int
+            Frame length and distance in samples.
+        """
+        references = track.true_stems()
+        records = {label: store.record(track, separator) for label, separator in separators.items()}
+        identity: dict[str, Any] = {
+            "schema": SCHEMA,
+            "mixture": next(iter(records.values()))["mixture"]["sha256"] if records else track.mixture_sha256(),
+            "stems": {label: record["files"] for label, record in records.items()},
+            "references": [[source, file_stamp(references[source])] for source in references.sources],
+            "frames": [window, hop],
+        }
+        path = store.root / ".gram" / track.subset / track.name / f"gram-{digest(identity)[:16]}.npz"
+        if path.is_file() and all(stamp is not None for _, stamp in identity["references"]):
+            try:
+                return cls.load(path)
+            except GramError as error:
+                log.warning("%s: made anew", error)
+        gram = cls.from_track(store.attach(track, separators), window, hop)
+        gram.save(path)
+        return gram
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources of the references, in order."""
+        return tuple(dict.fromkeys(label.rpartition(".")[0] for label in self.outputs))
+
+    @property
+    def input_moments(self) -> NDArray[np.float64]:
+        """Sums of x x' per frame, (frame, input, input)."""
+        count = len(self.inputs)
+        return self.moments[:, :count, :count]
+
+    @property
+    def cross_moments(self) -> NDArray[np.float64]:
+        """Sums of s x' per frame, (frame, output, input)."""
+        count = len(self.inputs)
+        return self.moments[:, count:, :count]
+
+    @property
+    def reference_energies(self) -> NDArray[np.float64]:
+        """Sums of s^2 per frame and output channel, (frame, output)."""
+        count = len(self.inputs)
+        return np.diagonal(self.moments, axis1=1, axis2=2)[:, count:]
+
+    def select(self, inputs: Sequence[str]) -> GramStatistics:
+        """The same statistics for some of the inputs, in this order."""
+        missing = [label for label in inputs if label not in self.inputs]
+        if missing:
+            raise GramError(
+                f"track {self.track!r}: the statistics have no input {missing[0]!r}; they know {', '.join(self.inputs)}"
+            )
+        rows = [self.inputs.index(label) for label in inputs]
+        rows += range(len(self.inputs), self.moments.shape[1])
+        moments = self.moments[:, rows][:, :, rows]
+        return GramStatistics(
+            self.track, tuple(inputs), self.outputs, moments, self.silent, self.window, self.hop, self.rate
+        )
+
+    def matrices(self, weights: Matrix) -> NDArray[np.float64]:
+        """Weights of every frame over these inputs and outputs, (frame, output, input), or (1, output, input).
+
+        Raises
+        ------
+        GramError
+            A weight is for an input that is not there, or a segment does not start on a frame's border.
+        """
+        given = np.asarray(weights.matrix, np.float64)
+        for column, label in enumerate(weights.inputs):
+            if label not in self.inputs and given[:, :, column].any():
+                raise GramError(f"track {self.track!r}: the statistics have no input {label!r}")
+        columns = [index for index, label in enumerate(weights.inputs) if label in self.inputs]
+        matrix = np.zeros((len(given), len(self.outputs), len(self.inputs)))
+        for row, label in enumerate(weights.outputs):
+            if label in self.outputs:
+                places = [self.inputs.index(weights.inputs[column]) for column in columns]
+                matrix[:, self.outputs.index(label), places] = given[:, row, columns]
+        if len(matrix) == 1:
+            return matrix
+        starts = np.arange(len(self.moments)) * self.hop / self.rate
+        segments = np.searchsorted(weights.starts_s, starts + 0.5 / self.rate, side="right") - 1
+        ends = np.append(weights.starts_s[1:], np.inf)[segments]
+        if getattr(weights, "duration_s", None) is not None or (ends < starts + (self.window - 0.5) / self.rate).any():
+            raise GramError(
+                f"track {self.track!r}: segments have to start on the borders of frames of {self.window} samples "
+                "and must not overlap; score the fused audio with bss_eval instead"
+            )
+        return matrix[segments]
+
+    def errors(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sums of (s - y)^2 per frame and output channel, (frame, output), of weights (frame or 1, output, input)."""
+        slope = np.matmul(matrix, self.input_moments) - 2 * self.cross_moments
+        errors: NDArray[np.float64] = (slope * matrix).sum(2) + self.reference_energies
+        return np.maximum(errors, 0)
+
+    def sdr(self, weights: Matrix) -> NDArray[np.float64]:
+        """Exact SDR of a blend.
+
+        Parameters
+        ----------
+        weights : MixingWeights
+            Constant, or per segment where segments start on frame borders. A source without
+            weights is a silent estimate.
+
+        Returns
+        -------
+        ndarray, shape (source, frame)
+            In dB; NaN for all sources where any reference or estimate is silent, inf for a perfect estimate.
+        """
+        matrix = self.matrices(weights)
+        shape = (len(self.moments), len(self.sources), -1)
+        energies = self.reference_energies.reshape(shape).sum(2)
+        errors = self.errors(matrix).reshape(shape).sum(2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values: NDArray[np.float64] = 10 * np.log10(energies / errors).T
+        values[:, self.dropped(matrix)] = np.nan
+        return values
+
+    def dropped(self, matrix: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Frames in which any reference or estimate is silent, (frame,), for weights (frame or 1, output, input).
+
+        An estimate is silent when the sum over its channels is: a quadratic form, zero up to `SILENCE`.
+        """
+        channels = len(self.outputs) // len(self.sources)
+        summed = matrix.reshape(len(matrix), len(self.sources), channels, -1).sum(2)
+        energy = (np.matmul(summed, self.input_moments) * summed).sum(2)
+        diagonal = np.diagonal(self.input_moments, axis1=1, axis2=2)
+        terms = np.matmul(np.square(matrix), diagonal[:, :, None])[:, :, 0]
+        bound = SILENCE * terms.reshape(len(diagonal), len(self.sources), channels).sum(2)
+        silent: NDArray[np.bool_] = self.silent | (energy <= bound).any(1)
+        return silent
+
+    def sdr_gradient(self, weights: Matrix) -> NDArray[np.float64]:
+        """Gradient of every frame's SDR with respect to its source's weights.
+
+        Returns
+        -------
+        ndarray, shape (frame, output, input)
+            d SDR / d W in dB: -20 / ln 10 (W G - C) / sum (s - y)^2, G and C the input and cross moments.
+        """
+        matrix = self.matrices(weights)
+        shape = (len(self.moments), len(self.sources), -1)
+        errors = self.errors(matrix).reshape(shape).sum(2)
+        slope = np.matmul(matrix, self.input_moments) - self.cross_moments
+        channels = len(self.outputs) // len(self.sources)
+        gradient: NDArray[np.float64] = -20 / np.log(10) * slope / np.repeat(errors, channels, axis=1)[:, :, None]
+        return gradient
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one ``.npz`` without pickle, whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    schema=SCHEMA,
+                    track=np.array(self.track, np.str_),
+                    inputs=np.array(self.inputs, np.str_),
+                    outputs=np.array(self.outputs, np.str_),
+                    moments=self.moments,
+                    silent=self.silent,
+                    grid=np.array([self.window, self.hop, self.rate]),
+                )
+            temporary.replace(path)
+        except OSError as error:
+            raise GramError(f"{path}: cannot be written ({error.strerror}); free some space") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> GramStatistics:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        GramError
+            The file is missing, damaged or of another schema.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if int(file["schema"]) != SCHEMA:
+                    raise GramError(f"{path}: schema {file['schema']} came, expected {SCHEMA}; delete it")
+                window, hop, rate = (int(value) for value in file["grid"])
+                return cls(
+                    str(file["track"]),
+                    tuple(file["inputs"].tolist()),
+                    tuple(file["outputs"].tolist()),
+                    file["moments"],
+                    file["silent"],
+                    window,
+                    hop,
+                    rate,
+                )
+        except GramError:
+            raise
+        except Exception as error:  # numpy raises whatever a damaged archive makes it raise
+            raise GramError(f"{path}: no Gram statistics can be read ({error}); delete it") from error
+
+
+def _channel_names(channels: int) -> tuple[str, ...]:
+    return {1: ("mono",), 2: ("left", "right")}.get(channels, tuple(str(channel + 1) for channel in range(channels)))

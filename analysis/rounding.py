@@ -1,0 +1,140 @@
+"""The projection in museval's own order of operations, for references that are singular to float64."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from .arithmetic import Arithmetic, Matrix
+from .framing import SourceAudio, raise_not_finite
+from .projection import TAPS, CholeskyProjection, Filters, Projection, block_toeplitz, rows, source_channels
+
+Spectrum = NDArray[np.complex128]
+
+SINGULAR = 1e-12
+"""Reciprocal condition number below which rounding moves museval's ISR, SIR and SAR by more than 1e-6 dB."""
+
+LONGEST_SINGULAR = 1 << 22
+"""Samples (95 s at 44 100 Hz) up to which singular references are solved in museval's own order of operations."""
+
+
+class SingularReferencesWarning(UserWarning):
+    """References whose projection is decided by rounding, in a signal too long to round as museval does."""
+
+
+def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Projection:
+    """Prepare the projection onto references.
+
+    Parameters
+    ----------
+    references : SourceAudio
+        J sources of C channels.
+    span : slice
+        The samples that count; all others are taken as zero, as museval does at the ends of a signal or frame.
+    arithmetic : Arithmetic
+        Where to compute.
+
+    Returns
+    -------
+    Projection
+        By Cholesky factorisation. Where the references are singular to float64 (see `SINGULAR`), the filters that
+        museval finds depend on how its sums are rounded; a span up to `LONGEST_SINGULAR` is then solved in museval's
+        order, and a longer one warns.
+
+    Warns
+    -----
+    SingularReferencesWarning
+        See above.
+    """
+    projection = CholeskyProjection(references, span, arithmetic)
+    if projection.condition >= SINGULAR:
+        return projection
+    if span.stop - span.start + TAPS - 1 <= LONGEST_SINGULAR:
+        return RoundedProjection(references, span, arithmetic)
+    warnings.warn(
+        f"the references are singular to float64 (reciprocal condition {projection.condition:.0e}: a band without "
+        "energy, or one signal twice): ISR, SIR and SAR may differ from museval's, which then depend on its number of "
+        "threads, by some 0.01 dB; references rounded to 16 bits, as musdb reads them, have no such band",
+        SingularReferencesWarning,
+        stacklevel=4,
+    )
+    return projection
+
+
+class RoundedProjection:
+    """Distortion filters with the digits that museval 0.4.1 finds, bit for bit.
+
+    Where a band has no energy (decoded AAC in floating point, synthetic sources), or one signal is there twice, the
+    filters there are amplified rounding errors, and cuts at the frame borders let them be heard: museval's SIR and
+    SAR of one clip differ by 0.01 dB when it runs on one and on two threads. No better
+    arithmetic would give its values. So the correlations are computed as museval does, by transforms of the whole
+    signal padded to a power of two, and solved by the same LU factorisation; equal in every bit as long as the number
+    of BLAS threads is the same. Work is saved all the same: half the transforms, by symmetry, and one factorisation for
+    all estimates at once where museval makes one per source.
+
+    Parameters
+    ----------
+    references, span, arithmetic
+        See `project`.
+    """
+
+    def __init__(self, references: SourceAudio, span: slice, arithmetic: Arithmetic) -> None:
+        self._references, self._span, self._arithmetic = references, span, arithmetic
+        self._size = 1 << int(np.ceil(np.log2(span.stop - span.start + TAPS - 1.0)))
+        spectra = self._spectra(references)
+        pairs = [(first, second) for first in range(len(spectra)) for second in range(first, len(spectra))]
+        found = arithmetic.stream(self._correlation, ((spectra[second], spectra[first]) for first, second in pairs))
+        lags = np.empty((len(spectra), len(spectra), 2 * TAPS - 1))
+        for (first, second), correlation in zip(pairs, found, strict=True):
+            lags[second, first] = correlation
+            lags[first, second] = correlation[::-1]
+        self._matrix = block_toeplitz(lags)
+
+    def filters(self, estimates: SourceAudio) -> Filters:
+        """See `stemfuse.analysis.projection.CholeskyProjection.filters`."""
+        references, others = self._spectra(self._references), self._spectra(estimates)
+        pairs = [(first, second) for first in references for second in others]
+        lags = np.array([lags[TAPS - 1 :] for lags in self._arithmetic.stream(self._correlation, pairs)])
+        if not np.isfinite(lags).all():
+            raise_not_finite(estimates, "estimates")
+        right = lags.reshape(len(references), len(others), TAPS).swapaxes(1, 2)
+        every = self._solved(self._matrix, right)
+        if len(estimates.sources) == 1:
+            return Filters(every, every)
+        own = np.zeros_like(every)
+        for block in source_channels(estimates):
+            taps = slice(block.start * TAPS, block.stop * TAPS)
+            own[block, :, block] = self._solved(self._matrix[taps, taps], right[block, :, block])
+        return Filters(every, own)
+
+    def _spectra(self, audio: SourceAudio) -> list[Spectrum]:
+        length = self._span.stop - self._span.start
+        waves = rows(audio, self._span.start, self._span.stop, length)
+        return list(self._arithmetic.stream(partial(scipy.fft.rfft, n=self._size), ((wave,) for wave in waves)))
+
+    def _correlation(self, first: Spectrum, second: Spectrum) -> Matrix:
+        """sum_t x(t - lag) y(t) for lags from -511 to 511."""
+        left, right = self._mirrored(first), self._mirrored(second)
+        # the product as museval writes it and a complex transform: NumPy rounds differently when told where to write,
+        # a real transform rounds in other places
+        correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
+        return np.concatenate([correlation[TAPS - 1 : 0 : -1], correlation[:1], correlation[: -TAPS : -1]])
+
+    def _mirrored(self, half: Spectrum) -> Spectrum:
+        return np.concatenate([half, half[self._size // 2 - 1 : 0 : -1].conj()])
+
+    def _solved(self, matrix: Matrix, right: Matrix) -> Matrix:
+        square = matrix.copy()
+        square[np.diag_indices_from(square)] += np.finfo(np.float64).eps
+        columns = right.reshape(len(square), -1)
+        with self._arithmetic.threads():
+            try:
+                solution: Matrix = np.linalg.solve(square, columns)
+            except np.linalg.LinAlgError:
+                # museval means to do the same; with NumPy 2 it ends in an AttributeError instead
+                solution = np.linalg.lstsq(matrix, columns)[0]
+        return solution.reshape(right.shape)

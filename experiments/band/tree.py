@@ -1,0 +1,188 @@
+"""Songs on disk in the layout of MUSDB18-HQ: made once, whole or not at all, and continued where a run stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from stemfuse.separators import RATE, SOURCES, AudioError, FileSignal, TrackError, WriteError
+from stemfuse.separators.entry import HOST, is_alive
+
+from .composition import compose, frames_of
+from .mixing import mix
+from .score import Song
+
+SUBSET_PATTERN = ("train", "test", "valid", "train")
+"""Subsets of songs 0, 1, 2, 3, then again: half train, a quarter each valid and test, and early ones of each."""
+
+FILES = ("mixture", *SOURCES)
+
+
+def track_name(seed: int, index: int) -> str:
+    """Name of a song: it tells what it is made from.
+
+    Examples
+    --------
+    >>> track_name(7, 3)
+    'Synth Band 0007 - 003'
+    """
+    return f"Synth Band {seed:04d} - {index:03d}"
+
+
+def plan_tracks(tracks: int | Mapping[str, int], subset: str | None = None) -> list[tuple[str, int]]:
+    """Say which songs to make: (subset, index) in the order of the indices.
+
+    The index alone decides the subset, by `SUBSET_PATTERN`: no song is ever in two subsets of a tree, however often and
+    with whatever counts the tree is extended.
+
+    Parameters
+    ----------
+    tracks : int or mapping of str to int
+        Number of songs, or numbers per subset.
+    subset : str, optional
+        With a number: all songs are of this subset.
+
+    Raises
+    ------
+    TrackError
+        A number is negative, all are 0, or a subset is unknown.
+
+    Examples
+    --------
+    >>> plan_tracks(5)
+    [('train', 0), ('test', 1), ('valid', 2), ('train', 3), ('train', 4)]
+    >>> plan_tracks({"train": 1, "test": 2})
+    [('train', 0), ('test', 1), ('test', 5)]
+    """
+    if isinstance(tracks, Mapping) and subset is not None:
+        raise TrackError(f"numbers per subset and subset {subset!r} came, expected one of the two")
+    counts = dict(tracks) if isinstance(tracks, Mapping) else {subset: tracks}
+    if min(counts.values(), default=0) < 0 or not any(counts.values()):
+        raise TrackError(f"{tracks} tracks were asked for, expected one or more")
+    planned: list[tuple[str, int]] = []
+    for name, count in counts.items():
+        if name is not None and name not in SUBSET_PATTERN:
+            raise TrackError(f"subset {name!r} was asked for, there are train, valid and test")
+        everything = ((SUBSET_PATTERN[index % len(SUBSET_PATTERN)], index) for index in itertools.count())
+        planned += itertools.islice((song for song in everything if name in (None, song[0])), count)
+    return sorted(planned, key=lambda song: song[1])
+
+
+def _is_complete(folder: Path, frames: int) -> bool:
+    """Whether a song stands already; one that is damaged or of another length is never taken nor overwritten."""
+    if not folder.exists():
+        return False
+    remedy = "delete the folder and run again, or choose another directory"
+    for name in FILES:
+        try:
+            signal = FileSignal(folder / f"{name}.wav")
+        except AudioError as error:
+            raise TrackError(f"{folder}: not a whole track ({error}); {remedy}") from error
+        if (signal.frames, signal.rate, signal.channels) != (frames, RATE, 2):
+            raise TrackError(
+                f"{signal}: {signal.frames} samples, {signal.channels} channels at {signal.rate} Hz, "
+                f"expected {frames}, 2 and {RATE}; {remedy}"
+            )
+    return True
+
+
+def _write_song(folder: Path, song: Song) -> None:
+    """Write the five files as 16-bit WAV: the mixture is the integer sum of the stems."""
+    stems = mix(song)
+    for name, samples in zip(FILES, (stems.sum(0, dtype=np.int16), *stems), strict=True):
+        # libsndfile would put the time of day into the header of some formats; these files depend on the seed alone
+        wavfile.write(folder / f"{name}.wav", RATE, samples.T)
+
+
+@contextlib.contextmanager
+def _appearing(directory: Path, folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes its place in one step when the block ends well, and is gone otherwise."""
+    temporary = directory / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        # another process may have been first; its song has the same bytes
+        if not folder.exists():
+            temporary.rename(folder)
+    except OSError as error:
+        raise WriteError(
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another directory"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def synthesize(
+    directory: str | os.PathLike[str],
+    tracks: int | Mapping[str, int] = 8,
+    seconds: float = 30.0,
+    seed: int = 0,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Make songs of the synthetic band as a data set in the layout of MUSDB18-HQ.
+
+    Songs are ``<directory>/<subset>/<track name>/{mixture,drums,bass,other,vocals}.wav``, 16 bit, stereo, 44 100 Hz;
+    read as float32 the mixture is exactly the sum of the four stems. A song depends on seed, index and length alone,
+    not on how many others there are; with the same versions of numpy and scipy on the same kind of processor its files
+    have the same bytes. Each song appears whole or not at all; those that stand already are left alone, so that an
+    interrupted run is continued by the same call.
+
+    Parameters
+    ----------
+    directory : path-like
+        Where the tree is; made when it lacks.
+    tracks : int or mapping of str to int
+        Number of songs, of which about half are for training, a quarter each for validation and test (see
+        `plan_tracks`), or numbers per subset: ``{"train": 20, "valid": 4, "test": 10}``.
+    seconds : float
+        Length of each song.
+    seed : int
+        Another seed is another band: the names differ too, and both fit in one tree.
+    subset : str, optional
+        ``"train"``, ``"valid"`` or ``"test"``: all songs are of it.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each song.
+
+    Returns
+    -------
+    list of Path
+        The folder of each song, in the order of the indices.
+
+    Raises
+    ------
+    TrackError
+        A number, length, seed or subset is out of range, or a folder of that name holds something else.
+    WriteError
+        The disk is full or the directory cannot be written; nothing half written is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     made = synthesize(directory, tracks=2, seconds=2.0, seed=7)
+    ...     [str(path.relative_to(directory)) for path in made]
+    ['train/Synth Band 0007 - 000', 'test/Synth Band 0007 - 001']
+    """
+    directory = Path(directory)
+    planned, frames = plan_tracks(tracks, subset), frames_of(seconds)
+    for remains in directory.glob(".writing-*-*-*"):
+        if not is_alive(remains):
+            shutil.rmtree(remains, ignore_errors=True)
+    folders = [directory / part / track_name(seed, index) for part, index in planned]
+    for done, ((_, index), folder) in enumerate(zip(planned, folders, strict=True), start=1):
+        if not _is_complete(folder, frames):
+            with _appearing(directory, folder) as temporary:
+                _write_song(temporary, compose((seed, index), seconds))
+        if progress is not None:
+            progress(done, len(planned))
+    return folders

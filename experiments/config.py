@@ -1,0 +1,216 @@
+"""Recipes: the YAML that a run is described by, checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stemfuse.separators import StemfuseError
+
+
+class ConfigError(StemfuseError, ValueError):
+    """A recipe that is unreadable or has an unknown key or a value of the wrong kind."""
+
+
+def _safe_label(label: str) -> str:
+    if label in {"", ".", ".."} or any(sign in label for sign in "/\\\0"):
+        raise ValueError(f"{label!r} cannot be a folder's name")
+    return label
+
+
+Label = Annotated[str, AfterValidator(_safe_label)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Part):
+    """One data set: a tree of tracks, or a single song."""
+
+    path: Path = Field(description="data set root, folder of one track, or audio file")
+    label: Label = Field("", description="its name in tables; the folder's name when not given", validate_default=False)
+    real: bool = Field(True, description="real music or synthetic; the report lists the two apart")
+    subsets: tuple[Label, ...] | None = Field(None, description="only these subsets; all when not given")
+    tracks: int | None = Field(None, ge=1, description="only the first so many tracks of each subset")
+    mixture: Literal["file", "sum"] = Field("file", description="sum: add up the stems where mixture.wav is missing")
+
+    @property
+    def name(self) -> str:
+        """Label, or the last part of the path."""
+        return self.label or self.path.resolve().name
+
+
+class SeparatorConfig(_Part):
+    """One separator, or stems that the store has already."""
+
+    name: str = Field(description="one of stemfuse list separators; not needed with stored")
+    label: Label = Field("", description="its name in labels and tables; the separator's when not given")
+    options: dict[str, Any] = Field({}, description="the separator's own arguments")
+    stored: bool = Field(False, description="take stems that were separated or adopted before; nothing is loaded")
+
+
+class FusionConfig(_Part):
+    """One fusion."""
+
+    name: str = Field(description="one of stemfuse list fusions")
+    label: Label = Field("", description="its name in tables; the fusion's when not given")
+    options: dict[str, Any] = Field({}, description="the fusion's own arguments")
+
+
+class ScoreConfig(_Part):
+    """How scores are computed."""
+
+    window_s: float = Field(1.0, gt=0, description="length of a frame in seconds")
+    hop_s: float = Field(1.0, gt=0, description="distance of frames in seconds")
+    backend: Literal["fast", "museval"] = Field("fast", description="both give the same values")
+
+
+class PlayersConfig(_Part):
+    """What can be heard in the report."""
+
+    tracks: int = Field(3, ge=0, description="test songs of each data set that get players")
+    duration_s: float = Field(30.0, gt=0, description="length of the excerpts in seconds")
+
+
+class RunConfig(_Part):
+    """A whole run."""
+
+    out: Path = Field(description="run folder")
+    store: Path = Field(description="stem store, shared by all runs")
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    separators: tuple[SeparatorConfig, ...] = Field(min_length=1)
+    fusions: tuple[FusionConfig, ...] = (FusionConfig(name="mean"),)
+    score: ScoreConfig = ScoreConfig()
+    players: PlayersConfig = PlayersConfig()
+    estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
+    workers: int | None = Field(None, ge=1, description="processes; one per core when not given")
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, given: Any) -> Any:
+        """A bare string is the name of a separator or fusion, or the path of data."""
+        if isinstance(given, Mapping):
+            given = dict(given)
+            for key, field in (("separators", "name"), ("fusions", "name"), ("data", "path")):
+                if isinstance(given.get(key), list | tuple):
+                    given[key] = [{field: part} if isinstance(part, str | Path) else part for part in given[key]]
+        return given
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> RunConfig:
+        """Methods share one column of the score table, so their labels must differ."""
+        methods: tuple[SeparatorConfig | FusionConfig, ...] = (*self.separators, *self.fusions)
+        labels = [part.label or part.name for part in methods]
+        _differ(labels, "separators and fusions", "label")
+        _differ([part.name for part in self.data], "data sets", "label")
+        return self
+
+
+def _differ(labels: Sequence[str], what: str, key: str) -> None:
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"two {what} are called {', '.join(twice)}; give each a {key} of its own")
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    path : path-like
+        A YAML file. Relative paths in it are meant from where the command is given.
+    overrides : iterable of str
+        ``key=value`` or ``key.sub=value``; numbers go into lists (``data.0.path=songs``); values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        Unreadable YAML, an unknown key (the message lists the allowed ones) or a wrong value.
+    """
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name a YAML file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML ({error})") from error
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path}: {type(given).__name__} came, expected keys {', '.join(RunConfig.model_fields)}")
+    for override in overrides:
+        _override(given, override)
+    return parse_config(given, str(path))
+
+
+def parse_config(given: Mapping[str, Any], origin: str = "recipe") -> RunConfig:
+    """Check a recipe that is already a mapping; errors as in `load_config`.
+
+    Examples
+    --------
+    >>> config = parse_config({"out": "run", "store": "store", "data": ["songs"], "separators": ["repet_sim"]})
+    >>> config.fusions[0].name
+    'mean'
+    """
+    try:
+        return RunConfig.model_validate(given)
+    except ValidationError as error:
+        problems = error.errors()
+        inner = {problem["loc"][:depth] for problem in problems for depth in range(1, len(problem["loc"]))}
+        # a list whose item is wrong is reported a second time as a whole: the item says it better
+        lines = [_explain(problem) for problem in problems if problem["loc"] not in inner]
+        raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _override(given: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} came, expected key=value or key.sub=value")
+    *parents, last = key.split(".")
+    try:
+        value = yaml.safe_load(text)
+        for parent in parents:
+            given = given[int(parent)] if isinstance(given, list) else given.setdefault(parent, {})
+        given[int(last) if isinstance(given, list) else last] = value
+    except (yaml.YAMLError, ValueError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"override {override!r} does not fit the recipe ({error})") from error
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed_keys(problem["loc"][:-1])
+        return f"key {where} is unknown, allowed are {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"key {where} is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    came = problem.get("input")
+    if not where:
+        return message
+    return f"{where}: {message}" if isinstance(came, dict) else f"{where}: {came!r} came, {message}"
+
+
+def _allowed_keys(location: Sequence[str | int]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        if isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model inside tuple[Model, ...] or Model | None."""
+    if get_origin(annotation) in (tuple, Union, UnionType):
+        return next(found for part in get_args(annotation) if (found := _model_in(part)) is not None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

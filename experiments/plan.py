@@ -1,0 +1,137 @@
+"""The plan of a run: its tracks, separators and fusions, known before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+
+from stemfuse.blending import fusion_class, make_fusion
+from stemfuse.separators import Separator, StemStore, Track, digest, file_stamp, load_separator
+
+from .config import FusionConfig, RunConfig, SeparatorConfig
+from .datasets import open_data
+from .run import RunError, describe_versions
+from .workers import cores
+
+
+@dataclass(frozen=True)
+class StoredSeparator:
+    """A separator of a run: where its stems lie, and how it is made when some are missing."""
+
+    label: str
+    key: str
+    name: str
+    options: str
+    stored: bool
+
+    def load(self) -> Separator:
+        """The separator, one per process."""
+        return _load(self.name, self.options)
+
+
+@cache
+def _load(name: str, options: str) -> Separator:
+    return load_separator(name, **json.loads(options))
+
+
+@dataclass(frozen=True)
+class PlannedTrack:
+    """A track of a run with the data set it belongs to."""
+
+    track: Track
+    data: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run will do, known before anything is computed."""
+
+    config: RunConfig
+    store: StemStore
+    tracks: tuple[PlannedTrack, ...]
+    separators: tuple[StoredSeparator, ...]
+
+    @property
+    def workers(self) -> int:
+        """Processes to use."""
+        return self.config.workers or cores()
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Store folder of every separator by its label."""
+        return {separator.label: separator.key for separator in self.separators}
+
+    def of(self, *subsets: str) -> list[Track]:
+        """Tracks of these subsets."""
+        return [planned.track for planned in self.tracks if planned.track.subset in subsets]
+
+    def tested(self) -> list[PlannedTrack]:
+        """Tracks that are fused and scored: all that nothing is fitted on."""
+        return [planned for planned in self.tracks if planned.track.subset not in {"train", "valid"}]
+
+    def learns(self) -> bool:
+        """Whether any fusion needs to hear training tracks."""
+        return any(getattr(fusion_class(fusion.name), "learns", True) for fusion in self.config.fusions)
+
+    def needed(self) -> list[Track]:
+        """Tracks whose stems are needed."""
+        planned = self.tracks if self.learns() else self.tested()
+        return [entry.track for entry in planned]
+
+
+def plan_run(config: RunConfig) -> Plan:
+    """Open the data and name the separators; nothing is separated and no weights are loaded.
+
+    Raises
+    ------
+    StemfuseError
+        Data, a separator, a fusion or an option that is not there.
+    """
+    store = StemStore(config.store)
+    for fusion in config.fusions:
+        make_fusion(fusion.name, **fusion.options)
+    planned: list[PlannedTrack] = []
+    for part in config.data:
+        found = open_data(part.path, mixture=part.mixture)
+        for subset in part.subsets or found.subsets:
+            tracks = found.tracks(subset)[: part.tracks]
+            planned += [PlannedTrack(track, part.name) for track in tracks]
+    names = [(entry.track.subset, entry.track.name) for entry in planned]
+    twice = sorted({name for _, name in names if [other for _, other in names].count(name) > 1})
+    if twice:
+        raise RunError(f"several tracks are called {', '.join(twice)}; rename some: tables tell tracks by their name")
+    separators = tuple(stored_separator(part, store) for part in config.separators)
+    plan = Plan(config, store, tuple(planned), separators)
+    if not plan.tested():
+        raise RunError("no track to test: expected a data set with a subset test, or single songs")
+    if plan.learns() and not plan.of("train"):
+        raise RunError("no track to fit on: expected a data set with a subset train")
+    return plan
+
+
+def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
+    """Where a configured separator keeps its stems, and how it is made."""
+    options = json.dumps(part.options, sort_keys=True)
+    if part.stored:
+        return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
+    separator = _load(part.name, options)
+    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+
+
+def run_identity(plan: Plan) -> str:
+    """Digest of all that the results depend on, as far as it is known without reading audio."""
+    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store"})
+    tracks = [
+        (entry.data, entry.track.subset, entry.track.name, entry.track.frames, file_stamp(entry.track.mixture))
+        for entry in plan.tracks
+    ]
+    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": describe_versions()})
+
+
+def fit_digest(plan: Plan, part: FusionConfig) -> str:
+    """Digest of all that a fitted fusion depends on."""
+    tracks = plan.of("train", "valid") if getattr(fusion_class(part.name), "learns", True) else []
+    heard = [(track.subset, track.name, file_stamp(track.mixture)) for track in tracks]
+    version = describe_versions()["stemfuse"]
+    return digest({"fusion": part.model_dump(mode="json"), "tracks": heard, "keys": plan.keys, "stemfuse": version})

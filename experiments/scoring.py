@@ -1,0 +1,180 @@
+"""Scoring folders of estimates, whoever made them, against a data set's references."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemfuse.separators import SOURCES, Signal, Stems, Track, TrackError, digest, file_stamp, fit_length
+
+from .config import ScoreConfig
+from .datasets import open_data
+from .pipeline import PARTS, read_parts, run_all
+from .workers import Progress, cores, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".wav", ".flac")
+
+
+@dataclass(frozen=True)
+class FolderTask:
+    """One track with the folders of its estimates, and where each method's scores go."""
+
+    track: Track
+    folders: Mapping[str, Path]
+    parts: Mapping[str, Path]
+    options: ScoreConfig
+
+
+def score_folders(
+    references: Path,
+    estimates: Sequence[Path],
+    options: ScoreConfig,
+    out: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Score estimates on the tracks they belong to.
+
+    Parameters
+    ----------
+    references : Path
+        A data set with references, or one folder of sources.
+    estimates : sequence of Path
+        One per method: museval's tree ``<subset>/<track>/<source>.wav``, a tree ``<track>/<source>.wav``, or, for
+        one folder of references, one folder of estimates. The folder's name is the method's.
+    options : ScoreConfig
+        Window, hop and backend.
+    out : Path, optional
+        Folder for ``scores.parquet``, ``museval/`` and ``summary.csv``; what was scored there before is kept.
+    workers : int, optional
+        Processes; one per core when not given.
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    DataFrame
+        One row per method and metric: medians over frames, then tracks, by source, with counts of dropped frames.
+
+    Raises
+    ------
+    TrackError
+        There are no estimates, or one method lacks tracks that another one has.
+    """
+    from stemfuse.analysis import summarise, write_museval_json, write_scores
+
+    data = open_data(references, mixture="sum")
+    tracks = [track for subset in data.subsets for track in data.tracks(subset) if track.references is not None]
+    methods = _name_methods(estimates)
+    with tempfile.TemporaryDirectory() as temporary:
+        parts = Path(out or temporary) / PARTS
+        parts.mkdir(parents=True, exist_ok=True)
+        tasks = _plan(tracks, methods, parts, options, single=len(tracks) == 1)
+        lacking = [task for task in tasks if not all(path.is_file() for path in task.parts.values())]
+        run_all(score_folder, lacking, workers or cores(), "score", progress, lambda task: task.track.name)
+        table = read_parts([path for task in tasks for path in task.parts.values()])
+    summary = summarise(table)
+    if out is not None:
+        write_scores(table, out / "scores.parquet")
+        for subset in {task.track.subset for task in tasks}:
+            names = {task.track.name for task in tasks if task.track.subset == subset}
+            write_museval_json(table[table["track"].isin(names)], out / "museval", subset)
+        summary.to_csv(out / "summary.csv", index=False)
+    return summary
+
+
+def score_folder(task: FolderTask) -> None:
+    """Score one track's estimates; each method's scores become a file of their own."""
+    from stemfuse.analysis import score_track, write_scores
+
+    wanted = {
+        label: open_estimates(folder, task.track)
+        for label, folder in task.folders.items()
+        if not task.parts[label].is_file()
+    }
+    scores = score_track(task.track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
+    for label in wanted:
+        write_scores(scores[scores["fusion"] == label], task.parts[label])
+
+
+def open_estimates(folder: Path, track: Track) -> Stems:
+    """Estimates of one track, as long as its mixture by the rule of `fit_length`."""
+    from stemfuse.separators import open_signal
+
+    signals: dict[str, Signal] = {}
+    for source, path in _files(folder).items():
+        signals[source], _ = fit_length(open_signal(path), track.frames)
+    return Stems.from_signals(signals)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Files of the sources in a folder, in order."""
+    found = {}
+    for source in SOURCES:
+        paths = [folder / f"{source}{suffix}" for suffix in SUFFIXES if (folder / f"{source}{suffix}").is_file()]
+        if paths:
+            found[source] = paths[0]
+    return found
+
+
+def _name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their names; folders of one name are told apart by their parents'."""
+    names = [path.resolve().name for path in estimates]
+    return {
+        (name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}"): path
+        for name, path in zip(names, estimates, strict=True)
+    }
+
+
+def _plan(
+    tracks: Sequence[Track], methods: Mapping[str, Path], parts: Path, options: ScoreConfig, single: bool
+) -> list[FolderTask]:
+    """One task per track that has estimates."""
+    tasks = []
+    for track in tracks:
+        folders = {}
+        for label, root in methods.items():
+            # other tools keep validation tracks where their files are, in train
+            subsets = (track.subset, "train") if track.subset == "valid" else (track.subset,)
+            places = [
+                *(root / subset / track.name for subset in subsets),
+                root / track.name,
+                *([root] if single else []),
+            ]
+            found = next((place for place in places if _files(place)), None)
+            if found is not None:
+                folders[label] = found
+        if not folders:
+            continue
+        if len(folders) < len(methods):
+            lacking = ", ".join(sorted(methods.keys() - folders.keys()))
+            raise TrackError(
+                f"track {track.name!r} has estimates by {', '.join(folders)}, none by {lacking}; methods are "
+                "compared on the same tracks: complete them, or score this method alone"
+            )
+        names = {
+            label: parts / f"{_part_name(track, label, folder, options)}.parquet" for label, folder in folders.items()
+        }
+        tasks.append(FolderTask(track, folders, names, options))
+    if not tasks:
+        expected = "<subset>/<track>/<source>.wav or <track>/<source>.wav"
+        raise TrackError(
+            f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
+            f"expected {expected}"
+        )
+    return tasks
+
+
+def _part_name(track: Track, label: str, folder: Path, options: ScoreConfig) -> str:
+    from stemfuse.separators import open_signal
+
+    references = track.true_stems()
+    heard = [file_stamp(references[source]) for source in references.sources]
+    heard += [file_stamp(open_signal(path)) for path in _files(folder).values()]
+    return digest({"label": label, "track": track.name, "heard": heard, "score": options.model_dump()})[:24]

@@ -1,0 +1,108 @@
+"""Tasks on several processes, written against the executor face of concurrent.futures."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from functools import partial
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress that shows nothing."""
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int, executor: Executor | None = None
+) -> Iterator[tuple[Task, Result | Exception]]:
+    """Yield ``(task, result)`` as tasks end; a task that fails yields its error and the others go on.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; importable, so that it travels to another process.
+    tasks : iterable
+        Picklable when there is more than one worker.
+    workers : int
+        Processes; 1 stays in this one. Each is given an equal share of the cores for its own threads.
+    executor : concurrent.futures.Executor, optional
+        Used in place of local processes: a cluster's, for instance.
+
+    Notes
+    -----
+    On Ctrl-C what waits is dropped and the processes end at once; when this process is killed, they end too.
+    """
+    tasks = list(tasks)
+    if executor is None and (workers == 1 or len(tasks) < 2):
+        for task in tasks:
+            yield task, _result(partial(function, task))
+        return
+    with contextlib.nullcontext(executor) if executor else _processes(min(workers, len(tasks))) as pool:
+        futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], _result(future.result)
+
+
+def _result(compute: Callable[[], Result]) -> Result | Exception:
+    try:
+        return compute()
+    except Exception as error:
+        return error
+
+
+@contextlib.contextmanager
+def _processes(workers: int) -> Iterator[Executor]:
+    """A pool of fresh processes: forking one that has threads of BLAS or torch may hang."""
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(max(1, cores() // workers),),
+    )
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _start_worker(threads: int) -> None:
+    # the main process answers Ctrl-C and ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads(threads)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def limit_threads(threads: int) -> None:
+    """Give this process a number of threads for BLAS, OpenMP and torch, loaded already or later."""
+    from threadpoolctl import threadpool_limits
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    threadpool_limits(threads)

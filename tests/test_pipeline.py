@@ -1,0 +1,277 @@
+"""The pipeline end to end: real and synthetic music, interrupted and resumed, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import yaml
+
+from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
+from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.demo import example_clip
+from stemfuse.separators import SOURCES, BaseSeparator, StemStore
+
+SEPARATORS = ["harmonic_percussive", "centre_channel"]
+
+
+@pytest.fixture(scope="module")
+def band(tmp_path_factory):
+    """A synthetic tree with one training and two test songs of six seconds."""
+    root = tmp_path_factory.mktemp("data") / "synth band"
+    synthesize(root, 1, 6.0, 5, subset="train")
+    synthesize(root, 2, 6.0, 6, subset="test")
+    return root
+
+
+def recipe(out, band, **changes):
+    given = {
+        "out": str(out / "run"),
+        "store": str(out / "store"),
+        "data": [{"path": str(example_clip()), "label": "clip"}, {"path": str(band), "label": "band", "real": False}],
+        "separators": SEPARATORS,
+        "fusions": ["mean", {"name": "fixed", "options": {"blend": {source: [0.75, 0.25] for source in SOURCES}}}],
+        "players": {"tracks": 1, "duration_s": 2},
+        "workers": 1,
+    }
+    return given | changes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, band):
+    """One undisturbed run that most tests look at."""
+    out = tmp_path_factory.mktemp("finished")
+    return run(parse_config(recipe(out, band, estimates=True)))
+
+
+def command(*arguments, **kwargs):
+    program = [sys.executable, "-m", "stemfuse", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=300, check=False, **kwargs)
+
+
+def test_a_run_leaves_all_that_its_contract_names(finished):
+    for name in ("config.yaml", "record.json", "scores.parquet", "report/index.html", "fusions/mean.npz"):
+        assert (finished.path / name).is_file(), name
+    assert list((finished.path / "museval" / "mean" / "test").glob("*.json"))
+    scores = pd.read_parquet(finished.scores_path)
+    assert list(scores.columns) == ["track", "fusion", "source", "frame", "metric", "value"]
+    assert set(scores["fusion"]) == {*SEPARATORS, "mean", "fixed"}
+    assert set(scores["source"]) == set(SOURCES)
+    record = finished.record()
+    assert record["finished"]
+    assert {entry["data"] for entry in record["tracks"]} == {"clip", "band"}
+    assert set(record["separators"]["centre_channel"]) >= {"key", "fingerprint"}
+    assert load_config(finished.path / "config.yaml") == finished.config
+
+
+def test_training_songs_are_left_alone_when_nothing_learns(finished):
+    store = StemStore(finished.config.store)
+    for key in StemStore.keys(store):
+        assert {subset for subset, _ in store.tracks_of(key)} <= {"test", "songs"}
+
+
+def test_the_mean_is_at_least_as_good_as_the_mean_of_the_separators(finished):
+    """Least squares says so per frame: the error of a mean is at most the mean of the errors."""
+    scores = finished.scores()
+    song = scores[scores["metric"] == "song_SDR"].pivot(index=["track", "source"], columns="fusion", values="value")
+    errors = 10 ** (-song / 10)
+    assert (errors["mean"] <= errors[SEPARATORS].mean(axis=1) * (1 + 1e-5)).all()
+
+
+def test_estimates_are_what_was_scored(finished):
+    path = next((finished.path / "estimates" / "mean").glob("*/*/vocals.wav"))
+    fused, rate = sf.read(path)
+    store = StemStore(finished.config.store)
+    stems = [
+        sf.read(store.root / key / path.parent.parent.name / path.parent.name / "vocals.wav")[0]
+        for key in StemStore.keys(store)
+    ]
+    assert (rate, sf.info(path).subtype) == (44100, "FLOAT")
+    np.testing.assert_allclose(fused, np.mean(stems, axis=0), atol=1e-6)
+
+
+def test_a_second_run_computes_nothing(finished, band, monkeypatch):
+    monkeypatch.setattr(BaseSeparator, "separate", lambda *_: pytest.fail("a separator ran"))
+    page = finished.report_path.stat().st_mtime_ns
+    config = recipe(finished.path.parent, band, estimates=True)
+    assert run(config).record()["started"] == finished.record()["started"]
+    assert finished.report_path.stat().st_mtime_ns == page
+
+
+def test_another_fusion_on_a_warm_store_runs_no_separator(finished, band, tmp_path, monkeypatch):
+    monkeypatch.setattr(BaseSeparator, "separate", lambda *_: pytest.fail("a separator ran"))
+    config = recipe(tmp_path, band, store=str(finished.config.store), fusions=["mean"])
+    again = run(config)
+    ours, theirs = (part.scores().query("fusion == 'mean'").reset_index(drop=True) for part in (again, finished))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_killed_with_9_and_started_again_it_ends_with_the_same_scores(finished, band, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(tmp_path, band, workers=2)), encoding="utf-8")
+    arguments = [sys.executable, "-m", "stemfuse", "run", str(path)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "store").glob("*/*/*/stems.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {entry: entry.stat().st_mtime_ns for entry in (tmp_path / "store").glob("*/*/*/stems.json")}
+    assert kept
+    assert not (tmp_path / "run" / "scores.parquet").exists()
+    again = command("run", path)
+    assert again.returncode == 0, again.stderr
+    assert {entry: entry.stat().st_mtime_ns for entry in kept} == kept, "what was done is not done again"
+    pd.testing.assert_frame_equal(Run.open(tmp_path / "run").scores(), finished.scores())
+    assert StemStore(tmp_path / "store").verify() == []
+
+
+def test_ctrl_c_says_what_is_kept(band, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(tmp_path, band)), encoding="utf-8")
+    arguments = [sys.executable, "-m", "stemfuse", "run", str(path)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "store").glob("*/*/*/stems.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+
+
+def test_the_report_can_be_made_again_from_the_folder(finished):
+    before = finished.report_path.read_text()
+    finished.report_path.unlink()
+    result = command("report", finished.path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(finished.report_path)
+    assert finished.report_path.read_text() == before
+
+
+def test_score_reads_the_estimates_as_the_run_did(finished, band, tmp_path):
+    estimates = finished.path / "estimates"
+    arguments = ["score", "--references", band, "--estimates", estimates / "mean", "--estimates", estimates / "fixed"]
+    result = command(*arguments, "--out", tmp_path / "scores", "--json")
+    assert result.returncode == 0, result.stderr
+    rows = {(row["method"], row["metric"]): row for row in json.loads(result.stdout)}
+    scores = finished.scores()
+    names = [entry["name"] for entry in finished.record()["tracks"] if entry["data"] == "band"]
+    of_band = scores[scores["track"].isin(names) & (scores["fusion"] == "mean") & (scores["metric"] == "song_SDR")]
+    expected = of_band.groupby("source")["value"].mean()
+    for source in SOURCES:
+        assert rows["mean", "song_SDR"][source] == pytest.approx(expected[source], abs=1e-6)
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "scores" / ".parts").iterdir()}
+    assert command(*arguments, "--out", tmp_path / "scores").returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts, "a second call scores nothing anew"
+
+
+def test_separate_and_list_through_the_command_line(tmp_path, band):
+    store = tmp_path / "store"
+    song = next(band.glob("test/*/mixture.wav"))
+    result = command("separate", song, "--separator", "centre_channel", "--store", store, "--json")
+    assert result.returncode == 0, result.stderr
+    (entry,) = json.loads(result.stdout)
+    assert sorted(path.stem for path in Path(entry["path"]).glob("*.wav")) == sorted(SOURCES)
+    listed = command("list", "separators", "--json")
+    assert {"demucs", "repet_sim", *SEPARATORS} <= set(json.loads(listed.stdout))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "nowhere.yaml"], 2, "cannot be read"),
+        (["separate", "nowhere.wav", "--separator", "centre_channel", "--store", "s"], 1, "nowhere.wav"),
+        (["separate", ".", "--separator", "centaur", "--store", "s"], 1, "there are centre_channel"),
+        (["report", "."], 1, "no run folder"),
+        (["list", "dragons"], 2, "expected one of separators, fusions, datasets, presets"),
+        (["score", "--references", "none", "--estimates", "none"], 1, "none"),
+    ],
+)
+def test_errors_are_one_message_without_a_traceback(tmp_path, arguments, code, message):
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_tracks_that_fail_are_all_named_and_the_others_are_kept(tmp_path):
+    data = tmp_path / "data" / "test"
+    generator = np.random.default_rng(0)
+    for name, bad in (("fine", False), ("broken", True), ("cracked", True)):
+        (data / name).mkdir(parents=True)
+        for part in ("mixture", *SOURCES):
+            samples = generator.normal(0, 0.1, (22050, 2)).astype("float32")
+            if bad:
+                samples[100, 0] = np.nan
+            sf.write(data / name / f"{part}.wav", samples, 44100, subtype="FLOAT")
+    config = {"out": tmp_path / "run", "store": tmp_path / "store", "data": [data.parent], "separators": SEPARATORS[1:]}
+    with pytest.raises(RunError, match=r"2 of 3 failed: (?s:.)*sample 100 of channel 0 is nan"):
+        run(config | {"workers": 1})
+    store = StemStore(tmp_path / "store")
+    assert store.tracks_of(store.find("centre_channel")) == [("test", "fine")]
+
+
+def test_configs_name_the_keys_they_know(tmp_path):
+    good = {"out": "r", "store": "s", "data": ["d"], "separators": ["repet_sim"]}
+    for change, message in (
+        ({"fusion": 1}, "key fusion is unknown, allowed are out, store, data"),
+        ({"data": [{"path": "d", "pth": 1}]}, r"key data\.0\.pth is unknown, allowed are path, label"),
+        ({"separators": ["a", "a"]}, "two separators and fusions are called a"),
+        ({"score": {"window_s": -1}}, r"score\.window_s: -1 came"),
+        ({"separators": []}, "separators"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_config(good | change)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(good))
+    config = load_config(path, ["score.backend=museval", "data.0=other songs", "workers=3"])
+    assert (config.score.backend, str(config.data[0].path), config.workers) == ("museval", "other songs", 3)
+    for override in ("nothing", "data.7=x", "out.sub=1"):
+        with pytest.raises(ConfigError, match="override"):
+            load_config(path, [override])
+    path.write_text("a: [")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(path)
+
+
+@pytest.mark.ffmpeg
+def test_museval_reads_our_estimates_tree_and_agrees(finished, band):
+    """Where a real ffmpeg is, musdb and museval themselves read the data and the estimates."""
+    import musdb
+    import museval
+
+    references = musdb.DB(root=str(band), is_wav=True, subsets="test")
+    store = museval.EvalStore() if hasattr(museval, "EvalStore") else None
+    del store
+    estimates = finished.path / "estimates" / "mean"
+    output = finished.path.parent / "museval output"
+    museval.eval_mus_dir(dataset=references, estimates_dir=str(estimates), output_dir=str(output))
+    theirs = {}
+    for file in output.glob("test/*.json"):
+        for target in json.loads(file.read_text())["targets"]:
+            values = [frame["metrics"]["SDR"] for frame in target["frames"]]
+            theirs[file.stem, target["name"]] = np.nanmedian(values)
+    ours = (
+        finished.scores().query("fusion == 'mean' and metric == 'SDR'").groupby(["track", "source"])["value"].median()
+    )
+    names = [track.name for track in references]
+    assert names
+    for name in names:
+        for source in SOURCES:
+            assert ours[name, source] == pytest.approx(theirs[name, source], abs=2e-5)
+
+
+def test_nothing_is_printed_where_a_program_reads(finished, tmp_path, band):
+    result = command("list", "fusions", "--json", env={**os.environ, "COLUMNS": "20"})
+    assert set(json.loads(result.stdout)) >= {"mean", "fixed"}
+    assert result.stderr == ""
