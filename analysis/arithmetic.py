@@ -104,9 +104,7 @@ class ProcessorArithmetic:
 
     def factor(self, matrix: Matrix) -> tuple[Array, float]:
         """See `Arithmetic`."""
-        norm = float(np.abs(matrix).sum(axis=0).max(initial=0.0))
-        if norm == 0:
-            return matrix, 1.0
+        norm = float(scipy.linalg.norm(matrix.T, 1, check_finite=False))
         with self.threads():
             try:
                 # the transpose of a symmetric matrix in C order is itself in Fortran order: factored where it lies
@@ -143,7 +141,8 @@ class ProcessorArithmetic:
             return nullcontext()
         from threadpoolctl import threadpool_limits
 
-        return threadpool_limits(self._limit, user_api="blas")
+        limits: AbstractContextManager[Any] = threadpool_limits(self._limit, user_api="blas")
+        return limits
 
 
 class TorchArithmetic:

@@ -55,8 +55,8 @@ def frame_energies(
 ) -> Energies:
     """Energies of the parts of every frame.
 
-    Each frame of the references is filtered as if the signal were zero around it, and the 511 samples that ring on after
-    it count, as in museval. By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is
+    Each frame of the references is filtered as if the signal were zero around it, and the 511 samples that ring on
+    after it count, as in museval. By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is
     transformed back. A frame of more than `LONGEST_TRANSFORM` points is filtered piece by piece, by overlap-save.
 
     Parameters
@@ -83,7 +83,7 @@ def frame_energies(
         energies[:, :, index] += values
         heard[:, index] |= sounds
     by_source = energies.reshape(7, count, references.channels, len(frames)).sum(axis=2)
-    return Energies(*by_source, silent=~heard.all(axis=0))
+    return Energies(*by_source, ~heard.all(axis=0))
 
 
 def _groups(

@@ -15,11 +15,14 @@ from .projection import TAPS, CholeskyProjection, Filters, Projection, block_toe
 
 Spectrum = NDArray[np.complex128]
 
-SINGULAR = 1e-12
-"""Reciprocal condition number below which rounding moves museval's ISR, SIR and SAR by more than 1e-6 dB."""
+DELICATE = 1e-11
+"""Reciprocal condition number below which rounding moves museval's ISR, SIR and SAR by some 1e-7 dB and more."""
 
-LONGEST_SINGULAR = 1 << 22
-"""Samples (95 s at 44 100 Hz) up to which singular references are solved in museval's own order of operations."""
+SINGULAR = 1e-13
+"""Reciprocal condition number below which it moves them by some 1e-5 dB and more."""
+
+LONGEST_DELICATE = 1 << 22
+"""Samples (95 s at 44 100 Hz) up to which delicate references are solved in museval's own order of operations."""
 
 
 class SingularReferencesWarning(UserWarning):
@@ -41,9 +44,9 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
     Returns
     -------
     Projection
-        By Cholesky factorisation. Where the references are singular to float64 (see `SINGULAR`), the filters that
-        museval finds depend on how its sums are rounded; a span up to `LONGEST_SINGULAR` is then solved in museval's
-        order, and a longer one warns.
+        By Cholesky factorisation. Where the references are nearly singular (`DELICATE`), the filters that museval
+        finds depend on how its sums are rounded; a span up to `LONGEST_DELICATE` is then solved in museval's
+        order. A longer one is not, and warns if it matters (`SINGULAR`).
 
     Warns
     -----
@@ -51,17 +54,18 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
         See above.
     """
     projection = CholeskyProjection(references, span, arithmetic)
-    if projection.condition >= SINGULAR:
-        return projection
-    if span.stop - span.start + TAPS - 1 <= LONGEST_SINGULAR:
+    condition = projection.condition
+    if condition < DELICATE and span.stop - span.start + TAPS - 1 <= LONGEST_DELICATE:
+        del projection
         return RoundedProjection(references, span, arithmetic)
-    warnings.warn(
-        f"the references are singular to float64 (reciprocal condition {projection.condition:.0e}: a band without "
-        "energy, or one signal twice): ISR, SIR and SAR may differ from museval's, which then depend on its number of "
-        "threads, by some 0.01 dB; references rounded to 16 bits, as musdb reads them, have no such band",
-        SingularReferencesWarning,
-        stacklevel=4,
-    )
+    if condition < SINGULAR:
+        warnings.warn(
+            f"the references are singular to float64 (reciprocal condition {condition:.0e}: a band without energy, or one "
+            "signal twice): ISR, SIR and SAR may differ from museval's, which then vary with its number of threads, by "
+            "up to 0.01 dB and more; references in 16 bits, as musdb reads them, have no such band",
+            SingularReferencesWarning,
+            stacklevel=4,
+        )
     return projection
 
 

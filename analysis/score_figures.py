@@ -74,6 +74,7 @@ def plot_scores(
             axes.plot(tracks, row + aside, "o", markersize=3.8, color=colour, alpha=0.5, markeredgewidth=0)
             middle = float(np.median(tracks))
             axes.plot([middle, middle], [row - 0.34, row + 0.34], color=colour, lw=2.6, solid_capstyle="butt")
+        _widen(axes)
     _explain(figure, f"{metric.replace('_', ' ')} in dB", methods, fusions)
     return figure
 
@@ -83,7 +84,7 @@ def _method_rows(methods: Sequence[str], sources: Sequence[str], one_scale: bool
     names = [shorten(method, 30) for method in methods]
     width = 0.9 + 0.075 * max(map(len, names), default=0) + PANEL_WIDTH * len(sources)
     figure = new_figure(width, 1.15 + ROW_HEIGHT * len(methods))
-    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(wspace=0.12)  # type: ignore[union-attr, call-arg]
     panels = list(figure.subplots(1, len(sources), sharex=one_scale, sharey=True, squeeze=False)[0])
     for axes, source in zip(panels, sources, strict=True):
         axes.set_title(shorten(source, 24), fontsize=9.5, fontweight="bold", color=INK, parse_math=False)
@@ -142,9 +143,21 @@ def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figur
         fill = colour if gain["low"] > 0 or gain["high"] < 0 else PAPER
         axes.plot([gain["low"], gain["high"]], [row, row], color=colour, lw=1.8, solid_capstyle="butt")
         axes.plot(gain["difference"], row, "o", markersize=7, mec=colour, mew=1.6, mfc=fill, zorder=3)
+    for axes in panels:
+        _widen(axes)
     metric, baseline = comparison[["metric", "baseline"]].iloc[0]
     _explain(figure, f"{metric.replace('_', ' ')} above {shorten(baseline)} in dB", methods, fusions)
     return figure
+
+
+def _widen(axes: Axes) -> None:
+    """Show at least one dB, so that a hundredth never looks like a difference, with few enough ticks to read."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_xlim()
+    missing = max(0.0, 1.0 - (high - low)) / 2
+    axes.set_xlim(low - missing, high + missing)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _say_none(axes: Axes, row: int) -> None:

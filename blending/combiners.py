@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stemfuse.separators import SOURCES, AudioError, Samples, Stems, Track, fit_length, open_signal, write_audio
 
@@ -83,6 +84,19 @@ RULES: dict[str, tuple[Callable[[Array], Array], bool]] = {
 """Rule by name, and whether it works on spectra. UVR's Min Spec and Max Spec are MSST's ``min_fft`` and ``max_fft``."""
 
 
+def _giving(track: Track, separators: Sequence[str] | None) -> dict[str, list[str]]:
+    """Which separators give each source."""
+    names = tuple(track.stems) if separators is None else tuple(separators)
+    missing = [name for name in names if name not in track.stems]
+    if missing or not names:
+        raise FusionError(
+            f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, expected "
+            f"{', '.join(missing) or 'at least one separator'}; separate or adopt them"
+        )
+    giving = {source: [name for name in names if source in track.stems[name].sources] for source in SOURCES}
+    return {source: given for source, given in giving.items() if given}
+
+
 class Average(LinearFusion):
     """Weighted average of all separators' stems of each source: weights divided by their sum per source.
 
@@ -127,12 +141,10 @@ class Average(LinearFusion):
         given = Fixed(self._by_source(track)).fit([track]).weights_
         matrix = given.matrix.astype(np.float64)
         sums = matrix.sum(2, keepdims=True)
-        for label, total, size in zip(given.outputs, sums.flat, np.abs(matrix).sum(2).flat, strict=True):
-            if abs(total) <= 1e-6 * size:
-                source = label.rpartition(".")[0]
-                raise FusionError(
-                    f"the weights of {source} sum to {total:g}, which is no average; expected another sum"
-                )
+        vanishing = np.abs(sums) <= 1e-6 * np.abs(matrix).sum(2, keepdims=True)
+        if vanishing.any():
+            label = given.outputs[int(vanishing[0, :, 0].argmax())]
+            raise FusionError(f"the weights of {label} sum to zero, which makes no average; expected another sum")
         self.weights_ = replace(given, matrix=matrix / sums)
         return self
 
@@ -153,12 +165,8 @@ class Average(LinearFusion):
             blend = dict(zip(names, blend, strict=True))
         if any(isinstance(value, Sequence | Mapping) for value in blend.values()):
             return blend
-        if unknown := [name for name in blend if name not in names]:
-            raise FusionError(f"a weight for {unknown[0]!r} came, the separators are {', '.join(names)}")
-        giving = {
-            source: {name: blend[name] for name in blend if source in track.stems[name].sources} for source in SOURCES
-        }
-        return {source: weights for source, weights in giving.items() if weights}
+        giving = _giving(track, tuple(blend))
+        return {source: {name: blend[name] for name in names} for source, names in giving.items()}
 
 
 class WeightlessFusion:
@@ -179,20 +187,7 @@ class WeightlessFusion:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Check that the tracks have what `fuse` needs; their audio is not read.
-
-        Parameters
-        ----------
-        train : sequence of Track
-            With the stems of the same separators.
-        valid : sequence of Track, optional
-            Not used.
-
-        Raises
-        ------
-        StemfuseError
-            An argument or a stem is not as it has to be.
-        """
+        """Check that the first of the tracks, and so all, has the stems that `fuse` needs; no audio is read."""
         self.fuse(first_of(train))
         return self
 
@@ -278,19 +273,6 @@ class Combine(WeightlessFusion):
             return np.stack([combined(source, start, stop) for source in giving])
 
         return Stems.lazy(read_all, tuple(giving), track.channels, track.frames, track.rate)
-
-
-def _giving(track: Track, separators: Sequence[str] | None) -> dict[str, list[str]]:
-    """Which separators give each source."""
-    names = tuple(track.stems) if separators is None else tuple(separators)
-    missing = [name for name in names if name not in track.stems]
-    if missing or not names:
-        raise FusionError(
-            f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, expected "
-            f"{', '.join(missing) or 'at least one separator'}; separate or adopt them"
-        )
-    giving = {source: [name for name in names if source in track.stems[name].sources] for source in SOURCES}
-    return {source: given for source, given in giving.items() if given}
 
 
 class Crossover(WeightlessFusion):
@@ -411,7 +393,9 @@ def combine_files(
     subtype = subtype or ("FLOAT" if sf.check_format(container, "FLOAT") else "PCM_24")
     if not sf.check_format(container, subtype):
         raise AudioError(f"{out}: cannot hold samples of format {subtype}; expected a name that ends in .wav or .flac")
-    write_audio([out], (block[None] for _, block in stem.blocks()), track.rate, track.channels, subtype)
+    # reading and writing take the time; threads that wait for the next small product would only burn processors
+    with threadpool_limits(1, user_api="blas"):
+        write_audio([out], (block[None] for _, block in stem.blocks()), track.rate, track.channels, subtype)
     return out
 
 

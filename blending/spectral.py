@@ -16,8 +16,8 @@ Array = NDArray[Any]
 Read = Callable[[int, int], Array]
 """Samples ``start`` to ``stop`` of something: (..., time)."""
 
-PIECE = 1 << 17
-"""Samples worked on at a time: 3 s, some ten MB of spectra for three stereo signals."""
+PIECE = 1 << 16
+"""Samples worked on at a time: 1.5 s, some MB of spectra for three stereo signals."""
 
 
 def pieces(start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -129,13 +130,15 @@ def show_run(finished: Any) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Print a DataFrame whose first column is text and whose numbers are dB."""
-    shown = Table(box=None, pad_edge=False)
-    for name in table.columns:
-        shown.add_column(str(name), justify="right" if table[name].dtype.kind in "fi" else "left", no_wrap=True)
-    for row in table.itertuples(index=False):
-        shown.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row))
-    results.print(shown)
+    """Print a DataFrame whole, whatever the terminal's width: cut numbers are worse than long lines."""
+    cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    columns = list(zip(map(str, table.columns), *cells, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    for line in zip(*columns, strict=True):
+        padded = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        results.print(
+            line[0] + padded[0] + "".join("  " + pad + cell for pad, cell in zip(padded[1:], line[1:], strict=True))
+        )
 
 
 @app.command(epilog="Example: stemfuse separate songs/ --separator demucs --option model=mdx --store stems")

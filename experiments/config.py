@@ -35,7 +35,7 @@ class DataConfig(_Part):
     """One data set: a tree of tracks, or a single song."""
 
     path: Path = Field(description="data set root, folder of one track, or audio file")
-    label: Label = Field("", description="its name in tables; the folder's name when not given", validate_default=False)
+    label: Label | None = Field(None, description="its name in tables; the folder's name when not given")
     real: bool = Field(True, description="real music or synthetic; the report lists the two apart")
     subsets: tuple[Label, ...] | None = Field(None, description="only these subsets; all when not given")
     tracks: int | None = Field(None, ge=1, description="only the first so many tracks of each subset")
@@ -51,7 +51,7 @@ class SeparatorConfig(_Part):
     """One separator, or stems that the store has already."""
 
     name: str = Field(description="one of stemfuse list separators; not needed with stored")
-    label: Label = Field("", description="its name in labels and tables; the separator's when not given")
+    label: Label | None = Field(None, description="its name in labels and tables; the separator's when not given")
     options: dict[str, Any] = Field({}, description="the separator's own arguments")
     stored: bool = Field(False, description="take stems that were separated or adopted before; nothing is loaded")
 
@@ -60,7 +60,7 @@ class FusionConfig(_Part):
     """One fusion."""
 
     name: str = Field(description="one of stemfuse list fusions")
-    label: Label = Field("", description="its name in tables; the fusion's when not given")
+    label: Label | None = Field(None, description="its name in tables; the fusion's when not given")
     options: dict[str, Any] = Field({}, description="the fusion's own arguments")
 
 

@@ -16,7 +16,7 @@ from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 from .config import RunConfig, ScoreConfig, parse_config
 from .plan import Plan, PlannedTrack, StoredSeparator, fit_digest, plan_run, run_identity
 from .run import Run, RunError, describe_machine, describe_versions, source_commit
-from .workers import Progress, cores, run_tasks, silent
+from .workers import Progress, few_threads, run_tasks, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,6 @@ def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -
                     lacking,
                     plan.config.score,
                     plan.config.estimates,
-                    max(1, cores() // plan.workers),
                 )
             )
     (result.path / PARTS).mkdir(parents=True, exist_ok=True)
@@ -209,7 +208,6 @@ class ScoreTask:
     parts: Mapping[str, Path]
     options: ScoreConfig
     estimates: bool
-    threads: int
 
 
 def _wanted_parts(plan: Plan, result: Run, record: Mapping[str, Any], track: Track) -> dict[str, Path]:
@@ -255,7 +253,9 @@ def score_one(task: ScoreTask) -> None:
     if track.references is None:
         return
     wanted = {label: stems for label, stems in methods.items() if label in task.parts}
-    scores = score_track(track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, task.threads)
+    # one thread each: museval's values for nearly singular references depend on their number, ours then too
+    with few_threads(1):
+        scores = score_track(track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
     for label, path in task.parts.items():
         write_scores(scores[scores["fusion"] == label], path)
 

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pandas as pd
-
-from stemfuse.analysis.aggregates import track_scores
 from stemfuse.analysis.figures import GRID, INK, MUTED, PAPER, largest_weight, plot_weights
 from stemfuse.analysis.score_figures import FUSION_COLOUR, SEPARATOR_COLOUR, plot_gains, plot_scores
 from stemfuse.analysis.significance import FEWEST_TRACKS
@@ -82,7 +79,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
             "record": record,
             "data_sets": data_sets,
             "matrices": list(_matrices(run, record, figures, notes)),
-            "songs": list(_songs(run, record, data_sets)),
+            "songs": list(_songs(run, record, data_sets, notes)),
             "notes": notes,
             "config": _config(run),
             "fewest_tracks": FEWEST_TRACKS,
@@ -100,16 +97,16 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
 
 def _data_set(data: DataSetScores, figures: _Figures) -> dict[str, Any]:
     """Tables and figures of one data set."""
-    metric, name = data.metrics[0], f"{safe_name(data.label)}-" if data.label else ""
+    metric, suffix = data.metrics[0], f"-{safe_name(data.label)}" if data.label else ""
     drawn = plot_scores(data.masked, metric, data.methods, data.fusions)
     gains = []
     for number, against in enumerate(comparisons(data), start=1):
         title = f"{metric} above {against.baseline}, with intervals"
-        gains.append((against, figures.add(f"{name}gains-{number}", plot_gains(against.rows, data.fusions), title)))
+        gains.append((against, figures.add(f"gains-{number}{suffix}", plot_gains(against.rows, data.fusions), title)))
     return {
         "scores": data,
         "tables": [ScoreTable.of(data, metric) for metric in data.metrics],
-        "figure": figures.add(f"{name}scores", drawn, f"{metric} of every track by method and source"),
+        "figure": figures.add(f"scores{suffix}", drawn, f"{metric} of every track by method and source"),
         "comparisons": gains,
         "dropped": list(dropped_frames(data)),
     }
@@ -140,33 +137,28 @@ def _matrices(run: Run, record: Mapping[str, Any], figures: _Figures, notes: lis
         }
 
 
-def _songs(run: Run, record: Mapping[str, Any], data_sets: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _songs(
+    run: Run, record: Mapping[str, Any], data_sets: Sequence[Mapping[str, Any]], notes: list[str]
+) -> Iterator[dict[str, Any]]:
     """Songs that can be heard, each as a grid of method by source."""
     labels = {track["name"]: track.get("data", "") for track in record.get("tracks", [])}
     values: dict[tuple[str, str, str], float] = {}
-    for data in (shown["scores"] for shown in data_sets):
-        table = track_scores(data.masked[data.masked["metric"] == "SDR"]) if "SDR" in data.metrics else pd.DataFrame()
-        values |= {(row["track"], row["fusion"], row["source"]): row["value"] for row in table.to_dict("records")}
+    for shown in data_sets:
+        values |= shown["scores"].by_track()
     for entry in read_players(run.path):
-        files = entry["files"]
-        methods: dict[tuple[str, str], dict[str, Any]] = {}
+        files = [file for file in entry["files"] if (run.path / "report" / file["path"]).is_file()]
+        if len(files) < len(entry["files"]):
+            notes.append(f"{entry['track']}: {len(entry['files']) - len(files)} audio files of its players are gone")
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
         for file in files:
-            row = methods.setdefault((file["kind"], file["method"]), {})
-            value = values.get((entry["track"], file["method"], file["source"])) if file["kind"] == "method" else None
-            row[file["source"]] = file | {"value": value}
-        yield entry | {
-            "data": labels.get(entry["track"], ""),
-            "sources": list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture")),
-            "rows": [
-                {
-                    "kind": kind,
-                    "method": method,
-                    "is_fusion": kind == "method" and method in record.get("fusions", {}),
-                    "files": row,
-                }
-                for (kind, method), row in methods.items()
-            ],
-        }
+            kind, method = file["kind"], file["method"]
+            fused = kind == "method" and method in record.get("fusions", {})
+            row = rows.setdefault((kind, method), {"kind": kind, "method": method, "is_fusion": fused, "files": {}})
+            value = values.get((entry["track"], method, file["source"])) if kind == "method" else None
+            row["files"][file["source"]] = file | {"value": value}
+        sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
+        if rows:
+            yield entry | {"data": labels.get(entry["track"], ""), "sources": sources, "rows": list(rows.values())}
 
 
 class _Figures:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stemfuse.analysis.aggregates import MEAN, SUMS, aggregate, by_source
+from stemfuse.analysis.aggregates import MEAN, SUMS, aggregate, by_source, track_scores
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
 from stemfuse.analysis.significance import BEST_PER_SOURCE, FEWEST_TRACKS, best_single, compare, with_best_per_source
 
@@ -43,6 +43,13 @@ class DataSetScores:
     def kind(self) -> str:
         """In words, whether this is real music."""
         return {True: "real music", False: "synthetic", None: ""}[self.real]
+
+    def by_track(self) -> dict[tuple[str, str, str], float]:
+        """The first metric's value of every track, method and source."""
+        rows = self.masked[self.masked["metric"] == self.metrics[0]]
+        table = track_scores(rows, "song" if self.metrics[0] == SONG_SDR else "median")
+        keys = zip(table["track"], table["fusion"], table["source"], strict=True)
+        return dict(zip(keys, table["value"].tolist(), strict=True))
 
 
 def scored_data(run: Run) -> Iterator[DataSetScores]:
@@ -90,6 +97,8 @@ class ScoreTable:
         table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
         grid = by_source(table, metric)
         grid = grid.loc[[method for method in data.methods if method in grid.index]]
+        if MEAN not in grid:  # nothing but musdb's sums of sources was scored
+            grid[MEAN] = np.nan
         dropped = data.dropped[data.dropped["metric"] == metric]
         counts = dropped.groupby(["fusion", "source"])[["frames", "own", "kept"]].sum()
         return cls(

@@ -13,7 +13,7 @@ from stemfuse.separators import SOURCES, Signal, Stems, Track, TrackError, diges
 from .config import ScoreConfig
 from .datasets import open_data
 from .pipeline import PARTS, read_parts, run_all
-from .workers import Progress, cores, silent
+from .workers import Progress, cores, few_threads, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +98,9 @@ def score_folder(task: FolderTask) -> None:
         for label, folder in task.folders.items()
         if not task.parts[label].is_file()
     }
-    scores = score_track(task.track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
+    # one thread each: museval's values for nearly singular references depend on their number, ours then too
+    with few_threads(1):
+        scores = score_track(task.track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
     for label in wanted:
         write_scores(scores[scores["fusion"] == label], task.parts[label])
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -49,11 +49,14 @@ def run_tasks(
     On Ctrl-C what waits is dropped and the processes end at once; when this process is killed, they end too.
     """
     tasks = list(tasks)
+    # however few tasks are left, each has the threads that it always has: rounding may depend on their number
+    threads = max(1, cores() // workers)
     if executor is None and (workers == 1 or len(tasks) < 2):
-        for task in tasks:
-            yield task, _result(partial(function, task))
+        with few_threads(threads):
+            for task in tasks:
+                yield task, _result(partial(function, task))
         return
-    with contextlib.nullcontext(executor) if executor else _processes(min(workers, len(tasks))) as pool:
+    with contextlib.nullcontext(executor) if executor else _processes(min(workers, len(tasks)), threads) as pool:
         futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], _result(future.result)
@@ -67,13 +70,13 @@ def _result(compute: Callable[[], Result]) -> Result | Exception:
 
 
 @contextlib.contextmanager
-def _processes(workers: int) -> Iterator[Executor]:
+def _processes(workers: int, threads: int) -> Iterator[Executor]:
     """A pool of fresh processes: forking one that has threads of BLAS or torch may hang."""
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(max(1, cores() // workers),),
+        initargs=(threads,),
     )
     try:
         yield pool
@@ -101,8 +104,14 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 def limit_threads(threads: int) -> None:
     """Give this process a number of threads for BLAS, OpenMP and torch, loaded already or later."""
-    from threadpoolctl import threadpool_limits
-
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
-    threadpool_limits(threads)
+    few_threads(threads)
+
+
+def few_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
+    """Limit the threads of the libraries that are loaded, until the context ends if it is used as one."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads)
+    return limits

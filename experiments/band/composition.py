@@ -48,7 +48,7 @@ def compose(seed: int | Sequence[int], seconds: float) -> Song:
     --------
     >>> song = compose(7, 30.0)
     >>> len(song.others), song.voice[0].syllables[0].vowel
-    (3, 'uh')
+    (3, 'oh')
     """
     seeds = (seed,) if isinstance(seed, int) else tuple(int(number) for number in seed)
     if not seeds or min(seeds) < 0:

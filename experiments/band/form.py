@@ -22,7 +22,25 @@ Groove = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Style:
-    """What a kind of music has in common: tempo, grooves (quiet and full), bass lines and instruments."""
+    """What songs of a kind have in common.
+
+    Parameters
+    ----------
+    tempo_bpm : tuple of float
+        Slowest and fastest.
+    feel : tuple of float
+        See `Form`.
+    grooves : tuple of mapping of str to str
+        The quiet and the full one; per piece of the kit a pattern of accents (X), strokes (x) and ghost notes (g).
+    lines : tuple of str
+        Bass patterns of chord tones: R, 3, 5, O (octave) and A (approach to the next bar's root).
+    basses, chords, colours, leads : tuple of str
+        Instruments to choose from: `chords` plays rhythmic chords, `colours` held or broken ones, `leads` a line.
+    electronic : float
+        Probability of a drum machine.
+    loops : float
+        Probability of an accompaniment that repeats exactly.
+    """
 
     tempo_bpm: tuple[float, float]
     feel: tuple[float, float, float, float]
@@ -38,24 +56,24 @@ class Style:
 
 STYLES = {
     "rock": Style(
-        (100, 150),
-        STRAIGHT,
-        (
+        tempo_bpm=(100, 150),
+        feel=STRAIGHT,
+        grooves=(
             {"kick": "X.....x.X.x.....", "snare": "....X.......X..g", "hat": "X.x.X.x.X.x.X.x."},
             {"kick": "X.x...x.X.x...x.", "snare": "....X..g....X...", "ride": "X.x.X.x.X.x.X.x."},
         ),
-        ("R-R-R-R-R-R-R-A-", "R---R-R-R---5-A-", "R-----R-R---R-A-"),
-        ("picked bass", "finger bass"),
-        ("distorted guitar", "strummed guitar", "organ"),
-        ("plucked guitar", "strings", "organ", "piano"),
-        ("guitar lead", "saw lead"),
-        0.05,
-        0.2,
+        lines=("R-R-R-R-R-R-R-A-", "R---R-R-R---5-A-", "R-----R-R---R-A-"),
+        basses=("picked bass", "finger bass"),
+        chords=("distorted guitar", "strummed guitar", "organ"),
+        colours=("plucked guitar", "strings", "organ", "piano"),
+        leads=("guitar lead", "saw lead"),
+        electronic=0.05,
+        loops=0.2,
     ),
     "dance": Style(
-        (116, 130),
-        STRAIGHT,
-        (
+        tempo_bpm=(116, 130),
+        feel=STRAIGHT,
+        grooves=(
             {
                 "kick": "X...X...X...X...",
                 "clap": "....X.......X...",
@@ -69,18 +87,18 @@ STYLES = {
                 "open": "..X...X...X...X.",
             },
         ),
-        ("..R-..R-..R-..R-", "R.RR..R.R.RR..O.", "R.O.R.O.R.O.R.O."),
-        ("synth bass", "sub bass"),
-        ("synth stabs", "piano", "organ"),
-        ("warm pad", "synth arpeggio", "strings", "bells"),
-        ("saw lead", "square lead"),
-        0.95,
-        0.85,
+        lines=("..R-..R-..R-..R-", "R.RR..R.R.RR..O.", "R.O.R.O.R.O.R.O."),
+        basses=("synth bass", "sub bass"),
+        chords=("synth stabs", "piano", "organ"),
+        colours=("warm pad", "synth arpeggio", "strings", "bells"),
+        leads=("saw lead", "square lead"),
+        electronic=0.95,
+        loops=0.85,
     ),
     "funk": Style(
-        (92, 116),
-        SWUNG,
-        (
+        tempo_bpm=(92, 116),
+        feel=SWUNG,
+        grooves=(
             {"kick": "X..x......x..x..", "snare": "....X..g.g..X..g", "hat": "XgxgXgxgXgxgXgxg"},
             {
                 "kick": "X.x....x..x..x..",
@@ -89,18 +107,18 @@ STYLES = {
                 "open": "..............X.",
             },
         ),
-        ("R.RO..R..5.R.O.A", "R..R..O.R..5..A.", "R.R...O-..R.5.A."),
-        ("slap bass", "finger bass"),
-        ("muted guitar", "electric piano", "organ"),
-        ("electric piano", "organ", "strings", "mallets"),
-        ("guitar lead", "square lead"),
-        0.1,
-        0.4,
+        lines=("R.RO..R..5.R.O.A", "R..R..O.R..5..A.", "R.R...O-..R.5.A."),
+        basses=("slap bass", "finger bass"),
+        chords=("muted guitar", "electric piano", "organ"),
+        colours=("electric piano", "organ", "strings", "mallets"),
+        leads=("guitar lead", "square lead"),
+        electronic=0.1,
+        loops=0.4,
     ),
     "ballad": Style(
-        (64, 86),
-        STRAIGHT,
-        (
+        tempo_bpm=(64, 86),
+        feel=STRAIGHT,
+        grooves=(
             {"kick": "X.......x.x.....", "rim": "....X.......X...", "hat": "x.g.x.g.x.g.x.g."},
             {
                 "kick": "X......xX.x.....",
@@ -109,18 +127,18 @@ STYLES = {
                 "hat": "....g.......g...",
             },
         ),
-        ("R-------5-----A-", "R---------R-5-A-", "R-----5-O-----A-"),
-        ("finger bass", "sub bass"),
-        ("piano", "strummed guitar", "electric piano"),
-        ("strings", "warm pad", "plucked guitar"),
-        ("flute", "guitar lead"),
-        0.15,
-        0.3,
+        lines=("R-------5-----A-", "R---------R-5-A-", "R-----5-O-----A-"),
+        basses=("finger bass", "sub bass"),
+        chords=("piano", "strummed guitar", "electric piano"),
+        colours=("strings", "warm pad", "plucked guitar"),
+        leads=("flute", "guitar lead"),
+        electronic=0.15,
+        loops=0.3,
     ),
     "hip hop": Style(
-        (78, 98),
-        SWUNG,
-        (
+        tempo_bpm=(78, 98),
+        feel=SWUNG,
+        grooves=(
             {"kick": "X..x......x.....", "snare": "....X.......X...", "hat": "x.x.x.xgx.x.x.x."},
             {
                 "kick": "X..x...x..x..x..",
@@ -129,33 +147,33 @@ STYLES = {
                 "open": "......x.........",
             },
         ),
-        ("R--.......R-..A-", "R-----..R-....O.", "R-------......5-"),
-        ("sub bass", "synth bass", "finger bass"),
-        ("electric piano", "piano", "mallets"),
-        ("warm pad", "strings", "bells", "plucked guitar"),
-        ("flute", "square lead"),
-        0.7,
-        0.9,
+        lines=("R--.......R-..A-", "R-----..R-....O.", "R-------......5-"),
+        basses=("sub bass", "synth bass", "finger bass"),
+        chords=("electric piano", "piano", "mallets"),
+        colours=("warm pad", "strings", "bells", "plucked guitar"),
+        leads=("flute", "square lead"),
+        electronic=0.7,
+        loops=0.9,
     ),
     "shuffle": Style(
-        (96, 136),
-        SHUFFLE,
-        (
+        tempo_bpm=(96, 136),
+        feel=SHUFFLE,
+        grooves=(
             {"kick": "X.......X.x.....", "snare": "....X.......X...", "hat": "X.x.X.x.X.x.X.x."},
             {"kick": "X...x...X...x...", "snare": "....X.g.....X.g.", "ride": "X.x.X.x.X.x.X.x."},
         ),
-        ("R---3---5---A---", "R-R-3-3-5-5-A-A-", "R---5---O---A---"),
-        ("finger bass", "picked bass"),
-        ("piano", "organ", "strummed guitar"),
-        ("electric piano", "organ", "plucked guitar"),
-        ("guitar lead", "flute"),
-        0.0,
-        0.15,
+        lines=("R---3---5---A---", "R-R-3-3-5-5-A-A-", "R---5---O---A---"),
+        basses=("finger bass", "picked bass"),
+        chords=("piano", "organ", "strummed guitar"),
+        colours=("electric piano", "organ", "plucked guitar"),
+        leads=("guitar lead", "flute"),
+        electronic=0.0,
+        loops=0.15,
     ),
     "breaks": Style(
-        (150, 174),
-        STRAIGHT,
-        (
+        tempo_bpm=(150, 174),
+        feel=STRAIGHT,
+        grooves=(
             {"kick": "X.........x.....", "snare": "....X.......X...", "hat": "x.x.x.x.x.x.x.x."},
             {
                 "kick": "X.x.......x.....",
@@ -164,16 +182,16 @@ STYLES = {
                 "ride": "X...X...X...X...",
             },
         ),
-        ("R-----------5---", "R---..R-....O-A-", "R-------R-----3-"),
-        ("synth bass", "sub bass"),
-        ("synth stabs", "electric piano", "piano"),
-        ("warm pad", "synth arpeggio", "strings"),
-        ("saw lead", "bells"),
-        0.6,
-        0.7,
+        lines=("R-----------5---", "R---..R-....O-A-", "R-------R-----3-"),
+        basses=("synth bass", "sub bass"),
+        chords=("synth stabs", "electric piano", "piano"),
+        colours=("warm pad", "synth arpeggio", "strings"),
+        leads=("saw lead", "bells"),
+        electronic=0.6,
+        loops=0.7,
     ),
 }
-"""Per style; `chords` play rhythmic chords, `colours` long or broken ones, `leads` a line where nobody sings."""
+"""The kinds of music there are."""
 
 PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 3), (1, 4, 0, 5), (0, 2, 3, 4), (0, 3, 0, 4)),
@@ -239,7 +257,7 @@ def draw_form(seed: tuple[int, ...], frames: int) -> Form:
     --------
     >>> form = draw_form((7,), 1_323_000)
     >>> [(section.name, section.bars) for section in form.sections]
-    [('intro', 2), ('verse', 4), ('chorus', 4), ('break', 2), ('verse', 2), ('chorus', 1)]
+    [('chorus', 2), ('break', 2), ('verse', 4), ('chorus', 4), ('bridge', 2), ('verse', 2), ('chorus', 4), ('break', 2)]
     """
     rng = np.random.default_rng(seed)
     name = str(rng.choice(list(STYLES)))

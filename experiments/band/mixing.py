@@ -22,6 +22,9 @@ FULL_SCALE = 1 << 15
 FRAME = 1024
 """Samples in a step of the compressor."""
 
+HISS_DB = -75.0
+"""Noise floor of each stem against full scale."""
+
 MEAN_LEVELS_DB = {"drums": -0.5, "bass": -2.0, "other": -0.5, "vocals": -1.5}
 """Usual levels of the sources while they play, relative to one another."""
 
@@ -99,7 +102,7 @@ def draw_production(form: Form) -> Production:
         reverberation_s=float(rng.uniform(0.35, 1.4)),
         wetness={
             "drums": float(rng.uniform(0.03, 0.3)),
-            "bass": float(rng.choice((0.0, 0.0, 0.05))),
+            "bass": float(rng.uniform(0.01, 0.05)),
             "other": float(rng.uniform(0.05, 0.3)),
             "vocals": float(rng.uniform(0.04, 0.25)),
         },
@@ -197,6 +200,20 @@ def _saturate(stem: Wave, drive: float) -> None:
     stem *= np.float32(peak / np.tanh(drive))
 
 
+def _hiss(rng: np.random.Generator, stem: Wave) -> None:
+    """Add the noise of microphones and amplifiers in place, while the fader is up: rests stay silent.
+
+    Recordings have it, and without it the tonal stems have bands without energy, where distortion filters are
+    undetermined and museval's figures a matter of rounding.
+    """
+    noise = rng.standard_normal(stem.shape, np.float32)
+    noise *= np.float32(FULL_SCALE * 10 ** (HISS_DB / 20))
+    for start in range(0, stem.shape[1], FRAME):
+        piece = stem[:, start : start + FRAME]
+        if max(piece.max(), -piece.min()) > 0.5:
+            piece += noise[:, start : start + FRAME]
+
+
 def _play_dry(song: Song, production: Production) -> dict[str, Wave]:
     """Let the band play without a room: source -> (channel, time)."""
     form = song.form
@@ -232,9 +249,11 @@ def mix(song: Song) -> NDArray[np.int16]:
         wave *= np.float32(10 ** (production.levels_db[source] / 20) / (_level(wave) or 1.0))
         stems.append(wave)
     loudest = max(float(max(wave.max(), -wave.min())) for wave in (*stems, sum(stems, np.float32(0))))
+    hiss = form.generator("hiss")
     samples = np.empty((len(SOURCES), 2, form.frames), np.int16)
     for wave, target in zip(stems, samples, strict=True):
         wave *= np.float32(production.peak * FULL_SCALE / (loudest or 1.0))
+        _hiss(hiss, wave)
         np.rint(wave, out=target, casting="unsafe")
     return samples
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .form import STYLES
-from .score import Form, Hit, Note, Part, Section, read_pattern
+from .score import STEPS, Form, Hit, Note, Part, Section, read_pattern
 
 STROKES = {"X": 1.0, "x": 0.72, "g": 0.3}
 """Velocity of an accent, a plain stroke and a ghost note."""
@@ -26,16 +26,25 @@ LOWEST_BASS, HIGHEST_BASS = 28, 50
 """MIDI pitches: the open E string (41 Hz) and the D an octave above the open D (147 Hz)."""
 
 
-def _bar(groove: Mapping[str, str], fill: Mapping[str, str] | None) -> list[tuple[int, str, float]]:
-    """One bar of strokes (step, piece, velocity); a fill takes over from its first stroke, the hat goes on."""
-    strokes = [
-        (step, piece, STROKES[letter]) for piece, pattern in groove.items() for step, _, letter in read_pattern(pattern)
-    ]
-    if fill is None:
-        return strokes
-    filling = [(step, piece, STROKES[letter]) for piece, row in fill.items() for step, _, letter in read_pattern(row)]
-    begin = min(step for step, _, _ in filling)
-    return [stroke for stroke in strokes if stroke[0] < begin or stroke[1] == "hat"] + filling
+Strokes = list[tuple[int, str, float]]
+"""(step, piece, velocity) of one bar."""
+
+
+def _strokes(groove: Mapping[str, str]) -> Strokes:
+    return [(step, piece, STROKES[letter]) for piece, row in groove.items() for step, _, letter in read_pattern(row)]
+
+
+def _with_fill(strokes: Strokes, fill: Strokes) -> Strokes:
+    """A fill takes over from its first stroke; the hat goes on."""
+    begin = min(step for step, _, _ in fill)
+    return [stroke for stroke in strokes if stroke[0] < begin or stroke[1] == "hat"] + fill
+
+
+def _with_liberties(rng: np.random.Generator, strokes: Strokes, liberty: float) -> Strokes:
+    """Drummers leave out weak strokes and put in others."""
+    kept = [stroke for stroke in strokes if stroke[2] == 1.0 or rng.random() >= liberty]
+    extras = (("kick", 0.7), ("snare", 0.3), ("hat", 0.5))
+    return kept + [(int(rng.integers(STEPS)), *extra) for extra in extras if rng.random() < 2 * liberty]
 
 
 def write_drums(form: Form) -> tuple[Hit, ...]:
@@ -45,32 +54,24 @@ def write_drums(form: Form) -> tuple[Hit, ...]:
     begins with a crash; timing and velocity are as loose as the form says.
     """
     rng = form.generator("drums")
-    quiet, full = STYLES[form.style].grooves
-    fills = [FILLS[index] for index in rng.choice(len(FILLS), 2, replace=False)]
+    quiet, full = (_strokes(groove) for groove in STYLES[form.style].grooves)
+    fills = [_strokes(FILLS[index]) for index in rng.choice(len(FILLS), 2, replace=False)]
     fill_chance, liberty = rng.uniform(0.3, 0.9), 0.0 if form.loops else rng.uniform(0.0, 0.15)
+    spread = 0.02 if form.loops else 0.09
     hits: list[Hit] = []
-    crash = True
-    for section in form.sections:
-        if "drums" not in section.players:
-            crash = True
-            continue
+    filled = True
+    for section in (section for section in form.sections if "drums" in section.players):
         for bar in range(section.start, section.start + section.bars):
-            last = bar == section.start + section.bars - 1 and section.bars > 1
-            fill = fills[rng.integers(2)] if last and rng.random() < fill_chance else None
-            strokes = _bar(full if section.full else quiet, fill)
-            if crash and section.full:
+            strokes = _with_liberties(rng, full if section.full else quiet, liberty)
+            if filled and section.full:
                 strokes.append((0, "crash", 1.0))
-            crash = fill is not None
-            # drummers leave out weak strokes and put in others
-            strokes = [stroke for stroke in strokes if stroke[2] == 1.0 or rng.random() >= liberty]
-            for piece, velocity in (("kick", 0.7), ("snare", 0.3), ("hat", 0.5)):
-                if rng.random() < 2 * liberty:
-                    strokes.append((int(rng.integers(16)), piece, velocity))
+            last = bar == section.start + section.bars - 1 and section.bars > 1
+            filled = last and rng.random() < fill_chance
+            if filled:
+                strokes = _with_fill(strokes, fills[rng.integers(2)])
             for step, piece, velocity in strokes:
-                spread = 0.02 if form.loops else 0.09
-                velocity = float(np.clip(velocity * rng.normal(1.0, spread), 0.1, 1.0))
-                start_s = form.time_s(bar, step) + rng.normal(0.0, form.looseness_s)
-                hits.append(Hit(max(start_s, 0.0), piece, velocity))
+                start_s = max(0.0, form.time_s(bar, step) + rng.normal(0.0, form.looseness_s))
+                hits.append(Hit(start_s, piece, float(np.clip(velocity * rng.normal(1.0, spread), 0.1, 1.0))))
     return tuple(sorted(hits, key=lambda hit: hit.start_s))
 
 
@@ -106,7 +107,6 @@ def write_bass(form: Form) -> Part:
     rng = form.generator("bass")
     style = STYLES[form.style]
     instrument = str(rng.choice(style.basses))
-    # few speakers and fewer basses go below E; a sub bass sings best around 50 Hz
     lowest = int(rng.integers(LOWEST_BASS, LOWEST_BASS + 5))
     patterns = [str(pattern) for pattern in rng.choice(style.lines, 2, replace=False)]
     slide_chance = 0.0 if form.loops else rng.uniform(0.0, 0.2)

@@ -217,7 +217,7 @@ class Song:
     >>> from stemfuse.experiments.band import compose
     >>> song = compose(7, 30.0)
     >>> song.form.style, round(song.form.tempo_bpm), song.bass.instrument
-    ('shuffle', 120, 'picked bass')
+    ('breaks', 172, 'synth bass')
     """
 
     form: Form

@@ -106,19 +106,27 @@ def _write_song(folder: Path, song: Song) -> None:
 def _appearing(directory: Path, folder: Path) -> Iterator[Path]:
     """A temporary folder that takes its place in one step when the block ends well, and is gone otherwise."""
     temporary = directory / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
         yield temporary
         # another process may have been first; its song has the same bytes
         if not folder.exists():
             temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _provide(directory: Path, folder: Path, seed: tuple[int, int], seconds: float) -> None:
+    """See to it that a song stands in its folder."""
+    try:
+        if not _is_complete(folder, frames_of(seconds)):
+            with _appearing(directory, folder) as temporary:
+                _write_song(temporary, compose(seed, seconds))
     except OSError as error:
         raise WriteError(
             f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another directory"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def synthesize(
@@ -174,15 +182,13 @@ def synthesize(
     ['train/Synth Band 0007 - 000', 'test/Synth Band 0007 - 001']
     """
     directory = Path(directory)
-    planned, frames = plan_tracks(tracks, subset), frames_of(seconds)
+    planned = plan_tracks(tracks, subset)
     for remains in directory.glob(".writing-*-*-*"):
         if not is_alive(remains):
             shutil.rmtree(remains, ignore_errors=True)
     folders = [directory / part / track_name(seed, index) for part, index in planned]
     for done, ((_, index), folder) in enumerate(zip(planned, folders, strict=True), start=1):
-        if not _is_complete(folder, frames):
-            with _appearing(directory, folder) as temporary:
-                _write_song(temporary, compose((seed, index), seconds))
+        _provide(directory, folder, (seed, index), seconds)
         if progress is not None:
             progress(done, len(planned))
     return folders

@@ -1,0 +1,246 @@
+"""The conformance kit: rules that every separator keeps, whoever wrote it, and one call that tests them."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from .audio import Samples
+from .errors import StemfuseError
+from .separator import Separator
+from .stems import SOURCES, Stems
+
+
+class ConformanceError(StemfuseError, AssertionError):
+    """A separator broke rules of the protocol; the message has one line per broken rule."""
+
+
+Rule = Callable[[Separator, Samples], None]
+
+
+def check_separator(separator: Separator, seconds: float = 1.0, seed: int = 0) -> None:
+    """Test whether a separator keeps the rules that the rest of stemfuse relies on.
+
+    What it says of itself is tested first; if that holds, what it does with a seeded stereo mixture, with pieces of it
+    down to one sample, with silence and with mixtures that it has to refuse. Nothing is asked about quality.
+
+    Parameters
+    ----------
+    separator : Separator
+        Any object with the protocol's names; no base class is needed.
+    seconds : float
+        Length of the mixture, which is separated some ten times.
+    seed : int
+        Of the mixture.
+
+    Raises
+    ------
+    ConformanceError
+        Names all rules that are broken, in words, and what came instead.
+
+    Examples
+    --------
+    >>> from stemfuse.separators import load_separator
+    >>> check_separator(load_separator("centre_channel"))
+
+    >>> class Echo:
+    ...     name, sources, rate = "echo", ("vocals",), 44100
+    ...
+    ...     def fingerprint(self):
+    ...         return "0123456789abcdef"
+    ...
+    ...     def separate(self, mixture, rate):
+    ...         return Stems(mixture[None, :, :-1], self.sources, self.rate)
+    >>> check_separator(Echo(), seconds=0.1)
+    Traceback (most recent call last):
+    stemfuse.separators.conformance.ConformanceError: Echo breaks ...
+    - stems are as long as the mixture: 4410 samples gave stems of 4409
+    ...
+    """
+    _check(separator, DECLARED, np.zeros((2, 0), np.float32))
+    # only now is there a rate to make a mixture with
+    _check(separator, BEHAVIOUR, make_mixture(seconds, separator.rate, seed))
+
+
+def _check(separator: Separator, rules: Mapping[str, Rule], mixture: Samples) -> None:
+    broken = [f"- {words}: {why}" for words, rule in rules.items() if (why := _broken(rule, separator, mixture))]
+    if broken:
+        name = type(separator).__name__
+        raise ConformanceError("\n".join([f"{name} breaks {len(broken)} of {len(rules)} rules:", *broken]))
+
+
+def make_mixture(seconds: float, rate: int, seed: int) -> Samples:
+    """A stereo mixture (channel, time) of a low tone, a gliding tone, strokes and noise, some of it to one side."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(max(1, round(seconds * rate))) / rate
+    bass = 0.3 * np.sin(2 * np.pi * 80 * time)
+    voice = 0.2 * np.sin(2 * np.pi * (600 * time + 20 * np.sin(2 * np.pi * 1.5 * time)))
+    strokes = 0.3 * np.exp(-60 * (time % 0.25)) * rng.normal(size=time.size)
+    spread = 0.05 * rng.normal(size=(2, time.size))
+    left_right = np.array([[1.0], [0.6]])
+    return np.asarray(bass + voice + strokes * left_right + spread, dtype=np.float32)
+
+
+class _BrokenError(Exception):
+    """What a separator did against a rule."""
+
+
+def _require(kept: bool, otherwise: str) -> None:
+    if not kept:
+        raise _BrokenError(otherwise)
+
+
+def _broken(rule: Rule, separator: Separator, mixture: Samples) -> str:
+    """What was done against a rule; empty when it was kept."""
+    try:
+        rule(separator, mixture.copy())
+    except _BrokenError as error:
+        return str(error)
+    # a third party's code may raise anything, and the other rules shall be tested all the same
+    except Exception as error:
+        return f"raised {type(error).__name__}: {error}"
+    return ""
+
+
+def _name(separator: Separator, _: Samples) -> None:
+    name = separator.name
+    fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", name) and name != "mixture"
+    _require(
+        bool(fits),
+        f"{name!r} came, expected at most 64 letters, digits and _ . + - that begin with a letter or a digit, "
+        "and not 'mixture'",
+    )
+
+
+def _sources(separator: Separator, _: Samples) -> None:
+    sources = separator.sources
+    _require(isinstance(sources, tuple) and len(sources) > 0, f"{sources!r} came, expected a tuple of at least one")
+    ordered = tuple(source for source in SOURCES if source in sources)
+    _require(sources == ordered, f"{sources!r} came, expected some of {SOURCES} in this order, each once")
+
+
+def _rate(separator: Separator, _: Samples) -> None:
+    rate = separator.rate
+    _require(type(rate) is int and rate > 0, f"{rate!r} came, expected a whole number of Hz above 0")
+
+
+def _fingerprint(separator: Separator, _: Samples) -> None:
+    fingerprint = separator.fingerprint()
+    fits = isinstance(fingerprint, str) and re.fullmatch(r"[0-9a-f]{8,}", fingerprint)
+    _require(bool(fits), f"{fingerprint!r} came, expected a string of at least eight hexadecimal digits in lower case")
+
+
+def _identity(separator: Separator, _: Samples) -> None:
+    first, second = separator.fingerprint(), separator.fingerprint()
+    _require(first == second, f"asked twice, it was {first!r} and {second!r}")
+    try:
+        twin = copy.deepcopy(separator)
+    except Exception:
+        return  # what holds a session or a file cannot be copied, and need not
+    _require(twin.fingerprint() == first, f"{first!r} became {twin.fingerprint()!r} in a copy of the separator")
+
+
+def _separate(separator: Separator, mixture: Samples) -> Stems:
+    stems = separator.separate(mixture, separator.rate)
+    _require(isinstance(stems, Stems), f"separate returned {type(stems).__name__}, expected Stems")
+    return stems
+
+
+def _labels(separator: Separator, mixture: Samples) -> None:
+    stems = _separate(separator, mixture)
+    _require(stems.sources == separator.sources, f"{separator.sources} were promised, {stems.sources} came")
+    _require(stems.rate == separator.rate, f"{separator.rate} Hz were promised, {stems.rate} Hz came")
+
+
+def _shape(separator: Separator, mixture: Samples) -> None:
+    # whole, odd, shorter than any window, a single sample
+    for frames in (mixture.shape[1], mixture.shape[1] // 2 | 1, 100, 1):
+        stems = _separate(separator, mixture[:, :frames].copy())
+        came = min(frames, mixture.shape[1])
+        _require(stems.frames == came, f"{came} samples gave stems of {stems.frames}")
+        _require(stems.channels == 2, f"2 channels gave stems of {stems.channels}")
+        expected = (len(stems.sources), 2, came)
+        _require(stems.audio.shape == expected, f"samples of shape {stems.audio.shape} came, expected {expected}")
+
+
+def _samples(separator: Separator, mixture: Samples) -> None:
+    audio = _separate(separator, mixture).audio
+    _require(audio.dtype == np.float32, f"samples of type {audio.dtype} came")
+    _require(bool(np.isfinite(audio).all()), f"{np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite")
+
+
+def _silence(separator: Separator, mixture: Samples) -> None:
+    audio = _separate(separator, np.zeros_like(mixture)).audio
+    _require(bool(np.isfinite(audio).all()), "silence gave NaN or infinite samples")
+    peak = float(np.abs(audio).max(initial=0))
+    _require(peak < 1e-2, f"silence gave stems with a peak of {peak:.3g}, expected less than 0.01")
+
+
+def _unmodified(separator: Separator, mixture: Samples) -> None:
+    given = mixture.copy()
+    _separate(separator, given)
+    changed = np.count_nonzero(given != mixture)
+    _require(changed == 0, f"{changed} samples of it were changed")
+
+
+def _deterministic(separator: Separator, mixture: Samples) -> None:
+    first = _separate(separator, mixture.copy()).audio.copy()
+    _separate(separator, -0.5 * mixture[:, ::-1])
+    second = _separate(separator, mixture.copy()).audio
+    same = np.array_equal(first, second, equal_nan=True)
+    _require(same, "separated again after another mixture, it gave other samples")
+
+
+def _steady(separator: Separator, mixture: Samples) -> None:
+    before = separator.fingerprint()
+    _separate(separator, mixture)
+    after = separator.fingerprint()
+    _require(before == after, f"{before!r} became {after!r} by separating")
+
+
+def _refuses(what: str, spoil: Callable[[Samples], Samples], rate_factor: int = 1) -> Rule:
+    def rule(separator: Separator, mixture: Samples) -> None:
+        try:
+            separator.separate(spoil(mixture), separator.rate * rate_factor)
+        except StemfuseError:
+            return
+        except Exception as error:
+            raise _BrokenError(f"{what} raised {type(error).__name__} ({error}), expected a StemfuseError") from error
+        raise _BrokenError(f"{what} was accepted, expected a StemfuseError")
+
+    return rule
+
+
+def _with_sample(value: float) -> Callable[[Samples], Samples]:
+    def spoil(mixture: Samples) -> Samples:
+        mixture[0, mixture.shape[1] // 2] = value
+        return mixture
+
+    return spoil
+
+
+DECLARED: Mapping[str, Rule] = {
+    "the name fits folders and labels": _name,
+    "the sources are known, in order and different": _sources,
+    "the rate is a positive whole number": _rate,
+    "the fingerprint is hexadecimal": _fingerprint,
+    "the fingerprint is the same each time": _identity,
+}
+BEHAVIOUR: Mapping[str, Rule] = {
+    "stems have the promised sources and rate": _labels,
+    "stems are as long as the mixture": _shape,
+    "samples are finite float32": _samples,
+    "silence gives silence": _silence,
+    "the mixture is left as it was": _unmodified,
+    "the same mixture gives the same stems": _deterministic,
+    "the fingerprint stays when it has separated": _steady,
+    "a wrong rate is refused": _refuses("twice its rate", lambda mixture: mixture, 2),
+    "a wrong number of channels is refused": _refuses("a mixture of three channels", lambda m: np.stack([*m, m[0]])),
+    "a mixture without channels is refused": _refuses("a mixture of shape (time,)", lambda mixture: mixture[0]),
+    "an empty mixture is refused": _refuses("a mixture of no samples", lambda mixture: mixture[:, :0]),
+    "NaN is refused": _refuses("a NaN sample", _with_sample(np.nan)),
+    "infinite samples are refused": _refuses("an infinite sample", _with_sample(np.inf)),
+}
