@@ -159,8 +159,10 @@ def _cross_spectra(arithmetic: Arithmetic, references: Matrix, others: Matrix) -
     overlapped = sliding_window_view(references, _SIZE, axis=1)[:, ::_STEP]
     padded = np.zeros((len(others), overlapped.shape[1], _SIZE))
     padded[:, :, TAPS - 1 :] = others.reshape(len(others), -1, _STEP)
-    first, second = arithmetic.spectra(overlapped, _SIZE), arithmetic.spectra(padded, _SIZE)
-    return first.conj() @ second.swapaxes(1, 2)
+    # what is not finite is found in the sum, and reported then
+    with np.errstate(over="ignore", invalid="ignore"):
+        first, second = arithmetic.spectra(overlapped, _SIZE), arithmetic.spectra(padded, _SIZE)
+        return first.conj() @ second.swapaxes(1, 2)
 
 
 def rows(audio: SourceAudio, start: int, stop: int, length: int) -> Matrix:

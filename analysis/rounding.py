@@ -125,7 +125,8 @@ class RoundedProjection:
         left, right = self._mirrored(first), self._mirrored(second)
         # the product as museval writes it and a complex transform: NumPy rounds differently when told where to write,
         # a real transform rounds in other places
-        correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
+        with np.errstate(over="ignore", invalid="ignore"):
+            correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
         return np.concatenate([correlation[TAPS - 1 : 0 : -1], correlation[:1], correlation[: -TAPS : -1]])
 
     def _mirrored(self, half: Spectrum) -> Spectrum:

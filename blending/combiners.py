@@ -261,11 +261,11 @@ class Combine(WeightlessFusion):
         giving = _giving(track, self.separators)
 
         def combined(source: str, start: int, stop: int) -> Samples:
-            channels = channel_names(track.channels)
-            labels = [f"{separator}.{source}.{channel}" for separator in giving[source] for channel in channels]
+            shape = len(giving[source]), track.channels
+            labels = [f"{name}.{source}.{channel}" for name in giving[source] for channel in channel_names(shape[1])]
 
             def read(low: int, high: int) -> Samples:
-                return read_inputs(track, labels, low, high).reshape(-1, track.channels, high - low)
+                return read_inputs(track, labels, low, high).reshape(*shape, high - low)
 
             return transform.apply(read, rule, track.frames, start, stop) if spectral else rule(read(start, stop))
 

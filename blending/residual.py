@@ -221,10 +221,10 @@ def describe_base(base: Base) -> Any:
     if isinstance(base, str | Mapping):
         return base
     weights = base if isinstance(base, MixingWeights) else getattr(base, "weights_", None)
-    if isinstance(weights, MixingWeights):
+    if isinstance(weights, MixingWeights) and len(weights.matrix) == 1:
         return {"matrix": weights.matrix[0].tolist(), "inputs": weights.inputs, "outputs": weights.outputs}
-    if _is_fitted(base):
-        raise FusionError(f"base {base!r} cannot be described in words; save it on its own and build on it anew")
+    if weights is not None or _is_fitted(base) or not hasattr(base, "arguments"):
+        raise FusionError(f"base {base!r} cannot be written into another fusion's file; save it on its own")
     fusion: Any = base
     return {"kind": fusion.kind, "arguments": fusion.arguments()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from .weights import FusionError
 class _SpectralRule(WeightlessFusion):
     """Base of rules over the spectra of the mixture and of a fusion's estimates."""
 
+    precision: ClassVar[type[np.floating]] = np.float32
+
     def __init__(self, base: Base = "mean", n_fft: int = 4096, hop: int = 1024) -> None:
         self.base = base
         self.n_fft = n_fft
@@ -29,13 +31,14 @@ class _SpectralRule(WeightlessFusion):
         return {**super().arguments(), "base": describe_base(self.base)}
 
     def _estimates(self, track: Track) -> tuple[Stems, Read]:
-        """The base's estimates, and how to read the mixture and then them: (1 + source, channel, time), float64."""
+        """The base's estimates, and how to read the mixture and then them: (1 + source, channel, time)."""
         stems = base_fusion(self.base, [track]).fuse(track)
         if len(stems.sources) < 2:
             raise FusionError(f"{self.kind}: base gives only {stems.sources[0]}, expected all sources of the mixture")
 
-        def read(start: int, stop: int) -> NDArray[np.float64]:
-            return np.concatenate([track.mixture.read(start, stop)[None], stems.read(start, stop)], dtype=np.float64)
+        def read(start: int, stop: int) -> Array:
+            parts = [track.mixture.read(start, stop)[None], stems.read(start, stop)]
+            return np.concatenate(parts, dtype=self.precision)
 
         return stems, read
 
@@ -76,7 +79,7 @@ class EnergyConsistency(_SpectralRule):
         transform = ShortTimeFourier(self.n_fft, self.hop)
 
         def read_all(start: int, stop: int) -> Samples:
-            return transform.apply(read, _share_by_energy, track.frames, start, stop).astype(np.float32)
+            return transform.apply(read, _share_by_energy, track.frames, start, stop)
 
         return Stems.lazy(read_all, stems.sources, track.channels, track.frames, track.rate)
 
@@ -126,6 +129,7 @@ class Wiener(_SpectralRule):
     """
 
     kind = "wiener"
+    precision = np.float64
 
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range: memory does not grow with the song."""

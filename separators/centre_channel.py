@@ -94,4 +94,5 @@ def similarity(spectrum: Spectrum) -> Mask:
     """
     left, right = spectrum
     power = np.square(np.abs(spectrum)).sum(axis=0)
-    return np.divide(2 * (left * right.conj()).real, power, out=np.zeros_like(power), where=power > 0)
+    alike: Mask = np.divide(2 * (left * right.conj()).real, power, out=np.zeros_like(power), where=power > 0)
+    return alike

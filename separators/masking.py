@@ -127,7 +127,7 @@ def percussive_mask(magnitude: Mask, frames: int, bins: int) -> Mask:
 
     References
     ----------
-    D. Fitzgerald, "Harmonic/percussive separation using median filtering", DAFx 2010, equations 2 to 6.
+    D. Fitzgerald, "Harmonic/percussive separation using median filtering", DAFx 2010: the medians and the soft masks.
 
     Examples
     --------

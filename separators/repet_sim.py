@@ -21,8 +21,8 @@ class RepetSim(BaseSeparator):
     """REPET-SIM for the voice, then harmonic/percussive separation and a bass band for the rest.
 
     An accompaniment repeats, a voice seldom does. For every frame of the spectrum the frames most similar to it are
-    found; their median is a model of the accompaniment, in which whatever sounds only once is gone. What exceeds the
-    model is the voice, above the crossover. The rest is split into drums by running medians, bass below the crossover
+    found by the cosine; their median W is a model of the accompaniment, in which whatever sounds only once is gone.
+    What of the magnitude V exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is split into drums by running medians, bass below the crossover
     and other above it. The four sum to the mixture.
 
     Strong on other; what plays once, a solo or a fill, goes to vocals, and a song without repetition has none.
@@ -32,9 +32,9 @@ class RepetSim(BaseSeparator):
     crossover_hz : float
         Bass lies below it, voice and other lie above. The paper cuts the voice at 100 Hz.
     distance_s : float
-        Two similar frames of one frame are at least so far apart.
+        Two frames that one frame is similar to are at least so far apart. The paper has 1 s.
     neighbours : int
-        The most frames a median is taken over.
+        The most frames a median is taken over, the frame itself among them. The paper has 100.
     reach_s : float
         Similar frames are sought up to so far before and after a frame. It bounds time and memory, which otherwise
         grow with the square of the length; songs up to this length are compared as a whole.
@@ -48,7 +48,7 @@ class RepetSim(BaseSeparator):
 
     References
     ----------
-    Z. Rafii and B. Pardo, "Music/voice separation using the similarity matrix", ISMIR 2012, sections 2.2 to 2.4.
+    Z. Rafii and B. Pardo, "Music/voice separation using the similarity matrix", ISMIR 2012.
 
     Examples
     --------
@@ -108,8 +108,9 @@ class RepetSim(BaseSeparator):
             # a similar frame is a peak: no frame nearer than the distance is more similar
             cosine[cosine < maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
             for frame, row in enumerate(cosine, start):
-                similar = np.flatnonzero(row > 0)
-                similar = similar[np.argsort(-row[similar], kind="stable")[: self.neighbours]]
+                peaks = np.flatnonzero(row > 0)
+                peaks = peaks[np.abs(first + peaks - frame) <= reach]
+                similar = peaks[np.argsort(-row[peaks], kind="stable")[: self.neighbours]]
                 if len(similar):
                     model[frame] = np.median(magnitude[first + similar], axis=0)
         return model

@@ -152,7 +152,7 @@ def test_any_range_is_that_of_the_whole(fusion):
     track = track_of(noise(2, frames), noise(2, frames, seed=1), noise(2, frames, seed=2))
     stems = fusion.fit([track]).fuse(track)
     whole = stems.audio
-    for start, stop in [(0, 1), (0, 3000), (PIECE - 5, PIECE + 5), (777, PIECE + 70_000), (frames - 1, frames), (9, 9)]:
+    for start, stop in [(0, 1), (0, 3000), (PIECE - 5, PIECE + 5), (777, PIECE + 60_000), (frames - 1, frames), (9, 9)]:
         np.testing.assert_allclose(stems.read(start, stop), whole[:, :, start:stop], atol=1e-6)
     np.testing.assert_allclose(np.concatenate([part for _, part in stems.blocks(50_021)], 2), whole, atol=1e-6)
 

@@ -200,18 +200,15 @@ def _saturate(stem: Wave, drive: float) -> None:
     stem *= np.float32(peak / np.tanh(drive))
 
 
-def _hiss(rng: np.random.Generator, stem: Wave) -> None:
+def _hiss(stem: Wave, noise: Wave) -> None:
     """Add the noise of microphones and amplifiers in place, while the fader is up: rests stay silent.
 
     Recordings have it, and without it the tonal stems have bands without energy, where distortion filters are
     undetermined and museval's figures a matter of rounding.
     """
-    noise = rng.standard_normal(stem.shape, np.float32)
-    noise *= np.float32(FULL_SCALE * 10 ** (HISS_DB / 20))
-    for start in range(0, stem.shape[1], FRAME):
-        piece = stem[:, start : start + FRAME]
-        if max(piece.max(), -piece.min()) > 0.5:
-            piece += noise[:, start : start + FRAME]
+    frames = stem.shape[1]
+    peaks = np.maximum.reduceat(np.abs(stem).max(axis=0), np.arange(0, frames, FRAME))
+    stem += noise[:, :frames] * np.repeat(peaks > 0.5, FRAME)[:frames]
 
 
 def _play_dry(song: Song, production: Production) -> dict[str, Wave]:
@@ -249,11 +246,13 @@ def mix(song: Song) -> NDArray[np.int16]:
         wave *= np.float32(10 ** (production.levels_db[source] / 20) / (_level(wave) or 1.0))
         stems.append(wave)
     loudest = max(float(max(wave.max(), -wave.min())) for wave in (*stems, sum(stems, np.float32(0))))
-    hiss = form.generator("hiss")
+    # one noise, read from a second further on for each stem
+    noise = form.generator("hiss").standard_normal((2, form.frames + len(SOURCES) * RATE), np.float32)
+    noise *= np.float32(FULL_SCALE * 10 ** (HISS_DB / 20))
     samples = np.empty((len(SOURCES), 2, form.frames), np.int16)
-    for wave, target in zip(stems, samples, strict=True):
+    for number, (wave, target) in enumerate(zip(stems, samples, strict=True)):
         wave *= np.float32(production.peak * FULL_SCALE / (loudest or 1.0))
-        _hiss(hiss, wave)
+        _hiss(wave, noise[:, number * RATE :])
         np.rint(wave, out=target, casting="unsafe")
     return samples
 

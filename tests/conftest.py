@@ -1,0 +1,16 @@
+"""Tests that need what not every machine has say so, and are skipped where it is missing."""
+
+import shutil
+
+import pytest
+
+NEEDED = {"ffmpeg": ("ffmpeg", "ffprobe"), "browser": ("chromium", "chromedriver")}
+
+
+def pytest_collection_modifyitems(items):
+    for marker, programs in NEEDED.items():
+        lacking = [program for program in programs if shutil.which(program) is None]
+        if lacking:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"needs {' and '.join(lacking)}"))

@@ -1,0 +1,475 @@
+"""The fast engine against museval itself, on real music and on the cases where definitions bite."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemfuse.analysis import rounding
+from stemfuse.analysis.arithmetic import DeviceError, NotPositiveDefiniteError, ProcessorArithmetic, TorchArithmetic
+from stemfuse.analysis.bss_eval import ReferenceProjection, bss_eval, song_sdr
+from stemfuse.analysis.framing import frame_slices, readable
+from stemfuse.analysis.projection import CholeskyProjection, block_toeplitz, correlations
+from stemfuse.analysis.reference import import_museval
+from stemfuse.separators import ArraySignal, AudioError, StemfuseError, Stems, open_signal
+
+CLIP = next(
+    Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore
+)
+SECOND = 44_100
+NAMES = ("SDR", "ISR", "SIR", "SAR")
+SENSELESS_DB = 150
+"""Ratios beyond this are float64's rounding errors, in museval as here."""
+
+
+def museval(references, estimates, window=SECOND, hop=SECOND, mode="v4"):
+    with np.errstate(all="ignore"):
+        return import_museval().evaluate(references, estimates, win=window, hop=hop, mode=mode)
+
+
+def assert_agree(found, expected, within=1e-6):
+    """Same shapes, NaN and infinities, and every value within 1e-6 dB unless both are senseless."""
+    for name, ours, theirs in zip(NAMES, found, expected, strict=True):
+        assert ours.shape == theirs.shape, name
+        assert ours.dtype == np.float64, name
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs), name)
+        sensible = ~((ours > SENSELESS_DB) & (theirs > SENSELESS_DB)) & ~np.isnan(theirs)
+        np.testing.assert_allclose(ours[sensible], theirs[sensible], rtol=0, atol=within, err_msg=name)
+
+
+def check(references, estimates, **options):
+    found = bss_eval(references, estimates, **options)
+    assert_agree(found, museval(references, estimates, **options))
+    return found
+
+
+def separate_badly(references, seed=0):
+    """What an oracle mask with errors of some 9 dB makes of the mixture: distortion, interference and artifacts."""
+    generator = np.random.default_rng(seed)
+    _, _, spectra = scipy.signal.stft(references.swapaxes(1, 2), nperseg=2048)
+    power = np.abs(spectra * np.exp(generator.normal(0, 1, spectra.shape))) ** 2 + 1e-12
+    _, waves = scipy.signal.istft(power / power.sum(axis=0) * spectra.sum(axis=0), nperseg=2048)
+    return waves[..., : references.shape[1]].swapaxes(1, 2).astype(references.dtype)
+
+
+def in_16_bits(waves):
+    return np.round(waves * 2**15) / 2**15
+
+
+def noise(sources, samples, channels, seed=0, level=0.1):
+    return np.random.default_rng(seed).normal(0, level, (sources, samples, channels))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Two stereo sources of the real clip, as decoded in floating point: 2.5 s of drums and voice."""
+    signals = [open_signal(CLIP, stream) for stream in (1, 4)]
+    return np.stack([signal.read(2 * SECOND, 2 * SECOND + 110_250).T for signal in signals])
+
+
+@pytest.fixture(scope="module")
+def music(clip):
+    """The same in 16 bits, as musdb reads it: loud and without an empty band."""
+    return in_16_bits(clip)
+
+
+@pytest.fixture(scope="module")
+def estimates(music):
+    return separate_badly(music)
+
+
+@pytest.fixture
+def cholesky_only(monkeypatch):
+    """Signals of the tests are short; this takes them the way of long ones."""
+    monkeypatch.setattr(rounding, "LONGEST_DELICATE", 0)
+
+
+class TestRealMusic:
+    def test_as_musdb_reads_it(self, music, estimates):
+        check(music, estimates)
+
+    def test_as_long_songs_are_scored(self, music, estimates, cholesky_only):
+        assert isinstance(ReferenceProjection(music)._projection, CholeskyProjection)
+        check(music, estimates)
+
+    def test_in_floating_point_where_rounding_decides(self, clip):
+        found = check(clip, separate_badly(clip))
+        assert np.ptp(found.SIR) > 1
+
+    def test_long_floating_point_warns_and_is_as_near_as_museval_to_itself(self, clip, cholesky_only):
+        estimates = separate_badly(clip)
+        with pytest.warns(rounding.SingularReferencesWarning, match="16 bits"):
+            found = np.array(bss_eval(clip, estimates))
+        expected = np.array(museval(clip, estimates))
+        turned = np.array(museval(clip[::-1], estimates[::-1]))[:, ::-1]
+        assert np.abs(turned - expected).max() > 1e-6, "museval has become reproducible: the rounding path can go"
+        np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.abs(turned - expected).max())
+
+    def test_v3(self, music, estimates):
+        silent = estimates.copy()
+        silent[1, : SECOND // 2] = 0
+        found = check(music, silent, mode="v3", window=SECOND // 2, hop=SECOND)
+        assert np.isnan(found.SDR).tolist() == [[True, False, False]] * 2
+
+    @pytest.mark.slow
+    def test_four_sources(self):
+        signals = [open_signal(CLIP, stream) for stream in (1, 2, 3, 4)]
+        whole = np.stack([signal.read().T for signal in signals])
+        check(in_16_bits(whole), separate_badly(in_16_bits(whole)))
+        check(whole, 0.7 * whole + 0.3 * separate_badly(whole))
+
+    @pytest.mark.slow
+    def test_four_sources_v3(self):
+        signals = [open_signal(CLIP, stream) for stream in (1, 2, 3, 4)]
+        whole = in_16_bits(np.stack([signal.read(0, 2 * SECOND).T for signal in signals]))
+        check(whole, separate_badly(whole), mode="v3")
+
+
+class TestSilence:
+    @pytest.mark.parametrize("which", ["reference", "estimate", "opposite channels"])
+    def test_a_silent_frame_counts_for_no_source(self, music, estimates, which):
+        references, guesses = music.copy(), estimates.copy()
+        part = (guesses if which == "estimate" else references)[1, SECOND : 2 * SECOND]
+        part[:, 0] = -part[:, 1] if which == "opposite channels" else 0
+        part[:, 1] *= which == "opposite channels"
+        found = check(references, guesses)
+        assert np.isnan(found.SAR).tolist() == [[False, True]] * 2
+
+    def test_sound_in_the_last_sample_makes_a_frame_count(self):
+        references = noise(2, 3000, 2)
+        references[0, 1000:1999] = 0
+        found = check(references, references + noise(2, 3000, 2, 1, 0.01), window=1000, hop=1000)
+        assert np.isfinite(found.SDR).all()
+
+    @pytest.mark.parametrize("backend", ["fast", "museval"])
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_silent_throughout_is_nan_where_museval_raises(self, backend, which):
+        pair = [noise(2, 2500, 1), noise(2, 2500, 1, 1)]
+        pair[which][1] = 0
+        with pytest.raises(ValueError, match="silent"):
+            museval(*pair)
+        found = bss_eval(*pair, window=1000, hop=1000, backend=backend)
+        assert [metric.shape for metric in found] == [(2, 2)] * 4
+        assert np.isnan(found).all()
+
+
+class TestSingularCases:
+    def test_estimates_equal_to_references(self, music):
+        found = check(music, music)
+        assert np.isposinf(found.SDR).all()
+        assert np.stack(found[1:]).min() > SENSELESS_DB
+
+    def test_one_perfect_estimate(self, music, estimates):
+        found = check(music, np.stack([estimates[0], music[1]]))
+        assert np.isposinf(found.SDR[1]).all()
+
+    def test_mixture_as_every_estimate(self, music):
+        check(music, np.stack([music.sum(axis=0)] * 2))
+
+    def test_swapped_estimates(self, music):
+        assert (check(music, music[::-1]).SIR < 0).all()
+
+    def test_mono_in_stereo(self, clip):
+        mono = np.repeat(clip[..., :1], 2, axis=2)
+        check(mono, separate_badly(clip))
+        check(mono, separate_badly(mono))
+
+    def test_hard_panned(self, music, estimates):
+        references = music.copy()
+        references[0, :, 1] = references[1, :, 0] = 0
+        check(references, estimates)
+
+    def test_one_reference_twice(self, clip):
+        check(np.stack([clip[0], clip[0]]), separate_badly(clip))
+
+    def test_one_source_has_no_interference(self, music, estimates):
+        found = check(music[:1], estimates[:1])
+        assert np.isposinf(found.SIR).all()
+        found = check(noise(1, 50_000, 2), noise(1, 50_000, 2, 1))
+        assert np.isposinf(found.SIR).all()
+
+    def test_no_factor_without_more_on_the_diagonal(self, cholesky_only):
+        """References that Cholesky cannot factor at all still give the projection that museval finds."""
+        references = np.repeat(noise(2, 20_000, 1), 2, axis=2)
+        guesses = references + noise(2, 20_000, 2, 1, 0.02)
+        with pytest.warns(rounding.SingularReferencesWarning):
+            found = bss_eval(references, guesses)
+        assert_agree(found, museval(references, guesses), within=1e-4)
+
+    def test_exactly_singular_is_solved_by_least_squares(self, monkeypatch, clip):
+        """museval would call np.linalg.linalg there, which NumPy 2 does not have."""
+
+        def refuse(*_):
+            raise np.linalg.LinAlgError("Singular matrix")
+
+        references = clip[:, :3000, :1]
+        guesses = separate_badly(references)
+        expected = bss_eval(references, guesses)
+        monkeypatch.setattr(np.linalg, "solve", refuse)
+        found = bss_eval(references, guesses)
+        np.testing.assert_allclose(found.SDR, expected.SDR)
+        np.testing.assert_allclose(found.ISR, expected.ISR, atol=1)
+
+    def test_near_silence_museval_regularises(self):
+        references, guesses = noise(2, 20_000, 1), noise(2, 20_000, 1, 1)
+        quiet = check(1e-9 * references, 1e-9 * guesses)
+        assert (quiet.SAR < bss_eval(references, guesses).SAR - 1).all()
+
+
+class TestFraming:
+    @pytest.mark.parametrize(
+        ("samples", "window", "hop"),
+        [
+            (3000, 1000, 1000),
+            (3500, 1000, 300),
+            (3500, 1000, 2000),
+            (3500.0, 1000.5, 250.25),
+            (900, 1000, 1000),
+            (1000, 1000, 1000),
+            (3000, np.inf, np.inf),
+            (3000, 2999, 700),
+            (1500, 3, 500),
+        ],
+    )
+    def test_as_museval(self, samples, window, hop):
+        slices = list(import_museval().metrics.Framing(window, hop, samples))
+        assert frame_slices(samples, window, hop) == slices
+        references = noise(2, int(samples), 1)
+        check(references, references + noise(2, int(samples), 1, 1, 0.03), window=window, hop=hop)
+
+    @pytest.mark.parametrize(("samples", "window", "hop"), [(140_000, np.inf, 1), (175_000, 133_000, 40_000)])
+    def test_long_frames_are_filtered_in_pieces(self, samples, window, hop):
+        references = np.cumsum(noise(2, samples, 1, level=1), axis=1) * 0.001
+        guesses = references + noise(2, samples, 1, 1, 0.03)
+        guesses[0, :140_000] = 0
+        guesses[0, 139_999] = window == np.inf
+        check(references, guesses, window=window, hop=hop)
+
+    @pytest.mark.parametrize(("window", "hop"), [(0, 100), (100, 0), (-5, 5), (np.nan, 5), (5, np.nan), (100, np.inf)])
+    def test_senseless_windows(self, window, hop):
+        with pytest.raises(AudioError, match=r"window .* hop .* came"):
+            bss_eval(noise(1, 500, 1), noise(1, 500, 1), window, hop)
+
+
+class TestShapesAndLevels:
+    @settings(max_examples=25, deadline=None)
+    @given(data=st.data())
+    def test_agrees_with_museval(self, data):
+        sources, channels = data.draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (3, 1), (1, 3), (2, 2)]))
+        samples = data.draw(st.integers(1, 6000))
+        generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+        colour = data.draw(st.floats(0, 0.99))
+        levels = 10.0 ** np.array(data.draw(st.lists(st.floats(-5, 2), min_size=sources, max_size=sources)))
+        white = generator.normal(size=(sources, samples, channels))
+        references = scipy.signal.lfilter([1], [1, -colour], white, axis=1) * levels[:, None, None]
+        errors = generator.normal(size=references.shape) * levels[:, None, None]
+        kind = data.draw(st.sampled_from(["noise", "bleed", "gain"]))
+        bleed = references.mean(axis=0) * (kind == "bleed")
+        guesses = 0.9 * references + bleed + errors * 10.0 ** data.draw(st.floats(-3, 1)) * (kind == "noise")
+        dtype = data.draw(st.sampled_from([np.float64, np.float32]))
+        window, hop = data.draw(st.integers(1, 7000)), data.draw(st.integers(500, 7000))
+        check(references.astype(dtype), guesses.astype(dtype), window=window, hop=hop)
+
+    @pytest.mark.parametrize("dtype", [np.int16, np.float16, np.float32])
+    def test_number_formats(self, dtype):
+        references = (noise(2, 5000, 1) * 1000).astype(dtype)
+        check(references, references + np.ones(1, dtype) * 3, window=2000, hop=2000)
+
+    def test_non_contiguous_arrays(self):
+        references = noise(1, 2, 8000).transpose(1, 2, 0)[:, ::2]
+        check(references, references[::-1] * 0.1 + references, window=1500, hop=1500)
+
+
+class TestManyEstimates:
+    def test_references_are_shared(self):
+        references = noise(2, 60_000, 2)
+        truth = ReferenceProjection(references, 20_000, 20_000)
+        assert isinstance(truth._projection, CholeskyProjection)
+        for seed in (1, 2):
+            guesses = references + noise(2, 60_000, 2, seed, 0.05)
+            found = truth.evaluate(guesses)
+            np.testing.assert_array_equal(found, bss_eval(references, guesses, 20_000, 20_000))
+            assert_agree(found, museval(references, guesses, 20_000, 20_000), within=1e-9)
+
+    def test_delicate_references_are_shared(self, clip):
+        mono = clip[..., :1]
+        truth = ReferenceProjection(mono, SECOND, SECOND)
+        for seed in (1, 2):
+            guesses = separate_badly(mono, seed)
+            np.testing.assert_array_equal(truth.evaluate(guesses), bss_eval(mono, guesses))
+
+    def test_stems_are_read_piece_by_piece(self):
+        truth, guesses = noise(2, 300_000, 2).astype(np.float32), noise(2, 300_000, 2, 1).astype(np.float32)
+        lengths = []
+
+        def lazy(waves):
+            def read(start, stop):
+                lengths.append(stop - start)
+                return waves.swapaxes(1, 2)[:, :, start:stop]
+
+            return Stems.lazy(read, ("bass", "vocals"), 2, 300_000)
+
+        found = bss_eval(lazy(truth), lazy(guesses))
+        np.testing.assert_array_equal(found, bss_eval(truth, guesses))
+        np.testing.assert_array_equal(song_sdr(lazy(truth), lazy(guesses)), song_sdr(truth, guesses))
+        assert max(lengths) <= 1 << 18
+
+    def test_stems_by_museval(self):
+        truth, guesses = noise(2, 3000, 2).astype(np.float32), noise(2, 3000, 2, 1).astype(np.float32)
+        stems = [Stems(waves.swapaxes(1, 2), ("bass", "vocals")) for waves in (truth, guesses)]
+        np.testing.assert_array_equal(
+            bss_eval(*stems, 1000, 1000, backend="museval"), museval(truth, guesses, 1000, 1000)
+        )
+
+    def test_workers(self):
+        pair = noise(2, 200_000, 1), noise(2, 200_000, 1, 1)
+        np.testing.assert_allclose(bss_eval(*pair, workers=1), bss_eval(*pair, workers=3), rtol=0, atol=1e-9)
+
+
+class TestDevices:
+    @pytest.fixture
+    def by_torch(self, monkeypatch):
+        monkeypatch.setattr(
+            importlib.import_module("stemfuse.analysis.bss_eval"),
+            "arithmetic_on",
+            lambda device, workers: TorchArithmetic("cpu"),
+        )
+
+    @pytest.mark.parametrize("window", [10_000, np.inf])
+    def test_torch_gives_the_same(self, by_torch, window):
+        references = noise(2, 140_000, 1)
+        check(references, references + noise(2, 140_000, 1, 1, 0.02), window=window, hop=10_000)
+
+    def test_torch_where_rounding_decides(self, by_torch, clip):
+        mono = clip[:, :60_000, :1]
+        check(mono, separate_badly(mono))
+
+    def test_torch_and_scipy_see_the_same_condition(self):
+        references = readable(noise(2, 20_000, 1), "references")
+        conditions = [
+            CholeskyProjection(references, slice(0, 20_000), arithmetic).condition
+            for arithmetic in (TorchArithmetic("cpu"), ProcessorArithmetic())
+        ]
+        assert conditions[0] == pytest.approx(conditions[1], rel=0.5)
+
+    @pytest.mark.parametrize("arithmetic", [TorchArithmetic("cpu"), ProcessorArithmetic()])
+    def test_indefinite_matrix(self, arithmetic):
+        with pytest.raises(NotPositiveDefiniteError):
+            arithmetic.factor(np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+    @pytest.mark.parametrize("device", ["abacus", "cuda:99", "mps"])
+    def test_unknown_device(self, device):
+        with pytest.raises(DeviceError, match=rf"'{device}' cannot be used .*; expected 'cpu', or 'cuda'"):
+            bss_eval(noise(1, 500, 1), noise(1, 500, 1), device=device)
+
+    @pytest.mark.gpu
+    def test_cuda(self):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        references = noise(4, 200_000, 2)
+        check(references, references + noise(4, 200_000, 2, 1, 0.02), device="cuda")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("backend", ["fast", "museval"])
+    @pytest.mark.parametrize("shape", [(2, 900, 2), (2, 1100, 2), (1, 1000, 2), (2, 1000, 1)])
+    def test_shapes_that_differ(self, backend, shape):
+        with pytest.raises(
+            AudioError, match=rf"= \({shape[0]}, {shape[1]}, {shape[2]}\) came, expected \(2, 1000, 2\)"
+        ):
+            bss_eval(noise(2, 1000, 2), noise(*shape), backend=backend)
+
+    def test_ragged(self):
+        with pytest.raises(AudioError, match=r"estimates of the shapes \(1000, 2\), \(900, 2\) came"):
+            bss_eval(noise(2, 1000, 2), [noise(1, 1000, 2)[0], noise(1, 900, 2)[0]])
+
+    @pytest.mark.parametrize(
+        "array",
+        [np.zeros((2, 100)), np.zeros(5), np.zeros((0, 10, 2)), np.zeros((2, 0, 2)), np.zeros((1, 9, 2), complex)],
+    )
+    def test_no_audio(self, array):
+        with pytest.raises(AudioError, match=r"references of shape .* came, expected real numbers"):
+            bss_eval(array, array)
+
+    def test_mono_hint(self):
+        with pytest.raises(AudioError, match="mono audio needs a channel axis"):
+            bss_eval(np.zeros((2, 100)), np.zeros((2, 100)))
+
+    @pytest.mark.parametrize("backend", ["fast", "museval"])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("role", ["references", "estimates"])
+    def test_not_finite(self, backend, bad, role):
+        pair = {"references": noise(2, 1000, 2), "estimates": noise(2, 1000, 2, 1)}
+        pair[role][1, 777, 0] = bad
+        with pytest.raises(AudioError, match=rf"{role}: sample 777 of source number 1, channel 0, is {bad}"):
+            bss_eval(**pair, backend=backend)
+        with pytest.raises(AudioError, match=rf"{role}: sample 777"):
+            song_sdr(**pair)
+
+    def test_not_finite_where_rounding_decides(self, clip):
+        bad = clip[:, :3000, :1].copy()
+        bad[0, 5] = np.nan
+        with pytest.raises(AudioError, match="estimates: sample 5 of source number 0"):
+            bss_eval(clip[:, :3000, :1], bad)
+
+    def test_too_large(self):
+        with pytest.raises(AudioError, match="too large to be squared"):
+            bss_eval(noise(1, 1000, 1) * 1e200, noise(1, 1000, 1))
+
+    def test_stems_in_another_order(self):
+        signals = {name: ArraySignal(noise(1, 2, 1000, seed)[0]) for seed, name in enumerate(("bass", "drums"))}
+        stems = Stems.from_signals(signals)
+        turned = Stems.from_signals(dict(reversed(signals.items())))
+        with pytest.raises(AudioError, match=r"estimates of drums, bass came, expected bass, drums"):
+            bss_eval(stems, turned)
+
+    @pytest.mark.parametrize(("option", "value"), [("backend", "matlab"), ("mode", "v5")])
+    def test_unknown_words(self, option, value):
+        with pytest.raises(StemfuseError, match=rf"{option} '{value}' came, expected one of"):
+            bss_eval(noise(1, 1000, 1), noise(1, 1000, 1), **{option: value})
+        with pytest.raises(StemfuseError, match="mode 'v5'"):
+            bss_eval(noise(1, 1000, 1), noise(1, 1000, 1), mode="v5", backend="museval")
+
+
+class TestParts:
+    def test_correlations_by_definition(self):
+        first, second = noise(2, 9000, 1), noise(1, 9000, 2, 1)
+        pair = readable(first, "references"), readable(second, "estimates")
+        found = correlations(*pair, slice(1000, 8500), ProcessorArithmetic())
+        x, y = first[:, 1000:8500, 0], second[0, 1000:8500].T
+        for lag in (0, 1, 300, 511):
+            np.testing.assert_allclose(found[..., lag], x[:, : 7500 - lag] @ y[:, lag:].T, atol=1e-11)
+
+    def test_block_toeplitz_is_the_gram_matrix_of_the_delays(self):
+        waves = noise(2, 900, 1)
+        lags = correlations(*[readable(waves, "references")] * 2, slice(0, 900), ProcessorArithmetic())
+        both = np.concatenate([lags.swapaxes(0, 1)[:, :, :0:-1], lags], axis=2)
+        delayed = np.zeros((2, 512, 900 + 511))
+        for delay in range(512):
+            delayed[:, delay, delay : delay + 900] = waves[:, :, 0]
+        rows = delayed.reshape(1024, -1)
+        np.testing.assert_allclose(block_toeplitz(both), rows @ rows.T, atol=1e-12)
+
+
+class TestSongSDR:
+    def test_by_definition_over_several_blocks(self):
+        truth, guess = noise(2, 600_000, 2), noise(2, 600_000, 2, 1)
+        energy, error = (truth**2).sum(axis=(1, 2)), ((truth - guess) ** 2).sum(axis=(1, 2))
+        np.testing.assert_allclose(song_sdr(truth, guess), 10 * np.log10((energy + 1e-7) / (error + 1e-7)), rtol=1e-12)
+
+    def test_silence_and_perfection_are_finite(self):
+        silent, sound = np.zeros((1, 1000, 1)), np.full((1, 1000, 1), 0.1)
+        np.testing.assert_allclose(song_sdr(silent, silent), [0])
+        np.testing.assert_allclose(song_sdr(sound, sound), [10 * np.log10(10 / 1e-7)], rtol=1e-6)
+
+    def test_shapes(self):
+        with pytest.raises(AudioError, match="came, expected"):
+            song_sdr(noise(1, 100, 1), noise(1, 100, 2))

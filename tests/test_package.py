@@ -1,0 +1,60 @@
+"""The package as others get it: every file in the wheel, light imports, a README that tells the truth."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("separators", "analysis", "blending", "mixers", "experiments")
+
+
+def sources():
+    """Files of the five folders that belong into the package."""
+    suffixes = {".py", ".j2", ".yaml", ".toml", ".typed"}
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    return {path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_holds_every_file(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True, cwd=tmp_path)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    assert {f"stemfuse/{name}" for name in sources()} <= names
+    assert {"stemfuse/__init__.py", "stemfuse/py.typed"} <= names
+    assert not {name.split("/")[0] for name in names} & set(FOLDERS), "no generic name lands in site-packages"
+
+
+def test_importing_stemfuse_is_light():
+    heavy = ("torch", "matplotlib", "pandas", "scipy", "librosa", "museval", "demucs", "av")
+    for module, allowed in (("stemfuse", ()), ("stemfuse.separators", ("numpy",)), ("stemfuse.blending", ("numpy",))):
+        code = f"import {module}, sys; print(*(name for name in {heavy} if name in sys.modules))"
+        loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+        assert set(loaded) <= set(allowed), f"import {module} loads {loaded}"
+
+
+def test_every_public_name_is_there_and_documented():
+    import importlib
+
+    for folder in FOLDERS:
+        module = importlib.import_module(f"stemfuse.{folder}")
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if callable(thing):
+                assert thing.__doc__, f"stemfuse.{folder}.{name} has no docstring"
+
+
+def test_the_readme_ends_with_the_tree_as_it_is():
+    listed = set(re.findall(r"^ {4,}([\w./-]+\.\w+) {2,}\S", (ROOT / "README.md").read_text(), re.MULTILINE))
+    tree = {name.rsplit("/", 1)[-1] for name in sources() if not name.endswith("__init__.py")}
+    assert tree <= listed, f"not in the README's tree: {sorted(tree - listed)}"
+
+
+@pytest.mark.parametrize("name", ["make demo", "make test"])
+def test_the_readme_names_its_two_commands(name):
+    assert name in (ROOT / "README.md").read_text()
+    assert f"{name.split()[1]}:" in (ROOT / "Makefile").read_text()
