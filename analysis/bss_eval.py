@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import BLOCK, StemfuseError
+from stemfuse.separators import BLOCK, AudioError, StemfuseError
 
 from .arithmetic import Matrix, arithmetic_on
 from .decomposition import Energies, frame_energies
@@ -211,7 +211,11 @@ def _museval(references: SourceAudio, estimates: SourceAudio, window: float, hop
             raise_not_finite(audio, role)
     if any((waves.sum(axis=2) == 0).all(axis=1).any() for waves in pair):
         return Scores(*np.full((4, len(references.sources), len(frames)), np.nan))
-    return Scores(*import_museval().evaluate(*pair, win=window, hop=hop, mode=_checked(mode), padding=False))
+    try:
+        return Scores(*import_museval().evaluate(*pair, win=window, hop=hop, mode=_checked(mode), padding=False))
+    except AttributeError as error:
+        # museval 0.4.1 names np.linalg.linalg.LinAlgError, which is gone from NumPy 2
+        raise AudioError("museval cannot solve for these references, which are singular; use backend='fast'") from error
 
 
 def _checked(mode: Any) -> Mode:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from stemfuse.separators import Stems, Track
 
 from .aggregates import aggregate, by_source
 from .bss_eval import ReferenceProjection, bss_eval, song_sdr
-from .scores import SONG_SDR, common_mask, scores_table
+from .scores import SONG_SDR, WHOLE_SONG, common_mask, scores_table
+from .song_metrics import song_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ def score_track(
     hop_s: float = 1.0,
     backend: Literal["fast", "museval"] = "fast",
     threads: int | None = None,
+    metrics: Collection[str] = (),
 ) -> pd.DataFrame:
     """Score the methods of one track by BSS Eval v4 and by the whole-song SDR of the 2021 challenge.
 
@@ -40,6 +42,8 @@ def score_track(
         See `bss_eval`.
     threads : int, optional
         Of the fast backend; all cores when not given.
+    metrics : collection of str
+        Metrics of whole songs to compute as well, some of `SONG_METRICS`.
 
     Returns
     -------
@@ -63,7 +67,10 @@ def score_track(
         for name in names:
             estimates = methods[name].select(sources)
             scores = evaluate(estimates) if evaluate else bss_eval(truth, estimates, window, hop, backend=backend)
-            tables.append(scores_table(track.name, name, sources, scores._asdict(), song_sdr(truth, estimates)))
+            song = {SONG_SDR: song_sdr(truth, estimates)}
+            if metrics:
+                song |= song_metrics(truth, estimates, track.rate, metrics)
+            tables.append(scores_table(track.name, name, sources, scores._asdict(), song))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -78,14 +85,14 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns method, metric, one per source and their mean (median over frames, then over tracks; the whole-song SDR
-        is averaged over tracks as in the 2021 challenge), tracks, frames, and dropped: frames that count for
+        Columns method, metric, one per source and their mean (median over frames, then over tracks; the metrics of
+        whole songs are averaged over tracks, as in the 2021 challenge), tracks, frames, and dropped: frames that count for
         no method because one of them has no finite value there.
     """
     import pandas as pd
 
     masked, _ = common_mask(scores)
-    framewise, song = masked[masked["frame"] >= 0], masked[masked["metric"] == SONG_SDR]
+    framewise, song = masked[masked["frame"] != WHOLE_SONG], masked[masked["frame"] == WHOLE_SONG]
     tables = [aggregate(framewise)]
     if not song.empty:
         tables.append(aggregate(song, frames="song", tracks="mean"))

@@ -48,7 +48,7 @@ def scores_table(
     fusion: str,
     sources: Sequence[str],
     values: Mapping[str, ArrayLike],
-    song_sdr: ArrayLike | None = None,
+    song: Mapping[str, ArrayLike] | None = None,
 ) -> pd.DataFrame:
     """Tidy table of the scores of one track by one method.
 
@@ -62,8 +62,8 @@ def scores_table(
         One name per entry of the arrays' first axis.
     values : mapping of str to array_like, shape (source, frame)
         Metric by name, in dB; NaN in frames that the metric dropped.
-    song_sdr : array_like, shape (source,), optional
-        Whole-song SDR in dB; becomes metric `SONG_SDR` of frame `WHOLE_SONG`.
+    song : mapping of str to array_like, shape (source,), optional
+        Metrics of the whole song by name, such as `SONG_SDR` in dB; they become rows of frame `WHOLE_SONG`.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def scores_table(
 
     Examples
     --------
-    >>> table = scores_table("song", "mean", ["bass", "vocals"], {"SDR": [[5.0, 6.0], [7.0, 8.0]]}, [5.5, 7.5])
+    >>> table = scores_table("song", "mean", ["bass", "vocals"], {"SDR": [[5.0, 6.0], [7.0, 8.0]]}, {SONG_SDR: [5.5, 7.5]})
     >>> print(table.to_string(index=False))
     track fusion source  frame   metric  value
      song   mean   bass      0      SDR    5.0
@@ -92,11 +92,11 @@ def scores_table(
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 or shape[0] != len(sources) for shape in shapes.values()):
         raise ScoreError(f"track {track!r}: scores of shapes {shapes} came, expected ({len(sources)}, frame) for each")
     starts = dict.fromkeys(arrays, 0)
-    if song_sdr is not None:
-        song = np.asarray(song_sdr, dtype=np.float64)
-        if song.shape != (len(sources),):
-            raise ScoreError(f"track {track!r}: song_sdr has shape {song.shape}, expected ({len(sources)},)")
-        arrays[SONG_SDR], starts[SONG_SDR] = song[:, None], WHOLE_SONG
+    for metric, given in (song or {}).items():
+        whole = np.asarray(given, dtype=np.float64)
+        if whole.shape != (len(sources),):
+            raise ScoreError(f"track {track!r}: {metric} has shape {whole.shape}, expected ({len(sources)},)")
+        arrays[metric], starts[metric] = whole[:, None], WHOLE_SONG
     return _tidy(
         (track, fusion, source, metric, starts[metric], row)
         for metric, array in arrays.items()

@@ -11,14 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from stemfuse.separators import RATE, SOURCES, StemfuseError, Stems, Track
+from stemfuse.separators import RATE, SOURCES, ConformanceError, StemfuseError, Stems, Track
 
 from .application import apply_weights
 from .fusion import Fusion, load_fusion
-
-
-class ConformanceError(StemfuseError, AssertionError):
-    """A rule of the contract that was broken, in words."""
 
 
 def conformance_tracks(separators: tuple[str, ...] = ("a", "b", "c"), seconds: float = 1.0) -> list[Track]:

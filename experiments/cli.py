@@ -207,17 +207,24 @@ def score(
     backend: Annotated[str, typer.Option("--backend", help="fast or museval: the same values")] = "fast",
     window: Annotated[float, typer.Option("--window", min=0.01, help="frame length in seconds")] = 1.0,
     hop: Annotated[float, typer.Option("--hop", min=0.01, help="frame distance in seconds")] = 1.0,
+    metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Score estimates as museval does, several methods on the same frames."""
-    from .config import ScoreConfig
+    from .config import ScoreConfig, parse_part
     from .scoring import score_folders
 
-    if backend not in ("fast", "museval"):
-        raise ConfigError(f"--backend {backend} came, expected fast or museval")
-    options = ScoreConfig(window_s=window, hop_s=hop, backend=backend)
+    options = parse_part(
+        ScoreConfig,
+        {
+            "window_s": window,
+            "hop_s": hop,
+            "backend": backend,
+            "metrics": [name for name in metrics.split(",") if name],
+        },
+    )
     with progress_bars() as progress:
         table = score_folders(references, estimates, options, out, workers, progress)
     if as_json:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stemfuse.separators import StemfuseError
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigError(StemfuseError, ValueError):
@@ -70,6 +73,9 @@ class ScoreConfig(_Part):
     window_s: float = Field(1.0, gt=0, description="length of a frame in seconds")
     hop_s: float = Field(1.0, gt=0, description="distance of frames in seconds")
     backend: Literal["fast", "museval"] = Field("fast", description="both give the same values")
+    metrics: tuple[Literal["SI_SDR", "bleedless", "fullness", "L1_frequency"], ...] = Field(
+        (), description="metrics of whole songs beside BSS Eval"
+    )
 
 
 class PlayersConfig(_Part):
@@ -157,13 +163,18 @@ def parse_config(given: Mapping[str, Any], origin: str = "recipe") -> RunConfig:
     >>> config.fusions[0].name
     'mean'
     """
+    return parse_part(RunConfig, given, origin)
+
+
+def parse_part(model: type[Model], given: Mapping[str, Any], origin: str = "options") -> Model:
+    """Check one part of a recipe; errors as in `load_config`."""
     try:
-        return RunConfig.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         problems = error.errors()
         inner = {problem["loc"][:depth] for problem in problems for depth in range(1, len(problem["loc"]))}
         # a list whose item is wrong is reported a second time as a whole: the item says it better
-        lines = [_explain(problem) for problem in problems if problem["loc"] not in inner]
+        lines = [_explain(model, problem) for problem in problems if problem["loc"] not in inner]
         raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
 
 
@@ -187,10 +198,10 @@ def _override(given: Any, override: str) -> None:
         raise ConfigError(f"override {override!r} does not fit the recipe ({error})") from error
 
 
-def _explain(problem: Any) -> str:
+def _explain(model: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        allowed = _allowed_keys(problem["loc"][:-1])
+        allowed = _allowed_keys(model, problem["loc"][:-1])
         return f"key {where} is unknown, allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"key {where} is missing"
@@ -201,8 +212,7 @@ def _explain(problem: Any) -> str:
     return f"{where}: {message}" if isinstance(came, dict) else f"{where}: {came!r} came, {message}"
 
 
-def _allowed_keys(location: Sequence[str | int]) -> list[str]:
-    model: Any = RunConfig
+def _allowed_keys(model: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         if isinstance(part, str):
             model = _model_in(model.model_fields[part].annotation)

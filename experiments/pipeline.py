@@ -255,7 +255,7 @@ def score_one(task: ScoreTask) -> None:
     wanted = {label: stems for label, stems in methods.items() if label in task.parts}
     # one thread each: museval's values for nearly singular references depend on their number, ours then too
     with few_threads(1):
-        scores = score_track(track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
+        scores = score_track(track, wanted, threads=1, **task.options.model_dump())
     for label, path in task.parts.items():
         write_scores(scores[scores["fusion"] == label], path)
 

@@ -100,7 +100,7 @@ def score_folder(task: FolderTask) -> None:
     }
     # one thread each: museval's values for nearly singular references depend on their number, ours then too
     with few_threads(1):
-        scores = score_track(task.track, wanted, task.options.window_s, task.options.hop_s, task.options.backend, 1)
+        scores = score_track(task.track, wanted, threads=1, **task.options.model_dump())
     for label in wanted:
         write_scores(scores[scores["fusion"] == label], task.parts[label])
 

@@ -2,6 +2,7 @@
 
 from .adoption import Adoption, Alignment, FoundStems, check_alignment, find_stems
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
+from .conformance import ConformanceError, check_separator
 from .containers import ContainerSignal, open_signal
 from .conversion import ConvertedSignal, convert
 from .entry import file_stamp
@@ -21,6 +22,7 @@ __all__ = [
     "ArraySignal",
     "AudioError",
     "BaseSeparator",
+    "ConformanceError",
     "ContainerSignal",
     "ConvertedSignal",
     "FileSignal",
@@ -38,6 +40,7 @@ __all__ = [
     "TrackError",
     "WriteError",
     "check_alignment",
+    "check_separator",
     "convert",
     "digest",
     "file_stamp",

@@ -22,10 +22,10 @@ class RepetSim(BaseSeparator):
 
     An accompaniment repeats, a voice seldom does. For every frame of the spectrum the frames most similar to it are
     found by the cosine; their median W is a model of the accompaniment, in which whatever sounds only once is gone.
-    What of the magnitude V exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is split into drums by running medians, bass below the crossover
-    and other above it. The four sum to the mixture.
+    What of the magnitude V exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is
+    split into drums by running medians, bass below the crossover and other above it. The four sum to the mixture.
 
-    Strong on other; what plays once, a solo or a fill, goes to vocals, and a song without repetition has none.
+    Strong on vocals over loops, and on other; whatever plays once, a solo or a fill, goes to vocals.
 
     Parameters
     ----------

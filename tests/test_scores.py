@@ -83,7 +83,7 @@ def museval_tree(museval, tmp_path_factory):
 
 class TestTable:
     def test_schema(self):
-        table = scores_table("a", "mean", SOURCES, {m: np.ones((4, 3)) for m in METRICS}, song_sdr=np.arange(4))
+        table = scores_table("a", "mean", SOURCES, {m: np.ones((4, 3)) for m in METRICS}, song={SONG_SDR: np.arange(4)})
         assert list(table.columns) == list(SCHEMA) == ["track", "fusion", "source", "frame", "metric", "value"]
         assert len(table) == 4 * 3 * 4 + 4
         assert table["frame"].dtype == np.int32
@@ -100,7 +100,7 @@ class TestTable:
         assert np.array_equal(back.loc[list(SOURCES)], -values)
 
     @pytest.mark.parametrize(
-        ("values", "song_sdr"),
+        ("values", "song"),
         [
             ({"SDR": np.ones((3, 5))}, None),
             ({"SDR": np.ones(4)}, None),
@@ -108,9 +108,9 @@ class TestTable:
             ({"SDR": np.ones((4, 5))}, np.ones(3)),
         ],
     )
-    def test_wrong_shapes(self, values, song_sdr):
+    def test_wrong_shapes(self, values, song):
         with pytest.raises(ScoreError, match="expected \\(4,"):
-            scores_table("a", "b", SOURCES, values, song_sdr)
+            scores_table("a", "b", SOURCES, values, song)
 
     @pytest.mark.parametrize("sources", [[], ["bass"]])
     def test_no_frames(self, sources):

@@ -228,7 +228,7 @@ def test_repetition_beyond_reach_is_not_found():
     mixture = np.tile(siren, (2, 3)).astype(np.float32)
     near, far = (separate("repet_sim", mixture, neighbours=3, reach_s=s)[VOCALS] for s in (120.0, 1.5))
     assert energy(near) < 0.05 * energy(mixture)
-    assert energy(far) > 0.5 * energy(mixture)
+    assert energy(far) > 0.3 * energy(mixture)
 
 
 def test_voice_stays_above_the_crossover(loop):
