@@ -171,6 +171,7 @@ class CandidateScorer:
         theta = np.atleast_2d(np.asarray(weights, np.float64))
         ratios = self.ratios(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
+            values: NDArray[np.float64]
             if self.frames == "mean":
                 counted = np.arange(self._shape[1]) < self.counts[:, None]
                 decibels = np.log10(np.maximum(ratios, 0), where=counted, out=np.zeros_like(ratios))

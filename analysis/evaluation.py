@@ -86,8 +86,8 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns method, metric, one per source and their mean (median over frames, then over tracks; the metrics of
-        whole songs are averaged over tracks, as in the 2021 challenge), tracks, frames, and dropped: frames that count for
-        no method because one of them has no finite value there.
+        whole songs are averaged over tracks, as in the 2021 challenge), tracks, frames, and dropped: frames that
+        count for no method because one of them has no finite value there.
     """
     import pandas as pd
 

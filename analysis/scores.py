@@ -77,7 +77,8 @@ def scores_table(
 
     Examples
     --------
-    >>> table = scores_table("song", "mean", ["bass", "vocals"], {"SDR": [[5.0, 6.0], [7.0, 8.0]]}, {SONG_SDR: [5.5, 7.5]})
+    >>> sdr, song = [[5.0, 6.0], [7.0, 8.0]], [5.5, 7.5]
+    >>> table = scores_table("song", "mean", ["bass", "vocals"], {"SDR": sdr}, {SONG_SDR: song})
     >>> print(table.to_string(index=False))
     track fusion source  frame   metric  value
      song   mean   bass      0      SDR    5.0

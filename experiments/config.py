@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from stemfuse.separators import StemfuseError
 
-
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -239,7 +239,7 @@ def test_the_kit_catches_a_broken_fusion(how, message):
 
 
 def test_make_fusion_names_what_it_knows():
-    with pytest.raises(FusionError, match="there are .*fixed.*mean"):
+    with pytest.raises(FusionError, match=r"there are .*fixed.*mean"):
         make_fusion("median_of_gods")
     with pytest.raises(FusionError, match="its arguments are blend, separators"):
         make_fusion("fixed", blends="danna-sep")

@@ -222,7 +222,7 @@ def score_rows(methods, tracks=5, seed=0):
         song = chance.normal(4, 1.5, (4, 9))
         for name, offset in methods.items():
             sdr = song + offset + chance.normal(0, 0.1, (4, 9))
-            tables.append(scores_table(f"song {track}", name, SOURCES, {"SDR": sdr}, sdr.mean(axis=1)))
+            tables.append(scores_table(f"song {track}", name, SOURCES, {"SDR": sdr}, {"song_SDR": sdr.mean(axis=1)}))
     return check_scores(pd.concat(tables, ignore_index=True))
 
 

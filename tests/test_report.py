@@ -37,7 +37,7 @@ def make_scores(tracks, methods, frames=12, seed=0):
             if place == 0:
                 sdr[:, 3] = np.nan
             metrics = {"SDR": sdr, "ISR": sdr + 4, "SIR": sdr + 6, "SAR": sdr + 1}
-            tables.append(scores_table(track, method, SOURCES, metrics, np.nanmean(sdr, axis=1) + 0.2))
+            tables.append(scores_table(track, method, SOURCES, metrics, {"song_SDR": np.nanmean(sdr, axis=1) + 0.2}))
     return pd.concat(tables, ignore_index=True)
 
 

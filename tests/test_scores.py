@@ -144,7 +144,7 @@ class TestTable:
     def test_parquet_keeps_everything(self, tmp_path):
         values = np.random.default_rng(0).normal(size=(4, 7))
         values[1, 2], values[2, 3] = NAN, np.inf
-        table = scores_table("日本語 'quoted' / \"x\"", "mean", SOURCES, {"SDR": values}, np.ones(4))
+        table = scores_table("日本語 'quoted' / \"x\"", "mean", SOURCES, {"SDR": values}, {SONG_SDR: np.ones(4)})
         path = tmp_path / "deep" / "scores.parquet"
         write_scores(table, path)
         pd.testing.assert_frame_equal(read_scores(path), table)
@@ -217,9 +217,9 @@ class TestCommonMask:
 
     def test_a_missing_track_is_left_out_for_all_and_named(self, caplog):
         scores = joined(
-            scores_table("a", "one", ["bass"], {"SDR": [[1.0]]}, [1.5]),
-            scores_table("b", "one", ["bass"], {"SDR": [[2.0, 2.5]]}, [2.5]),
-            scores_table("a", "two", ["bass"], {"SDR": [[3.0]]}, [3.5]),
+            scores_table("a", "one", ["bass"], {"SDR": [[1.0]]}, {SONG_SDR: [1.5]}),
+            scores_table("b", "one", ["bass"], {"SDR": [[2.0, 2.5]]}, {SONG_SDR: [2.5]}),
+            scores_table("a", "two", ["bass"], {"SDR": [[3.0]]}, {SONG_SDR: [3.5]}),
         )
         with caplog.at_level(logging.WARNING):
             masked, dropped = common_mask(scores)
@@ -334,7 +334,9 @@ class TestAggregates:
     def test_conventions_by_hand(self):
         frames = {"a": [1.0, 2.0, 9.0], "b": [4.0, NAN, 6.0, np.inf], "c": [3.0]}
         songs = {"a": 1.0, "b": 2.0, "c": 6.0}
-        scores = joined(*(scores_table(t, "x", ["bass"], {"SDR": [v]}, [songs[t]]) for t, v in frames.items()))
+        scores = joined(
+            *(scores_table(t, "x", ["bass"], {"SDR": [v]}, {SONG_SDR: [songs[t]]}) for t, v in frames.items())
+        )
 
         def bass(**how):
             return aggregate(scores, **how).set_index("source").loc["bass"]
