@@ -106,7 +106,10 @@ class RoundedProjection:
         if not np.isfinite(lags).all():
             raise_not_finite(estimates, "estimates")
         right = lags.reshape(len(references), len(others), TAPS).swapaxes(1, 2)
-        every = self._solved(self._matrix, right)
+        # columns are solved alike whatever stands beside them, but one alone takes another way through LAPACK
+        together = len(others) if estimates.channels > 1 else 1
+        groups = np.split(right, len(others) // together, axis=2)
+        every = np.concatenate([self._solved(self._matrix, group) for group in groups], axis=2)
         if len(estimates.sources) == 1:
             return Filters(every, every)
         own = np.zeros_like(every)

@@ -1,24 +1,39 @@
 """Fusions whose weights are found without back-propagation, and the one form that every linear fusion takes."""
 
 from .application import apply_weights, check_inputs, read_inputs
+from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion, combine_files
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
+from .residual import MixtureConsistency, Residual, fit_gains, redistribute
 from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
+from .wiener import EnergyConsistency, Wiener
 
 __all__ = [
+    "AVERAGES",
     "PRESETS",
+    "RULES",
+    "Average",
+    "Combine",
+    "Crossover",
+    "EnergyConsistency",
     "Fixed",
     "Fusion",
     "FusionError",
     "LinearFusion",
     "Mean",
     "MixingWeights",
+    "MixtureConsistency",
     "Preset",
+    "Residual",
+    "WeightlessFusion",
+    "Wiener",
     "apply_weights",
     "channel_names",
     "check_fusion",
     "check_inputs",
+    "combine_files",
+    "fit_gains",
     "fusion_class",
     "input_labels",
     "list_fusions",
@@ -27,5 +42,6 @@ __all__ = [
     "make_fusion",
     "output_labels",
     "read_inputs",
+    "redistribute",
     "save_description",
 ]

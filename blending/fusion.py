@@ -93,8 +93,15 @@ class LinearFusion:
 
 
 BUILT_IN = {
+    "average": "stemfuse.blending.combiners:Average",
+    "combine": "stemfuse.blending.combiners:Combine",
+    "crossover": "stemfuse.blending.combiners:Crossover",
+    "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
     "fixed": "stemfuse.blending.constant:Fixed",
     "mean": "stemfuse.blending.constant:Mean",
+    "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
+    "residual": "stemfuse.blending.residual:Residual",
+    "wiener": "stemfuse.blending.wiener:Wiener",
 }
 GROUP = "stemfuse.fusions"
 

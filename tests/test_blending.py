@@ -13,6 +13,7 @@ from stemfuse.blending import (
     apply_weights,
     check_fusion,
     input_labels,
+    list_fusions,
     load_fusion,
     make_fusion,
     output_labels,
@@ -185,9 +186,21 @@ def test_weights_check_themselves():
         MixingWeights(np.zeros((2, 1, 1)), ("a.drums.left",), ("drums.left",), starts_s=[0, 0])
 
 
-@pytest.mark.parametrize("fusion", [Mean(), Fixed("danna-sep"), Fixed({"vocals": {"a": 0.9, "b": 0.1}})])
-def test_every_fusion_conforms(fusion):
-    check_fusion(fusion)
+ARGUMENTS = {
+    "combine": {"how": "median_fft"},
+    "crossover": {"edges_hz": [2000], "bands": ["a", "b"]},
+    "fixed": {"blend": "danna-sep"},
+}
+"""For the registered fusions that cannot be made without."""
+
+
+@pytest.mark.parametrize("name", list_fusions())
+def test_every_registered_fusion_conforms(name):
+    check_fusion(make_fusion(name, **ARGUMENTS.get(name, {})))
+
+
+def test_weights_for_some_sources_conform():
+    check_fusion(Fixed({"vocals": {"a": 0.9, "b": 0.1}}))
 
 
 class Broken(Mean):

@@ -105,7 +105,7 @@ class TestTable:
             ({"SDR": np.ones((3, 5))}, None),
             ({"SDR": np.ones(4)}, None),
             ({"SDR": np.ones((4, 5)), "SIR": np.ones((4, 6))}, None),
-            ({"SDR": np.ones((4, 5))}, np.ones(3)),
+            ({"SDR": np.ones((4, 5))}, {SONG_SDR: np.ones(3)}),
         ],
     )
     def test_wrong_shapes(self, values, song):
