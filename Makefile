@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# which tests: TESTS=slow runs the slow ones
+TESTS ?= not slow
 
 .PHONY: demo test clean
 
@@ -13,7 +15,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(TESTS)"
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.fft
 import scipy.linalg
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from stemfuse.separators import StemfuseError
 
@@ -20,6 +23,8 @@ Array = Any
 """An array that lies where its arithmetic works: numpy's or torch's."""
 
 Matrix = NDArray[np.float64]
+
+_BLAS = threading.Lock()
 
 
 class DeviceError(StemfuseError, ValueError):
@@ -67,19 +72,18 @@ class Arithmetic(Protocol):
         """Results of the function in order, a few items at a time."""
         ...
 
-    def threads(self) -> AbstractContextManager[Any]:
-        """Hold numpy's and scipy's linear algebra to the number of threads that was asked for."""
+    def threads(self) -> AbstractContextManager[None]:
+        """Hold numpy's and scipy's linear algebra to the number of threads that was asked for, if any was."""
         ...
 
 
 class ProcessorArithmetic:
-    """numpy and scipy; blocks of audio are shared out among threads.
+    """numpy and scipy; blocks of audio are shared out among threads, matrices are factored on one.
 
     Parameters
     ----------
     workers : int, optional
-        Threads, for blocks and for the linear algebra; when not given, as many as this process may use cores, and
-        the linear algebra as many as its library is set to.
+        Threads; as many as this process may use cores when not given.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -105,7 +109,8 @@ class ProcessorArithmetic:
     def factor(self, matrix: Matrix) -> tuple[Array, float]:
         """See `Arithmetic`."""
         norm = float(scipy.linalg.norm(matrix.T, 1, check_finite=False))
-        with self.threads():
+        # OpenBLAS' threads wait for each other so busily that on a shared machine two are slower than one
+        with _blas_threads(1):
             try:
                 # the transpose of a symmetric matrix in C order is itself in Fortran order: factored where it lies
                 factor = scipy.linalg.cholesky(matrix.T, lower=True, overwrite_a=True, check_finite=False)
@@ -116,7 +121,7 @@ class ProcessorArithmetic:
 
     def solve(self, factor: Array, right: Matrix) -> Matrix:
         """See `Arithmetic`."""
-        with self.threads():
+        with _blas_threads(1):
             solution: Matrix = scipy.linalg.cho_solve((factor, True), right, check_finite=False)
         return solution
 
@@ -135,14 +140,9 @@ class ProcessorArithmetic:
             while waiting:
                 yield waiting.popleft().result()
 
-    def threads(self) -> AbstractContextManager[Any]:
+    def threads(self) -> AbstractContextManager[None]:
         """See `Arithmetic`."""
-        if self._limit is None:
-            return nullcontext()
-        from threadpoolctl import threadpool_limits
-
-        limits: AbstractContextManager[Any] = threadpool_limits(self._limit, user_api="blas")
-        return limits
+        return nullcontext() if self._limit is None else _blas_threads(self._limit)
 
 
 class TorchArithmetic:
@@ -207,7 +207,7 @@ class TorchArithmetic:
         for item in items:
             yield function(*item)
 
-    def threads(self) -> AbstractContextManager[Any]:
+    def threads(self) -> AbstractContextManager[None]:
         """See `Arithmetic`; the device has its own."""
         return nullcontext()
 
@@ -221,6 +221,18 @@ def arithmetic_on(device: str = "cpu", workers: int | None = None) -> Arithmetic
     (5, 2)
     """
     return ProcessorArithmetic(workers) if device == "cpu" else TorchArithmetic(device)
+
+
+@contextmanager
+def _blas_threads(count: int) -> Iterator[None]:
+    # the setting is the process's: of two threads that change it at once the later would restore the wrong number
+    with _BLAS, _libraries().limit(limits=count, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _usable_cores() -> int:

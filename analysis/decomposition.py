@@ -17,7 +17,7 @@ LONGEST_TRANSFORM = 1 << 17
 """Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in pieces."""
 
 _PIECE_TRANSFORM = 1 << 15
-_GROUP = 150_000
+_GROUP = 100_000
 _SLICE = 2048
 _Heard = NDArray[np.bool_]
 _Item = tuple[slice, _Heard, Matrix, Matrix]
@@ -83,7 +83,7 @@ def frame_energies(
         energies[:, :, index] += values
         heard[:, index] |= sounds
     by_source = energies.reshape(7, count, references.channels, len(frames)).sum(axis=2)
-    return Energies(*by_source, ~heard.all(axis=0))
+    return Energies._make([*by_source, ~heard.all(axis=0)])
 
 
 def _groups(

@@ -77,19 +77,16 @@ class CholeskyProjection:
         energy = np.diagonal(lags[:, :, 0])
         sounding = energy > np.finfo(np.float64).tiny
         self._scale = np.where(sounding, 1 / np.sqrt(np.where(sounding, energy, 1)), 0)
-        diagonal = np.where(sounding, _EPSILON * self._scale**2, 1)
-        both = two_sided(lags * self._scale[:, None, None] * self._scale[:, None])
-        self._factor, self.condition = self._factored(both, diagonal)
-        self._own = [
-            self._factored(both[block, block], diagonal[block])[0] if len(references.sources) > 1 else self._factor
-            for block in source_channels(references)
-        ]
+        self._diagonal = np.where(sounding, _EPSILON * self._scale**2, 1)
+        self._lags = two_sided(lags * self._scale[:, None, None] * self._scale[:, None])
+        self._factor, self.condition = self._factored(slice(None))
 
-    def _factored(self, lags: Matrix, diagonal: Matrix) -> tuple[Array, float]:
+    def _factored(self, channels: slice) -> tuple[Array, float]:
+        """Cholesky factor and condition of the normal equations of some reference channels."""
         ridge = 0.0
         while True:
-            matrix = block_toeplitz(lags)
-            matrix[np.diag_indices_from(matrix)] += np.repeat(diagonal + ridge, TAPS)
+            matrix = block_toeplitz(self._lags[channels, channels])
+            matrix[np.diag_indices_from(matrix)] += np.repeat(self._diagonal[channels] + ridge, TAPS)
             try:
                 factor, condition = self._arithmetic.factor(matrix)
             except NotPositiveDefiniteError:
@@ -114,11 +111,14 @@ class CholeskyProjection:
         if not np.isfinite(lags).all():
             raise_not_finite(estimates, "estimates")
         right = self._scale[:, None, None] * lags.swapaxes(1, 2)
-        every = self._solved(self._factor, right)
+        every = self._scale[:, None, None] * self._solved(self._factor, right)
+        if len(estimates.sources) == 1:
+            return Filters(every, every)
         own = np.zeros_like(every)
-        for factor, block in zip(self._own, source_channels(self._references), strict=True):
+        for block in source_channels(estimates):
+            factor, _ = self._factored(block)
             own[block, :, block] = self._solved(factor, right[block, :, block])
-        return Filters(self._scale[:, None, None] * every, self._scale[:, None, None] * own)
+        return Filters(every, self._scale[:, None, None] * own)
 
     def _solved(self, factor: Array, right: Matrix) -> Matrix:
         inputs, taps, outputs = right.shape

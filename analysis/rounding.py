@@ -60,8 +60,8 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
         return RoundedProjection(references, span, arithmetic)
     if condition < SINGULAR:
         warnings.warn(
-            f"the references are singular to float64 (reciprocal condition {condition:.0e}: a band without energy, or one "
-            "signal twice): ISR, SIR and SAR may differ from museval's, which then vary with its number of threads, by "
+            f"the references are singular to float64 (reciprocal condition {condition:.0e}: a band without energy, or "
+            "one signal twice): ISR, SIR and SAR may differ from museval's, which then vary with its number of threads, by "
             "up to 0.01 dB and more; references in 16 bits, as musdb reads them, have no such band",
             SingularReferencesWarning,
             stacklevel=4,
@@ -130,7 +130,7 @@ class RoundedProjection:
         # a real transform rounds in other places
         with np.errstate(over="ignore", invalid="ignore"):
             correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
-        return np.concatenate([correlation[TAPS - 1 : 0 : -1], correlation[:1], correlation[: -TAPS : -1]])
+        return np.concatenate([correlation[TAPS - 1 : 0 : -1], correlation[:1], correlation[:-TAPS:-1]])
 
     def _mirrored(self, half: Spectrum) -> Spectrum:
         return np.concatenate([half, half[self._size // 2 - 1 : 0 : -1].conj()])
@@ -141,8 +141,8 @@ class RoundedProjection:
         columns = right.reshape(len(square), -1)
         with self._arithmetic.threads():
             try:
-                solution: Matrix = np.linalg.solve(square, columns)
+                solution = np.asarray(np.linalg.solve(square, columns), np.float64)
             except np.linalg.LinAlgError:
                 # museval means to do the same; with NumPy 2 it ends in an AttributeError instead
-                solution = np.linalg.lstsq(matrix, columns)[0]
+                solution = np.asarray(np.linalg.lstsq(matrix, columns)[0], np.float64)
         return solution.reshape(right.shape)

@@ -98,7 +98,8 @@ def test_silent_estimates_drop_the_frame_for_all(track, gram):
     silent = Fixed({"drums": [1, 0], "bass": [1, 0], "other": [1, 0], "vocals": [0, 0]}).fit([track])
     assert np.isnan(gram.sdr(silent.weights_)).all()
     inverted = random_weights(track).matrix.copy()
-    inverted[0, 1] = np.roll(-inverted[0, 0], 1)  # right is minus left, of mono inputs: museval calls that silent
+    # right is minus left where all inputs are mono: museval calls that silent
+    inverted[0, 1] = -inverted[0, 0].reshape(-1, 2)[:, ::-1].ravel()
     mono = make_track(3)
     double = np.repeat(mono.references.audio[:, :1], 2, axis=1)
     same = Track.from_arrays("mono", double.sum(0), double, {"a": double, "b": 0.5 * double})
