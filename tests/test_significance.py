@@ -94,7 +94,7 @@ class TestPlantedDifferences:
 
     def test_whole_song_values(self):
         tables = [
-            scores_table(f"t{number}", name, ["bass"], {"SDR": [[0.0]]}, [number + gain])
+            scores_table(f"t{number}", name, ["bass"], {"SDR": [[0.0]]}, {"song_SDR": [number + gain]})
             for number in range(6)
             for name, gain in (("base", 0), ("fused", 0.5))
         ]
