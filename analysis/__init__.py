@@ -7,6 +7,7 @@ from .evaluation import score_track, summarise
 from .figures import plot_weights, plot_weights_grid
 from .framing import frame_slices
 from .gram import GramError, GramStatistics
+from .projected import ProjectionStatistics
 from .score_figures import plot_gains, plot_scores
 from .scores import (
     METRICS,
@@ -37,6 +38,7 @@ __all__ = [
     "CandidateScorer",
     "GramError",
     "GramStatistics",
+    "ProjectionStatistics",
     "ReferenceProjection",
     "ScoreError",
     "Scores",

@@ -117,12 +117,15 @@ class ProcessorArithmetic:
             except np.linalg.LinAlgError as error:
                 raise NotPositiveDefiniteError(str(error)) from error
             condition, _ = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")
-        return factor, float(condition)
+            # one triangle, packed: half the memory
+            packed, _ = scipy.linalg.lapack.dtrttf(factor, uplo="L")
+        return packed, float(condition)
 
     def solve(self, factor: Array, right: Matrix) -> Matrix:
         """See `Arithmetic`."""
         with _blas_threads(1):
-            solution: Matrix = scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+            solution: Matrix
+            solution, _ = scipy.linalg.lapack.dpftrs(len(right), factor, right, uplo="L")
         return solution
 
     def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:

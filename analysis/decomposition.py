@@ -17,8 +17,8 @@ LONGEST_TRANSFORM = 1 << 17
 """Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in pieces."""
 
 _PIECE_TRANSFORM = 1 << 15
-_GROUP = 100_000
-_SLICE = 2048
+_GROUP = 50_000
+_SLICE = 1024
 _Heard = NDArray[np.bool_]
 _Item = tuple[slice, _Heard, Matrix, Matrix]
 

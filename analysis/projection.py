@@ -17,7 +17,8 @@ TAPS = 512
 
 _SIZE = 4096
 _STEP = _SIZE - (TAPS - 1)
-_BLOCKS = 16
+_BLOCKS = 8
+_READ = 4 * _BLOCKS * _STEP
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -147,11 +148,15 @@ def correlations(references: SourceAudio, others: SourceAudio, span: slice, arit
 def _blocks(references: SourceAudio, others: SourceAudio, span: slice) -> Iterator[tuple[Matrix, Matrix]]:
     """Pieces of the references, each with the 511 samples before it, and of the others."""
     before: Matrix = np.zeros((len(references.sources) * references.channels, TAPS - 1))
-    for start in range(span.start, span.stop, _BLOCKS * _STEP):
-        stop = min(start + _BLOCKS * _STEP, span.stop)
+    for start in range(span.start, span.stop, _READ):
+        stop = min(start + _READ, span.stop)
         length = -(-(stop - start) // _STEP) * _STEP
         now = np.concatenate([before, rows(references, start, stop, length)], axis=1)
-        yield now, (now[:, TAPS - 1 :] if others is references else rows(others, start, stop, length))
+        other = now[:, TAPS - 1 :] if others is references else rows(others, start, stop, length)
+        # few blocks at a time, so that their spectra stay in the processor's cache
+        for first in range(0, length, _BLOCKS * _STEP):
+            last = min(first + _BLOCKS * _STEP, length)
+            yield now[:, first : last + TAPS - 1], other[:, first:last]
         before = now[:, -(TAPS - 1) :]
 
 

@@ -60,9 +60,9 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
         return RoundedProjection(references, span, arithmetic)
     if condition < SINGULAR:
         warnings.warn(
-            f"the references are singular to float64 (reciprocal condition {condition:.0e}: a band without energy, or "
-            "one signal twice): ISR, SIR and SAR may differ from museval's, which then vary with its number of threads, by "
-            "up to 0.01 dB and more; references in 16 bits, as musdb reads them, have no such band",
+            f"the references are singular to float64 (reciprocal condition {condition:.0e}: a band without energy, "
+            "or one signal twice): ISR, SIR and SAR may differ from museval's, which then vary with its number of "
+            "threads, by up to 0.01 dB and more; references in 16 bits, as musdb reads them, have no such band",
             SingularReferencesWarning,
             stacklevel=4,
         )

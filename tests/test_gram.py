@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from stemfuse.analysis import CandidateScorer, GramError, GramStatistics, blend_terms, bss_eval, frame_slices
+from stemfuse.analysis import (
+    CandidateScorer,
+    GramError,
+    GramStatistics,
+    ProjectionStatistics,
+    blend_terms,
+    bss_eval,
+    frame_slices,
+)
 from stemfuse.blending import Fixed, Mean, MixingWeights, apply_weights, input_labels, output_labels
 from stemfuse.separators import RATE, SOURCES, FileSignal, Stems, StemStore, Track
 
@@ -217,3 +225,25 @@ def test_candidates_know_their_limits(gram):
         CandidateScorer([gram], "flute", terms)
     with pytest.raises(GramError, match="at least one of each"):
         CandidateScorer([], "vocals", terms)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(11_025, 11_025), (22_050, 10_000)])
+def test_all_four_metrics_of_a_blend_come_from_small_matrices(track, window, hop):
+    statistics = ProjectionStatistics.from_track(track, ["b", "a"], mixture=True, window=window, hop=hop)
+    for seed in range(3):
+        weights = random_weights(track, seed=seed)
+        swap = (0, 2, 1)
+        audio = apply_weights(weights, track).audio.transpose(swap)
+        expected = bss_eval(track.references.audio.transpose(swap), audio, window, hop)
+        for name, ours, theirs in zip(expected._fields, statistics.scores(weights), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_projections_are_made_of_what_is_asked_for(track):
+    statistics = ProjectionStatistics.from_track(track, ["a"], window=11_025, hop=11_025)
+    assert statistics.gram.inputs == tuple(label for label in input_labels(track) if label.startswith("a."))
+    assert statistics.own.shape == (17, 4, 10, 10)
+    with pytest.raises(GramError, match="no input"):
+        statistics.scores(Mean().fit([track]).weights_)
+    with pytest.raises(GramError, match="one segment"):
+        statistics.scores(MixingWeights(np.ones((2, 8, 8)), statistics.gram.inputs, output_labels(), starts_s=[0, 0.5]))
