@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from importlib import import_module
-from importlib.metadata import entry_points
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from stemfuse.separators import Stems, Track
+from stemfuse.separators import Registry, Stems, Track
 
 from .application import apply_weights
 from .weights import FusionError, MixingWeights, load_arrays, write_whole
@@ -92,30 +89,22 @@ class LinearFusion:
         return f"{type(self).__name__}({arguments})"
 
 
-BUILT_IN = {
-    "average": "stemfuse.blending.combiners:Average",
-    "combine": "stemfuse.blending.combiners:Combine",
-    "crossover": "stemfuse.blending.combiners:Crossover",
-    "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
-    "fixed": "stemfuse.blending.constant:Fixed",
-    "mean": "stemfuse.blending.constant:Mean",
-    "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
-    "residual": "stemfuse.blending.residual:Residual",
-    "wiener": "stemfuse.blending.wiener:Wiener",
-}
-GROUP = "stemfuse.fusions"
-
-
-@cache
-def _registered() -> dict[str, Callable[[], Any]]:
-    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
-    for name, target in BUILT_IN.items():
-        found[name] = partial(_import, *target.split(":"))
-    return found
-
-
-def _import(module: str, attribute: str) -> Any:
-    return getattr(import_module(module), attribute)
+REGISTRY = Registry(
+    "fusion",
+    "stemfuse.fusions",
+    {
+        "average": "stemfuse.blending.combiners:Average",
+        "combine": "stemfuse.blending.combiners:Combine",
+        "crossover": "stemfuse.blending.combiners:Crossover",
+        "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
+        "fixed": "stemfuse.blending.constant:Fixed",
+        "mean": "stemfuse.blending.constant:Mean",
+        "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
+        "residual": "stemfuse.blending.residual:Residual",
+        "wiener": "stemfuse.blending.wiener:Wiener",
+    },
+    FusionError,
+)
 
 
 def list_fusions() -> list[str]:
@@ -126,7 +115,7 @@ def list_fusions() -> list[str]:
     >>> "mean" in list_fusions()
     True
     """
-    return sorted(_registered())
+    return REGISTRY.names()
 
 
 def fusion_class(kind: str) -> Any:
@@ -137,9 +126,7 @@ def fusion_class(kind: str) -> Any:
     FusionError
         Unknown kind; the message lists the known ones.
     """
-    if kind not in _registered():
-        raise FusionError(f"fusion {kind!r} is unknown, there are {', '.join(list_fusions())}")
-    return _registered()[kind]()
+    return REGISTRY.find(kind)
 
 
 def make_fusion(name: str, **arguments: Any) -> Fusion:
@@ -162,13 +149,7 @@ def make_fusion(name: str, **arguments: Any) -> Fusion:
     >>> make_fusion("mean")
     Mean()
     """
-    made = fusion_class(name)
-    allowed = inspect.signature(made).parameters
-    for argument in arguments:
-        if argument not in allowed:
-            listed = ", ".join(allowed) or "none"
-            raise FusionError(f"fusion {name}: argument {argument!r} is unknown, its arguments are {listed}")
-    fusion: Fusion = made(**arguments)
+    fusion: Fusion = REGISTRY.make(name, arguments)
     return fusion
 
 

@@ -7,6 +7,7 @@ from .containers import ContainerSignal, open_signal
 from .conversion import ConvertedSignal, convert
 from .entry import file_stamp
 from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError, WriteError
+from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
 from .store import StemStore
@@ -28,6 +29,7 @@ __all__ = [
     "FileSignal",
     "FoundStems",
     "MissingWeightsError",
+    "Registry",
     "Samples",
     "Separator",
     "SeparatorError",

@@ -223,7 +223,7 @@ class Demucs(BaseSeparator):
         return self._outputs[1]
 
     @property
-    def trained_on(self) -> tuple[str, ...] | None:
+    def trained_on(self) -> tuple[str, ...] | None:  # type: ignore[override]
         """Data that the networks were trained on, such as ``"musdb18hq/test"``; None when it is not known."""
         try:
             data = [TRAINED_ON[signature] for signature in self._bag.models]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from functools import cache, partial
-from importlib import import_module
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from .audio import RATE, Samples
 from .errors import AudioError, SeparatorError
+from .registry import Registry
 from .stems import SOURCES, Stems
 
 
@@ -94,6 +92,9 @@ class BaseSeparator:
             "weights": self.weights_sha256(),
         }
 
+    trained_on: tuple[str, ...] | None = ()
+    """What data its weights were trained on, such as ``"musdb18hq/train"``; None when that is not known."""
+
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     """Options that do not change the output, such as a device or a folder of weights."""
 
@@ -152,25 +153,17 @@ def digest(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-BUILT_IN = {
-    "harmonic_percussive": "stemfuse.separators.harmonic_percussive:HarmonicPercussive",
-    "repet_sim": "stemfuse.separators.repet_sim:RepetSim",
-    "centre_channel": "stemfuse.separators.centre_channel:CentreChannel",
-    "demucs": "stemfuse.separators.demucs:Demucs",
-}
-GROUP = "stemfuse.separators"
-
-
-@cache
-def _registered() -> dict[str, Callable[[], Any]]:
-    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
-    for name, target in BUILT_IN.items():
-        found[name] = partial(_import, *target.split(":"))
-    return found
-
-
-def _import(module: str, attribute: str) -> Any:
-    return getattr(import_module(module), attribute)
+REGISTRY = Registry(
+    "separator",
+    "stemfuse.separators",
+    {
+        "centre_channel": "stemfuse.separators.centre_channel:CentreChannel",
+        "demucs": "stemfuse.separators.demucs:Demucs",
+        "harmonic_percussive": "stemfuse.separators.harmonic_percussive:HarmonicPercussive",
+        "repet_sim": "stemfuse.separators.repet_sim:RepetSim",
+    },
+    SeparatorError,
+)
 
 
 def list_separators() -> list[str]:
@@ -181,7 +174,7 @@ def list_separators() -> list[str]:
     >>> "repet_sim" in list_separators()
     True
     """
-    return sorted(_registered())
+    return REGISTRY.names()
 
 
 def separator_class(name: str) -> Any:
@@ -192,9 +185,7 @@ def separator_class(name: str) -> Any:
     SeparatorError
         Unknown name; the message lists the known ones.
     """
-    if name not in _registered():
-        raise SeparatorError(f"separator {name!r} is unknown, there are {', '.join(list_separators())}")
-    return _registered()[name]()
+    return REGISTRY.find(name)
 
 
 def load_separator(name: str, **options: Any) -> Separator:
@@ -219,11 +210,5 @@ def load_separator(name: str, **options: Any) -> Separator:
     >>> load_separator("harmonic_percussive").sources
     ('drums', 'bass', 'other', 'vocals')
     """
-    made = separator_class(name)
-    allowed = inspect.signature(made).parameters
-    for option in options:
-        if option not in allowed:
-            listed = ", ".join(allowed) or "none"
-            raise SeparatorError(f"separator {name}: option {option!r} is unknown, its options are {listed}")
-    separator: Separator = made(**options)
+    separator: Separator = REGISTRY.make(name, options)
     return separator

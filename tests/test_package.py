@@ -1,5 +1,6 @@
 """The package as others get it: every file in the wheel, light imports, a README that tells the truth."""
 
+import os
 import re
 import subprocess
 import sys
@@ -58,3 +59,27 @@ def test_the_readme_ends_with_the_tree_as_it_is():
 def test_the_readme_names_its_two_commands(name):
     assert name in (ROOT / "README.md").read_text()
     assert f"{name.split()[1]}:" in (ROOT / "Makefile").read_text()
+
+
+def test_third_parties_join_by_entry_point(tmp_path):
+    """A package that is only on the path, with the metadata that an installer writes."""
+    (tmp_path / "echo_separator.py").write_text(
+        "from stemfuse.separators import BaseSeparator\n"
+        "class Echo(BaseSeparator):\n"
+        "    name = 'echo'\n"
+        "    def __init__(self, gain=0.25):\n"
+        "        self.gain = gain\n"
+        "    def _separate(self, mixture):\n"
+        "        return [self.gain * mixture] * 4\n"
+    )
+    metadata = tmp_path / "echo_separator-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-separator\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[stemfuse.separators]\necho = echo_separator:Echo\n")
+    code = (
+        "from stemfuse.separators import check_separator, list_separators, load_separator; "
+        "check_separator(load_separator('echo', gain=0.3), seconds=0.1); print(*list_separators())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert "echo" in result.stdout.split(), result.stderr

@@ -1,0 +1,58 @@
+"""Things made by name: the package's own and those that third parties register by entry point."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from .errors import StemfuseError
+
+
+class Registry:
+    """Classes by name, imported only when asked for.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for messages: ``"separator"``.
+    group : str
+        Entry point group by which other packages join. Their names do not replace the package's own.
+    built_in : mapping of str to str
+        The package's own, as ``"module:Class"``.
+    error : type
+        What is raised, a `StemfuseError`.
+    """
+
+    def __init__(self, what: str, group: str, built_in: Mapping[str, str], error: type[StemfuseError]) -> None:
+        self.what, self.group, self.built_in, self.error = what, group, dict(built_in), error
+
+    @cached_property
+    def _joined(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted({*self._joined, *self.built_in})
+
+    def find(self, name: str) -> Any:
+        """The class, or other maker, of a name; an unknown one raises, and the message lists the known ones."""
+        if name in self.built_in:
+            module, attribute = self.built_in[name].split(":")
+            return getattr(import_module(module), attribute)
+        if name in self._joined:
+            return self._joined[name].load()
+        raise self.error(f"{self.what} {name!r} is unknown, there are {', '.join(self.names())}")
+
+    def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Make one; an unknown argument raises, and the message lists the known ones."""
+        made = self.find(name)
+        allowed = inspect.signature(made).parameters
+        for argument in arguments:
+            if argument not in allowed:
+                listed = ", ".join(allowed) or "none"
+                raise self.error(f"{self.what} {name}: argument {argument!r} is unknown, its arguments are {listed}")
+        return made(**arguments)
