@@ -1,9 +1,9 @@
 """Blend candidates per second from Gram statistics, against mixing the audio and scoring it with museval.
 
-Run ``python benchmarks/candidates.py [--tracks 50] [--frames 240] [--runs 50] [--out candidates.json]``. The statistics
-are of random signals: what a candidate costs does not depend on them. A candidate is one set of weights for each of
-four sources, scored by the median over frames and then over tracks. The usual way is measured on one track of six seconds,
-in the same run, and scaled by the length: it is linear in it.
+Run ``python benchmarks/candidates.py [--tracks 50] [--frames 240] [--runs 50] [--out candidates.json]``. Its statistics
+are of random signals, for what a candidate costs does not depend on them. A candidate is one set of weights for each of
+four sources, scored by the median over frames and then over tracks. The usual way is measured on one track of six
+seconds, in the same run, and scaled by the length: it is linear in it.
 """
 
 from __future__ import annotations
