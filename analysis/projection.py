@@ -140,8 +140,9 @@ def correlations(references: SourceAudio, others: SourceAudio, span: slice, arit
     parts = arithmetic.stream(partial(_cross_spectra, arithmetic), _blocks(references, others, span))
     total = next(parts)
     for part in parts:
-        total = total + part
-    lags: Matrix = arithmetic.get(arithmetic.waves(total, _SIZE))[..., :TAPS]
+        total += part
+    # the references were turned round in time: lag 0 lies in the last place, lag 1 in the first
+    lags: Matrix = np.roll(arithmetic.get(arithmetic.waves(total, _SIZE)), 1, axis=2)[:, :, :TAPS]
     return lags
 
 
@@ -161,13 +162,13 @@ def _blocks(references: SourceAudio, others: SourceAudio, span: slice) -> Iterat
 
 
 def _cross_spectra(arithmetic: Arithmetic, references: Matrix, others: Matrix) -> Array:
-    overlapped = sliding_window_view(references, _SIZE, axis=1)[:, ::_STEP]
+    # a product with the spectrum of the reversed signal is a correlation, without conjugates to be written out
+    overlapped = sliding_window_view(references, _SIZE, axis=1)[:, ::_STEP, ::-1]
     padded = np.zeros((len(others), overlapped.shape[1], _SIZE))
     padded[:, :, TAPS - 1 :] = others.reshape(len(others), -1, _STEP)
     # what is not finite is found in the sum, and reported then
     with np.errstate(over="ignore", invalid="ignore"):
-        first, second = arithmetic.spectra(overlapped, _SIZE), arithmetic.spectra(padded, _SIZE)
-        return first.conj() @ second.swapaxes(1, 2)
+        return arithmetic.spectra(overlapped, _SIZE) @ arithmetic.spectra(padded, _SIZE).swapaxes(1, 2)
 
 
 def rows(audio: SourceAudio, start: int, stop: int, length: int) -> Matrix:

@@ -14,6 +14,9 @@ from .datasets import open_data
 from .run import RunError, describe_versions
 from .workers import cores
 
+NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
+"""Packages whose version the results depend on, beside those that are part of a separator's fingerprint."""
+
 
 @dataclass(frozen=True)
 class StoredSeparator:
@@ -126,7 +129,8 @@ def run_identity(plan: Plan) -> str:
         (entry.data, entry.track.subset, entry.track.name, entry.track.frames, file_stamp(entry.track.mixture))
         for entry in plan.tracks
     ]
-    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": describe_versions()})
+    versions = {name: version for name, version in describe_versions().items() if name in NUMERIC}
+    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": versions})
 
 
 def fit_digest(plan: Plan, part: FusionConfig) -> str:
