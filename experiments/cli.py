@@ -198,6 +198,24 @@ def show_entries(entries: Sequence[Mapping[str, str]], as_json: bool) -> None:
         results.print("  ".join(entry.values()))
 
 
+@app.command(epilog="Example: stemfuse combine a/vocals.wav b/vocals.wav --how avg_wave --weights 2,1 --out vocals.wav")
+def combine(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one stem by several separators")],
+    how: Annotated[str, typer.Option("--how", help="avg_wave, median_fft, max_fft, crossover, ...")],
+    out: Annotated[Path, typer.Option("--out", help="the new file, .wav or .flac")],
+    weights: Annotated[str, typer.Option("--weights", help="one per file, for the averages: w1,w2,...")] = "",
+    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+) -> None:
+    """Combine files of one stem by a classical rule, streaming from file to file."""
+    from stemfuse.blending import combine_files
+
+    try:
+        given = [float(weight) for weight in weights.split(",")] if weights else None
+    except ValueError as error:
+        raise ConfigError(f"--weights {weights} came, expected numbers such as 2,1") from error
+    results.print(str(combine_files(files, how, out, given, **parse_options(option))))
+
+
 @app.command(epilog="Example: stemfuse score --references MUSDB18-HQ --estimates mdx --estimates demucs --out scores")
 def score(
     references: Annotated[Path, typer.Option("--references", help="data set, or one folder of sources")],

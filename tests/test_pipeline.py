@@ -187,6 +187,22 @@ def test_separate_and_list_through_the_command_line(tmp_path, band):
     assert {"demucs", "repet_sim", *SEPARATORS} <= set(json.loads(listed.stdout))
 
 
+def test_combine_through_the_command_line(tmp_path):
+    generator = np.random.default_rng(0)
+    stems = [generator.normal(0, 0.1, (9000, 2)).astype("float32") for _ in range(3)]
+    files = [tmp_path / f"stem {number}.wav" for number in range(3)]
+    for file, samples in zip(files, stems, strict=True):
+        sf.write(file, samples, 44100, subtype="FLOAT")
+    out = tmp_path / "out.wav"
+    result = command("combine", *files, "--how", "avg_wave", "--weights", "2,1,1", "--out", out)
+    assert (result.returncode, result.stdout.strip()) == (0, str(out)), result.stderr
+    np.testing.assert_allclose(sf.read(out)[0], np.average(stems, axis=0, weights=[2, 1, 1]), atol=1e-7)
+    for arguments, code in ((["--how", "avg_wave", "--weights", "2,x"], 2), (["--how", "best"], 1)):
+        refused = command("combine", *files, *arguments, "--out", out)
+        assert refused.returncode == code
+        assert "Traceback" not in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
