@@ -155,7 +155,7 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
         else:
             train, valid = [planned.track for planned in plan.tested()], []
         fusion.fit([attach(track, plan.keys) for track in train], [attach(track, plan.keys) for track in valid] or None)
-        file = f"fusions/{label}{getattr(fusion, 'suffix', '.npz')}"
+        file = f"fusions/{label}{'.npz' if hasattr(fusion, 'weights') else '.json'}"
         fusion.save(result.path / file)
         record["fusions"][label] = {
             "kind": part.name,

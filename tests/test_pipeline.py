@@ -36,7 +36,11 @@ def recipe(out, band, **changes):
         "store": str(out / "store"),
         "data": [{"path": str(example_clip()), "label": "clip"}, {"path": str(band), "label": "band", "real": False}],
         "separators": SEPARATORS,
-        "fusions": ["mean", {"name": "fixed", "options": {"blend": {source: [0.75, 0.25] for source in SOURCES}}}],
+        "fusions": [
+            "mean",
+            {"name": "combine", "options": {"how": "median_wave"}},
+            {"name": "fixed", "options": {"blend": {source: [0.75, 0.25] for source in SOURCES}}},
+        ],
         "players": {"tracks": 1, "duration_s": 2},
         "workers": 1,
     }
@@ -61,13 +65,20 @@ def test_a_run_leaves_all_that_its_contract_names(finished):
     assert list((finished.path / "museval" / "mean" / "test").glob("*.json"))
     scores = pd.read_parquet(finished.scores_path)
     assert list(scores.columns) == ["track", "fusion", "source", "frame", "metric", "value"]
-    assert set(scores["fusion"]) == {*SEPARATORS, "mean", "fixed"}
+    assert set(scores["fusion"]) == {*SEPARATORS, "mean", "combine", "fixed"}
     assert set(scores["source"]) == set(SOURCES)
     record = finished.record()
     assert record["finished"]
     assert {entry["data"] for entry in record["tracks"]} == {"clip", "band"}
     assert set(record["separators"]["centre_channel"]) >= {"key", "fingerprint"}
     assert load_config(finished.path / "config.yaml") == finished.config
+
+
+def test_a_fusion_without_weights_is_scored_and_kept_as_json(finished):
+    """The median of two is their mean: both fusions have the same scores."""
+    scores = finished.scores().query("metric == 'SDR'").pivot_table("value", ["track", "source", "frame"], "fusion")
+    np.testing.assert_allclose(scores["combine"], scores["mean"], atol=1e-4)
+    assert (finished.path / "fusions" / "combine.json").is_file()
 
 
 def test_training_songs_are_left_alone_when_nothing_learns(finished):
