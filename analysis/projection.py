@@ -81,6 +81,7 @@ class CholeskyProjection:
         self._diagonal = np.where(sounding, _EPSILON * self._scale**2, 1)
         self._lags = two_sided(lags * self._scale[:, None, None] * self._scale[:, None])
         self._factor, self.condition = self._factored(slice(None))
+        self._own_factors: dict[int, Array] = {}
 
     def _factored(self, channels: slice) -> tuple[Array, float]:
         """Cholesky factor and condition of the normal equations of some reference channels."""
@@ -117,8 +118,9 @@ class CholeskyProjection:
             return Filters(every, every)
         own = np.zeros_like(every)
         for block in source_channels(estimates):
-            factor, _ = self._factored(block)
-            own[block, :, block] = self._solved(factor, right[block, :, block])
+            if block.start not in self._own_factors:
+                self._own_factors[block.start], _ = self._factored(block)
+            own[block, :, block] = self._solved(self._own_factors[block.start], right[block, :, block])
         return Filters(every, self._scale[:, None, None] * own)
 
     def _solved(self, factor: Array, right: Matrix) -> Matrix:
