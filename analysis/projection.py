@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .arithmetic import Arithmetic, Array, Matrix, NotPositiveDefiniteError
-from .framing import SourceAudio, raise_not_finite
+from .framing import SourceAudio, Waves, raise_not_finite
 
 TAPS = 512
 """Length of museval's distortion filters."""
@@ -18,7 +18,7 @@ TAPS = 512
 _SIZE = 4096
 _STEP = _SIZE - (TAPS - 1)
 _BLOCKS = 8
-_READ = 4 * _BLOCKS * _STEP
+_STRETCH = 4 * _BLOCKS * _STEP
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -139,7 +139,7 @@ def correlations(references: SourceAudio, others: SourceAudio, span: slice, arit
     ndarray, shape (reference channel, other channel, lag), float64
         sum_t x_a(t - lag) y_b(t).
     """
-    parts = arithmetic.stream(partial(_cross_spectra, arithmetic), _blocks(references, others, span))
+    parts = arithmetic.stream(partial(_cross_spectra, arithmetic), _stretches(references, others, span))
     total = next(parts)
     for part in parts:
         total += part
@@ -148,36 +148,44 @@ def correlations(references: SourceAudio, others: SourceAudio, span: slice, arit
     return lags
 
 
-def _blocks(references: SourceAudio, others: SourceAudio, span: slice) -> Iterator[tuple[Matrix, Matrix]]:
-    """Pieces of the references, each with the 511 samples before it, and of the others."""
-    before: Matrix = np.zeros((len(references.sources) * references.channels, TAPS - 1))
-    for start in range(span.start, span.stop, _READ):
-        stop = min(start + _READ, span.stop)
-        length = -(-(stop - start) // _STEP) * _STEP
-        now = np.concatenate([before, rows(references, start, stop, length)], axis=1)
-        other = now[:, TAPS - 1 :] if others is references else rows(others, start, stop, length)
-        # few blocks at a time, so that their spectra stay in the processor's cache
-        for first in range(0, length, _BLOCKS * _STEP):
-            last = min(first + _BLOCKS * _STEP, length)
-            yield now[:, first : last + TAPS - 1], other[:, first:last]
-        before = now[:, -(TAPS - 1) :]
+def _stretches(references: SourceAudio, others: SourceAudio, span: slice) -> Iterator[tuple[Waves, Waves]]:
+    """Some seconds of the references, with the 511 samples before them, and of the others."""
+    before: Waves = np.zeros((len(references.sources), references.channels, TAPS - 1), np.float32)
+    for start in range(span.start, span.stop, _STRETCH):
+        stop = min(start + _STRETCH, span.stop)
+        now = np.concatenate([before, references.read(start, stop)], axis=2)
+        yield now, now[:, :, TAPS - 1 :] if others is references else others.read(start, stop)
+        before = now[:, :, -(TAPS - 1) :]
 
 
-def _cross_spectra(arithmetic: Arithmetic, references: Matrix, others: Matrix) -> Array:
-    # a product with the spectrum of the reversed signal is a correlation, without conjugates to be written out
-    overlapped = sliding_window_view(references, _SIZE, axis=1)[:, ::_STEP, ::-1]
-    padded = np.zeros((len(others), overlapped.shape[1], _SIZE))
-    padded[:, :, TAPS - 1 :] = others.reshape(len(others), -1, _STEP)
-    # what is not finite is found in the sum, and reported then
-    with np.errstate(over="ignore", invalid="ignore"):
-        return arithmetic.spectra(overlapped, _SIZE) @ arithmetic.spectra(padded, _SIZE).swapaxes(1, 2)
+def _cross_spectra(arithmetic: Arithmetic, references: Waves, others: Waves) -> Array:
+    """Sum of a stretch's cross-spectra over blocks, a few at a time so that they stay in the processor's cache."""
+    total: Any = 0
+    length = others.shape[2]
+    for start in range(0, length, _BLOCKS * _STEP):
+        stop = min(start + _BLOCKS * _STEP, length)
+        whole = -(-(stop - start) // _STEP) * _STEP
+        # a product with the spectrum of the reversed signal is a correlation, without conjugates to be written out
+        reversed_blocks = sliding_window_view(
+            rows(references[:, :, start : stop + TAPS - 1], whole + TAPS - 1), _SIZE, axis=1
+        )[:, ::_STEP, ::-1]
+        now = rows(others[:, :, start:stop], whole)
+        padded = np.zeros((len(now), whole // _STEP, _SIZE))
+        padded[:, :, TAPS - 1 :] = now.reshape(len(now), -1, _STEP)
+        # what is not finite is found in the sum, and reported then
+        with np.errstate(over="ignore", invalid="ignore"):
+            first, second = (
+                arithmetic.by_frequency(arithmetic.spectra(blocks, _SIZE)) for blocks in (reversed_blocks, padded)
+            )
+            total = total + first @ second.swapaxes(1, 2)
+    return total
 
 
-def rows(audio: SourceAudio, start: int, stop: int, length: int) -> Matrix:
+def rows(samples: Waves, length: int) -> Matrix:
     """Channels of all sources one below the other, zero-padded at the end: (source * channel, length), float64."""
-    samples = np.zeros((len(audio.sources) * audio.channels, length))
-    samples[:, : stop - start] = audio.read(start, stop).reshape(len(samples), -1)
-    return samples
+    channels = np.zeros((samples.shape[0] * samples.shape[1], length))
+    channels[:, : samples.shape[2]] = samples.reshape(len(channels), -1)
+    return channels
 
 
 def source_channels(audio: SourceAudio) -> list[slice]:

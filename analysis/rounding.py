@@ -119,8 +119,7 @@ class RoundedProjection:
         return Filters(every, own)
 
     def _spectra(self, audio: SourceAudio) -> list[Spectrum]:
-        length = self._span.stop - self._span.start
-        waves = rows(audio, self._span.start, self._span.stop, length)
+        waves = rows(audio.read(self._span.start, self._span.stop), self._span.stop - self._span.start)
         return list(self._arithmetic.stream(partial(scipy.fft.rfft, n=self._size), ((wave,) for wave in waves)))
 
     def _correlation(self, first: Spectrum, second: Spectrum) -> Matrix:
