@@ -47,7 +47,11 @@ class Arithmetic(Protocol):
         ...
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
-        """Fourier transform of real waves (..., time), zero-padded to ``size``: (frequency, ...), contiguous."""
+        """Fourier transform of real waves (..., time), zero-padded to ``size``: (..., frequency)."""
+        ...
+
+    def by_frequency(self, spectra: Array) -> Array:
+        """Spectra (..., frequency) written out as (frequency, ...), for matrix products at every frequency."""
         ...
 
     def waves(self, spectra: Array, size: int) -> Array:
@@ -100,7 +104,11 @@ class ProcessorArithmetic:
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
         """See `Arithmetic`."""
-        return np.ascontiguousarray(np.moveaxis(scipy.fft.rfft(waves, size), -1, 0))
+        return scipy.fft.rfft(waves, size)
+
+    def by_frequency(self, spectra: Array) -> Array:
+        """See `Arithmetic`."""
+        return np.ascontiguousarray(np.moveaxis(spectra, -1, 0))
 
     def waves(self, spectra: Array, size: int) -> Array:
         """See `Arithmetic`."""
@@ -185,7 +193,11 @@ class TorchArithmetic:
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
         """See `Arithmetic`."""
-        return self._torch.fft.rfft(self.put(waves), size).movedim(-1, 0).contiguous()
+        return self._torch.fft.rfft(self.put(waves), size)
+
+    def by_frequency(self, spectra: Array) -> Array:
+        """See `Arithmetic`."""
+        return spectra.movedim(-1, 0).contiguous()
 
     def waves(self, spectra: Array, size: int) -> Array:
         """See `Arithmetic`."""
@@ -221,7 +233,7 @@ def arithmetic_on(device: str = "cpu", workers: int | None = None) -> Arithmetic
     Examples
     --------
     >>> arithmetic_on("cpu").spectra(np.ones((2, 6)), 8).shape
-    (5, 2)
+    (2, 5)
     """
     return ProcessorArithmetic(workers) if device == "cpu" else TorchArithmetic(device)
 

@@ -126,7 +126,7 @@ class _Parts:
         self._channels = filters.every.shape[2]
         # with one source both projections are one and the same, and their difference is zero as museval has it
         both = filters.every if filters.own is filters.every else np.concatenate(filters, axis=2)
-        self._response = arithmetic.spectra(both.transpose(2, 0, 1), size)
+        self._response = arithmetic.by_frequency(arithmetic.spectra(both.transpose(2, 0, 1), size))
         weights = np.full(size // 2 + 1, 2 / size)
         weights[0] = 1 / size
         weights[-1] = 1 / size if size % 2 == 0 else 2 / size
@@ -137,10 +137,10 @@ class _Parts:
         first, second = (self._arithmetic.spectra(waves, self._size) for waves in (reference, estimate))
         sums: list[Any] = [0] * 5
         # a slice of the frequencies at a time, so that the products stay in the processor's cache
-        for start in range(0, len(first), _SLICE):
+        for start in range(0, len(self._weights), _SLICE):
             part = slice(start, start + _SLICE)
-            projections = self._response[part] @ first[part]
-            spectra = self._split(projections, first[part], second[part])
+            truth, guess = (self._arithmetic.by_frequency(spectra[:, :, part]) for spectra in (first, second))
+            spectra = self._split(self._response[part] @ truth, truth, guess)
             weights = self._weights[part]
             sums = [
                 total + weights @ (values.real**2 + values.imag**2).reshape(len(weights), -1)
@@ -151,7 +151,7 @@ class _Parts:
 
     def piece(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
         """Energies of one piece without the samples before it, by overlap-save."""
-        spectra = self._response @ self._arithmetic.spectra(reference, self._size)
+        spectra = self._response @ self._arithmetic.by_frequency(self._arithmetic.spectra(reference, self._size))
         kept = slice(TAPS - 1, reference.shape[2])
         projections, first, second = (
             waves.swapaxes(0, 1)[:, :, kept]
