@@ -184,7 +184,7 @@ class TorchArithmetic:
 
     def put(self, array: NDArray[Any]) -> Array:
         """See `Arithmetic`."""
-        return self._torch.tensor(array, device=self._device)
+        return self._torch.tensor(np.ascontiguousarray(array), device=self._device)
 
     def get(self, array: Array) -> NDArray[Any]:
         """See `Arithmetic`."""
