@@ -40,7 +40,7 @@ def write_players(
     duration_s: float = 30.0,
     start_s: float | None = None,
 ) -> dict[str, Any]:
-    """Write a song's excerpts as 16-bit FLAC into ``report/audio``, and what they are into its ``players.json``.
+    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and what they are into its ``players.json``.
 
     All files of a song are made quieter by one common gain when any of them would clip, so that comparing them
     stays fair.
@@ -76,7 +76,7 @@ def write_players(
     >>> track = Track.from_arrays("a song", noise.sum(0), noise)
     >>> entry = write_players(tempfile.mkdtemp(), track, {"mean": Stems(noise)})
     >>> entry["files"][0]["path"], entry["files"][-1]["path"]
-    ('audio/a-song-0212f0/mixture.flac', 'audio/a-song-0212f0/mean/vocals.flac')
+    ('audio/a-song-0212f0/mixture.wav', 'audio/a-song-0212f0/mean/vocals.wav')
     """
     folder, song = Path(run_folder) / "report", f"audio/{safe_name(track.name)}"
     start_s = busiest_start_s(track, duration_s) if start_s is None else start_s
@@ -93,13 +93,14 @@ def write_players(
     for part in parts:
         names = [safe_name(source) for source in part.stems.sources]
         audio = np.float32(gain) * np.concatenate(list(_blocks(part, track, start, stop)), axis=-1)
-        Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".flac")
+        # not FLAC: without a seek table, browsers fail on some positions near its end
+        Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".wav")
         files += [
             {
                 "kind": part.kind,
                 "method": part.name,
                 "source": source,
-                "path": f"{part.folder}/{name}.flac",
+                "path": f"{part.folder}/{name}.wav",
                 "waveform": _waveform(samples),
             }
             for source, name, samples in zip(part.stems.sources, names, audio, strict=True)

@@ -424,7 +424,7 @@ def test_switching_keeps_the_position_and_one_file_sounds(shown):
 
     # excerpts are short here: what is heard goes on in a loop
     shown.execute_script("document.querySelector('.play').click()")
-    assert wait(shown, f"{SOUNDING}[0]")[0].endswith("mixture.flac")
+    assert wait(shown, f"{SOUNDING}[0]")[0].endswith("mixture.wav")
     shown.execute_script("document.querySelector('.play').click()")
     assert shown.execute_script(f"return {PLAYING}.length") == 0, "it does not pause"
     slider = "document.querySelector('.wave input')"
@@ -436,12 +436,12 @@ def test_switching_keeps_the_position_and_one_file_sounds(shown):
     assert shown.execute_script(f"return {slider}.value") == "0.7", "choosing another while it pauses loses the place"
     shown.switch_to.active_element.send_keys("6", Keys.ARROW_RIGHT, Keys.ENTER)
     name, position = wait(shown, f"{SOUNDING}[0]")
-    assert name == "mean/bass.flac"
+    assert name == "mean/bass.wav"
     assert 0.7 <= position < 1.5
     for key, expected in (
-        ("7", "fixed/bass.flac"),
-        (Keys.ARROW_RIGHT, "fixed/other.flac"),
-        ("2", "_reference/other.flac"),
+        ("7", "fixed/bass.wav"),
+        (Keys.ARROW_RIGHT, "fixed/other.wav"),
+        ("2", "_reference/other.wav"),
     ):
         shown.switch_to.active_element.send_keys(key)
         wait(shown, f"{PLAYING}.length === 1 && {SOUNDING}[0][0] === {expected!r}")
