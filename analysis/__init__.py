@@ -2,7 +2,7 @@
 
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
 from .bss_eval import ReferenceProjection, Scores, bss_eval, song_sdr
-from .candidates import CandidateScorer, blend_terms
+from .candidates import CandidateScorer, blend_terms, quadratic_form
 from .evaluation import score_track, summarise
 from .figures import plot_weights, plot_weights_grid
 from .framing import frame_slices
@@ -55,6 +55,7 @@ __all__ = [
     "plot_scores",
     "plot_weights",
     "plot_weights_grid",
+    "quadratic_form",
     "read_museval_json",
     "read_scores",
     "score_track",

@@ -128,7 +128,7 @@ class CandidateScorer:
         self.source, self.names = source, tuple(terms)
         self.frames, self.tracks = frames, tracks
         masks = [~gram.silent for gram in grams] if masks is None else masks
-        parts = [_quadratic(gram, source, terms) for gram in grams]
+        parts = [quadratic_form(gram, source, terms) for gram in grams]
         kept = [mask & (np.trace(part[0], axis1=1, axis2=2) > 0) for part, mask in zip(parts, masks, strict=True)]
         parts = [(a[keep], b[keep], c[keep]) for (a, b, c), keep in zip(parts, kept, strict=True)]
         self.kept = kept
@@ -204,8 +204,28 @@ class CandidateScorer:
         return float(self.score_many(weights)[0])
 
 
-def _quadratic(gram: GramStatistics, source: str, terms: Terms) -> Quadratic:
-    """Coefficients of one source's error, its channels added up."""
+def quadratic_form(gram: GramStatistics, source: str, terms: Terms) -> Quadratic:
+    """Coefficients of one source's error in every frame, its channels added up.
+
+    Parameters
+    ----------
+    gram : GramStatistics
+        Of one track.
+    source : str
+        The source that is blended.
+    terms : mapping
+        See `blend_terms`.
+
+    Returns
+    -------
+    tuple of ndarray
+        A (frame, term, term), b (frame, term), c (frame,): sum (s - y)^2 = theta' A theta - 2 b' theta + c.
+
+    Raises
+    ------
+    GramError
+        A term needs an input or an output that the statistics do not know.
+    """
     outputs = [index for index, label in enumerate(gram.outputs) if label.rpartition(".")[0] == source]
     if not outputs:
         raise GramError(f"track {gram.track!r}: no reference {source!r}, there are {', '.join(gram.sources)}")

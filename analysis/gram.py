@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,8 +178,31 @@ class GramStatistics:
             except GramError as error:
                 log.warning("%s: made anew", error)
         gram = cls.from_track(store.attach(track, separators), window, hop)
-        gram.save(path)
+        try:
+            gram.save(path)
+        except GramError as error:
+            log.warning("%s; the audio will be read again", error)
         return gram
+
+    @classmethod
+    def of(cls, track: Track, window: int = 44_100, hop: int = 44_100) -> GramStatistics:
+        """Statistics of a track, from the store that its stems lie in, else kept as long as the track lives.
+
+        Parameters
+        ----------
+        track : Track
+            With references and stems; see `StemStore.attach`.
+        window, hop : int
+            Frame length and distance in samples.
+        """
+        roots = {where.root for where in track.stored.values()}
+        if track.stems and len(roots) == 1 and track.stored.keys() == track.stems.keys():
+            keys = {label: track.stored[label].key for label in track.stems}
+            return cls.from_store(StemStore(roots.pop()), track, keys, window, hop)
+        kept = _KEPT.setdefault(track, {})
+        if (window, hop) not in kept:
+            kept[window, hop] = cls.from_track(track, window, hop)
+        return kept[window, hop]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -357,6 +381,9 @@ class GramStatistics:
             raise
         except Exception as error:  # numpy raises whatever a damaged archive makes it raise
             raise GramError(f"{path}: no Gram statistics can be read ({error}); delete it") from error
+
+
+_KEPT: WeakKeyDictionary[Track, dict[tuple[int, int], GramStatistics]] = WeakKeyDictionary()
 
 
 def _channel_names(channels: int) -> tuple[str, ...]:

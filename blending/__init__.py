@@ -5,7 +5,9 @@ from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessF
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
+from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
+from .space import BlendSpace
 from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
 from .wiener import EnergyConsistency, Wiener
 
@@ -14,12 +16,14 @@ __all__ = [
     "PRESETS",
     "RULES",
     "Average",
+    "BlendSpace",
     "Combine",
     "Crossover",
     "EnergyConsistency",
     "Fixed",
     "Fusion",
     "FusionError",
+    "LeastSquares",
     "LinearFusion",
     "Mean",
     "MixingWeights",
@@ -40,6 +44,7 @@ __all__ = [
     "list_presets",
     "load_fusion",
     "make_fusion",
+    "minimise",
     "output_labels",
     "read_inputs",
     "redistribute",

@@ -98,6 +98,7 @@ REGISTRY = Registry(
         "crossover": "stemfuse.blending.combiners:Crossover",
         "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
         "fixed": "stemfuse.blending.constant:Fixed",
+        "least_squares": "stemfuse.blending.least_squares:LeastSquares",
         "mean": "stemfuse.blending.constant:Mean",
         "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
         "residual": "stemfuse.blending.residual:Residual",

@@ -7,7 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,11 @@ class DataSet:
         """
         good: list[Track] = []
         bad: list[str] = []
+        data = self.identity
         for part in self._asked(subset):
             for name, place in self.places[part].items():
                 try:
-                    good.append(open_track(place, name, part, self.mixture))
+                    good.append(replace(open_track(place, name, part, self.mixture), data=data))
                 except TrackError as error:
                     bad.append(str(error))
         if bad and not skip_bad:
@@ -105,6 +106,11 @@ class DataSet:
         for reason in bad:
             log.warning("left out: %s", reason)
         return good
+
+    @property
+    def identity(self) -> str:
+        """``"musdb18hq"`` where tracks of musdb's list are in it, whatever the folder's name; else that name."""
+        return "musdb18hq" if _musdb_validation().intersection(self.names()) else track_name(self.path)
 
     def describe(self) -> dict[str, Any]:
         """Name, path, layout, split, and the number of tracks of each subset."""

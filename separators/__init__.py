@@ -11,7 +11,7 @@ from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
 from .store import StemStore
-from .track import LENGTH_TOLERANCE, Track, fit_length
+from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length
 
 __all__ = [
     "BLOCK",
@@ -38,6 +38,7 @@ __all__ = [
     "StemfuseError",
     "Stems",
     "StoreError",
+    "StoredStems",
     "Track",
     "TrackError",
     "WriteError",

@@ -121,7 +121,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_record(folder: Path, track: Track, stems: Stems, description: Any) -> None:
+def write_record(
+    folder: Path, track: Track, stems: Stems, description: Any, trained_on: tuple[str, ...] | None
+) -> None:
     """Write ``stems.json`` beside the files of an entry."""
     record = {
         "schema": SCHEMA,
@@ -133,6 +135,7 @@ def write_record(folder: Path, track: Track, stems: Stems, description: Any) -> 
         "sources": list(stems.sources),
         "separator": description,
         "fingerprint": digest(description),
+        "trained_on": trained_on,
         "mixture": {"sha256": track.mixture_sha256(), "stamp": file_stamp(track.mixture)},
         "files": {
             source: {

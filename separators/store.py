@@ -13,7 +13,7 @@ from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_re
 from .errors import StemfuseError, StoreError
 from .separator import Separator, digest
 from .stems import SOURCES, Stems
-from .track import Track
+from .track import StoredStems, Track
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class StemStore:
             stems.write(folder)
             if description is None:
                 description = _describe(separator)
-            write_record(folder, track, stems, description)
+            write_record(folder, track, stems, description, getattr(separator, "trained_on", None))
 
     def adopt(
         self,
@@ -259,7 +259,7 @@ class StemStore:
             if len(set(names)) < len(names):
                 raise StoreError(f"separators {', '.join(names)}: give each a name of its own")
             separators = dict(zip(names, separators, strict=True))
-        stems = {}
+        stems, stored = {}, {}
         for label, separator in separators.items():
             found = self.get(track, separator)
             if found is None:
@@ -268,7 +268,10 @@ class StemStore:
                     "run stemfuse separate or stemfuse adopt first"
                 )
             stems[label] = found
-        return track.with_stems(stems)
+            trained_on = self.record(track, separator).get("trained_on")
+            declared = None if trained_on is None else tuple(trained_on)
+            stored[label] = StoredStems(self.root, self.key(separator), declared)
+        return track.with_stems(stems, stored)
 
     def verify(self, separator: Separator | str | None = None) -> list[Problem]:
         """Read every file again and compare its checksum.

@@ -6,7 +6,8 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,24 @@ log = logging.getLogger(__name__)
 
 LENGTH_TOLERANCE = 2048
 """Samples by which stems may be longer or shorter than their mixture: two AAC frames, 46 ms."""
+
+
+class StoredStems(NamedTuple):
+    """Where a track's stems lie, so that what is computed of them can be kept beside them.
+
+    Attributes
+    ----------
+    root : Path
+        The store.
+    key : str
+        The separator's folder in it.
+    trained_on : tuple of str or None
+        What data the separator says that it was trained on; None when that is not known.
+    """
+
+    root: Path
+    key: str
+    trained_on: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +58,10 @@ class Track:
         What separators made of the mixture, by the separator's name; see `StemStore.attach`.
     notes : tuple of str
         What was done to make the parts fit, in words.
+    data : str
+        The data set that it is of, as separators name what they were trained on: ``"musdb18hq"``; empty if unknown.
+    stored : mapping of str to StoredStems
+        Which of the stems lie in a store, by the separator's name.
 
     Examples
     --------
@@ -55,6 +78,8 @@ class Track:
     references: Stems | None = None
     stems: Mapping[str, Stems] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    data: str = ""
+    stored: Mapping[str, StoredStems] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
@@ -108,9 +133,10 @@ class Track:
         """Length in seconds."""
         return self.frames / self.rate
 
-    def with_stems(self, stems: Mapping[str, Stems]) -> Track:
+    def with_stems(self, stems: Mapping[str, Stems], stored: Mapping[str, StoredStems] | None = None) -> Track:
         """The same track with these stems beside or in place of those it has."""
-        return replace(self, stems={**self.stems, **stems})
+        kept = {label: where for label, where in self.stored.items() if label not in stems}
+        return replace(self, stems={**self.stems, **stems}, stored={**kept, **(stored or {})})
 
     def true_stems(self) -> Stems:
         """The references, or an error that says that there are none."""

@@ -1,0 +1,295 @@
+"""Blends in closed form: the weights of least squared error, free or constrained, from Gram statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.separators import Track
+
+from .fusion import LinearFusion
+from .space import BlendSpace, Frames, aggregate_frames
+from .weights import FusionError
+
+Array = NDArray[np.float64]
+Constraint = Literal["free", "nonnegative", "simplex"]
+Weighting = Literal["energy", "frames", "mean", "median"]
+
+CONSTRAINTS = ("free", "nonnegative", "simplex")
+"""Any weights; none below zero; none below zero and summing to one for each output channel."""
+
+WEIGHTINGS = ("energy", "frames", "mean", "median")
+"""What is minimised: squared error; that over each frame's reference energy; or what leads to the best mean or median
+of the frames' SDR, by reweighting."""
+
+RANK = 1e-11
+"""Directions of less than this share of the largest energy are left out: float32 stems tell nothing about them."""
+
+RIDGES = (*10.0 ** np.arange(-6.0, 2.1, 0.5), np.inf)
+"""Strengths that ``ridge="auto"`` tries beside none; infinite is the plain mean."""
+
+_STEPS = 50
+_STILL = 1e-9
+
+
+def minimise(a: Array, b: Array, constraint: Constraint = "free", blocks: Sequence[Any] | None = None) -> Array:
+    """Minimise theta' A theta - 2 b' theta.
+
+    Parameters
+    ----------
+    a, b : ndarray, shapes (weight, weight), (weight,)
+        A symmetric and positive semidefinite.
+    constraint : {"free", "nonnegative", "simplex"}
+        See `CONSTRAINTS`. Free weights that A does not determine are the smallest.
+    blocks : sequence of index arrays, optional
+        Weights that do not interact; each block's sum is one on the simplex. All weights together when not given.
+
+    Returns
+    -------
+    ndarray, shape (weight,)
+        The minimum, exact up to rounding.
+
+    Notes
+    -----
+    With A = M' M and M' d = b, non-negative weights are non-negative least squares of (M, d), for which scipy has
+    Lawson and Hanson's active sets. On the simplex b' theta = (b' theta) 1' theta, so that the target can be taken into
+    the columns, N = M - d 1', and what is left, the point of least norm in a convex hull, is the non-negative least
+    squares solution of (N over 1', 0 over 1) scaled to the sum one: for any direction the best scale
+    gives q / (1 + q), which grows with q = |N theta|^2.
+
+    Examples
+    --------
+    >>> minimise(np.eye(2), np.array([0.9, -0.3]), "simplex").tolist()
+    [1.0, 0.0]
+    """
+    if constraint not in CONSTRAINTS:
+        raise FusionError(f"constraint={constraint!r} came, expected one of {', '.join(CONSTRAINTS)}")
+    theta = np.zeros(len(b))
+    for block in [np.arange(len(b))] if blocks is None else blocks:
+        theta[block] = _minimise_block(a[np.ix_(block, block)], b[block], constraint)
+    return theta
+
+
+def _minimise_block(a: Array, b: Array, constraint: Constraint) -> Array:
+    from scipy.optimize import nnls
+
+    scale = np.sqrt(np.where(np.diag(a) > 0, np.diag(a), 1))
+    if constraint == "simplex":
+        scale[:] = np.sqrt(np.diag(a).max()) or 1.0
+    energies, directions = np.linalg.eigh(a / np.outer(scale, scale))
+    kept = energies > RANK * max(energies[-1], 0)
+    energies, directions = energies[kept], directions[:, kept]
+    target = (directions.T @ (b / scale)) / np.sqrt(energies)
+    factor = np.sqrt(energies)[:, None] * directions.T
+    if constraint == "free":
+        solved: Array = directions @ (target / np.sqrt(energies)) / scale
+        return solved
+    if constraint == "nonnegative":
+        return np.asarray(nnls(factor, target, maxiter=30 * len(b))[0]) / scale
+    # within the simplex theta is not scaled, but the target is: d belongs to the scaled columns
+    target = target / scale[0]
+    columns = np.vstack([factor - target[:, None], np.ones(len(b))])
+    point = np.asarray(nnls(columns, np.append(np.zeros(len(target)), 1.0), maxiter=30 * len(b))[0])
+    convex: Array = point / point.sum()
+    return convex
+
+
+class LeastSquares(LinearFusion):
+    """The constant blend of least squared error: one pass over the data, then milliseconds.
+
+    Each source is a problem of its own: its error on a frame is a quadratic form in its weights, known from the
+    track's Gram statistics, so that normal equations are sums over frames.
+
+    Parameters
+    ----------
+    stems : {"same", "all"}
+        Mix a source from the separators' stems of this source, or from those of all sources.
+    mixture : bool
+        Whether the mixture is an input too.
+    tied : bool
+        The same weights left and right, without crossing over; else any channel may go to any.
+    constraint : {"free", "nonnegative", "simplex"}
+        See `CONSTRAINTS`.
+    weighting : {"energy", "frames", "mean", "median"}
+        ``"energy"``: squared error, so that loud passages and songs count most. ``"frames"``: relative to the
+        energy of the frame's reference, as in SDR. ``"mean"``: frames are reweighted by one over their error until the
+        mean of their SDR in dB (mean over tracks) no longer rises; each step raises it. ``"median"``: reweighted
+        towards the frames near the median of their track and the tracks near the median; the best step is kept.
+    ridge : float or "auto"
+        Strength of the pull to equal weights (the plain mean of the source's stems, nothing of anything else), as a
+        share of the mean energy of an input. ``"auto"`` tries `RIDGES` and takes, per source, the one of least error on
+        the validation tracks; on left-out training tracks when there are none.
+
+    Attributes
+    ----------
+    weights_ : MixingWeights
+        After `fit`.
+    ridge_ : dict of source to float
+        The strengths that were used.
+    theta_ : dict of source to dict of str to float
+        The weights by name.
+
+    Notes
+    -----
+    No gradient and no search can find a smaller squared error with the same inputs, so this is the bound that every
+    other constant mixer has to be measured by. Jaureguiberry et al. (2016) use positive weights that sum to one.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> stems = {name: generator.normal(0, 0.1, (4, 2, 44100)).astype("float32") for name in "ab"}
+    >>> references = 0.25 * stems["a"] + 0.5 * stems["b"]
+    >>> track = Track.from_arrays("planted", references.sum(0), references, stems)
+    >>> fusion = LeastSquares().fit([track])
+    >>> {name: round(value, 6) for name, value in fusion.theta_["bass"].items()}
+    {'a.bass': 0.25, 'b.bass': 0.5}
+    """
+
+    kind = "least_squares"
+
+    def __init__(
+        self,
+        stems: Literal["same", "all"] = "same",
+        mixture: bool = False,
+        tied: bool = True,
+        constraint: Constraint = "free",
+        weighting: Weighting = "frames",
+        ridge: float | Literal["auto"] = 0.0,
+    ) -> None:
+        self.stems = stems
+        self.mixture = mixture
+        self.tied = tied
+        self.constraint = constraint
+        self.weighting = weighting
+        self.ridge = ridge
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Solve for the weights of every source.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With references and the stems of the same separators.
+        valid : sequence of Track, optional
+            To choose the strength of ``ridge="auto"``.
+
+        Raises
+        ------
+        FusionError
+            An argument makes no sense, separators differ between tracks, or no frame has all references.
+        """
+        self._check()
+        space = BlendSpace.of(train, self.stems, self.mixture, self.tied)
+        judges = space.on(valid) if valid else None
+        self.ridge_: dict[str, float] = {}
+        solved = {}
+        for source in space.sources:
+            frames = space.frames(source)
+            if not frames.counted.any():
+                raise FusionError(f"{source}: no frame in which every reference sounds; give longer or other tracks")
+            blocks, prior = space.blocks(source), space.equal(source)
+            ridge = self.ridge
+            if ridge == "auto":
+                left_out = None if judges is None else judges.frames(source)
+                ridge = self._choose_ridge(frames, left_out, blocks, prior)
+            self.ridge_[source] = float(ridge)
+            solved[source] = self._solve(frames, float(ridge), blocks, prior)
+        self.weights_ = space.weights(solved)
+        self.theta_ = {
+            source: dict(zip(space.names(source), values.tolist(), strict=True)) for source, values in solved.items()
+        }
+        return self
+
+    def _check(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise FusionError(f"weighting={self.weighting!r} came, expected one of {', '.join(WEIGHTINGS)}")
+        if self.constraint not in CONSTRAINTS:
+            raise FusionError(f"constraint={self.constraint!r} came, expected one of {', '.join(CONSTRAINTS)}")
+        if self.ridge != "auto" and not (isinstance(self.ridge, int | float) and self.ridge >= 0):
+            raise FusionError(f"ridge={self.ridge!r} came, expected a number from 0 on, or 'auto'")
+
+    def _solve(self, frames: Frames, ridge: float, blocks: Sequence[Any], prior: Array) -> Array:
+        """Weights of one source: one solution, or a few while frames are weighted anew."""
+
+        def solve(weights: Array) -> Array:
+            return _penalised(*frames.moments(weights), self.constraint, ridge, blocks, prior)
+
+        if self.weighting == "energy":
+            return solve(np.ones(len(frames.c)))
+        start = solve(frame_weights(frames))
+        if self.weighting == "frames":
+            return start
+        return (_towards_mean if self.weighting == "mean" else _towards_median)(frames, start, solve)
+
+    def _choose_ridge(self, frames: Frames, judges: Frames | None, blocks: Sequence[Any], prior: Array) -> float:
+        """The strength of least error on frames that were not fitted to."""
+        owners = np.unique(frames.tracks)
+        if judges is None and len(owners) < 2:
+            raise FusionError("ridge='auto' needs validation tracks, or at least two tracks to leave one out in turn")
+        folds = [(frames, judges)] if judges is not None else list(_left_out(frames, owners))
+        errors = []
+        for ridge in (0.0, *RIDGES):
+            error = 0.0
+            for fitted, left_out in folds:
+                theta = self._solve(fitted, ridge, blocks, prior)
+                weights = np.ones(len(left_out.c)) if self.weighting == "energy" else frame_weights(left_out)
+                error += float(weights @ left_out.errors(theta))
+            errors.append(error)
+        return float((0.0, *RIDGES)[int(np.argmin(errors))])
+
+
+def frame_weights(frames: Frames) -> Array:
+    """One over the reference's energy where a frame counts, each track's sum divided by its number of such frames."""
+    counts = np.bincount(frames.tracks, frames.counted)[frames.tracks]
+    return np.divide(1.0, frames.c * counts, out=np.zeros_like(frames.c), where=frames.counted)
+
+
+def _penalised(a: Array, b: Array, constraint: Constraint, ridge: float, blocks: Sequence[Any], prior: Array) -> Array:
+    if np.isinf(ridge):
+        return prior
+    strength = ridge * np.trace(a) / len(b)
+    return minimise(a + strength * np.eye(len(b)), b + strength * prior, constraint, blocks)
+
+
+def _left_out(frames: Frames, owners: NDArray[np.intp], folds: int = 5) -> list[tuple[Frames, Frames]]:
+    """Pairs of what is fitted and what is left out: whole tracks, in turn."""
+    groups = [np.isin(frames.tracks, owners[fold::folds]) for fold in range(min(folds, len(owners)))]
+    return [(frames.of(~group), frames.of(group)) for group in groups]
+
+
+def _towards_mean(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
+    """Majorise and minimise: the logarithm of an error lies below its tangent, whose slope weights the frame."""
+    base = frame_weights(frames) * frames.c
+    for _ in range(_STEPS):
+        # an error of zero would have an infinite weight: below -120 dB nothing is gained
+        following = solve(base / np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300))
+        still = np.abs(following - theta).max() < _STILL
+        theta = following
+        if still:
+            break
+    return theta
+
+
+def _towards_median(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
+    """Reweight by closeness to the medians, ever closer, and keep the step whose median of medians is best."""
+    base = frame_weights(frames) * frames.c
+    best, score = theta, aggregate_frames(frames.sdr(theta), frames.tracks)
+    for width in np.geomspace(8.0, 0.5, _STEPS):
+        errors = np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300)
+        values = 10 * np.log10(np.maximum(frames.c, 1e-300) / errors)
+        owners = np.unique(frames.tracks[frames.counted])
+        medians = {owner: np.median(values[frames.counted & (frames.tracks == owner)]) for owner in owners}
+        middle = np.median(list(medians.values()))
+        centre = np.array([medians.get(owner, middle) for owner in frames.tracks])
+        near = np.exp(-0.5 * ((values - centre) / width) ** 2 - 0.5 * ((centre - middle) / width) ** 2)
+        weights = base / errors * near
+        if not weights.any():
+            break
+        theta = solve(weights)
+        came = aggregate_frames(frames.sdr(theta), frames.tracks)
+        if came > score:
+            best, score = theta, came
+    return best

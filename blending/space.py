@@ -1,0 +1,200 @@
+"""Which weights a constant blend may have, and the quadratic forms that tell its error on every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.separators import Track
+
+from .constant import first_of
+from .weights import FusionError, MixingWeights
+
+if TYPE_CHECKING:
+    from stemfuse.analysis import GramStatistics
+
+Array = NDArray[np.float64]
+STEMS = ("same", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Errors of one source over all frames of some tracks: theta' A theta - 2 b' theta + c.
+
+    Attributes
+    ----------
+    a, b, c : ndarray, shapes (frame, weight, weight), (frame, weight), (frame,)
+        The quadratic forms.
+    tracks : ndarray of int, shape (frame,)
+        Which track each frame is of.
+    counted : ndarray of bool, shape (frame,)
+        Frames that have an SDR: no reference is silent in them.
+    """
+
+    a: Array
+    b: Array
+    c: Array
+    tracks: NDArray[np.intp]
+    counted: NDArray[np.bool_]
+
+    def errors(self, theta: Array) -> Array:
+        """Sum of (s - y)^2 in every frame, (frame,), for weights (weight,) or (frame, weight)."""
+        rows = np.broadcast_to(theta, self.b.shape)
+        squares = np.einsum("fi,fij,fj->f", rows, self.a, rows, optimize=True)
+        errors: Array = np.maximum(squares - 2 * np.einsum("fi,fi->f", self.b, rows) + self.c, 0)
+        return errors
+
+    def sdr(self, theta: Array) -> Array:
+        """SDR of every frame in dB, (frame,); NaN in frames that do not count."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values: Array = np.where(self.counted, 10 * np.log10(self.c / self.errors(theta)), np.nan)
+        return values
+
+    def moments(self, weights: Array) -> tuple[Array, Array]:
+        """Sums of A and b with a weight for every frame."""
+        return np.tensordot(weights, self.a, 1), weights @ self.b
+
+    def of(self, chosen: NDArray[np.bool_]) -> Frames:
+        """Some of the frames."""
+        return Frames(self.a[chosen], self.b[chosen], self.c[chosen], self.tracks[chosen], self.counted[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class BlendSpace:
+    """The constant blends of some inputs: for every source, which weights there are.
+
+    Parameters
+    ----------
+    grams : sequence of GramStatistics
+        One per track, all with the same inputs.
+    stems : {"same", "all"}
+        Stems of the blended source only, or of all sources.
+    mixture : bool
+        Whether the mixture has weights too.
+    tied : bool
+        One weight for all channels, left from left and right from right, or one for every pair of channels.
+
+    Examples
+    --------
+    >>> from stemfuse.blending.conformance import conformance_tracks
+    >>> space = BlendSpace.of(conformance_tracks(("a", "b")), mixture=True)
+    >>> space.names("bass")
+    ('mixture', 'a.bass', 'b.bass')
+    """
+
+    grams: Sequence[GramStatistics]
+    stems: Literal["same", "all"] = "same"
+    mixture: bool = False
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stems not in STEMS:
+            raise FusionError(f"stems={self.stems!r} came, expected 'same' or 'all'")
+        if not self.grams:
+            raise FusionError("no track came, expected at least one with references and stems")
+        first = self.grams[0]
+        for gram in self.grams:
+            if gram.inputs != first.inputs or gram.sources != first.sources:
+                raise FusionError(
+                    f"track {gram.track!r} has inputs {', '.join(gram.inputs)}, track {first.track!r} has "
+                    f"{', '.join(first.inputs)}; all tracks need the same separators and sources"
+                )
+
+    @classmethod
+    def of(
+        cls,
+        tracks: Sequence[Track],
+        stems: Literal["same", "all"] = "same",
+        mixture: bool = False,
+        tied: bool = True,
+    ) -> BlendSpace:
+        """The space of tracks with references and stems; audio is read unless the store has its statistics."""
+        from stemfuse.analysis import GramStatistics
+
+        first_of(tracks)
+        return cls([GramStatistics.of(track) for track in tracks], stems, mixture, tied)
+
+    def on(self, tracks: Sequence[Track]) -> BlendSpace:
+        """The same weights on other tracks."""
+        return BlendSpace.of(tracks, self.stems, self.mixture, self.tied)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Sources of the references that have at least one input."""
+        return tuple(source for source in self.grams[0].sources if self.terms(source))
+
+    def terms(self, source: str) -> Mapping[str, Mapping[str, str]]:
+        """Weights of a source by name, with the input that each brings to an output channel; see `blend_terms`."""
+        from stemfuse.analysis import blend_terms
+
+        return blend_terms(self.grams[0], source, self.stems, self.mixture, self.tied)
+
+    def names(self, source: str) -> tuple[str, ...]:
+        """Names of the weights of a source."""
+        return tuple(self.terms(source))
+
+    def equal(self, source: str) -> Array:
+        """The plain mean of the source's own stems, each channel from the same channel."""
+        own = [
+            all(_is_same(output, label, source) for output, label in brings.items())
+            for brings in self.terms(source).values()
+        ]
+        count = sum(own) / (1 if self.tied else len(self.grams[0].outputs) // len(self.grams[0].sources))
+        return np.asarray(own) / count if count else np.zeros(len(own))
+
+    def blocks(self, source: str) -> list[NDArray[np.intp]]:
+        """Indices of the weights that one output channel shares; tied weights are one block."""
+        owners = [tuple(brings) for brings in self.terms(source).values()]
+        return [
+            np.array([index for index, owner in enumerate(owners) if owner == block]) for block in dict.fromkeys(owners)
+        ]
+
+    def frames(self, source: str) -> Frames:
+        """The source's error on every frame of all tracks."""
+        from stemfuse.analysis import quadratic_form
+
+        terms = self.terms(source)
+        parts = [quadratic_form(gram, source, terms) for gram in self.grams]
+        a, b, c = (np.concatenate(each) for each in zip(*parts, strict=True))
+        tracks = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
+        silent = np.concatenate([gram.silent for gram in self.grams])
+        return Frames(a, b, c, tracks, ~silent & (c > 0))
+
+    def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
+        """The matrix of a blend, from the weights of every source."""
+        gram = self.grams[0]
+        used = dict.fromkeys(
+            label for source in theta for brings in self.terms(source).values() for label in brings.values()
+        )
+        inputs = [label for label in gram.inputs if label in used]
+        outputs = [label for label in gram.outputs if label.rpartition(".")[0] in theta]
+        matrix = np.zeros((1, len(outputs), len(inputs)))
+        for source, values in theta.items():
+            for value, brings in zip(values, self.terms(source).values(), strict=True):
+                for output, label in brings.items():
+                    matrix[0, outputs.index(output), inputs.index(label)] += value
+        return MixingWeights(matrix.astype(np.float32), tuple(inputs), tuple(outputs))
+
+
+def _is_same(output: str, label: str, source: str) -> bool:
+    """Whether an input is the output's own channel by some separator."""
+    signal, _, channel = label.rpartition(".")
+    return output == f"{source}.{channel}" and signal.rpartition(".")[2] == source and "." in signal
+
+
+def aggregate_frames(values: Array, tracks: Iterable[int], frames: str = "median", across: str = "median") -> float:
+    """One figure from the frames of several tracks: over frames, then over tracks; NaN frames are left out."""
+    owners = np.asarray(list(tracks))
+    known = ~np.isnan(values)
+    values, owners = values[known], owners[known]
+    if not len(values):
+        return float("nan")
+    over: dict[str, Callable[[Array], Any]] = {"median": np.median, "mean": np.mean}
+    if across == "pooled":
+        return float(over[frames](values))
+    return float(over[across](np.array([over[frames](values[owners == track]) for track in np.unique(owners)])))
