@@ -23,7 +23,7 @@ from .scores import (
     write_scores,
 )
 from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
-from .song_metrics import SONG_METRICS, song_metrics
+from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
 
 __all__ = [
     "BEST_PER_SOURCE",
@@ -44,6 +44,7 @@ __all__ = [
     "Scores",
     "aggregate",
     "best_single",
+    "bleedless_fullness",
     "blend_terms",
     "bss_eval",
     "by_source",
@@ -51,6 +52,7 @@ __all__ = [
     "common_mask",
     "compare",
     "frame_slices",
+    "l1_frequency",
     "plot_gains",
     "plot_scores",
     "plot_weights",
@@ -60,6 +62,7 @@ __all__ = [
     "read_scores",
     "score_track",
     "scores_table",
+    "si_sdr",
     "song_metrics",
     "song_sdr",
     "source_order",

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .bss_eval import SONG_EPSILON
 from .gram import MIXTURE, GramError, GramStatistics
 
 BATCH = 8
@@ -89,8 +90,9 @@ class CandidateScorer:
         The source that is blended.
     terms : mapping
         See `blend_terms`.
-    frames : {"median", "mean"}
-        How the frames of a track become one value.
+    frames : {"median", "mean", "song"}
+        How the frames of a track become one value; ``"song"`` is the whole-song SDR of `song_sdr`, of all
+        whole frames: what is left after the last one is not in the statistics.
     tracks : {"median", "mean", "pooled"}
         How tracks become one value; pooled applies ``frames`` to all frames of all tracks at once.
     masks : sequence of ndarray of bool, optional
@@ -119,7 +121,7 @@ class CandidateScorer:
         grams: Sequence[GramStatistics],
         source: str,
         terms: Terms,
-        frames: Literal["median", "mean"] = "median",
+        frames: Literal["median", "mean", "song"] = "median",
         tracks: Literal["median", "mean", "pooled"] = "median",
         masks: Sequence[NDArray[np.bool_]] | None = None,
     ) -> None:
@@ -127,8 +129,11 @@ class CandidateScorer:
             raise GramError("no tracks or no terms came, expected at least one of each")
         self.source, self.names = source, tuple(terms)
         self.frames, self.tracks = frames, tracks
-        masks = [~gram.silent for gram in grams] if masks is None else masks
         parts = [quadratic_form(gram, source, terms) for gram in grams]
+        if frames == "song":
+            parts = [_whole(part, gram) for part, gram in zip(parts, grams, strict=True)]
+            masks = [np.ones(1, bool)] * len(parts)
+        masks = [~gram.silent for gram in grams] if masks is None else masks
         kept = [mask & (np.trace(part[0], axis1=1, axis2=2) > 0) for part, mask in zip(parts, masks, strict=True)]
         parts = [(a[keep], b[keep], c[keep]) for (a, b, c), keep in zip(parts, kept, strict=True)]
         self.kept = kept
@@ -202,6 +207,14 @@ class CandidateScorer:
     def score(self, weights: ArrayLike) -> float:
         """Score of one candidate in dB."""
         return float(self.score_many(weights)[0])
+
+
+def _whole(part: Quadratic, gram: GramStatistics) -> Quadratic:
+    """All frames as one, with the small energy that keeps the SDR of silence finite."""
+    if gram.hop != gram.window:
+        raise GramError(f"frames of {gram.window} samples every {gram.hop} came; a whole song needs hop = window")
+    a, b, c = part
+    return a.sum(0)[None], b.sum(0)[None], c.sum(keepdims=True) + SONG_EPSILON
 
 
 def quadratic_form(gram: GramStatistics, source: str, terms: Terms) -> Quadratic:

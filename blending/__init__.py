@@ -7,6 +7,7 @@ from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
 from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
+from .search import Search
 from .space import BlendSpace
 from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
 from .wiener import EnergyConsistency, Wiener
@@ -30,6 +31,7 @@ __all__ = [
     "MixtureConsistency",
     "Preset",
     "Residual",
+    "Search",
     "WeightlessFusion",
     "Wiener",
     "apply_weights",

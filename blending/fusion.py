@@ -102,6 +102,7 @@ REGISTRY = Registry(
         "mean": "stemfuse.blending.constant:Mean",
         "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
         "residual": "stemfuse.blending.residual:Residual",
+        "search": "stemfuse.blending.search:Search",
         "wiener": "stemfuse.blending.wiener:Wiener",
     },
     FusionError,

@@ -1,0 +1,251 @@
+"""What a mixing matrix does: a plain blend of each source, a residual rule, and what neither of them explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .weights import MIXTURE, FusionError, MixingWeights, channel_names, output_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+Places = dict[tuple[str, str], tuple[list[int], list[int]]]
+
+PARTS = ("base", "residual", "own", "cross")
+"""Parts of a decomposition, in order; they sum to the matrix."""
+
+CANCELLED = 0.1
+"""Sum of weights, relative to the sum of their absolute values, below which they say nothing about a blend."""
+
+
+def constant_matrix(weights: MixingWeights) -> Array:
+    """The matrix (output, input) of constant weights.
+
+    Raises
+    ------
+    FusionError
+        The weights have several segments, or an output lacks one of the channels.
+    """
+    if len(weights.matrix) > 1:
+        raise FusionError(
+            f"weights of {len(weights.matrix)} segments came, expected constant ones; take one segment, or their mean"
+        )
+    channels = _channels(weights)
+    if weights.outputs != output_labels(weights.sources, len(channels)):
+        raise FusionError(f"outputs {', '.join(weights.outputs)} came, expected every source with the same channels")
+    return weights.matrix[0].astype(np.float64)
+
+
+def same_source_places(weights: MixingWeights) -> Places:
+    """Where the weights of a source's own stems are, each channel for the same channel.
+
+    Returns
+    -------
+    dict of (source, separator) to (rows, columns)
+        One row and one column per channel. Separators that do not give a source with all channels are left out.
+
+    Examples
+    --------
+    >>> same_source_places(MixingWeights.same_source({"bass": {"a": 1.0}}))
+    {('bass', 'a'): ([0, 1], [0, 1])}
+    """
+    channels = _channels(weights)
+    column = {label: index for index, label in enumerate(weights.inputs)}
+    return {
+        (source, separator): (
+            [weights.outputs.index(f"{source}.{channel}") for channel in channels],
+            [column[f"{separator}.{source}.{channel}"] for channel in channels],
+        )
+        for source in weights.sources
+        for separator in weights.separators
+        if all(f"{separator}.{source}.{channel}" in column for channel in channels)
+    }
+
+
+def own_source(weights: MixingWeights) -> NDArray[np.bool_]:
+    """Which weights, (output, input), take a source from its own stems, any channel."""
+    given = np.array([label.rsplit(".", 2)[-2] if label.count(".") > 1 else "" for label in weights.inputs])
+    wanted = np.array([label.rpartition(".")[0] for label in weights.outputs])
+    own: NDArray[np.bool_] = wanted[:, None] == given
+    return own
+
+
+def blend_levels(matrix: Array, places: Places, source: str) -> dict[str, float]:
+    """Weight of each separator's stem of one source, the mean over channels."""
+    return {
+        separator: float(matrix[rows, columns].mean())
+        for (given, separator), (rows, columns) in places.items()
+        if given == source
+    }
+
+
+def sums_to_little(levels: Mapping[str, float]) -> bool:
+    """Whether weights of one source cancel, or are all zero or negative, so that dividing by their sum means nothing.
+
+    Examples
+    --------
+    >>> sums_to_little({"a": 1.0, "b": -0.99}), sums_to_little({"a": 1.3, "b": -0.3})
+    (True, False)
+    """
+    return sum(levels.values()) <= CANCELLED * sum(map(abs, levels.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """A mixing matrix taken apart by `decompose`.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+        Labels, as in `MixingWeights`.
+    matrices : dict of str to ndarray, shape (output, input), float64
+        By the names of `PARTS`; they sum to the matrix.
+    gains : dict of source to (same, other)
+        Gains of the residual rule, as `stemfuse.blending.redistribute` takes them.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    matrices: dict[str, Array]
+    gains: dict[str, tuple[float, float]]
+
+    def parts(self) -> dict[str, MixingWeights]:
+        """Each part as weights, such as `stemfuse.analysis.plot_weights_grid` draws side by side on one scale."""
+        return {name: MixingWeights(matrix, self.inputs, self.outputs) for name, matrix in self.matrices.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per source and a last one, ``"all"``.
+
+        Returns
+        -------
+        DataFrame
+            ``source``; the gains ``same_gain`` and ``other_gain`` (NaN for all); ``energy``, the sum of squares of the
+            matrix minus the base; and the shares of it that are ``residual``, ``own`` and ``cross``, which
+            sum to one, or are NaN where there is no energy.
+        """
+        import pandas as pd
+
+        energies = {name: self._energies(self.matrices[name]) for name in PARTS[1:]}
+        total = self._energies(sum((self.matrices[name] for name in PARTS[1:]), np.zeros(())))
+        gains = np.array([*self.gains.values(), (np.nan, np.nan)])
+        shares = {
+            name: np.divide(energy, total, out=np.full_like(total, np.nan), where=total > 0)
+            for name, energy in energies.items()
+        }
+        named = {"source": [*self.gains, "all"], "same_gain": gains[:, 0], "other_gain": gains[:, 1]}
+        return pd.DataFrame(named | {"energy": total} | shares)
+
+    def _energies(self, matrix: Array) -> Array:
+        """Sum of squares of each source's weights, then of all."""
+        squares = np.square(matrix).reshape(len(self.gains), -1).sum(1)
+        return np.append(squares, squares.sum())
+
+
+def decompose(weights: MixingWeights, base: MixingWeights | None = None) -> Decomposition:
+    """Take a mixing matrix apart: base + residual rule + own stems + other inputs.
+
+    Parameters
+    ----------
+    weights : MixingWeights
+        Constant ones of any fusion.
+    base : MixingWeights, optional
+        The blend to start from, over the same outputs and some of the inputs. If not given: for each source its own
+        stems, every channel from the same channel, with the matrix's own weights scaled to sum to one. Of a
+        single separator that is the identity. Where such weights cancel, all count the same.
+
+    Returns
+    -------
+    Decomposition
+        ``base``; ``residual``, what the mixture minus the sum of the base's estimates adds to each source with one
+        gain for its same channel and one for its other channels; ``own``, what is left on a source's own stems
+        (another level, the other channel); ``cross``, what is left on other sources' stems and on the mixture.
+
+    Raises
+    ------
+    FusionError
+        The weights are not constant, or the base does not fit them.
+
+    Notes
+    -----
+    With B the base, M the selection of the mixture, S the sum over sources, the rule is A (M - S B) as in
+    `stemfuse.blending.redistribute`. A is fitted by least squares on the weights themselves, so that the energies of
+    the rule and of the remainder add up to that of W - B. Without the mixture among the inputs there is no such rule.
+    Energy here is that of weights, not of audio: a weight on a soft stem counts as much as one on a loud stem.
+
+    A matrix that is such a rule on a blend whose weights sum to one is recovered exactly, for the rule scales all
+    weights of a source's own stems by the same factor. The mixer that KUIELab published [1]_ is in this view the
+    identity and, for 93 to 99.9 % of the remaining energy, the rule.
+
+    References
+    ----------
+    .. [1] Kim, Choi, Chung, Lee and Jung, "KUIELab-MDX-Net", MDX workshop at ISMIR 2021.
+
+    Examples
+    --------
+    >>> from stemfuse.blending.residual import redistribute
+    >>> blend = MixingWeights.same_source({source: {"a": 0.3, "b": 0.7} for source in ("bass", "vocals")})
+    >>> table = decompose(redistribute(blend, {"bass": (0.5, 0.25)})).to_frame()
+    >>> table.loc[0, ["same_gain", "other_gain", "residual"]].astype(float).round(5).tolist()
+    [0.5, 0.25, 1.0]
+    """
+    matrix = constant_matrix(weights)
+    blend = _normalised_base(matrix, weights) if base is None else _placed(base, weights)
+    rule, gains = _residual_rule(matrix - blend, blend, weights)
+    rest = matrix - blend - rule
+    own = np.where(own_source(weights), rest, 0.0)
+    matrices = dict(zip(PARTS, (blend, rule, own, rest - own), strict=True))
+    return Decomposition(weights.inputs, weights.outputs, matrices, gains)
+
+
+def _channels(weights: MixingWeights) -> tuple[str, ...]:
+    return channel_names(len(weights.outputs) // len(weights.sources))
+
+
+def _normalised_base(matrix: Array, weights: MixingWeights) -> Array:
+    places = same_source_places(weights)
+    base = np.zeros_like(matrix)
+    for source in weights.sources:
+        levels = blend_levels(matrix, places, source)
+        if sums_to_little(levels):
+            levels = dict.fromkeys(levels, 1.0)
+        for separator, level in levels.items():
+            base[places[source, separator]] = level / sum(levels.values())
+    return base
+
+
+def _placed(base: MixingWeights, weights: MixingWeights) -> Array:
+    """The matrix of a given base over all inputs of the weights."""
+    given = constant_matrix(base)
+    if base.outputs != weights.outputs:
+        raise FusionError(
+            f"a base for {', '.join(base.outputs)} came, the weights are for {', '.join(weights.outputs)}"
+        )
+    if unknown := [label for label in base.inputs if label not in weights.inputs]:
+        raise FusionError(f"the base has an input {unknown[0]!r}, the weights have {', '.join(weights.inputs)}")
+    placed = np.zeros((len(weights.outputs), len(weights.inputs)))
+    placed[:, [weights.inputs.index(label) for label in base.inputs]] = given
+    return placed
+
+
+def _residual_rule(off: Array, base: Array, weights: MixingWeights) -> tuple[Array, dict[str, tuple[float, float]]]:
+    """The residual rule that explains most of ``off``, and its gains."""
+    channels = _channels(weights)
+    mixture = [f"{MIXTURE}.{channel}" for channel in channels]
+    if not set(mixture) <= set(weights.inputs):
+        return np.zeros_like(off), dict.fromkeys(weights.sources, (0.0, 0.0))
+    residual = -base.reshape(-1, len(channels), len(weights.inputs)).sum(0)
+    residual[range(len(channels)), [weights.inputs.index(label) for label in mixture]] += 1
+    sides = np.stack([residual.ravel(), (residual.sum(0) - residual).ravel()], axis=1)
+    targets = off.reshape(len(weights.sources), -1).T
+    solved = np.linalg.lstsq(sides, targets)[0]
+    rule = (sides @ solved).T.reshape(off.shape)
+    gains = {
+        source: (float(same), float(other)) for source, (same, other) in zip(weights.sources, solved.T, strict=True)
+    }
+    return rule, gains
