@@ -1,6 +1,7 @@
 """Measuring and looking: BSS Eval, Gram statistics, aggregates, significance, figures."""
 
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
+from .bands import band_statistics
 from .bss_eval import ReferenceProjection, Scores, bss_eval, song_sdr
 from .candidates import CandidateScorer, blend_terms, quadratic_form
 from .evaluation import score_track, summarise
@@ -43,6 +44,7 @@ __all__ = [
     "ScoreError",
     "Scores",
     "aggregate",
+    "band_statistics",
     "best_single",
     "bleedless_fullness",
     "blend_terms",

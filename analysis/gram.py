@@ -119,21 +119,20 @@ class GramStatistics:
         """
         references = track.true_stems()
         channels = _channel_names(track.channels)
-        signals: list[tuple[str, Signal]] = [(MIXTURE, track.mixture)]
+        names = [MIXTURE]
         for separator, stems in track.stems.items():
-            signals += [(f"{separator}.{source}", stems[source]) for source in stems.sources]
-        inputs = tuple(f"{name}.{channel}" for name, _ in signals for channel in channels)
+            names += [f"{separator}.{source}" for source in stems.sources]
+        inputs = tuple(f"{name}.{channel}" for name in names for channel in channels)
         outputs = tuple(f"{source}.{channel}" for source in references.sources for channel in channels)
-        truth = [references[source] for source in references.sources]
+        signals = input_signals(track)
         slices = frame_slices(track.frames, window, hop)
         moments = np.empty((len(slices), len(inputs) + len(outputs), len(inputs) + len(outputs)))
         silent = np.empty(len(slices), bool)
-        everything = [signal for _, signal in signals] + truth
         for index, frame in enumerate(slices):
-            block = np.concatenate([signal.read(frame.start, frame.stop) for signal in everything])
+            block = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
             exact = block.astype(np.float64)
             moments[index] = exact @ exact.T
-            sums = block[len(inputs) :].reshape(len(truth), len(channels), -1).sum(1)
+            sums = block[len(inputs) :].reshape(len(references.sources), len(channels), -1).sum(1)
             silent[index] = bool((sums == 0).all(1).any())
         return cls(track.name, inputs, outputs, moments, silent, window, hop, track.rate)
 
@@ -381,6 +380,13 @@ class GramStatistics:
             raise
         except Exception as error:  # numpy raises whatever a damaged archive makes it raise
             raise GramError(f"{path}: no Gram statistics can be read ({error}); delete it") from error
+
+
+def input_signals(track: Track) -> list[Signal]:
+    """Signals in the order of the statistics' channels: the mixture, every stem, every reference."""
+    references = track.true_stems()
+    stems = [given[source] for given in track.stems.values() for source in given.sources]
+    return [track.mixture, *stems, *(references[source] for source in references.sources)]
 
 
 _KEPT: WeakKeyDictionary[Track, dict[tuple[int, int], GramStatistics]] = WeakKeyDictionary()

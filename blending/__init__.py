@@ -1,6 +1,7 @@
 """Fusions whose weights are found without back-propagation, and the one form that every linear fusion takes."""
 
 from .application import apply_weights, check_inputs, read_inputs
+from .bounds import bounds, leave_one_out
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion, combine_files
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
@@ -35,6 +36,7 @@ __all__ = [
     "WeightlessFusion",
     "Wiener",
     "apply_weights",
+    "bounds",
     "channel_names",
     "check_fusion",
     "check_inputs",
@@ -42,6 +44,7 @@ __all__ = [
     "fit_gains",
     "fusion_class",
     "input_labels",
+    "leave_one_out",
     "list_fusions",
     "list_presets",
     "load_fusion",

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from stemfuse.analysis import GramError, GramStatistics, band_statistics, bss_eval
+from stemfuse.blending import FusionError, LeastSquares, apply_weights, bounds, leave_one_out
+from stemfuse.blending.conformance import conformance_tracks
+from stemfuse.separators import SOURCES, Track
+
+
+@pytest.fixture(scope="module")
+def tracks():
+    return conformance_tracks(("a", "b", "c"), 3.0)
+
+
+@pytest.fixture(scope="module")
+def table(tracks):
+    return bounds(tracks, segment_frames=2, bands_hz=(500.0, 4000.0))
+
+
+def test_each_bound_contains_the_one_before(table):
+    order = ["oracle corpus", "oracle track", "oracle segment", "oracle frame"]
+    for source in (*SOURCES, "mean"):
+        ratios = table[table["source"] == source].set_index("bound")["ratio_db"]
+        assert (np.diff(ratios[order]) >= -1e-9).all(), source
+        assert ratios["oracle corpus, bands"] >= ratios["oracle corpus"] - 1e-9
+        assert ratios["oracle track, bands"] >= ratios["oracle track"] - 1e-9
+        assert ratios["oracle corpus"] >= ratios["best single"] - 1e-9
+        assert ratios["oracle frame"] >= ratios["best per frame"] - 1e-9
+        values = table[table["source"] == source].set_index("bound")["sdr_db"]
+        assert values["best per frame"] >= values["best per track"] >= values["best single"]
+
+
+def test_best_single_and_oracles_are_the_scores_of_real_audio(tracks, table):
+    first = table.set_index(["bound", "source"])["sdr_db"]
+    by_track = {"a": [], "b": [], "c": [], "oracle": []}
+    blend = LeastSquares("all", mixture=True).fit(tracks)
+    for track in tracks:
+        for name, stems in track.stems.items():
+            by_track[name].append(np.median(bss_eval(track.references, stems).SDR, axis=1))
+        by_track["oracle"].append(
+            np.median(bss_eval(track.references, apply_weights(blend.weights_, track)).SDR, axis=1)
+        )
+    medians = {name: np.median(values, axis=0) for name, values in by_track.items()}
+    for number, source in enumerate(SOURCES):
+        best = max(medians[name][number] for name in "abc")
+        assert first["best single", source] == pytest.approx(best, abs=1e-6)
+        assert first["oracle corpus", source] == pytest.approx(medians["oracle"][number], abs=1e-4)
+
+
+def test_a_switching_mix_is_reached_by_segments_and_not_by_constants():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0, 0.1, (2, 4, 2, 6 * 44_100)).astype(np.float32)
+    references = first.copy()
+    references[..., 3 * 44_100 :] = second[..., 3 * 44_100 :]
+    track = Track.from_arrays("switch", references.sum(0), references, {"a": first, "b": second})
+    table = bounds([track], stems="same", mixture=False, segment_frames=3).set_index(["bound", "source"])
+    for source in SOURCES:
+        assert table.loc[("oracle segment", source), "sdr_db"] > 100
+        assert table.loc[("oracle track", source), "sdr_db"] < 5
+        assert table.loc[("best per frame", source), "sdr_db"] > 100
+    assert table.loc[("oracle segment", "bass"), "weights"] == 2 * 2
+
+
+def test_bands_reach_a_mix_that_depends_on_frequency():
+    generator = np.random.default_rng(1)
+    first, second = generator.normal(0, 0.1, (2, 4, 2, 2 * 44_100)).astype(np.float32)
+    shape = (*first.shape[:2], 2, 44100)
+    low, high = np.fft.rfft(first.reshape(shape)), np.fft.rfft(second.reshape(shape))
+    low[..., 1000:] = high[..., 1000:]
+    references = np.fft.irfft(low, 44_100).reshape(first.shape).astype(np.float32)
+    track = Track.from_arrays("bands", references.sum(0), references, {"a": first, "b": second})
+    table = bounds([track], "same", False, bands_hz=(999.5,)).set_index(["bound", "source"])["sdr_db"]
+    assert table["oracle corpus, bands", "vocals"] > 100
+    assert table["oracle frame", "vocals"] < 30
+
+
+def test_band_statistics_add_up_and_tell_bad_edges(tracks):
+    parts = band_statistics(tracks[0], [200.0, 2000.0, 9000.0])
+    np.testing.assert_allclose(
+        sum(part.moments for part in parts), GramStatistics.of(tracks[0]).moments, rtol=1e-9, atol=1e-9
+    )
+    for edges in ([], [0.0], [5000.0, 100.0], [30_000.0]):
+        with pytest.raises(GramError, match="band edges"):
+            band_statistics(tracks[0], edges)
+
+
+def test_the_useless_separator_is_told(tracks):
+    generator = np.random.default_rng(2)
+    useless = [track.with_stems({"noise": _noise(generator, track)}) for track in tracks]
+    table = leave_one_out(useless[:2], test=useless[2:]).set_index(["without", "source"])["loss_db"]
+    losses = {name: table[name, "mean"] for name in ("a", "b", "c", "noise")}
+    assert abs(losses["noise"]) < 0.02
+    assert losses["a"] == max(losses.values())
+    assert losses["a"] > 0.2
+    assert table["", "mean"] == 0
+    with pytest.raises(FusionError, match="at least two"):
+        leave_one_out(
+            [Track.from_arrays("one", t.mixture.read(), t.references.audio, {"a": t.stems["a"].audio}) for t in tracks]
+        )
+
+
+def _noise(generator, track):
+    from stemfuse.separators import Stems
+
+    return Stems(generator.normal(0, 0.1, (4, 2, track.frames)).astype(np.float32))
