@@ -6,6 +6,7 @@ from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessF
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
+from .guards import LeakWarning, cross_validate, leaks
 from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
 from .search import Search
@@ -25,6 +26,7 @@ __all__ = [
     "Fixed",
     "Fusion",
     "FusionError",
+    "LeakWarning",
     "LeastSquares",
     "LinearFusion",
     "Mean",
@@ -41,9 +43,11 @@ __all__ = [
     "check_fusion",
     "check_inputs",
     "combine_files",
+    "cross_validate",
     "fit_gains",
     "fusion_class",
     "input_labels",
+    "leaks",
     "leave_one_out",
     "list_fusions",
     "list_presets",

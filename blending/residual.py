@@ -356,7 +356,7 @@ class Residual(LinearFusion):
         if isinstance(gains, str):
             from stemfuse.analysis import GramStatistics
 
-            statistics = (GramStatistics.from_track(track) for track in train)
+            statistics = (GramStatistics.of(track) for track in train)
             gains = fit_gains(weights, statistics, gains, self.normalised)
         self.weights_ = redistribute(weights, gains)
         self.gains_ = _pairs(gains, weights.sources)

@@ -1,0 +1,156 @@
+"""Guards against weights that only look good: leaks between data, and gains that do not hold on other tracks."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stemfuse.separators import StemStore, Track
+
+from .constant import Mean
+from .fusion import LinearFusion
+from .weights import FusionError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LeakWarning(UserWarning):
+    """Tracks that are scored have been seen, by the fusion or by a separator that it mixes."""
+
+
+def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
+    """What makes scores look better than they are, in words; also given as a `LeakWarning` each.
+
+    Parameters
+    ----------
+    fitted : sequence of Track
+        Tracks that weights are found on.
+    tested : sequence of Track
+        Tracks that they are scored on.
+
+    Returns
+    -------
+    list of str
+        Empty when nothing is known to be wrong. A separator that does not say what it was trained on is not told of:
+        see `Separator` and its ``trained_on``.
+
+    Notes
+    -----
+    Two tracks are the same when their names are, or when their mixtures have the same samples. A separator has
+    been trained on a track when it declares the track's data set and subset, such as ``"musdb18hq/train"``; musdb's
+    validation tracks are training tracks there. On tracks that it has learnt by heart a separator is better than on
+    any other, so that a fit gives it too much weight.
+
+    Examples
+    --------
+    >>> from stemfuse.blending.conformance import conformance_tracks
+    >>> tracks = conformance_tracks()
+    >>> with warnings.catch_warnings(record=True):
+    ...     print(leaks(tracks, tracks[:1])[0])
+    1 of 1 test tracks are among the tracks that weights are fitted on: 'conformance 0'
+    """
+    found = []
+    seen = [track.name for track in tested if any(_is_same(track, other) for other in fitted)]
+    if seen:
+        found.append(
+            f"{len(seen)} of {len(tested)} test tracks are among the tracks that weights are fitted on: {_listed(seen)}"
+        )
+    for role, tracks in (("fitted", fitted), ("scored", tested)):
+        for label in dict.fromkeys(label for track in tracks for label in track.stored):
+            heard = [track.name for track in tracks if _was_trained_on(track, label)]
+            if heard:
+                advice = "fit on validation tracks that it has not heard" if role == "fitted" else "its scores flatter"
+                found.append(
+                    f"separator {label} says that it was trained on {len(heard)} of {len(tracks)} tracks that weights "
+                    f"are {role} on ({_listed(heard)}); {advice}"
+                )
+    for words in found:
+        warnings.warn(words, LeakWarning, stacklevel=2)
+    return found
+
+
+def _is_same(track: Track, other: Track) -> bool:
+    if track.name.casefold() == other.name.casefold():
+        return True
+    if (track.frames, track.rate, track.channels) != (other.frames, other.rate, other.channels):
+        return False
+    return _mixture_sha256(track) == _mixture_sha256(other)
+
+
+def _mixture_sha256(track: Track) -> str:
+    """From the store's record where there is one, so that no audio is read."""
+    for where in track.stored.values():
+        return str(StemStore(where.root).record(track, where.key)["mixture"]["sha256"])
+    return track.mixture_sha256()
+
+
+def _was_trained_on(track: Track, label: str) -> bool:
+    where = track.stored.get(label)
+    if where is None or not where.trained_on or not track.data:
+        return False
+    subset = "train" if track.subset == "valid" else track.subset
+    return bool({track.data, f"{track.data}/{subset}", f"{track.data}/{track.subset}"} & set(where.trained_on))
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5) -> pd.DataFrame:
+    """Scores of a linear fusion on tracks that it was not fitted on, beside the plain mean's.
+
+    Parameters
+    ----------
+    fusion : LinearFusion
+        Not fitted; it is copied.
+    tracks : sequence of Track
+        With references and stems.
+    folds : int
+        Groups of tracks that are left out in turn; as many as tracks when there are fewer tracks.
+
+    Returns
+    -------
+    DataFrame
+        A score table with two methods, ``"mean"`` and the fusion's kind, each track scored by weights that have not
+        seen it: `stemfuse.analysis.compare` tells whether the gain is real.
+
+    Raises
+    ------
+    FusionError
+        Fewer than two tracks or folds, or the fusion has no weights.
+
+    Examples
+    --------
+    >>> from stemfuse.analysis import compare
+    >>> from stemfuse.blending import LeastSquares
+    >>> from stemfuse.blending.conformance import conformance_tracks
+    >>> gains = compare(cross_validate(LeastSquares(), conformance_tracks()), "mean")
+    >>> bool((gains["difference"] > 0).all())
+    True
+    """
+    import pandas as pd
+
+    from stemfuse.analysis import GramStatistics, scores_table
+
+    if not hasattr(fusion, "weights"):
+        raise FusionError(f"{fusion!r} came, expected a linear fusion")
+    folds = min(folds, len(tracks))
+    if folds < 2:
+        raise FusionError(f"{len(tracks)} tracks and {folds} folds came, expected at least two of each")
+    tables = []
+    for fold in range(folds):
+        left_out = tracks[fold::folds]
+        rest = [track for track in tracks if track not in left_out]
+        for method in (Mean(), copy.deepcopy(fusion)):
+            fitted = method.fit(rest)
+            for track in left_out:
+                gram = GramStatistics.of(track)
+                values = gram.sdr(fitted.weights(track))
+                tables.append(scores_table(track.name, method.kind, gram.sources, {"SDR": np.asarray(values)}))
+    return pd.concat(tables, ignore_index=True)
