@@ -5,23 +5,34 @@ from .bounds import bounds, leave_one_out
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion, combine_files
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
+from .explanation import Decomposition, decompose, weighted_average
+from .exports import (
+    EXPORTS,
+    export_audio_separator_presets,
+    export_demucs_bag,
+    export_kuielab_mixer,
+    export_msst_commands,
+)
 from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
 from .guards import LeakWarning, cross_validate, leaks
+from .imports import import_kuielab_mixer
 from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
 from .search import Search
 from .space import BlendSpace
-from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
+from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels, write_whole
 from .wiener import EnergyConsistency, Wiener
 
 __all__ = [
     "AVERAGES",
+    "EXPORTS",
     "PRESETS",
     "RULES",
     "Average",
     "BlendSpace",
     "Combine",
     "Crossover",
+    "Decomposition",
     "EnergyConsistency",
     "Fixed",
     "Fusion",
@@ -44,8 +55,14 @@ __all__ = [
     "check_inputs",
     "combine_files",
     "cross_validate",
+    "decompose",
+    "export_audio_separator_presets",
+    "export_demucs_bag",
+    "export_kuielab_mixer",
+    "export_msst_commands",
     "fit_gains",
     "fusion_class",
+    "import_kuielab_mixer",
     "input_labels",
     "leaks",
     "leave_one_out",
@@ -58,4 +75,6 @@ __all__ = [
     "read_inputs",
     "redistribute",
     "save_description",
+    "weighted_average",
+    "write_whole",
 ]

@@ -197,7 +197,7 @@ class WeightlessFusion:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write kind and arguments as JSON."""
-        save_description(path, self.kind, self.arguments())
+        save_description(path, self)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+Blend = dict[str, dict[str, float]]
 Places = dict[tuple[str, str], tuple[list[int], list[int]]]
 
 PARTS = ("base", "residual", "own", "cross")
@@ -22,6 +23,9 @@ PARTS = ("base", "residual", "own", "cross")
 
 CANCELLED = 0.1
 """Sum of weights, relative to the sum of their absolute values, below which they say nothing about a blend."""
+
+TOLERANCE = 1e-5
+"""Difference of a weight that is only rounding."""
 
 
 def constant_matrix(weights: MixingWeights) -> Array:
@@ -39,7 +43,8 @@ def constant_matrix(weights: MixingWeights) -> Array:
     channels = _channels(weights)
     if weights.outputs != output_labels(weights.sources, len(channels)):
         raise FusionError(f"outputs {', '.join(weights.outputs)} came, expected every source with the same channels")
-    return weights.matrix[0].astype(np.float64)
+    matrix: Array = weights.matrix[0].astype(np.float64)
+    return matrix
 
 
 def same_source_places(weights: MixingWeights) -> Places:
@@ -76,26 +81,6 @@ def own_source(weights: MixingWeights) -> NDArray[np.bool_]:
     return own
 
 
-def blend_levels(matrix: Array, places: Places, source: str) -> dict[str, float]:
-    """Weight of each separator's stem of one source, the mean over channels."""
-    return {
-        separator: float(matrix[rows, columns].mean())
-        for (given, separator), (rows, columns) in places.items()
-        if given == source
-    }
-
-
-def sums_to_little(levels: Mapping[str, float]) -> bool:
-    """Whether weights of one source cancel, or are all zero or negative, so that dividing by their sum means nothing.
-
-    Examples
-    --------
-    >>> sums_to_little({"a": 1.0, "b": -0.99}), sums_to_little({"a": 1.3, "b": -0.3})
-    (True, False)
-    """
-    return sum(levels.values()) <= CANCELLED * sum(map(abs, levels.values()))
-
-
 @dataclass(frozen=True, eq=False)
 class Decomposition:
     """A mixing matrix taken apart by `decompose`.
@@ -117,7 +102,10 @@ class Decomposition:
 
     def parts(self) -> dict[str, MixingWeights]:
         """Each part as weights, such as `stemfuse.analysis.plot_weights_grid` draws side by side on one scale."""
-        return {name: MixingWeights(matrix, self.inputs, self.outputs) for name, matrix in self.matrices.items()}
+        return {
+            name: MixingWeights(matrix.astype(np.float32), self.inputs, self.outputs)
+            for name, matrix in self.matrices.items()
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row per source and a last one, ``"all"``.
@@ -127,7 +115,7 @@ class Decomposition:
         DataFrame
             ``source``; the gains ``same_gain`` and ``other_gain`` (NaN for all); ``energy``, the sum of squares of the
             matrix minus the base; and the shares of it that are ``residual``, ``own`` and ``cross``, which
-            sum to one, or are NaN where there is no energy.
+            sum to one, or are NaN where there is no energy but rounding.
         """
         import pandas as pd
 
@@ -135,7 +123,7 @@ class Decomposition:
         total = self._energies(sum((self.matrices[name] for name in PARTS[1:]), np.zeros(())))
         gains = np.array([*self.gains.values(), (np.nan, np.nan)])
         shares = {
-            name: np.divide(energy, total, out=np.full_like(total, np.nan), where=total > 0)
+            name: np.divide(energy, total, out=np.full_like(total, np.nan), where=total > TOLERANCE**2)
             for name, energy in energies.items()
         }
         named = {"source": [*self.gains, "all"], "same_gain": gains[:, 0], "other_gain": gains[:, 1]}
@@ -203,6 +191,93 @@ def decompose(weights: MixingWeights, base: MixingWeights | None = None) -> Deco
     return Decomposition(weights.inputs, weights.outputs, matrices, gains)
 
 
+def weighted_average(weights: MixingWeights, nearest: bool = False) -> Blend:
+    """Weights per source and separator of a blend that is a weighted average of each source's own stems.
+
+    That is all that Demucs, MSST and audio-separator compute: every channel is treated alike, and the weights of a
+    source are divided by their sum. Negative weights work there too.
+
+    Parameters
+    ----------
+    weights : MixingWeights
+        Constant ones.
+    nearest : bool
+        What to do with a blend that is more: leave out the mixture, other sources' stems and other channels, take the
+        mean over the channels and scale each source's weights to sum to one, instead of raising.
+
+    Returns
+    -------
+    dict of source to dict of separator to weight
+        Each source's weights sum to one. Weights that are only rounding are left out.
+
+    Raises
+    ------
+    FusionError
+        The weights are not constant; or they are more than such an average, and the message says by what and how
+        much; or a source's own stems are not used at all, or cancel.
+
+    Examples
+    --------
+    >>> blend = MixingWeights.same_source({"bass": {"a": 0.6, "b": 0.3}})
+    >>> weighted_average(blend)
+    Traceback (most recent call last):
+    ...
+    stemfuse.blending.weights.FusionError: ... the weights of bass sum to 0.9; without that 1.2 % ...
+    >>> {name: round(weight, 3) for name, weight in weighted_average(blend, nearest=True)["bass"].items()}
+    {'a': 0.667, 'b': 0.333}
+    """
+    matrix, places = constant_matrix(weights), same_source_places(weights)
+    average, sums = np.zeros_like(matrix), {}
+    blend: Blend = {}
+    for source in weights.sources:
+        levels = {name: level for name, level in _levels(matrix, places, source).items() if abs(level) > TOLERANCE}
+        if _cancel(levels):
+            raise FusionError(
+                f"the weights of {source} for its own stems are {_listed(levels)}; a weighted average divides by "
+                f"their sum, which has to be positive: fit {source} from its own stems"
+            )
+        sums[source] = sum(levels.values())
+        blend[source] = {separator: level / sums[source] for separator, level in levels.items()}
+        for separator, share in blend[source].items():
+            average[places[source, separator]] = share
+    change = matrix - average
+    if not nearest and np.abs(change).max() > TOLERANCE:
+        share = np.square(change).sum() / np.square(matrix).sum()
+        raise FusionError(
+            "the blend is no weighted average of each source's own stems, which is all that the program computes: "
+            f"{'; '.join(_surplus(weights, matrix, sums))}; without that {100 * share:.2g} % of the weights' energy "
+            "would change. Fit weights that sum to one, or ask for the nearest average (nearest=True)"
+        )
+    return blend
+
+
+def _listed(levels: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {level:.3g}" for name, level in levels.items()) or "none"
+
+
+def _surplus(weights: MixingWeights, matrix: Array, sums: Mapping[str, float]) -> list[str]:
+    """In words, what a blend has that a weighted average has not."""
+    places = same_source_places(weights)
+    own = own_source(weights)
+    same_channel = np.zeros_like(own)
+    for place in places.values():
+        same_channel[place] = True
+    mixture = np.broadcast_to([label.count(".") == 1 for label in weights.inputs], own.shape)
+    said = []
+    for name, mask in (
+        (f"weights on the {MIXTURE}", mixture),
+        ("weights on other sources' stems", ~own & ~mixture),
+        ("weights on other channels of a stem", own & ~same_channel),
+    ):
+        if (largest := np.abs(matrix[mask]).max(initial=0.0)) > TOLERANCE:
+            said.append(f"{name} (up to {largest:.3g})")
+    if (spread := max(float(np.ptp(matrix[place])) for place in places.values())) > TOLERANCE:
+        said.append(f"weights that differ between the channels (by up to {spread:.3g})")
+    if off := {source: total for source, total in sums.items() if abs(total - 1) > TOLERANCE}:
+        said.append(f"the weights of {', '.join(f'{source} sum to {total:.3g}' for source, total in off.items())}")
+    return said or ["small differences between the weights"]
+
+
 def _channels(weights: MixingWeights) -> tuple[str, ...]:
     return channel_names(len(weights.outputs) // len(weights.sources))
 
@@ -211,8 +286,8 @@ def _normalised_base(matrix: Array, weights: MixingWeights) -> Array:
     places = same_source_places(weights)
     base = np.zeros_like(matrix)
     for source in weights.sources:
-        levels = blend_levels(matrix, places, source)
-        if sums_to_little(levels):
+        levels = _levels(matrix, places, source)
+        if _cancel(levels):
             levels = dict.fromkeys(levels, 1.0)
         for separator, level in levels.items():
             base[places[source, separator]] = level / sum(levels.values())
@@ -249,3 +324,13 @@ def _residual_rule(off: Array, base: Array, weights: MixingWeights) -> tuple[Arr
         source: (float(same), float(other)) for source, (same, other) in zip(weights.sources, solved.T, strict=True)
     }
     return rule, gains
+
+
+def _levels(matrix: Array, places: Places, source: str) -> dict[str, float]:
+    """Weight of each separator's stem of one source, the mean over channels."""
+    return {separator: float(matrix[place].mean()) for (given, separator), place in places.items() if given == source}
+
+
+def _cancel(levels: Mapping[str, float]) -> bool:
+    """Whether weights of one source cancel, or sum to zero or less, so that dividing by their sum means nothing."""
+    return sum(levels.values()) <= CANCELLED * sum(map(abs, levels.values()))

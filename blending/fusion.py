@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -47,11 +47,15 @@ class LinearFusion:
         Whether `fit` needs to hear tracks with references; otherwise it only looks at which stems there are.
     weights_ : MixingWeights
         What `fit` has learnt.
+    separators_ : mapping of str to mapping
+        By label, how each separator describes itself, where whoever fitted has said so: what `save` keeps, so that
+        missing stems can be made by the same ones.
     """
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
     weights_: MixingWeights
+    separators_: Mapping[str, Any]
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
@@ -81,8 +85,7 @@ class LinearFusion:
         """Write the fitted weights and the fusion's kind and arguments into one ``.npz`` without pickle."""
         if not hasattr(self, "weights_"):
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
-        text = json.dumps({"kind": self.kind, "arguments": self.arguments()}, ensure_ascii=False, default=list)
-        self.weights_.save(path, fusion=text)
+        self.weights_.save(path, fusion=describe_fusion(self))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
@@ -194,10 +197,21 @@ def _described(path: Path, text: str) -> Any:
         kind, arguments = described["kind"], described["arguments"]
     except (ValueError, KeyError, TypeError) as error:
         raise FusionError(f"{path}: does not say which fusion it holds ({error!r}); fit again") from error
-    return make_fusion(kind, **arguments)
+    fusion: Any = make_fusion(kind, **arguments)
+    if described.get("separators"):
+        fusion.separators_ = described["separators"]
+    return fusion
 
 
-def save_description(path: str | os.PathLike[str], kind: str, arguments: dict[str, Any]) -> None:
-    """Write a fusion without weights as JSON: its kind and arguments are all of it."""
-    text = json.dumps({"kind": kind, "arguments": arguments}, ensure_ascii=False, indent=1, default=list)
+def describe_fusion(fusion: Any) -> str:
+    """Kind, arguments and, when known, separators of a fusion, as JSON."""
+    described = {"kind": fusion.kind, "arguments": fusion.arguments()}
+    if getattr(fusion, "separators_", None):
+        described["separators"] = fusion.separators_
+    return json.dumps(described, ensure_ascii=False, indent=1, default=list)
+
+
+def save_description(path: str | os.PathLike[str], fusion: Any) -> None:
+    """Write a fusion without weights as JSON: its description is all of it."""
+    text = describe_fusion(fusion)
     write_whole(Path(path), lambda file: file.write(text.encode()))
