@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -189,14 +190,15 @@ class Search(LinearFusion):
         self.studies_: dict[str, Any] = {}
         self.scores_: dict[str, tuple[float, ...]] = {}
         chosen = {}
-        for number, source in enumerate(space.sources):
-            functions = [objective(name, judged, judges, source, self.frames, self.tracks) for name in metrics]
-            domain = self._domain(space, source, starts[source])
-            study = self._study(source, judged, domain, starts[source], number, len(metrics))
-            self._optimise(study, domain, functions, source)
-            best = _best_trial(study, source)
-            chosen[source] = domain.weights(np.array([best.params[name] for name in domain.names]))
-            self.studies_[source], self.scores_[source] = study, tuple(best.values)
+        with _quiet_optuna():
+            for number, source in enumerate(space.sources):
+                functions = [objective(name, judged, judges, source, self.frames, self.tracks) for name in metrics]
+                domain = self._domain(space, source, starts[source])
+                study = self._study(source, judged, domain, starts[source], number, len(metrics))
+                self._optimise(study, domain, functions, source)
+                best = _best_trial(study, source)
+                chosen[source] = domain.weights(np.array([best.params[name] for name in domain.names]))
+                self.studies_[source], self.scores_[source] = study, tuple(best.values)
         self.weights_ = space.weights(chosen)
         return self
 
@@ -305,12 +307,7 @@ class Search(LinearFusion):
         left = self.trials - len(study.get_trials(deepcopy=False, states=states))
         if left <= 0:
             return
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            study.optimize(score, left, callbacks=[optuna.study.MaxTrialsCallback(self.trials, states), show])
-        finally:
-            optuna.logging.set_verbosity(verbosity)
+        study.optimize(score, left, callbacks=[optuna.study.MaxTrialsCallback(self.trials, states), show])
 
 
 def _best_trial(study: Study, source: str) -> Any:
@@ -322,6 +319,18 @@ def _best_trial(study: Study, source: str) -> Any:
     spread = np.ptp(values, axis=0)
     scaled = (values - values.min(0)) / np.where(spread > 0, spread, 1)
     return trials[int(scaled.sum(1).argmax())]
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Without a line on stderr for every trial."""
+    logging = _import_optuna().logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _import_optuna() -> Any:

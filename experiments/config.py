@@ -66,6 +66,22 @@ class FusionConfig(_Part):
     options: dict[str, Any] = Field({}, description="the fusion's own arguments")
 
 
+class FitConfig(_Part):
+    """Which tracks fusions learn from."""
+
+    train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets that weights are fitted to")
+    valid: tuple[Label, ...] = Field(("valid",), description="subsets that choose among what was fitted")
+
+
+class BoundsConfig(_Part):
+    """What the test tracks would let any linear mix reach, and what each separator is worth."""
+
+    stems: Literal["same", "all"] = Field("all", description="stems of the same source, or of all")
+    mixture: bool = Field(True, description="whether the mixture is an input")
+    segment_frames: int = Field(6, ge=1, description="length of a segment in frames")
+    bands_hz: tuple[float, ...] | None = Field(None, description="where bands part; none: no bounds by band")
+
+
 class ScoreConfig(_Part):
     """How scores are computed."""
 
@@ -92,7 +108,9 @@ class RunConfig(_Part):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     separators: tuple[SeparatorConfig, ...] = Field(min_length=1)
     fusions: tuple[FusionConfig, ...] = (FusionConfig(name="mean"),)
+    fit: FitConfig = FitConfig()
     score: ScoreConfig = ScoreConfig()
+    bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: none are computed")
     players: PlayersConfig = PlayersConfig()
     estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
     workers: int | None = Field(None, ge=1, description="processes; one per core when not given")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stemfuse.blending import make_fusion
+from stemfuse.blending import fusion_class, leaks, make_fusion
 from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 
 from .config import RunConfig, ScoreConfig, parse_config
@@ -136,10 +137,38 @@ def separate_one(task: tuple[Path, StoredSeparator, Track]) -> None:
         store.put(track, separator, separator.separate(track.mixture.read(), track.rate))
 
 
+def measure(tracks: Sequence[Track], workers: int, progress: Progress = silent) -> None:
+    """Read every track once, so that the statistics that fusions are fitted to lie in the store.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        With stems in a store; tracks without references are passed over.
+    workers : int
+        Processes.
+    progress : callable
+        Called as ``progress("measure", done, total)``.
+    """
+    tasks = [track for track in tracks if track.references is not None and track.stored]
+    run_all(measure_one, tasks, workers, "measure", progress, lambda track: track.name)
+
+
+def measure_one(track: Track) -> None:
+    """Statistics of one track, kept in its store."""
+    from stemfuse.analysis import GramStatistics
+
+    with few_threads(1):
+        GramStatistics.of(track)
+
+
 def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
     """Fit every fusion that is not fitted yet."""
-    attach = plan.store.attach
+    train, valid = ([plan.store.attach(track, plan.keys) for track in part] for part in plan.fitted_on())
+    tested = [plan.store.attach(planned.track, plan.keys) for planned in plan.tested()]
     known, record["fusions"] = record["fusions"], {}
+    if plan.learns():
+        measure([*train, *valid], plan.workers, progress)
+        record["warnings"] = leaks([*train, *valid], tested)
     for done, part in enumerate(plan.config.fusions):
         progress("fit", done, len(plan.config.fusions))
         label = part.label or part.name
@@ -149,12 +178,14 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
             record["fusions"][label] = before
             continue
         started = time.perf_counter()
-        fusion = make_fusion(part.name, **part.options)
+        fusion: Any = make_fusion(part.name, **(_kept_in(result, part.name, label) | part.options))
+        if hasattr(fusion, "progress"):
+            fusion.progress = lambda source, trial, trials, label=label: progress(f"{label}: {source}", trial, trials)
         if getattr(fusion, "learns", True):
-            train, valid = plan.of("train"), plan.of("valid")
+            fusion.fit(train, valid or None)
         else:
-            train, valid = [planned.track for planned in plan.tested()], []
-        fusion.fit([attach(track, plan.keys) for track in train], [attach(track, plan.keys) for track in valid] or None)
+            fusion.fit(tested)
+        fusion.separators_ = {name: separator["describe"] for name, separator in record["separators"].items()}
         file = f"fusions/{label}{'.npz' if hasattr(fusion, 'weights') else '.json'}"
         fusion.save(result.path / file)
         record["fusions"][label] = {
@@ -166,6 +197,12 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
         }
         result.write_record(record | {"fusions": known | record["fusions"]})
     progress("fit", len(plan.config.fusions), len(plan.config.fusions))
+
+
+def _kept_in(result: Run, name: str, label: str) -> dict[str, str]:
+    """Where a search keeps its trials: in the run, for the report and for a run that is resumed."""
+    accepted = inspect.signature(fusion_class(name)).parameters
+    return {"storage": str(result.path / "fusions" / f"{label}.journal")} if "storage" in accepted else {}
 
 
 def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:

@@ -69,9 +69,14 @@ class Plan:
         """Tracks of these subsets."""
         return [planned.track for planned in self.tracks if planned.track.subset in subsets]
 
+    def fitted_on(self) -> tuple[list[Track], list[Track]]:
+        """Tracks that fusions are fitted to, and those that they are validated on."""
+        return self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
+
     def tested(self) -> list[PlannedTrack]:
         """Tracks that are fused and scored: all that nothing is fitted on."""
-        return [planned for planned in self.tracks if planned.track.subset not in {"train", "valid"}]
+        fitted = {"train", "valid", *self.config.fit.train, *self.config.fit.valid}
+        return [planned for planned in self.tracks if planned.track.subset not in fitted]
 
     def learns(self) -> bool:
         """Whether any fusion needs to hear training tracks."""
@@ -79,8 +84,11 @@ class Plan:
 
     def needed(self) -> list[Track]:
         """Tracks whose stems are needed."""
-        planned = self.tracks if self.learns() else self.tested()
-        return [entry.track for entry in planned]
+        tracks = [entry.track for entry in self.tested()]
+        if self.learns():
+            train, valid = self.fitted_on()
+            tracks = [*train, *valid, *tracks]
+        return list(dict.fromkeys(tracks))
 
 
 def plan_run(config: RunConfig) -> Plan:
@@ -108,8 +116,11 @@ def plan_run(config: RunConfig) -> Plan:
     plan = Plan(config, store, tuple(planned), separators)
     if not plan.tested():
         raise RunError("no track to test: expected a data set with a subset test, or single songs")
-    if plan.learns() and not plan.of("train"):
-        raise RunError("no track to fit on: expected a data set with a subset train")
+    if plan.learns() and not plan.fitted_on()[0]:
+        subsets = sorted({entry.track.subset for entry in plan.tracks})
+        raise RunError(
+            f"no track to fit on in {', '.join(config.fit.train)}, the subsets are {', '.join(subsets)}; set fit.train"
+        )
     return plan
 
 
@@ -135,7 +146,8 @@ def run_identity(plan: Plan) -> str:
 
 def fit_digest(plan: Plan, part: FusionConfig) -> str:
     """Digest of all that a fitted fusion depends on."""
-    tracks = plan.of("train", "valid") if getattr(fusion_class(part.name), "learns", True) else []
+    train, valid = plan.fitted_on() if getattr(fusion_class(part.name), "learns", True) else ([], [])
+    tracks = [*train, *valid]
     heard = [(track.subset, track.name, file_stamp(track.mixture)) for track in tracks]
     version = describe_versions()["stemfuse"]
     return digest({"fusion": part.model_dump(mode="json"), "tracks": heard, "keys": plan.keys, "stemfuse": version})

@@ -1,0 +1,94 @@
+"""What all commands share: options, messages on stderr, results on stdout, progress with the time left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from stemfuse.experiments.config import ConfigError
+from stemfuse.experiments.run import RunError
+from stemfuse.experiments.workers import Progress
+
+messages = Console(stderr=True, soft_wrap=True, highlight=False)
+results = Console(soft_wrap=True, highlight=False, markup=False)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to read")]
+Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
+Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument; may be repeated")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes [one per core]", show_default=False)]
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars on stderr with the time left, one per stage; nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=messages, disable=not messages.is_terminal) as bars:
+        known: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(stage, total=total)
+                if not messages.is_terminal and total:
+                    messages.print(f"{stage}: {total} to do")
+            bars.update(known[stage], completed=done, total=total)
+
+        try:
+            yield show
+        except KeyboardInterrupt:
+            raise RunError("stopped; what is done is kept, the same command goes on from here") from None
+
+
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs with YAML values.
+
+    Examples
+    --------
+    >>> parse_options(["shifts=2", "model=mdx"])
+    {'shifts': 2, 'model': 'mdx'}
+    """
+    import yaml
+
+    options = {}
+    for option in given:
+        key, equals, text = option.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"option {option!r} came, expected key=value")
+        options[key] = yaml.safe_load(text)
+    return options
+
+
+def print_table(table: Any) -> None:
+    """Print a DataFrame whole, whatever the terminal's width: cut numbers are worse than long lines."""
+    cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    columns = list(zip(map(str, table.columns), *cells, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    for line in zip(*columns, strict=True):
+        padded = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        results.print(
+            line[0] + padded[0] + "".join("  " + pad + cell for pad, cell in zip(padded[1:], line[1:], strict=True))
+        )
+
+
+def show_entries(entries: Sequence[Mapping[str, str]], as_json: bool) -> None:
+    """Print store entries, one line or one JSON object each."""
+    if as_json:
+        print(json.dumps(list(entries), ensure_ascii=False, indent=1))
+        return
+    for entry in entries:
+        results.print("  ".join(entry.values()))

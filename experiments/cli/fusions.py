@@ -1,0 +1,164 @@
+"""Commands of fusions and scores: fit, fuse, combine, export, score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stemfuse.experiments.config import ConfigError
+
+from .console import Json, Option, Store, Workers, messages, parse_options, print_table, progress_bars, results
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: stemfuse combine a/vocals.wav b/vocals.wav --how avg_wave --weights 2,1 --out vocals.wav")
+def combine(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one stem by several separators")],
+    how: Annotated[str, typer.Option("--how", help="avg_wave, median_fft, max_fft, crossover, ...")],
+    out: Annotated[Path, typer.Option("--out", help="the new file, .wav or .flac")],
+    weights: Annotated[str, typer.Option("--weights", help="one per file, for the averages: w1,w2,...")] = "",
+    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+) -> None:
+    """Combine files of one stem by a classical rule, streaming from file to file."""
+    from stemfuse.blending import combine_files
+
+    try:
+        given = [float(weight) for weight in weights.split(",")] if weights else None
+    except ValueError as error:
+        raise ConfigError(f"--weights {weights} came, expected numbers such as 2,1") from error
+    results.print(str(combine_files(files, how, out, given, **parse_options(option))))
+
+
+@app.command(epilog="Example: stemfuse score --references MUSDB18-HQ --estimates mdx --estimates demucs --out scores")
+def score(
+    references: Annotated[Path, typer.Option("--references", help="data set, or one folder of sources")],
+    estimates: Annotated[
+        list[Path], typer.Option("--estimates", help="museval tree, or one folder; repeat to compare")
+    ],
+    backend: Annotated[str, typer.Option("--backend", help="fast or museval: the same values")] = "fast",
+    window: Annotated[float, typer.Option("--window", min=0.01, help="frame length in seconds")] = 1.0,
+    hop: Annotated[float, typer.Option("--hop", min=0.01, help="frame distance in seconds")] = 1.0,
+    metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Score estimates as museval does, several methods on the same frames."""
+    from stemfuse.experiments.config import ScoreConfig, parse_part
+    from stemfuse.experiments.scoring import score_folders
+
+    options = parse_part(
+        ScoreConfig,
+        {
+            "window_s": window,
+            "hop_s": hop,
+            "backend": backend,
+            "metrics": [name for name in metrics.split(",") if name],
+        },
+    )
+    with progress_bars() as progress:
+        table = score_folders(references, estimates, options, out, workers, progress)
+    if as_json:
+        print(table.to_json(orient="records", indent=1, force_ascii=False))
+    else:
+        print_table(table)
+
+
+Separators = Annotated[
+    str, typer.Option("--separators", help="A,B,C: names, folders in the store, or label=name", show_default=False)
+]
+
+
+@app.command(
+    epilog="Example: stemfuse fit least_squares --data MUSDB18-HQ --store stems --separators mdx,xumx --out blend.npz"
+)
+def fit(
+    fusion: Annotated[str, typer.Argument(metavar="FUSION", help="one of stemfuse list fusions", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="data set with references", show_default=False)],
+    store: Store,
+    separators: Separators,
+    out: Annotated[Path, typer.Option("--out", help="the new file: .npz, .json without weights", show_default=False)],
+    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    train: Annotated[str, typer.Option("--train", help="subsets to fit to")] = "train",
+    valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Find a fusion's weights on a data set; stems that the store lacks are separated first."""
+    from stemfuse.experiments.fusing import fit_fusion
+
+    options = parse_options(option)
+    with progress_bars() as progress:
+        table = fit_fusion(
+            fusion, options, data, store, _listed(separators), out, _listed(train), _listed(valid), workers, progress
+        )
+    if as_json:
+        print(table.to_json(orient="records", indent=1, force_ascii=False))
+    elif len(table):
+        print_table(table)
+    messages.print(f"saved: {out}", markup=False)
+
+
+@app.command(epilog="Example: stemfuse fuse blend.npz song.mp3 --out fused")
+def fuse(
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="data sets or songs", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="folder for the fused stems", show_default=False)],
+    store: Annotated[
+        Path | None, typer.Option("--store", help="stem store [a temporary one]", show_default=False)
+    ] = None,
+    separators: Annotated[str, typer.Option("--separators", help="where the file does not name them: label=name")] = "",
+    save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
+    subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
+    workers: Workers = None,
+) -> None:
+    """Fuse songs or data sets: stems from the store, else separated now. Run it again, it goes on where it stopped."""
+    from stemfuse.experiments.fusing import fuse_paths
+
+    with progress_bars() as progress:
+        folders = fuse_paths(file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress)
+    for folder in folders:
+        results.print(str(folder))
+
+
+@app.command(epilog="Example: stemfuse export blend.npz --as msst --out ensemble.sh")
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    program: Annotated[str, typer.Option("--as", help="demucs, msst, audio-separator or kuielab", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="the new file", show_default=False)],
+    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+) -> None:
+    """Write a constant blend in the form of another program."""
+    from stemfuse.blending import EXPORTS, load_fusion
+
+    if program not in EXPORTS:
+        raise ConfigError(f"--as {program} came, expected one of {', '.join(EXPORTS)}")
+    fusion = load_fusion(file)
+    weights = getattr(fusion, "weights_", None)
+    if weights is None:
+        raise ConfigError(f"{file}: {fusion!r} has no constant weights, which alone can be exported")
+    export_to = EXPORTS[program]
+    options = checked_options(export_to, parse_options(option), ("weights", "path"))
+    export_to(weights, out, **options)
+    results.print(str(out))
+
+
+def checked_options(function: Callable[..., Any], options: dict[str, Any], fixed: Sequence[str]) -> dict[str, Any]:
+    """Options that a function takes beside those that the command gives; ConfigError names the known ones."""
+    import inspect
+
+    known = {name: part for name, part in inspect.signature(function).parameters.items() if name not in fixed}
+    unknown = [name for name in options if name not in known]
+    needed = [name for name, part in known.items() if part.default is part.empty and name not in options]
+    if unknown or needed:
+        problem = f"{unknown[0]} is unknown" if unknown else f"{needed[0]} is missing"
+        raise ConfigError(f"--option {problem}; expected {', '.join(known) or 'none'}")
+    return options
+
+
+def _listed(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]

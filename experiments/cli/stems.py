@@ -1,0 +1,105 @@
+"""Commands of songs and stems: separate, adopt, synth, list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stemfuse.experiments.config import ConfigError
+from stemfuse.separators import SOURCES
+
+from .console import Json, Option, Store, Workers, messages, parse_options, progress_bars, results, show_entries
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: stemfuse separate songs/ --separator demucs --option model=mdx --store stems")
+def separate(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="data sets or songs", show_default=False)],
+    separator: Annotated[str, typer.Option("--separator", help="one of stemfuse list separators", show_default=False)],
+    store: Store,
+    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    convert: Annotated[bool, typer.Option("--convert", help="resample and make mono stereo where needed")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Separate songs or data sets into a stem store; what is there already is left alone."""
+    from stemfuse.experiments.songs import separate_paths
+
+    with progress_bars() as progress:
+        entries = separate_paths(paths, separator, parse_options(option), store, convert, workers, progress)
+    show_entries(entries, as_json)
+
+
+@app.command(epilog="Example: stemfuse adopt separated/mdx --as mdx --data MUSDB18-HQ --store stems")
+def adopt(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="stems another tool made", show_default=False)],
+    name: Annotated[str, typer.Option("--as", help="the separator's name", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="the data set or song they belong to", show_default=False)],
+    store: Store,
+    shift: Annotated[bool, typer.Option("--shift", help="undo the offset that was found")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="take stems as they lie, whatever was found")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="which one, where several lie mixed")] = None,
+    sources: Annotated[str, typer.Option("--sources", help="those to take in")] = ",".join(SOURCES),
+    replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take in stems that another tool made: museval trees, demucs, MSST, audio-separator, UVR."""
+    from stemfuse.experiments.songs import adopt_folder
+
+    if shift and as_is:
+        raise ConfigError("--shift and --as-is came together; choose one")
+    unknown = [source for source in sources.split(",") if source not in SOURCES]
+    if unknown:
+        raise ConfigError(f"--sources {sources} came, expected some of {','.join(SOURCES)}")
+
+    def say(text: str) -> None:
+        messages.print(text, markup=False)
+
+    how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
+    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, say)
+    show_entries(entries, as_json)
+
+
+@app.command(epilog="Example: stemfuse synth band --tracks 12 --seconds 30 --seed 1")
+def synth(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new data set", show_default=False)],
+    tracks: Annotated[int, typer.Option("--tracks", min=1, help="number of songs")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="length of each")] = 30.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="same seed, same bytes")] = 0,
+    subset: Annotated[str | None, typer.Option("--subset", help="put all into one subset")] = None,
+) -> None:
+    """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
+    from stemfuse.experiments.band import synthesize
+
+    with progress_bars() as progress:
+        made = synthesize(folder, tracks, seconds, seed, subset=subset, progress=lambda d, t: progress("synth", d, t))
+    for path in made:
+        results.print(str(path))
+
+
+@app.command("list", epilog="Example: stemfuse list separators")
+def list_what(
+    what: Annotated[str, typer.Argument(metavar="separators|fusions|datasets|presets", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """List what can be named: separators, fusions, data set layouts, presets."""
+    from stemfuse.experiments.catalogue import CATALOGUES
+
+    if what not in CATALOGUES:
+        raise ConfigError(f"list {what} came, expected one of {', '.join(CATALOGUES)}")
+    entries = CATALOGUES[what]()
+    if as_json:
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        return
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column()
+    for name, meaning in entries.items():
+        shown.add_row(name, meaning)
+    (results if results.is_terminal else Console(width=160, markup=False, highlight=False)).print(shown)
