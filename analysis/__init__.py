@@ -23,6 +23,7 @@ from .scores import (
     write_museval_json,
     write_scores,
 )
+from .search_figures import search_figures
 from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
 from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
 
@@ -64,6 +65,7 @@ __all__ = [
     "read_scores",
     "score_track",
     "scores_table",
+    "search_figures",
     "si_sdr",
     "song_metrics",
     "song_sdr",

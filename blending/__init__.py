@@ -1,7 +1,7 @@
 """Fusions whose weights are found without back-propagation, and the one form that every linear fusion takes."""
 
 from .application import apply_weights, check_inputs, read_inputs
-from .bounds import bounds, leave_one_out
+from .bounds import BAND_EDGES_HZ, bounds, leave_one_out
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion, combine_files
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
@@ -18,13 +18,14 @@ from .guards import LeakWarning, cross_validate, leaks
 from .imports import import_kuielab_mixer
 from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
-from .search import Search
+from .search import Search, open_studies
 from .space import BlendSpace
 from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels, write_whole
 from .wiener import EnergyConsistency, Wiener
 
 __all__ = [
     "AVERAGES",
+    "BAND_EDGES_HZ",
     "EXPORTS",
     "PRESETS",
     "RULES",
@@ -71,6 +72,7 @@ __all__ = [
     "load_fusion",
     "make_fusion",
     "minimise",
+    "open_studies",
     "output_labels",
     "read_inputs",
     "redistribute",

@@ -25,6 +25,8 @@ BAND_EDGES_HZ = (250.0, 1000.0, 4000.0)
 
 MEAN = "mean"
 
+_STEPS = 15
+
 
 def bounds(
     tracks: Sequence[Track],
@@ -56,16 +58,18 @@ def bounds(
     -------
     DataFrame
         Columns bound, source (the last one is the mean over sources), sdr_db, ratio_db, weights. ``sdr_db`` is the
-        aggregated SDR. ``ratio_db`` is -10 log10 of the mean over tracks and frames of error over reference energy:
-        what least squares minimises, so that in this column each oracle is a bound of all rows it contains.
+        aggregated SDR of weights that make the mean of the frames' SDR as large as reweighted least squares can, begun
+        with the weights of the row before, so that this mean never falls. ``ratio_db`` is -10 log10 of the mean over
+        tracks and frames of error over reference energy (see `frame_weights`) for the weights that make it largest,
+        so that in this column each oracle is a bound of all rows it contains.
         ``weights`` is how many numbers the rule would have to know.
 
     Notes
     -----
     ``best single`` takes the separator that is best on all these tracks, ``best per track`` and ``best per frame``
-    choose anew. ``oracle corpus``, ``track``, ``segment`` and ``frame`` are least squares solutions on the very frames
-    they are scored on. Least squares on several frames does not maximise a median, so that ``sdr_db`` of an oracle
-    may lie below that of a blend that was searched for it.
+    choose anew. ``oracle corpus``, ``track``, ``segment`` and ``frame`` are fitted to the very frames they are scored
+    on. None of this maximises a median, so that ``sdr_db`` of an oracle of few weights may lie below that of a blend
+    that was searched for it.
 
     Examples
     --------
@@ -80,12 +84,11 @@ def bounds(
     banded = None if bands_hz is None else _banded(tracks, space, bands_hz)
     rows = []
     for source in space.sources:
-        whole = space.frames(source)
-        equal = space.equal(source)
+        whole, equal, blocks = space.frames(source), space.equal(source), space.blocks(source)
         bands = None if banded is None else [part.frames(source) for part in banded]
-        blocks = space.blocks(source)
-        for bound, errors, count in _errors(whole, equal, blocks, segment_frames, bands):
-            rows.append({"bound": bound, "source": source, **_figures(whole, errors, frames, across), "weights": count})
+        for bound, errors, least, count in _errors(whole, equal, blocks, segment_frames, bands):
+            figures = {"sdr_db": _sdr(whole, errors, frames, across), "ratio_db": _ratio(whole, least)}
+            rows.append({"bound": bound, "source": source, **figures, "weights": count})
     table = pd.DataFrame(rows)
     means = table.groupby("bound", sort=False, as_index=False)[["sdr_db", "ratio_db", "weights"]].mean()
     return pd.concat([table, means.assign(source=MEAN)], ignore_index=True)[
@@ -103,30 +106,53 @@ def _banded(tracks: Sequence[Track], space: BlendSpace, bands_hz: Sequence[float
 
 def _errors(
     whole: Frames, equal: Array, blocks: Sequence[NDArray[np.intp]], segment_frames: int, bands: list[Frames] | None
-) -> Iterator[tuple[str, Array, int]]:
-    """Name, error of every frame, and number of weights of each bound."""
+) -> Iterator[tuple[str, Array, Array, int]]:
+    """Name, errors of every frame by SDR and by least squares, and number of weights of each bound."""
     size, numbers = len(equal), np.arange(len(whole.c))
     tracks = whole.tracks
+    corpus = np.zeros_like(tracks)
     segments = tracks * (len(numbers) + 1) + _within(tracks) // segment_frames
-    singles = [whole.errors(theta) for theta in _singles(equal, blocks)]
+    singles = _singles(equal, blocks)
+    start = np.zeros((1, len(numbers), size))
     if singles:
-        for name, groups in (
-            ("best single", np.zeros_like(tracks)),
-            ("best per track", tracks),
-            ("best per frame", numbers),
-        ):
-            yield name, _best(whole, np.stack(singles), groups), len(np.unique(groups))
+        errors = np.stack([whole.errors(theta) for theta in singles])
+        for name, groups in (("best single", corpus), ("best per track", tracks), ("best per frame", numbers)):
+            chosen = _best(whole, errors, groups)
+            if groups is corpus:
+                start[0] = np.stack(singles)[chosen]
+            best = errors[chosen, numbers]
+            yield name, best, best, len(np.unique(groups))
     for name, groups in (
-        ("oracle corpus", np.zeros_like(tracks)),
+        ("oracle corpus", corpus),
         ("oracle track", tracks),
         ("oracle segment", segments),
         ("oracle frame", numbers),
     ):
-        yield name, _least(whole, groups, whole), size * len(np.unique(groups))
+        start = _climb([whole], groups, whole, start)
+        if groups is tracks:
+            by_track = start
+        if groups is corpus:
+            by_corpus = start
+        yield (
+            name,
+            whole.errors(start[0]),
+            _summed([whole], _least([whole], groups, whole)),
+            size * len(np.unique(groups)),
+        )
     if bands is not None:
-        for name, groups in (("oracle corpus, bands", np.zeros_like(tracks)), ("oracle track, bands", tracks)):
-            errors = sum((_least(band, groups, whole) for band in bands), np.zeros(len(numbers)))
-            yield name, errors, size * len(bands) * len(np.unique(groups))
+        for name, groups, start in (
+            ("oracle corpus, bands", corpus, by_corpus),
+            ("oracle track, bands", tracks, by_track),
+        ):
+            theta = _climb(bands, groups, whole, np.repeat(start, len(bands), axis=0))
+            least = _summed(bands, _least(bands, groups, whole))
+            yield name, _summed(bands, theta), least, size * len(bands) * len(np.unique(groups))
+
+
+def _summed(parts: Sequence[Frames], theta: Array) -> Array:
+    """Errors of all parts of the spectrum together, for weights (part, frame, weight)."""
+    total: Array = np.sum([part.errors(own) for part, own in zip(parts, theta, strict=True)], axis=0)
+    return total
 
 
 def _within(tracks: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -147,30 +173,60 @@ def _singles(equal: Array, blocks: Sequence[NDArray[np.intp]]) -> list[Array]:
     return singles
 
 
-def _best(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> Array:
-    """Errors of the separator with the best median SDR over each group of frames."""
-    chosen = np.empty(len(whole.c))
+def _best(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number of the separator with the best median SDR over each group of frames, for every frame."""
+    chosen = np.zeros(len(whole.c), np.intp)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(whole.counted, whole.c / errors, np.nan)
     for group in np.unique(groups):
-        inside = groups == group
-        counted = inside & whole.counted
-        best = int(np.median(values[:, counted], axis=1).argmax()) if counted.any() else 0
-        chosen[inside] = errors[best, inside]
+        counted = (groups == group) & whole.counted
+        if counted.any():
+            chosen[groups == group] = int(np.median(values[:, counted], axis=1).argmax())
     return chosen
 
 
-def _least(frames: Frames, groups: NDArray[np.intp], whole: Frames) -> Array:
-    """Errors of the least squares solution of each group, every frame relative to its reference's energy."""
-    weights = frame_weights(whole)
+def _least(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, weights: Array | None = None) -> Array:
+    """Weights of least squared error of each group, (part, frame, weight); frames count relative to their references."""
+    weights = frame_weights(whole) if weights is None else weights
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    a = np.add.reduceat(weights[order, None, None] * frames.a[order], starts)
-    b = np.add.reduceat(weights[order, None] * frames.b[order], starts)
-    theta = _solve_many(a, b)
     number = np.empty(len(groups), np.intp)
     number[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(groups))))
-    return frames.errors(theta[number])
+    solved = []
+    for part in parts:
+        a = np.add.reduceat(weights[order, None, None] * part.a[order], starts)
+        b = np.add.reduceat(weights[order, None] * part.b[order], starts)
+        solved.append(_solve_many(a, b)[number])
+    return np.stack(solved)
+
+
+def _climb(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, start: Array) -> Array:
+    """Reweight by one over the error until the mean SDR of each group hardly rises, from the better of two starts."""
+    theta, best = start, None
+    for begin in (start, _least(parts, groups, whole)):
+        climbed = begin
+        for _ in range(_STEPS):
+            errors = np.maximum(_summed(parts, climbed), 1e-12 * whole.c + 1e-300)
+            climbed = _least(parts, groups, whole, np.where(whole.counted, 1 / errors, 0.0))
+        value = _mean_by_group(whole, _summed(parts, climbed), groups)
+        if best is None:
+            theta, best = climbed, value
+        else:
+            theta = np.where((value > best)[None, :, None], climbed, theta)
+    # rounding, or a group without a frame that counts, must not lose what was there before
+    kept = _mean_by_group(whole, _summed(parts, theta), groups) >= _mean_by_group(whole, _summed(parts, start), groups)
+    return np.where(kept[None, :, None], theta, start)
+
+
+def _mean_by_group(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> Array:
+    """Mean SDR of each frame's group, (frame,); zero where no frame counts."""
+    _, places = np.unique(groups, return_inverse=True)
+    values = np.zeros(len(errors))
+    counted = whole.counted
+    values[counted] = 10 * np.log10(whole.c[counted] / np.maximum(errors[counted], 1e-15 * whole.c[counted]))
+    counts = np.bincount(places, counted)
+    means: Array = (np.bincount(places, values) / np.maximum(counts, 1))[places]
+    return means
 
 
 def _solve_many(a: Array, b: Array) -> Array:
@@ -182,13 +238,16 @@ def _solve_many(a: Array, b: Array) -> Array:
     return solved
 
 
-def _figures(whole: Frames, errors: Array, frames: str, across: str) -> dict[str, float]:
+def _sdr(whole: Frames, errors: Array, frames: str, across: str) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(whole.counted, 10 * np.log10(whole.c / errors), np.nan)
-        weights = frame_weights(whole)
-        tracks = len(np.unique(whole.tracks[whole.counted]))
-        ratio = -10 * np.log10((weights @ errors) / tracks) if tracks else np.nan
-    return {"sdr_db": aggregate_frames(values, whole.tracks, frames, across), "ratio_db": float(ratio)}
+    return aggregate_frames(values, whole.tracks, frames, across)
+
+
+def _ratio(whole: Frames, errors: Array) -> float:
+    tracks = len(np.unique(whole.tracks[whole.counted]))
+    with np.errstate(divide="ignore"):
+        return float(-10 * np.log10(frame_weights(whole) @ errors / tracks)) if tracks else float("nan")
 
 
 def leave_one_out(

@@ -28,6 +28,9 @@ of the frames' SDR, by reweighting."""
 RANK = 1e-11
 """Directions of less than this share of the largest energy are left out: float32 stems tell nothing about them."""
 
+FLOOR_DB = -20.0
+"""Of `frame_weights`, below the mean energy of a track's frames."""
+
 RIDGES = (*10.0 ** np.arange(-6.0, 2.1, 0.5), np.inf)
 """Strengths that ``ridge="auto"`` tries beside none; infinite is the plain mean."""
 
@@ -115,13 +118,14 @@ class LeastSquares(LinearFusion):
         See `CONSTRAINTS`.
     weighting : {"energy", "frames", "mean", "median"}
         ``"energy"``: squared error, so that loud passages and songs count most. ``"frames"``: relative to the
-        energy of the frame's reference, as in SDR. ``"mean"``: frames are reweighted by one over their error until the
-        mean of their SDR in dB (mean over tracks) no longer rises; each step raises it. ``"median"``: reweighted
-        towards the frames near the median of their track and the tracks near the median; the best step is kept.
+        energy of the frame's reference, as in SDR, see `frame_weights`. ``"mean"``: frames are reweighted by one over
+        their error until the mean of their SDR in dB (mean over tracks) no longer rises; each step raises it.
+        ``"median"``: reweighted towards the frames near the median of their track and the tracks near the median; the
+        best step is kept. These two begin with the better one of the first two.
     ridge : float or "auto"
         Strength of the pull to equal weights (the plain mean of the source's stems, nothing of anything else), as a
-        share of the mean energy of an input. ``"auto"`` tries `RIDGES` and takes, per source, the one of least error on
-        the validation tracks; on left-out training tracks when there are none.
+        share of the mean energy of an input. ``"auto"`` tries `RIDGES` and takes, per source, the one that is best, by
+        the figure of the weighting, on the validation tracks; on left-out training tracks when there are none.
 
     Attributes
     ----------
@@ -156,7 +160,7 @@ class LeastSquares(LinearFusion):
         mixture: bool = False,
         tied: bool = True,
         constraint: Constraint = "free",
-        weighting: Weighting = "frames",
+        weighting: Weighting = "mean",
         ridge: float | Literal["auto"] = 0.0,
     ) -> None:
         self.stems = stems
@@ -219,9 +223,10 @@ class LeastSquares(LinearFusion):
 
         if self.weighting == "energy":
             return solve(np.ones(len(frames.c)))
-        start = solve(frame_weights(frames))
         if self.weighting == "frames":
-            return start
+            return solve(frame_weights(frames))
+        starts = [solve(np.ones(len(frames.c))), solve(frame_weights(frames))]
+        start = max(starts, key=lambda theta: _figure(frames, theta, self.weighting))
         return (_towards_mean if self.weighting == "mean" else _towards_median)(frames, start, solve)
 
     def _choose_ridge(self, frames: Frames, judges: Frames | None, blocks: Sequence[Any], prior: Array) -> float:
@@ -230,21 +235,36 @@ class LeastSquares(LinearFusion):
         if judges is None and len(owners) < 2:
             raise FusionError("ridge='auto' needs validation tracks, or at least two tracks to leave one out in turn")
         folds = [(frames, judges)] if judges is not None else list(_left_out(frames, owners))
-        errors = []
-        for ridge in (0.0, *RIDGES):
-            error = 0.0
-            for fitted, left_out in folds:
-                theta = self._solve(fitted, ridge, blocks, prior)
-                weights = np.ones(len(left_out.c)) if self.weighting == "energy" else frame_weights(left_out)
-                error += float(weights @ left_out.errors(theta))
-            errors.append(error)
-        return float((0.0, *RIDGES)[int(np.argmin(errors))])
+        tried = (0.0, *RIDGES)
+        figures = [
+            sum(
+                _figure(left_out, self._solve(fitted, ridge, blocks, prior), self.weighting)
+                for fitted, left_out in folds
+            )
+            for ridge in tried
+        ]
+        return float(tried[int(np.argmax(figures))])
 
 
 def frame_weights(frames: Frames) -> Array:
-    """One over the reference's energy where a frame counts, each track's sum divided by its number of such frames."""
-    counts = np.bincount(frames.tracks, frames.counted)[frames.tracks]
-    return np.divide(1.0, frames.c * counts, out=np.zeros_like(frames.c), where=frames.counted)
+    """One over the reference's energy where a frame counts, each track's sum divided by its number of such frames.
+
+    A reference more than `FLOOR_DB` below the mean of its track's frames counts as if it were no softer: else
+    the frames in which a source is all but silent, where every estimate fails, would decide on all others.
+    """
+    counts = np.bincount(frames.tracks, frames.counted)
+    energies = np.bincount(frames.tracks, np.where(frames.counted, frames.c, 0.0))
+    floor = 10 ** (FLOOR_DB / 10) * energies / np.maximum(counts, 1)
+    weighted = np.maximum(frames.c, floor[frames.tracks]) * counts[frames.tracks]
+    return np.divide(1.0, weighted, out=np.zeros_like(frames.c), where=frames.counted)
+
+
+def _figure(frames: Frames, theta: Array, weighting: Weighting) -> float:
+    """What a weighting wants to be large."""
+    if weighting in ("mean", "median"):
+        return aggregate_frames(frames.sdr(theta), frames.tracks, weighting, weighting)
+    weights = np.ones(len(frames.c)) if weighting == "energy" else frame_weights(frames)
+    return -float(weights @ frames.errors(theta))
 
 
 def _penalised(a: Array, b: Array, constraint: Constraint, ridge: float, blocks: Sequence[Any], prior: Array) -> Array:
@@ -260,9 +280,15 @@ def _left_out(frames: Frames, owners: NDArray[np.intp], folds: int = 5) -> list[
     return [(frames.of(~group), frames.of(group)) for group in groups]
 
 
+def _even(frames: Frames) -> Array:
+    """Weights by which every track counts the same, and so does every frame of it that counts."""
+    counts = np.bincount(frames.tracks, frames.counted)[frames.tracks]
+    return np.divide(1.0, counts, out=np.zeros(len(counts)), where=frames.counted)
+
+
 def _towards_mean(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
     """Majorise and minimise: the logarithm of an error lies below its tangent, whose slope weights the frame."""
-    base = frame_weights(frames) * frames.c
+    base = _even(frames)
     for _ in range(_STEPS):
         # an error of zero would have an infinite weight: below -120 dB nothing is gained
         following = solve(base / np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300))
@@ -275,7 +301,7 @@ def _towards_mean(frames: Frames, theta: Array, solve: Callable[[Array], Array])
 
 def _towards_median(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
     """Reweight by closeness to the medians, ever closer, and keep the step whose median of medians is best."""
-    base = frame_weights(frames) * frames.c
+    base = _even(frames)
     best, score = theta, aggregate_frames(frames.sdr(theta), frames.tracks)
     for width in np.geomspace(8.0, 0.5, _STEPS):
         errors = np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300)

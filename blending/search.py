@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,6 +308,32 @@ class Search(LinearFusion):
         if left <= 0:
             return
         study.optimize(score, left, callbacks=[optuna.study.MaxTrialsCallback(self.trials, states), show])
+
+
+def open_studies(storage: str, names: Mapping[str, str]) -> dict[str, Study]:
+    """Studies of a search that was kept, by source.
+
+    Parameters
+    ----------
+    storage : str
+        See `Search`.
+    names : mapping of source to str
+        Names of the studies, as ``studies_[source].study_name`` was.
+
+    Raises
+    ------
+    FusionError
+        The storage is missing or lacks a study, or Optuna is not installed.
+    """
+    optuna = _import_optuna()
+    if "://" not in storage and not Path(storage).is_file():
+        raise FusionError(f"{storage}: no such file; the search was kept elsewhere, or not at all")
+    opened = _open_storage(storage)
+    try:
+        with _quiet_optuna():
+            return {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+    except KeyError as error:
+        raise FusionError(f"{storage}: has no study {error}; search again") from error
 
 
 def _best_trial(study: Study, source: str) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from stemfuse.blending import BAND_EDGES_HZ
 from stemfuse.separators import TrackError
 
 from .band import synthesize
-from .config import DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
+from .config import BoundsConfig, DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
 from .pipeline import run
 from .run import Run
 from .workers import Progress, silent
@@ -16,14 +17,6 @@ from .workers import Progress, silent
 SEED = 2021
 SONGS = {"train": 3, "test": 4}
 SECONDS = 20.0
-
-# set by hand, by what each method's paper promises: nothing is fitted here
-FIXED = {
-    "drums": {"harmonic_percussive": 0.6, "repet_sim": 0.2, "centre_channel": 0.2},
-    "bass": {"harmonic_percussive": 0.4, "repet_sim": 0.3, "centre_channel": 0.3},
-    "other": {"harmonic_percussive": 0.3, "repet_sim": 0.4, "centre_channel": 0.3},
-    "vocals": {"harmonic_percussive": 0.2, "repet_sim": 0.4, "centre_channel": 0.4},
-}
 
 
 def example_clip() -> Path:
@@ -50,8 +43,13 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
         separators=tuple(SeparatorConfig(name=name) for name in ("harmonic_percussive", "repet_sim", "centre_channel")),
         fusions=(
             FusionConfig(name="mean"),
-            FusionConfig(name="fixed", options={"blend": FIXED}),
+            FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep"}),
+            FusionConfig(name="residual"),
+            FusionConfig(name="least_squares", label="simplex", options={"constraint": "simplex"}),
+            FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
+            FusionConfig(name="search", options={"trials": 200}),
         ),
+        bounds=BoundsConfig(bands_hz=BAND_EDGES_HZ),
         players=PlayersConfig(tracks=2, duration_s=15.0),
         workers=workers,
         seed=SEED,

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stemfuse.blending import fusion_class, leaks, make_fusion
+from stemfuse.blending import bounds, fusion_class, leaks, leave_one_out, make_fusion
 from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 
 from .config import RunConfig, ScoreConfig, parse_config
 from .plan import Plan, PlannedTrack, StoredSeparator, fit_digest, plan_run, run_identity
-from .run import Run, RunError, describe_machine, describe_versions, source_commit
+from .run import BOUNDS, LEAVE_ONE_OUT, Run, RunError, describe_machine, describe_versions, source_commit
 from .workers import Progress, few_threads, run_tasks, silent
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
     result.write_config(config)
     record["finished"] = None
     result.write_record(record)
-    for stage, work in (("separate", separate), ("fit", fit), ("score", score), ("report", report)):
+    for stage, work in (("separate", separate), ("fit", fit), ("bound", bound), ("score", score), ("report", report)):
         started = time.perf_counter()
         work(plan, result, record, progress)
         record["seconds"][stage] = round(record["seconds"].get(stage, 0) + time.perf_counter() - started, 2)
@@ -194,6 +194,7 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
             "linear": hasattr(fusion, "weights"),
             "digest": identity,
             "seconds": round(time.perf_counter() - started, 3),
+            "studies": {source: study.study_name for source, study in getattr(fusion, "studies_", {}).items()},
         }
         result.write_record(record | {"fusions": known | record["fusions"]})
     progress("fit", len(plan.config.fusions), len(plan.config.fusions))
@@ -203,6 +204,30 @@ def _kept_in(result: Run, name: str, label: str) -> dict[str, str]:
     """Where a search keeps its trials: in the run, for the report and for a run that is resumed."""
     accepted = inspect.signature(fusion_class(name)).parameters
     return {"storage": str(result.path / "fusions" / f"{label}.journal")} if "storage" in accepted else {}
+
+
+def bound(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
+    """Write what any linear mix could reach on the test tracks, and what each separator is worth there."""
+    import pandas as pd
+
+    options = plan.config.bounds
+    by_data: dict[str, list[Track]] = {}
+    for planned in plan.tested():
+        if planned.track.references is not None and options is not None:
+            by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
+    if options is None or not by_data:
+        return
+    measure([track for tracks in by_data.values() for track in tracks], plan.workers, progress)
+    reached, worth = [], []
+    for done, (data, tracks) in enumerate(by_data.items()):
+        progress("bound", done, len(by_data))
+        reached.append(bounds(tracks, **options.model_dump()).assign(data=data))
+        if len(plan.separators) > 1:
+            worth.append(leave_one_out(tracks).assign(data=data))
+    progress("bound", len(by_data), len(by_data))
+    for name, tables in ((BOUNDS, reached), (LEAVE_ONE_OUT, worth)):
+        if tables:
+            result.write_text(name, pd.concat(tables, ignore_index=True).to_csv(index=False))
 
 
 def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:

@@ -18,6 +18,7 @@ from stemfuse.blending import MixingWeights
 from stemfuse.separators import StemfuseError
 
 from .players import read_players, safe_name, write_players
+from .report_fusions import bound_tables, searches, shares
 from .report_tables import (
     DataSetScores,
     ScoreTable,
@@ -79,6 +80,8 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
             "record": record,
             "data_sets": data_sets,
             "matrices": list(_matrices(run, record, figures, notes)),
+            "bounds": bound_tables(run),
+            "searches": list(_searches(run, record, figures, notes)),
             "songs": list(_songs(run, record, data_sets, notes)),
             "notes": notes,
             "config": _config(run),
@@ -134,7 +137,19 @@ def _matrices(run: Run, record: Mapping[str, Any], figures: _Figures, notes: lis
             "outputs": outputs,
             "inputs": inputs,
             "figure": figures.add(f"weights-{safe_name(label)}", figure, f"mixing matrix of {label}"),
+            "shares": shares(matrix),
         }
+
+
+def _searches(
+    run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Figures of every search by its label."""
+    drawn: dict[str, list[dict[str, Any]]] = {}
+    for label, source, name, figure in searches(run, record, notes):
+        stem = f"search-{safe_name(label)}-{source}-{name}"
+        drawn.setdefault(label, []).append(figures.add(stem, figure, f"{name} of the search {label}, {source}"))
+    yield from drawn.items()
 
 
 def _songs(

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "librosa", "museval", "musdb", "torch", "demucs", "optuna")
 
 
+BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
+
+
 class RunError(StemfuseError, ValueError):
     """A run folder that is not one, or a run of which a part failed."""
 
@@ -33,8 +36,8 @@ class Run:
     """A run folder, ``RUN/``.
 
     It holds ``config.yaml`` (the resolved recipe), ``record.json`` (versions, commit, seed, machine, times,
-    data, separators' fingerprints), ``fusions/``, ``scores.parquet``, ``museval/``, ``figures/``, ``report/`` and,
-    when asked for, ``estimates/``.
+    data, separators' fingerprints), ``fusions/``, ``bounds.csv``, ``leave_one_out.csv``, ``scores.parquet``,
+    ``museval/``, ``figures/``, ``report/`` and, when asked for, ``estimates/``.
 
     Parameters
     ----------

@@ -56,7 +56,8 @@ def test_a_switching_mix_is_reached_by_segments_and_not_by_constants():
     table = bounds([track], stems="same", mixture=False, segment_frames=3).set_index(["bound", "source"])
     for source in SOURCES:
         assert table.loc[("oracle segment", source), "sdr_db"] > 100
-        assert table.loc[("oracle track", source), "sdr_db"] < 5
+        assert table.loc[("oracle track", source), "ratio_db"] < 5
+        assert table.loc[("oracle segment", source), "ratio_db"] > 100
         assert table.loc[("best per frame", source), "sdr_db"] > 100
     assert table.loc[("oracle segment", "bass"), "weights"] == 2 * 2
 

@@ -1,0 +1,68 @@
+"""What the report says of fusions beside their scores: bounds, the worth of separators, parts of matrices, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stemfuse.blending import MixingWeights, decompose, open_studies
+from stemfuse.separators import StemfuseError
+
+from .run import BOUNDS, LEAVE_ONE_OUT, Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
+    """By data set, a grid of what bounds reach and one of what separators are worth; what was not computed is None."""
+    grids: dict[str, dict[str, Any]] = {}
+    for file, kind, row, value in (
+        (BOUNDS, "bounds", "bound", "sdr_db"),
+        (LEAVE_ONE_OUT, "worth", "without", "loss_db"),
+    ):
+        path = run.path / file
+        if not path.is_file():
+            continue
+        table = pd.read_csv(path, keep_default_na=False)
+        for data, rows in table.groupby("data", sort=False):
+            rows = rows[rows[row] != ""]
+            grid = rows.pivot(index=row, columns="source", values=value)
+            order = list(dict.fromkeys(rows[row])), list(dict.fromkeys(rows["source"]))
+            entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
+            entry[kind] = grid.loc[order[0], order[1]]
+            if kind == "bounds":
+                entry["weights"] = rows[rows["source"] == "mean"].set_index("bound")["weights"].astype(float).to_dict()
+    return grids
+
+
+def shares(weights: MixingWeights) -> list[dict[str, Any]]:
+    """How much of a constant matrix each part explains, per source and in all; empty where it cannot be taken apart.
+
+    See `stemfuse.blending.decompose`.
+    """
+    try:
+        table = decompose(weights).to_frame()
+    except StemfuseError:
+        return []
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def searches(run: Run, record: Mapping[str, Any], notes: list[str]) -> Iterator[tuple[str, str, str, Figure]]:
+    """Every search's figures: label, source, name and figure."""
+    for label, described in record.get("fusions", {}).items():
+        if not described.get("studies"):
+            continue
+        try:
+            from stemfuse.analysis import search_figures
+
+            fusion: Any = run.fusion(label)
+            studies = open_studies(str(run.path / "fusions" / f"{label}.journal"), described["studies"])
+            metrics = [fusion.objectives] if isinstance(fusion.objectives, str) else list(fusion.objectives)
+            for source, study in studies.items():
+                for name, figure in search_figures(study, source, metrics):
+                    yield label, source, name, figure
+        except (StemfuseError, ImportError) as error:
+            notes.append(f"{label}: the search's trials cannot be shown ({error})")
