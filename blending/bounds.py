@@ -186,7 +186,7 @@ def _best(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> NDArray[np.
 
 
 def _least(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, weights: Array | None = None) -> Array:
-    """Weights of least squared error of each group, (part, frame, weight); frames count relative to their references."""
+    """Weights of least squared error of each group, (part, frame, weight); frames relative to their references."""
     weights = frame_weights(whole) if weights is None else weights
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
