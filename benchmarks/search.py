@@ -1,10 +1,10 @@
 """A search of blend weights with a warm store, against the usual way: mix the audio, then score it with museval.
 
 Run ``python benchmarks/search.py [--tracks 14] [--seconds 240] [--trials 500] [--out search.json]``. The songs are
-noise (what a search costs does not depend on the sound), written as WAV with the stems of three separators into a store in a
-temporary folder: 1.4 GB for each song of four minutes. Timed are: reading all audio once, which makes the store warm;
-opening the tracks and searching four sources, in memory and with trials kept in a journal; and, on two songs of six
-seconds, the same search done the usual way, every trial an Optuna trial of all four sources together.
+noise (what a search costs does not depend on the sound), written as WAV with the stems of three separators into a store
+in a temporary folder: 1.4 GB for each song of four minutes. Timed are: reading all audio once, which makes the store
+warm; opening the tracks and searching four sources, in memory and with trials kept in a journal; and, on two songs of
+six seconds, the same search done the usual way, every trial an Optuna trial of all four sources together.
 """
 
 from __future__ import annotations

@@ -163,7 +163,8 @@ def measure_one(track: Track) -> None:
 
 def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
     """Fit every fusion that is not fitted yet."""
-    train, valid = ([plan.store.attach(track, plan.keys) for track in part] for part in plan.fitted_on())
+    parts = plan.fitted_on() if plan.learns() else ([], [])
+    train, valid = ([plan.store.attach(track, plan.keys) for track in part] for part in parts)
     tested = [plan.store.attach(planned.track, plan.keys) for planned in plan.tested()]
     known, record["fusions"] = record["fusions"], {}
     if plan.learns():

@@ -1,0 +1,187 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stemfuse.blending import MixingWeights, load_fusion, make_fusion
+from stemfuse.experiments import load_config, open_data, run
+from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.fusing import fit_fusion, fuse_paths
+from stemfuse.experiments.run import Run
+from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
+
+SEPARATORS = ("harmonic_percussive", "centre_channel")
+
+
+def command(*arguments, **kwargs):
+    command = [sys.executable, "-m", "stemfuse", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two songs to fit on and one to test on, and a store with the stems of two separators."""
+    folder = tmp_path_factory.mktemp("fusing")
+    synthesize(folder / "band", {"train": 2, "test": 1}, 3.0, seed=8)
+    fit_fusion("mean", {}, folder / "band", folder / "store", SEPARATORS, folder / "mean.npz", workers=1)
+    return folder
+
+
+def fit(place, name, out, **options):
+    return fit_fusion(name, options, place / "band", place / "store", SEPARATORS, place / out, workers=1)
+
+
+def test_fit_saves_what_load_reads_and_shows_scores(place):
+    table = fit(place, "least_squares", "squares.npz", mixture=True)
+    assert list(table.iloc[:, 0]) == [*SEPARATORS, "mean", "least_squares"]
+    assert list(table.columns[1:]) == [*SOURCES, "mean"]
+    fusion = load_fusion(place / "squares.npz")
+    assert fusion.weights_.separators == SEPARATORS
+    assert fusion.separators_["centre_channel"]["name"] == "centre_channel"
+    assert table.iloc[-1]["mean"] >= table.iloc[:-1]["mean"].max() - 0.5
+    # the statistics lie beside the stems: no audio is read again
+    assert len(list((place / "store/.gram").rglob("gram-*.npz"))) >= 2
+
+
+def test_fusing_a_data_set_gives_musevals_tree_and_goes_on_where_it_stopped(place, tmp_path):
+    folders = fuse_paths(place / "mean.npz", [place / "band"], tmp_path / "out", place / "store", workers=1)
+    assert len(folders) == 3
+    test = next(folder for folder in folders if folder.parent.name == "test")
+    assert sorted(path.name for path in test.iterdir()) == sorted(f"{source}.wav" for source in SOURCES)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.wav")}
+    shutil.rmtree(test)
+    fuse_paths(place / "mean.npz", [place / "band"], tmp_path / "out", place / "store", workers=1)
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.wav")}
+    changed = {path.parent for path in after if after[path] != stamps[path]}
+    assert changed == {test}
+    assert set(after) == set(stamps)
+
+
+def test_a_song_without_a_store_is_separated_by_what_the_file_names(place, tmp_path):
+    track = open_data(place / "band").tracks("test")[0]
+    song = tmp_path / "A song.wav"
+    shutil.copy(place / "band/test" / track.name / "mixture.wav", song)
+    (folder,) = fuse_paths(place / "mean.npz", [song], tmp_path / "out", save_weights=True, workers=1)
+    assert folder == tmp_path / "out/A song"
+    assert [path.name for path in tmp_path.joinpath("out").iterdir() if path.name.startswith(".stems")] == []
+    weights = MixingWeights.load(folder / "weights.npz")
+    fusion = load_fusion(place / "mean.npz")
+    assert np.array_equal(weights.matrix, fusion.weights_.matrix)
+    store = StemStore(tmp_path / "store")
+    for name in SEPARATORS:
+        separator = load_separator(name)
+        store.put(track, separator, separator.separate(track.mixture.read(), track.rate))
+    attached = store.attach(track, {name: store.find(name) for name in SEPARATORS})
+    ours, _ = soundfile.read(folder / "bass.wav", dtype="float32")
+    np.testing.assert_allclose(ours.T, fusion.fuse(attached)["bass"].read(0, track.frames), atol=1e-6)
+
+
+def test_errors_are_told_in_words(place, tmp_path):
+    with pytest.raises(StemfuseError, match="no tracks in nowhere"):
+        fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, tmp_path / "x.npz", train=["nowhere"])
+    with pytest.raises(StemfuseError, match="no separator named 'unknown'"):
+        fit_fusion("mean", {}, place / "band", place / "store", ["unknown"], tmp_path / "x.npz")
+    with pytest.raises(StemfuseError, match="no separators came"):
+        fit_fusion("mean", {}, place / "band", place / "store", [], tmp_path / "x.npz")
+    with pytest.raises(StemfuseError, match="two tracks would be written"):
+        fuse_paths(place / "mean.npz", [place / "band", place / "band"], tmp_path / "out", place / "store")
+    fit(place, "combine", "median.json", how="median_wave")
+    with pytest.raises(StemfuseError, match="no weights to save"):
+        fuse_paths(place / "median.json", [place / "band"], tmp_path / "out", place / "store", save_weights=True)
+    bare = MixingWeights.load(place / "mean.npz")
+    bare.save(tmp_path / "bare.npz")
+    assert len(fuse_paths(tmp_path / "bare.npz", [place / "band"], tmp_path / "bare", place / "store", workers=1)) == 3
+
+
+def test_stems_of_an_adopted_separator_are_needed(place, tmp_path):
+    fusion = load_fusion(place / "mean.npz")
+    fusion.separators_ = {name: {"name": name, "adopted": {}} for name in SEPARATORS}
+    fusion.save(tmp_path / "adopted.npz")
+    with pytest.raises(StemfuseError, match="cannot be made here; adopt them"):
+        fuse_paths(tmp_path / "adopted.npz", [place / "band"], tmp_path / "out", workers=1)
+
+
+def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
+    options = ["--data", place / "band", "--store", place / "store", "--workers", 1]
+    both = ["--separators", f"{SEPARATORS[0]},front={SEPARATORS[1]}"]
+    blend = tmp_path / "search.npz"
+    result = command("fit", "search", *options, *both, "--option", "trials=12", "--out", blend)
+    assert result.returncode == 0, result.stderr
+    assert "search" in result.stdout
+    assert load_fusion(blend).weights_.separators == (SEPARATORS[0], "front")
+    result = command("fuse", blend, place / "band", "--store", place / "store", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3
+    result = command("export", blend, "--as", "msst", "--out", tmp_path / "ensemble.sh")
+    assert result.returncode == 0, result.stderr
+    assert "ensemble.py" in (tmp_path / "ensemble.sh").read_text()
+    for arguments, code, words in (
+        (["export", blend, "--as", "dragon", "--out", tmp_path / "x"], 2, "expected one of"),
+        (["export", blend, "--as", "demucs", "--out", tmp_path / "x"], 2, "models is missing"),
+        (["export", blend, "--as", "kuielab", "--out", tmp_path / "x"], 1, "one separator"),
+        (["fit", "dragon", *options, *both, "--out", tmp_path / "x"], 1, "dragon"),
+        (["fuse", tmp_path / "none.npz", place / "band", "--out", tmp_path / "y"], 1, "no such file"),
+    ):
+        result = command(*arguments)
+        assert result.returncode == code, (arguments, result.stderr)
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path):
+    """Every rung in one run, and what the report shows of it."""
+    data = tmp_path / "leaky"
+    shutil.copytree(place / "band", data)
+    heard = next((data / "train").iterdir())
+    shutil.copytree(heard, data / "test" / "the same song")
+    finished = run(
+        {
+            "out": str(tmp_path / "run"),
+            "store": str(tmp_path / "store"),
+            "data": [{"path": str(data), "real": False}],
+            "separators": list(SEPARATORS),
+            "fusions": ["mean", "residual", "least_squares", {"name": "search", "options": {"trials": 12}}],
+            "bounds": {"bands_hz": [1000.0]},
+            "players": {"tracks": 0},
+            "workers": 1,
+        }
+    )
+    record = finished.record()
+    assert any("test tracks are among the tracks" in warning for warning in record["warnings"])
+    assert set(record["fusions"]["search"]["studies"]) == set(SOURCES)
+    page = Run.open(finished.path).report_path.read_text("utf-8")
+    for words in (
+        "What could be reached",
+        "oracle track, bands",
+        "What each separator is worth",
+        "history of the search",
+    ):
+        assert words in page, words
+    assert "Warning:" in page
+    assert (finished.path / "fusions/search.journal").is_file()
+    assert (finished.path / "figures/search-search-bass-contour.png").is_file()
+
+
+@pytest.mark.parametrize("recipe", sorted(Path(__file__).parent.parent.joinpath("docs/recipes").glob("*.yaml")))
+def test_recipes_are_valid(recipe):
+    config = load_config(recipe)
+    for part in config.fusions:
+        make_fusion(part.name, **part.options)
+
+
+def test_there_are_recipes():
+    assert len(list(Path(__file__).parent.parent.joinpath("docs/recipes").glob("*.yaml"))) >= 2
+
+
+def test_json_is_for_programs(place, tmp_path):
+    data = ["--data", place / "band", "--store", place / "store", "--separators", ",".join(SEPARATORS)]
+    narrow = {**os.environ, "COLUMNS": "20"}
+    result = command("fit", "least_squares", *data, "--out", tmp_path / "a.npz", "--json", env=narrow)
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)) == 4
