@@ -132,6 +132,7 @@ def fit_fusion(
     out: Path,
     train: Sequence[str] = ("train",),
     valid: Sequence[str] = ("valid",),
+    folds: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -153,6 +154,9 @@ def fit_fusion(
         The new file: ``.npz`` for a linear fusion, ``.json`` for one without weights.
     train, valid : sequence of str
         Subsets to fit and to validate on. A subset that the data set lacks counts as empty.
+    folds : int
+        From two on: groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it
+        has not seen where there are too few for a validation set; see `stemfuse.blending.cross_validate`.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable
@@ -162,7 +166,7 @@ def fit_fusion(
     -------
     DataFrame
         SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
-        else on the tracks that it was fitted on; see `judge`.
+        else on the tracks that it was fitted on; see `judge`. With folds two more rows, of left-out training tracks.
 
     Raises
     ------
@@ -191,7 +195,20 @@ def fit_fusion(
     fusion.fit(fitted, judges or None)
     fusion.separators_ = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fusion.save(out)
-    return judge(fusion, judges or fitted)
+    table = judge(fusion, judges or fitted)
+    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+
+
+def _with_cross_validation(table: pd.DataFrame, fusion: Any, tracks: Sequence[Track], folds: int) -> pd.DataFrame:
+    """Two more rows: the mean and the fusion on training tracks that were left out in turn."""
+    import pandas as pd
+
+    from stemfuse.analysis import aggregate, by_source, common_mask
+    from stemfuse.blending import cross_validate
+
+    grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
+    grid.index = [f"{name}, left out in turn" for name in grid.index]
+    return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
 
 
 def judge(fusion: Any, tracks: Sequence[Track]) -> pd.DataFrame:

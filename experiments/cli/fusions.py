@@ -85,6 +85,7 @@ def fit(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     train: Annotated[str, typer.Option("--train", help="subsets to fit to")] = "train",
     valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
+    folds: Annotated[int, typer.Option("--folds", min=0, help="also cross-validate on the fitted tracks")] = 0,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +95,17 @@ def fit(
     options = parse_options(option)
     with progress_bars() as progress:
         table = fit_fusion(
-            fusion, options, data, store, _listed(separators), out, _listed(train), _listed(valid), workers, progress
+            fusion,
+            options,
+            data,
+            store,
+            _listed(separators),
+            out,
+            _listed(train),
+            _listed(valid),
+            folds,
+            workers,
+            progress,
         )
     if as_json:
         print(table.to_json(orient="records", indent=1, force_ascii=False))
