@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from stemfuse.blending import bounds, fusion_class, leaks, leave_one_out, make_fusion
 from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
@@ -17,14 +17,13 @@ from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 from .config import RunConfig, ScoreConfig, parse_config
 from .plan import Plan, PlannedTrack, StoredSeparator, fit_digest, plan_run, run_identity
 from .run import BOUNDS, LEAVE_ONE_OUT, Run, RunError, describe_machine, describe_versions, source_commit
-from .workers import Progress, few_threads, run_tasks, silent
+from .workers import Progress, few_threads, run_all, silent
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-Task = TypeVar("Task")
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, by which an interrupted run goes on."""
 
@@ -349,27 +348,6 @@ def report(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) 
     result.write_record(record)
     write_report(result.path)
     progress("report", len(chosen) + 1, len(chosen) + 1)
-
-
-def run_all(
-    function: Callable[[Task], None],
-    tasks: Sequence[Task],
-    workers: int,
-    stage: str,
-    progress: Progress,
-    name: Callable[[Task], str],
-) -> None:
-    """Run tasks with progress; when some fail the others are finished first, and the error names them all."""
-    failed: list[tuple[str, Exception]] = []
-    progress(stage, 0, len(tasks))
-    for done, (task, outcome) in enumerate(run_tasks(function, tasks, workers), start=1):
-        if isinstance(outcome, Exception):
-            failed.append((name(task), outcome))
-        progress(stage, done, len(tasks))
-    if failed:
-        lines = "; ".join(f"{task}: {error}" for task, error in failed[:5])
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise RunError(f"{stage}: {len(failed)} of {len(tasks)} failed: {lines}{more}") from failed[0][1]
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

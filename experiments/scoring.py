@@ -12,8 +12,8 @@ from stemfuse.separators import SOURCES, Signal, Stems, Track, TrackError, diges
 
 from .config import ScoreConfig
 from .datasets import open_data
-from .pipeline import PARTS, read_parts, run_all
-from .workers import Progress, cores, few_threads, silent
+from .pipeline import PARTS, read_parts
+from .workers import Progress, cores, few_threads, run_all, silent
 
 if TYPE_CHECKING:
     import pandas as pd

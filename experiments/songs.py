@@ -1,19 +1,21 @@
-"""Separating and adopting stems of songs and data sets, one store entry after the other."""
+"""Stems of songs and data sets: separated, adopted, and whose they are, by the names that users give."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from stemfuse.separators import SOURCES, StemStore, Track
+from stemfuse.separators import SOURCES, StemfuseError, StemStore, StoreError, Track, list_separators
 from stemfuse.separators import convert as convert_track
 
 from .config import SeparatorConfig
 from .datasets import open_data
-from .pipeline import run_all, separate_one
-from .plan import stored_separator
-from .workers import Progress, cores, silent
+from .pipeline import separate_one
+from .plan import StoredSeparator, stored_separator
+from .run import RunError
+from .workers import Progress, cores, run_all, silent
 
 Entry = dict[str, str]
 """subset, track and path of one entry of a store."""
@@ -92,3 +94,98 @@ def adopt_folder(
 
 def _entry(store: StemStore, track: Track, key: str) -> Entry:
     return {"subset": track.subset, "track": track.name, "path": str(store.path(track, key))}
+
+
+def find_separator(text: str, store: StemStore, description: Mapping[str, Any] | None = None) -> StoredSeparator:
+    """The separator that a name means: one whose stems the store has, else a registered one.
+
+    Parameters
+    ----------
+    text : str
+        A separator's name, its folder in the store, or ``label=`` and one of these.
+    store : StemStore
+        Where stems are, or will be.
+    description : mapping, optional
+        How the separator described itself when the fusion was fitted.
+
+    Raises
+    ------
+    StemfuseError
+        Neither the store nor the registry knows the name; or the store has several of that name.
+    """
+    label, equals, name = text.rpartition("=")
+    folders = store.keys()
+    if not equals:
+        label = name.rpartition("-")[0] if name in folders else name
+    if description is None:
+        key = _known_key(name, store)
+        if key is None:
+            return stored_separator(SeparatorConfig(name=name, label=label), store)
+        stored_as = store.tracks_of(key)
+        described = json.loads((store.root / key / "/".join(stored_as[0]) / "stems.json").read_text("utf-8"))[
+            "separator"
+        ]
+        return _described(label, key, described, store)
+    try:
+        key = store.find(name)
+    except StoreError:
+        key = None
+    return _described(label, key, description, store)
+
+
+def _known_key(name: str, store: StemStore) -> str | None:
+    """The store's folder of this name; None when a registered separator has to make it."""
+    try:
+        key = store.find(name)
+    except StoreError:
+        folders = store.keys()
+        if name in list_separators() and not any(key.rpartition("-")[0] == name for key in folders):
+            return None
+        raise
+    return key if store.tracks_of(key) else None
+
+
+def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:
+    """A separator made anew from its description; only stored stems when it is not registered, or differs now."""
+    name, options = str(description.get("name")), dict(description.get("options", {}))
+    if name in list_separators() and "adopted" not in description:
+        try:
+            made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
+        except StemfuseError:
+            made = None
+        if made is not None and key in (None, made.key):
+            return made
+    if key is None:
+        raise StoreError(
+            f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and cannot be made "
+            "here; adopt them with stemfuse adopt"
+        )
+    return StoredSeparator(label, key, name, json.dumps(options), True)
+
+
+def complete(
+    tracks: Sequence[Track],
+    separators: Sequence[StoredSeparator],
+    store: StemStore,
+    workers: int | None,
+    progress: Progress,
+) -> list[Track]:
+    """The tracks with all stems, those that were missing made first.
+
+    Raises
+    ------
+    RunError
+        Stems are missing that no separator here can make.
+    """
+    tasks = []
+    for separator in separators:
+        lacking = store.missing(tracks, separator.key)
+        if lacking and separator.stored:
+            names = ", ".join(track.name for track in lacking[:5])
+            raise RunError(f"{store.root}: no stems by {separator.label} of {names}; adopt or separate them first")
+        tasks += [(store.root, separator, track) for track in lacking]
+    run_all(
+        separate_one, tasks, workers or cores(), "separate", progress, lambda task: f"{task[1].label} on {task[2].name}"
+    )
+    keys = {separator.label: separator.key for separator in separators}
+    return [store.attach(track, keys) for track in tracks]

@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any, TypeVar
+
+from .run import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -115,3 +117,24 @@ def few_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
 
     limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads)
     return limits
+
+
+def run_all(
+    function: Callable[[Task], None],
+    tasks: Sequence[Task],
+    workers: int,
+    stage: str,
+    progress: Progress,
+    name: Callable[[Task], str],
+) -> None:
+    """Run tasks with progress; when some fail the others are finished first, and the error names them all."""
+    failed: list[tuple[str, Exception]] = []
+    progress(stage, 0, len(tasks))
+    for done, (task, outcome) in enumerate(run_tasks(function, tasks, workers), start=1):
+        if isinstance(outcome, Exception):
+            failed.append((name(task), outcome))
+        progress(stage, done, len(tasks))
+    if failed:
+        lines = "; ".join(f"{task}: {error}" for task, error in failed[:5])
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        raise RunError(f"{stage}: {len(failed)} of {len(tasks)} failed: {lines}{more}") from failed[0][1]

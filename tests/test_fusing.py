@@ -12,7 +12,8 @@ import soundfile
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, run
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.fusing import fit_fusion, fuse_paths
+from stemfuse.experiments.fitting import fit_fusion
+from stemfuse.experiments.fusing import fuse_paths
 from stemfuse.experiments.run import Run
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 

@@ -90,7 +90,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Find a fusion's weights on a data set; stems that the store lacks are separated first."""
-    from stemfuse.experiments.fusing import fit_fusion
+    from stemfuse.experiments.fitting import fit_fusion
 
     options = parse_options(option)
     with progress_bars() as progress:

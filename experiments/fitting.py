@@ -1,0 +1,148 @@
+"""Fitting a fusion on a data set outside a run, and what it gains there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.blending import leaks, make_fusion
+from stemfuse.separators import StemStore, Track
+
+from .config import ConfigError
+from .datasets import open_data
+from .pipeline import measure
+from .run import RunError
+from .songs import complete, find_separator
+from .workers import Progress, cores, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def fit_fusion(
+    name: str,
+    options: Mapping[str, Any],
+    data: Path,
+    store: Path,
+    separators: Sequence[str],
+    out: Path,
+    train: Sequence[str] = ("train",),
+    valid: Sequence[str] = ("valid",),
+    folds: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Fit a fusion on a data set and save it.
+
+    Parameters
+    ----------
+    name : str
+        One of `stemfuse.blending.list_fusions`.
+    options : mapping
+        Its arguments.
+    data : Path
+        A data set with references.
+    store : Path
+        Stem store; what lacks in it is separated.
+    separators : sequence of str
+        See `find_separator`; labels of the weights' inputs.
+    out : Path
+        The new file: ``.npz`` for a linear fusion, ``.json`` for one without weights.
+    train, valid : sequence of str
+        Subsets to fit and to validate on. A subset that the data set lacks counts as empty.
+    folds : int
+        From two on: groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it
+        has not seen where there are too few for a validation set; see `stemfuse.blending.cross_validate`.
+    workers : int, optional
+        Processes; one per core when not given.
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    DataFrame
+        SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
+        else on the tracks that it was fitted on; see `judge`. With folds two more rows, of left-out training tracks.
+
+    Raises
+    ------
+    StemfuseError
+        No tracks to fit on, stems that cannot be made, or what the fusion itself says.
+    """
+    target = StemStore(store)
+    fusion: Any = make_fusion(name, **options)
+    found = open_data(data)
+    if not separators:
+        raise ConfigError("no separators came, expected at least one: --separators A,B,C")
+    chosen = [find_separator(text, target) for text in separators]
+    parts = [
+        [t for subset in subsets if subset in found.subsets for t in found.tracks(subset)] for subsets in (train, valid)
+    ]
+    if not parts[0]:
+        raise RunError(
+            f"{data}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; choose with --train"
+        )
+    fitted, judges = (complete(part, chosen, target, workers, progress) for part in parts)
+    if getattr(fusion, "learns", True):
+        measure([*fitted, *judges], workers or cores(), progress)
+        leaks(fitted, judges)
+    if hasattr(fusion, "progress"):
+        fusion.progress = progress
+    fusion.fit(fitted, judges or None)
+    fusion.separators_ = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
+    fusion.save(out)
+    table = judge(fusion, judges or fitted)
+    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+
+
+def _with_cross_validation(table: pd.DataFrame, fusion: Any, tracks: Sequence[Track], folds: int) -> pd.DataFrame:
+    """Two more rows: the mean and the fusion on training tracks that were left out in turn."""
+    import pandas as pd
+
+    from stemfuse.analysis import aggregate, by_source, common_mask
+    from stemfuse.blending import cross_validate
+
+    grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
+    grid.index = [f"{name}, left out in turn" for name in grid.index]
+    return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
+
+
+def judge(fusion: Any, tracks: Sequence[Track]) -> pd.DataFrame:
+    """Median SDR (of frames, then of tracks) of single separators, their mean and a linear fusion, from statistics.
+
+    Parameters
+    ----------
+    fusion : Fusion
+        Fitted; one without weights leaves only the others in the table.
+    tracks : sequence of Track
+        With stems; those without references are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row per method: method, one column per source, and their mean, in dB.
+    """
+    import pandas as pd
+
+    from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask, scores_table
+    from stemfuse.blending import Fixed, Mean
+
+    tables = []
+    for track in tracks:
+        if track.references is None:
+            continue
+        gram = GramStatistics.of(track)
+        singles = {
+            name: Fixed({source: {name: 1.0} for source in stems.sources}).fit([track])
+            for name, stems in track.stems.items()
+            if set(stems.sources) >= set(gram.sources)
+        }
+        for label, method in {**singles, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
+            if hasattr(method, "weights"):
+                values = gram.sdr(method.weights(track))
+                tables.append(scores_table(track.name, label, gram.sources, {"SDR": values}))
+    if not tables:
+        return pd.DataFrame()
+    grid = by_source(aggregate(common_mask(pd.concat(tables, ignore_index=True))[0]), "SDR")
+    return grid.rename_axis("SDR, dB").reset_index()
