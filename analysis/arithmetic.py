@@ -36,7 +36,7 @@ class NotPositiveDefiniteError(ArithmeticError):
 
 
 class Arithmetic(Protocol):
-    """Operations on arrays in float64; axes are moved so that matrix products run over the frequencies at once."""
+    """Operations on arrays in float64; frequency is the first axis of spectra, so that matrix products run over it."""
 
     def put(self, array: NDArray[Any]) -> Array:
         """Move an array to the device."""
@@ -47,19 +47,15 @@ class Arithmetic(Protocol):
         ...
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
-        """Fourier transform of real waves (..., time), zero-padded to ``size``: (..., frequency)."""
-        ...
-
-    def by_frequency(self, spectra: Array) -> Array:
-        """Spectra (..., frequency) written out as (frequency, ...), for matrix products at every frequency."""
+        """Fourier transform of real waves (..., time), zero-padded to ``size``: (frequency, ...)."""
         ...
 
     def waves(self, spectra: Array, size: int) -> Array:
         """Waves (..., time) of spectra (frequency, ...)."""
         ...
 
-    def factor(self, matrix: Matrix) -> tuple[Array, float]:
-        """Cholesky factor and reciprocal condition number (1-norm) of a matrix, which may be overwritten.
+    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
+        """Cholesky factor and reciprocal condition number (1-norm) of a symmetric matrix of even size, given by rows.
 
         Raises
         ------
@@ -104,30 +100,47 @@ class ProcessorArithmetic:
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
         """See `Arithmetic`."""
-        return scipy.fft.rfft(waves, size)
-
-    def by_frequency(self, spectra: Array) -> Array:
-        """See `Arithmetic`."""
-        return np.ascontiguousarray(np.moveaxis(spectra, -1, 0))
+        if waves.shape[-1] < size:
+            # scipy pads along the first axis, which takes longer than the transform
+            padded = np.zeros((*waves.shape[:-1], size))
+            padded[..., : waves.shape[-1]] = waves
+            waves = padded
+        return scipy.fft.rfft(np.moveaxis(waves, -1, 0), axis=0)
 
     def waves(self, spectra: Array, size: int) -> Array:
         """See `Arithmetic`."""
         return scipy.fft.irfft(np.moveaxis(spectra, 0, -1), size)
 
-    def factor(self, matrix: Matrix) -> tuple[Array, float]:
+    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
         """See `Arithmetic`."""
-        norm = float(scipy.linalg.norm(matrix.T, 1, check_finite=False))
+        half, norm = size // 2, 0.0
+        # one triangle, in LAPACK's rectangular packed form: the triangle of the second half lies above the rest
+        packed = np.empty((half, size + 1))
+        for index, row in enumerate(rows):
+            norm = max(norm, np.abs(row).sum())
+            if index < half:
+                packed[index, index + 1 :] = row[index:]
+            else:
+                packed[index - half, : index - half + 1] = row[half : index + 1]
         # OpenBLAS' threads wait for each other so busily that on a shared machine two are slower than one
         with _blas_threads(1):
-            try:
-                # the transpose of a symmetric matrix in C order is itself in Fortran order: factored where it lies
-                factor = scipy.linalg.cholesky(matrix.T, lower=True, overwrite_a=True, check_finite=False)
-            except np.linalg.LinAlgError as error:
-                raise NotPositiveDefiniteError(str(error)) from error
-            condition, _ = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")
-            # one triangle, packed: half the memory
-            packed, _ = scipy.linalg.lapack.dtrttf(factor, uplo="L")
-        return packed, float(condition)
+            factor, failed = scipy.linalg.lapack.dpftrf(size, packed.reshape(-1), uplo="L", overwrite_a=True)
+        if failed:
+            raise NotPositiveDefiniteError(f"{failed}-th leading minor is not positive definite")
+        return factor, 1 / (norm * self._inverse_norm(factor, size))
+
+    def _inverse_norm(self, factor: Array, size: int) -> float:
+        """Estimate of the 1-norm of the inverse (Hager 1984, Higham 1988)."""
+        column = np.full((size, 1), 1 / size)
+        norm = 0.0
+        while True:
+            image = self.solve(factor, column)
+            if not np.abs(image).sum() > norm:
+                return norm
+            norm = float(np.abs(image).sum())
+            slopes = np.abs(self.solve(factor, np.copysign(1.0, image)))
+            column = np.zeros((size, 1))
+            column[slopes.argmax()] = 1
 
     def solve(self, factor: Array, right: Matrix) -> Matrix:
         """See `Arithmetic`."""
@@ -193,19 +206,15 @@ class TorchArithmetic:
 
     def spectra(self, waves: NDArray[Any], size: int) -> Array:
         """See `Arithmetic`."""
-        return self._torch.fft.rfft(self.put(waves), size)
-
-    def by_frequency(self, spectra: Array) -> Array:
-        """See `Arithmetic`."""
-        return spectra.movedim(-1, 0).contiguous()
+        return self._torch.fft.rfft(self.put(waves), size).movedim(-1, 0).contiguous()
 
     def waves(self, spectra: Array, size: int) -> Array:
         """See `Arithmetic`."""
         return self._torch.fft.irfft(spectra.movedim(0, -1), size)
 
-    def factor(self, matrix: Matrix) -> tuple[Array, float]:
+    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
         """See `Arithmetic`."""
-        there = self.put(matrix)
+        there = self.put(np.stack(list(rows)))
         factor, failed = self._torch.linalg.cholesky_ex(there)
         if failed.item():
             raise NotPositiveDefiniteError(f"{failed.item()}-th leading minor is not positive definite")
@@ -233,7 +242,7 @@ def arithmetic_on(device: str = "cpu", workers: int | None = None) -> Arithmetic
     Examples
     --------
     >>> arithmetic_on("cpu").spectra(np.ones((2, 6)), 8).shape
-    (2, 5)
+    (5, 2)
     """
     return ProcessorArithmetic(workers) if device == "cpu" else TorchArithmetic(device)
 

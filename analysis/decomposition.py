@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .arithmetic import Arithmetic, Array, Matrix
 from .framing import SourceAudio, sounding
-from .projection import TAPS, Filters
+from .projection import TAPS, Filters, Moments
 
 LONGEST_TRANSFORM = 1 << 17
 """Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in pieces."""
@@ -19,6 +19,10 @@ LONGEST_TRANSFORM = 1 << 17
 _PIECE_TRANSFORM = 1 << 15
 _GROUP = 50_000
 _SLICE = 1024
+# of the energies whose sum or difference a value is; what it really comes to is up to four times that
+_ROUNDING = 1e-15
+# of the value: 2e-8 dB, so that no more than a tenth of the agreed 1e-6 dB is ever lost here
+_TOLERANCE = 1e-9
 _Heard = NDArray[np.bool_]
 _Item = tuple[slice, _Heard, Matrix, Matrix]
 
@@ -56,8 +60,8 @@ def frame_energies(
     """Energies of the parts of every frame.
 
     Each frame of the references is filtered as if the signal were zero around it, and the 511 samples that ring on
-    after it count, as in museval. By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is
-    transformed back. A frame of more than `LONGEST_TRANSFORM` points is filtered piece by piece, by overlap-save.
+    after it count, as in museval. Where the frame's second moments are known the energies are products with these; a
+    frame in which such a product would be a small difference of large numbers is filtered all the same.
 
     Parameters
     ----------
@@ -66,9 +70,93 @@ def frame_energies(
     filters : Filters
         From `stemfuse.analysis.projection.Projection.filters`.
     frames : sequence of slice
-        See `stemfuse.analysis.framing.frame_slices`.
+        See `stemfuse.analysis.framing.frame_slices`; the moments, if there are any, are those of the first of them.
     arithmetic : Arithmetic
         Where to compute.
+    """
+    if filters.moments is None:
+        return _filtered(references, estimates, filters, frames, arithmetic)
+    with arithmetic.threads():
+        energies, exact = energies_of_moments(filters, *filters.moments, references.channels)
+    known = np.flatnonzero(exact | energies.silent)
+    rest = np.setdiff1d(np.arange(len(frames)), known)
+    if not len(rest):
+        return energies
+    filtered = _filtered(references, estimates, filters, [frames[number] for number in rest], arithmetic)
+    order = np.argsort(np.concatenate([known, rest]))
+    return Energies._make(
+        np.concatenate([found[..., known], other], axis=-1)[..., order]
+        for found, other in zip(energies, filtered, strict=True)
+    )
+
+
+def energies_of_moments(
+    filters: Filters, references: Moments, estimates: Moments, channels: int
+) -> tuple[Energies, NDArray[np.bool_]]:
+    """Energies of the parts of frames from their second moments, and for which frames they are exact.
+
+    The energy of filtered references, h' R h, is a sum over lags of the references' correlations times those of the
+    filters. Filters are subtracted before they are correlated, so that nothing cancels but in the artifacts.
+
+    Parameters
+    ----------
+    filters : Filters
+        Of J sources of C channels.
+    references, estimates : Moments
+        Of the references with themselves, and with the estimates.
+    channels : int
+        C.
+
+    Returns
+    -------
+    Energies
+        Of the frames that have moments.
+    ndarray, shape (frame,), bool
+        Where all of them are good to 2e-8 dB.
+    """
+    frames, inputs, _, taps = references.lags.shape
+    identity = np.zeros_like(filters.own)
+    identity[range(inputs), 0, range(inputs)] = 1
+    kinds = (filters.own, filters.own - identity, filters.every, filters.every - filters.own)
+    products = np.stack([_filter_correlations(kind, channels) for kind in kinds])
+    forms = references.lags.reshape(frames, -1) @ products.reshape(-1, inputs * inputs * taps).T
+    own, spatial, every, interference = forms.T.reshape(4, -1, frames)
+    # what rounding can make of a sum of products with correlations that are each off by 1e-16 of the signals' energy
+    power = references.energies[:, 0]
+    noise = np.sqrt(np.einsum("fa,ksab,fb->ksf", power, np.einsum("ksabl,ksabl->ksab", products, products), power))
+
+    reference, estimate, distortion = (
+        values.reshape(frames, -1, channels).sum(axis=2).T for values in (power, *estimates.energies.swapaxes(0, 1))
+    )
+    cross = np.stack([np.einsum("aol,alo->o", lags, filters.every) for lags in estimates.lags])
+    artifacts = estimate - 2 * cross.reshape(frames, -1, channels).sum(axis=2).T + every
+    artifact_noise = estimate + noise[2]
+    values = np.stack([own, spatial, every, interference, artifacts])
+    noise = _ROUNDING * np.concatenate([noise, artifact_noise[None]])
+    exact = np.asarray((noise <= _TOLERANCE * values).all(axis=(0, 1)))
+    silent = ~np.asarray((references.sounding & estimates.sounding).all(axis=1))
+    return Energies(reference, distortion, own, spatial, every, interference, artifacts, silent), exact
+
+
+def _filter_correlations(taps: Matrix, channels: int) -> Matrix:
+    """Factors of the references' correlations in the energy that filters pass to a source, (source, a, b, lag)."""
+    spectra = scipy.fft.rfft(taps, 2 * TAPS, axis=1)
+    by_source = spectra.reshape(*spectra.shape[:2], -1, channels).transpose(2, 1, 0, 3)
+    correlations = scipy.fft.irfft(np.moveaxis(by_source @ by_source.conj().swapaxes(2, 3), 1, -1), 2 * TAPS)[
+        ..., :TAPS
+    ]
+    # the correlation of two references at a negative lag is that of the two swapped at the positive one
+    correlations[..., 1:] *= 2
+    return correlations
+
+
+def _filtered(
+    references: SourceAudio, estimates: SourceAudio, filters: Filters, frames: Sequence[slice], arithmetic: Arithmetic
+) -> Energies:
+    """Energies of the filtered frames themselves.
+
+    By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is transformed back. A frame of
+    more than `LONGEST_TRANSFORM` points is filtered piece by piece, by overlap-save.
     """
     longest = max(frame.stop - frame.start for frame in frames)
     if longest + TAPS - 1 <= LONGEST_TRANSFORM:
@@ -125,8 +213,8 @@ class _Parts:
         self._arithmetic, self._size = arithmetic, size
         self._channels = filters.every.shape[2]
         # with one source both projections are one and the same, and their difference is zero as museval has it
-        both = filters.every if filters.own is filters.every else np.concatenate(filters, axis=2)
-        self._response = arithmetic.by_frequency(arithmetic.spectra(both.transpose(2, 0, 1), size))
+        both = filters.every if filters.own is filters.every else np.concatenate([filters.every, filters.own], axis=2)
+        self._response = arithmetic.spectra(both.transpose(2, 0, 1), size)
         weights = np.full(size // 2 + 1, 2 / size)
         weights[0] = 1 / size
         weights[-1] = 1 / size if size % 2 == 0 else 2 / size
@@ -139,8 +227,7 @@ class _Parts:
         # a slice of the frequencies at a time, so that the products stay in the processor's cache
         for start in range(0, len(self._weights), _SLICE):
             part = slice(start, start + _SLICE)
-            truth, guess = (self._arithmetic.by_frequency(spectra[:, :, part]) for spectra in (first, second))
-            spectra = self._split(self._response[part] @ truth, truth, guess)
+            spectra = self._split(self._response[part] @ first[part], first[part], second[part])
             weights = self._weights[part]
             sums = [
                 total + weights @ (values.real**2 + values.imag**2).reshape(len(weights), -1)
@@ -151,7 +238,7 @@ class _Parts:
 
     def piece(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
         """Energies of one piece without the samples before it, by overlap-save."""
-        spectra = self._response @ self._arithmetic.by_frequency(self._arithmetic.spectra(reference, self._size))
+        spectra = self._response @ self._arithmetic.spectra(reference, self._size)
         kept = slice(TAPS - 1, reference.shape[2])
         projections, first, second = (
             waves.swapaxes(0, 1)[:, :, kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -29,7 +30,7 @@ class SingularReferencesWarning(UserWarning):
     """References whose projection is decided by rounding, in a signal too long to round as museval does."""
 
 
-def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Projection:
+def project(references: SourceAudio, span: slice, arithmetic: Arithmetic, frames: Sequence[slice] = ()) -> Projection:
     """Prepare the projection onto references.
 
     Parameters
@@ -40,6 +41,8 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
         The samples that count; all others are taken as zero, as museval does at the ends of a signal or frame.
     arithmetic : Arithmetic
         Where to compute.
+    frames : sequence of slice
+        Frames whose moments are wanted as well, the first of which begins with the span.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic) -> Pro
     SingularReferencesWarning
         See above.
     """
-    projection = CholeskyProjection(references, span, arithmetic)
+    projection = CholeskyProjection(references, span, arithmetic, frames)
     condition = projection.condition
     if condition < DELICATE and span.stop - span.start + TAPS - 1 <= LONGEST_DELICATE:
         del projection

@@ -4,7 +4,8 @@ Run ``python benchmarks/scoring.py [--seconds 6 60 240] [--estimates 1 8] [--run
 stereo sources of modulated coloured noise in 16 bits, and estimates with leaks and noise. Every measurement is a
 process of its own, museval's and the engine's in turn; times are medians and leave out imports and, where the audio
 is held in arrays, reading its files. museval does every estimate anew, so it is measured on one and its time is
-multiplied. Peak memory is that of the whole process, the audio (in a column of its own) included.
+multiplied. Processor time, summed over threads, is given as well: on a busy machine it is the steadier of the two. Peak
+memory is that of the whole process, the audio (in a column of its own) included.
 """
 
 from __future__ import annotations
@@ -79,18 +80,18 @@ def measure(engine: str, folder: Path, count: int) -> dict[str, float]:
 
     museval = import_museval() if engine == "museval" else None
     references, estimates = load("references"), load("estimates")
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     if museval is not None:
         scores = museval.evaluate(references, estimates)
     else:
         truth = ReferenceProjection(references)
         for _ in range(count):
             scores = truth.evaluate(estimates)
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, time.process_time() - worked
     np.save(folder / f"{engine}.npy", np.array(scores))
     audio = 0 if isinstance(references, Stems) else references.nbytes + estimates.nbytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_mb": peak, "audio_mb": audio / 2**20}
+    return {"seconds": seconds, "processor_seconds": processor, "peak_mb": peak, "audio_mb": audio / 2**20}
 
 
 def compare(seconds: float, counts: list[int], runs: int) -> dict[str, Any]:
@@ -108,12 +109,14 @@ def compare(seconds: float, counts: list[int], runs: int) -> dict[str, Any]:
     row: dict[str, Any] = {"seconds": seconds, "frames": scores["fast"].shape[2]}
     for (engine, count), measured in found.items():
         row[f"{engine}, {count}"] = {key: median(part[key] for part in measured) for key in measured[0]}
-    once = row["museval, 1"]["seconds"]
+    once = row["museval, 1"]
     for engine, count in jobs:
         if engine != "museval":
-            row[f"{engine}, {count}"]["times_faster"] = once * count / row[f"{engine}, {count}"]["seconds"]
+            part = row[f"{engine}, {count}"]
+            part["times_faster"] = once["seconds"] * count / part["seconds"]
+            part["times_less_work"] = once["processor_seconds"] * count / part["processor_seconds"]
             differences = np.abs(scores[engine] - scores["museval"]).max(axis=(1, 2))
-            row[f"{engine}, {count}"]["difference_db"] = dict(zip(METRICS, differences.tolist(), strict=True))
+            part["difference_db"] = dict(zip(METRICS, differences.tolist(), strict=True))
     return row
 
 
@@ -124,16 +127,18 @@ def _run(*arguments: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{'audio':>6}  {'engine, estimates':20} {'time':>9} {'faster':>8} {'peak':>8} {'audio':>8}  largest difference"
+        f"{'audio':>6}  {'engine, estimates':20} {'time':>9} {'faster':>8} {'processor':>9} {'less':>8} {'peak':>8} "
+        f"{'audio':>8}  largest difference"
     ]
     for row in rows:
         for name, part in row.items():
             if not isinstance(part, dict):
                 continue
-            faster = f"{part['times_faster']:7.1f}x" if "times_faster" in part else ""
+            faster, less = (f"{part[key]:7.1f}x" if key in part else "" for key in ("times_faster", "times_less_work"))
             differences = " ".join(f"{key} {value:.0e}" for key, value in part.get("difference_db", {}).items())
             lines.append(
-                f"{row['seconds']:4.0f} s  {name:20} {part['seconds']:7.2f} s {faster:>8} {part['peak_mb']:5.0f} MB "
+                f"{row['seconds']:4.0f} s  {name:20} {part['seconds']:7.2f} s {faster:>8} "
+                f"{part['processor_seconds']:7.2f} s {less:>8} {part['peak_mb']:5.0f} MB "
                 f"{part['audio_mb']:5.0f} MB  {differences}"
             )
     return "\n".join(lines)

@@ -58,18 +58,18 @@ def bounds(
     -------
     DataFrame
         Columns bound, source (the last one is the mean over sources), sdr_db, ratio_db, weights. ``sdr_db`` is the
-        aggregated SDR of weights that make the mean of the frames' SDR as large as reweighted least squares can, begun
-        with the weights of the row before, so that this mean never falls. ``ratio_db`` is -10 log10 of the mean over
-        tracks and frames of error over reference energy (see `frame_weights`) for the weights that make it largest,
-        so that in this column each oracle is a bound of all rows it contains.
+        aggregated SDR of the best weights that reweighted least squares visits, begun with those of the row before: in
+        every track, segment or frame its ``frames`` figure never falls from row to row. ``ratio_db`` is -10 log10 of
+        the mean over tracks and frames of error over reference energy (see `frame_weights`) for the weights that make
+        it largest, so that in this column each oracle is a bound of all rows it contains.
         ``weights`` is how many numbers the rule would have to know.
 
     Notes
     -----
     ``best single`` takes the separator that is best on all these tracks, ``best per track`` and ``best per frame``
     choose anew. ``oracle corpus``, ``track``, ``segment`` and ``frame`` are fitted to the very frames they are scored
-    on. None of this maximises a median, so that ``sdr_db`` of an oracle of few weights may lie below that of a blend
-    that was searched for it.
+    on. A median has no closed-form maximum, so that ``sdr_db`` of an oracle of few weights may lie a little below that
+    of a blend that was searched for it.
 
     Examples
     --------
@@ -86,8 +86,11 @@ def bounds(
     for source in space.sources:
         whole, equal, blocks = space.frames(source), space.equal(source), space.blocks(source)
         bands = None if banded is None else [part.frames(source) for part in banded]
-        for bound, errors, least, count in _errors(whole, equal, blocks, segment_frames, bands):
-            figures = {"sdr_db": _sdr(whole, errors, frames, across), "ratio_db": _ratio(whole, least)}
+        for bound, errors, least, count in _errors(whole, equal, blocks, segment_frames, bands, frames):
+            figures = {
+                "sdr_db": aggregate_frames(whole.sdr_of(errors), whole.tracks, frames, across),
+                "ratio_db": _ratio(whole, least),
+            }
             rows.append({"bound": bound, "source": source, **figures, "weights": count})
     table = pd.DataFrame(rows)
     means = table.groupby("bound", sort=False, as_index=False)[["sdr_db", "ratio_db", "weights"]].mean()
@@ -105,7 +108,12 @@ def _banded(tracks: Sequence[Track], space: BlendSpace, bands_hz: Sequence[float
 
 
 def _errors(
-    whole: Frames, equal: Array, blocks: Sequence[NDArray[np.intp]], segment_frames: int, bands: list[Frames] | None
+    whole: Frames,
+    equal: Array,
+    blocks: Sequence[NDArray[np.intp]],
+    segment_frames: int,
+    bands: list[Frames] | None,
+    frames: str,
 ) -> Iterator[tuple[str, Array, Array, int]]:
     """Name, errors of every frame by SDR and by least squares, and number of weights of each bound."""
     size, numbers = len(equal), np.arange(len(whole.c))
@@ -128,7 +136,7 @@ def _errors(
         ("oracle segment", segments),
         ("oracle frame", numbers),
     ):
-        start = _climb([whole], groups, whole, start)
+        start = _climb([whole], groups, whole, start, frames)
         if groups is tracks:
             by_track = start
         if groups is corpus:
@@ -144,7 +152,7 @@ def _errors(
             ("oracle corpus, bands", corpus, by_corpus),
             ("oracle track, bands", tracks, by_track),
         ):
-            theta = _climb(bands, groups, whole, np.repeat(start, len(bands), axis=0))
+            theta = _climb(bands, groups, whole, np.repeat(start, len(bands), axis=0), frames)
             least = _summed(bands, _least(bands, groups, whole))
             yield name, _summed(bands, theta), least, size * len(bands) * len(np.unique(groups))
 
@@ -200,33 +208,48 @@ def _least(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, wei
     return np.stack(solved)
 
 
-def _climb(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, start: Array) -> Array:
-    """Reweight by one over the error until the mean SDR of each group hardly rises, from the better of two starts."""
-    theta, best = start, None
-    for begin in (start, _least(parts, groups, whole)):
-        climbed = begin
-        for _ in range(_STEPS):
-            errors = np.maximum(_summed(parts, climbed), 1e-12 * whole.c + 1e-300)
-            climbed = _least(parts, groups, whole, np.where(whole.counted, 1 / errors, 0.0))
-        value = _mean_by_group(whole, _summed(parts, climbed), groups)
-        if best is None:
-            theta, best = climbed, value
-        else:
-            theta = np.where((value > best)[None, :, None], climbed, theta)
-    # rounding, or a group without a frame that counts, must not lose what was there before
-    kept = _mean_by_group(whole, _summed(parts, theta), groups) >= _mean_by_group(whole, _summed(parts, start), groups)
-    return np.where(kept[None, :, None], theta, start)
+def _climb(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, start: Array, frames: str) -> Array:
+    """Weights of each group that are best by the median or mean of its frames' SDR, of all that reweighting visits.
 
-
-def _mean_by_group(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> Array:
-    """Mean SDR of each frame's group, (frame,); zero where no frame counts."""
+    As in ``LeastSquares(weighting="median")``, for all groups at once; what comes in is never left for worse.
+    """
     _, places = np.unique(groups, return_inverse=True)
-    values = np.zeros(len(errors))
-    counted = whole.counted
-    values[counted] = 10 * np.log10(whole.c[counted] / np.maximum(errors[counted], 1e-15 * whole.c[counted]))
-    counts = np.bincount(places, counted)
-    means: Array = (np.bincount(places, values) / np.maximum(counts, 1))[places]
-    return means
+    best, figure = start, _by_group(whole.sdr_of(_summed(parts, start)), places, frames)
+
+    def visit(theta: Array) -> Array:
+        nonlocal best, figure
+        values = whole.sdr_of(_summed(parts, theta))
+        came = _by_group(values, places, frames)
+        best = np.where((came > figure)[None, :, None], theta, best)
+        figure = np.maximum(came, figure)
+        return np.subtract(values, came, out=np.zeros(len(values)), where=np.isfinite(came) & (frames == "median"))
+
+    even = np.ones(len(groups))
+    for begin in (_least(parts, groups, whole), _least(parts, groups, whole, even)):
+        theta = begin
+        away = visit(theta)
+        for width in np.geomspace(8.0, 0.5, _STEPS) if len(np.unique(places)) < len(places) else ():
+            errors = np.maximum(_summed(parts, theta), 1e-12 * whole.c + 1e-300)
+            near = np.exp(-0.5 * (np.nan_to_num(away) / width) ** 2)
+            theta = _least(parts, groups, whole, np.where(whole.counted, near / errors, 0.0))
+            away = visit(theta)
+    return best
+
+
+def _by_group(values: Array, places: NDArray[np.intp], frames: str) -> Array:
+    """Median or mean of each frame's group, (frame,); minus infinity where no frame counts."""
+    known = ~np.isnan(values)
+    counts = np.bincount(places, known).astype(int)
+    figures = np.full(len(counts), -np.inf)
+    some = counts > 0
+    if frames == "mean":
+        figures[some] = (np.bincount(places, np.where(known, values, 0.0)) / np.maximum(counts, 1))[some]
+    else:
+        ranked = values[known][np.lexsort((values[known], places[known]))]
+        first = np.cumsum(counts) - counts
+        low, high = (first + (counts - 1) // 2)[some], (first + counts // 2)[some]
+        figures[some] = (ranked[low] + ranked[high]) / 2
+    return figures[places]
 
 
 def _solve_many(a: Array, b: Array) -> Array:
@@ -236,12 +259,6 @@ def _solve_many(a: Array, b: Array) -> Array:
     inverse = np.divide(1.0, energies, out=np.zeros_like(energies), where=energies > np.maximum(floor, 1e-300))
     solved: Array = np.einsum("gij,gj,gkj,gk->gi", directions, inverse, directions, b, optimize=True)
     return solved
-
-
-def _sdr(whole: Frames, errors: Array, frames: str, across: str) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(whole.counted, 10 * np.log10(whole.c / errors), np.nan)
-    return aggregate_frames(values, whole.tracks, frames, across)
 
 
 def _ratio(whole: Frames, errors: Array) -> float:

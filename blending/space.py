@@ -51,8 +51,12 @@ class Frames:
 
     def sdr(self, theta: Array) -> Array:
         """SDR of every frame in dB, (frame,); NaN in frames that do not count."""
+        return self.sdr_of(self.errors(theta))
+
+    def sdr_of(self, errors: Array) -> Array:
+        """SDR of every frame in dB, (frame,), of errors (frame,); NaN in frames that do not count."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            values: Array = np.where(self.counted, 10 * np.log10(self.c / self.errors(theta)), np.nan)
+            values: Array = np.where(self.counted, 10 * np.log10(self.c / errors), np.nan)
         return values
 
     def moments(self, weights: Array) -> tuple[Array, Array]:
