@@ -13,7 +13,16 @@ from .exports import (
     export_kuielab_mixer,
     export_msst_commands,
 )
-from .fusion import Fusion, LinearFusion, fusion_class, list_fusions, load_fusion, make_fusion, save_description
+from .fusion import (
+    Fusion,
+    LinearFusion,
+    file_suffix,
+    fusion_class,
+    list_fusions,
+    load_fusion,
+    make_fusion,
+    save_description,
+)
 from .guards import LeakWarning, cross_validate, leaks
 from .imports import import_kuielab_mixer
 from .least_squares import LeastSquares, minimise
@@ -61,6 +70,7 @@ __all__ = [
     "export_demucs_bag",
     "export_kuielab_mixer",
     "export_msst_commands",
+    "file_suffix",
     "fit_gains",
     "fusion_class",
     "import_kuielab_mixer",

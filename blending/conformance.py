@@ -14,7 +14,7 @@ import numpy as np
 from stemfuse.separators import RATE, SOURCES, ConformanceError, StemfuseError, Stems, Track
 
 from .application import apply_weights
-from .fusion import Fusion, load_fusion
+from .fusion import Fusion, file_suffix, load_fusion
 
 
 def conformance_tracks(separators: tuple[str, ...] = ("a", "b", "c"), seconds: float = 1.0) -> list[Track]:
@@ -134,7 +134,7 @@ def _output_problems(fusion: Any, track: Track) -> Iterator[str]:
 
 
 def _saved_problems(fusion: Fusion, track: Track) -> Iterator[str]:
-    suffix = ".npz" if hasattr(fusion, "weights") else ".json"
+    suffix = file_suffix(fusion)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"fusion{suffix}"
         fusion.save(path)

@@ -54,6 +54,7 @@ class LinearFusion:
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
+    suffix: ClassVar[str] = ".npz"
     weights_: MixingWeights
     separators_: Mapping[str, Any]
 
@@ -98,11 +99,14 @@ REGISTRY = Registry(
     {
         "average": "stemfuse.blending.combiners:Average",
         "combine": "stemfuse.blending.combiners:Combine",
+        "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
         "crossover": "stemfuse.blending.combiners:Crossover",
         "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
         "fixed": "stemfuse.blending.constant:Fixed",
+        "gram_mixer": "stemfuse.mixers.gram_mixer:GramMixer",
         "least_squares": "stemfuse.blending.least_squares:LeastSquares",
         "mean": "stemfuse.blending.constant:Mean",
+        "mlp_mixer": "stemfuse.mixers.mlp_mixer:MLPMixer",
         "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
         "residual": "stemfuse.blending.residual:Residual",
         "search": "stemfuse.blending.search:Search",
@@ -132,6 +136,11 @@ def fusion_class(kind: str) -> Any:
         Unknown kind; the message lists the known ones.
     """
     return REGISTRY.find(kind)
+
+
+def file_suffix(fusion: Any) -> str:
+    """What the name of a fusion's file has to end in: ``.npz`` unless its class says otherwise in ``suffix``."""
+    return str(getattr(fusion, "suffix", ".npz" if hasattr(fusion, "weights") else ".json"))
 
 
 def make_fusion(name: str, **arguments: Any) -> Fusion:
@@ -164,7 +173,8 @@ def load_fusion(path: str | os.PathLike[str]) -> Fusion:
     Parameters
     ----------
     path : path-like
-        What ``save`` wrote: ``.npz`` for a linear fusion, ``.json`` for one without weights.
+        What ``save`` wrote: ``.npz`` for constant weights, ``.safetensors`` with a ``.json`` beside it for a
+        network that says them, ``.json`` alone for a fusion without weights.
 
     Raises
     ------
@@ -172,9 +182,11 @@ def load_fusion(path: str | os.PathLike[str]) -> Fusion:
         The file is missing, damaged, or holds a kind that is not installed.
     """
     path = Path(path)
-    if path.suffix == ".json":
-        described: Fusion = _described(path, _read_text(path))
-        return described
+    if path.suffix in (".json", ".safetensors"):
+        described = path.with_suffix(".json")
+        fusion: Any = _described(described, _read_text(described))
+        made: Fusion = fusion.restore(path) if hasattr(fusion, "restore") else fusion
+        return made
     arrays = load_arrays(path)
     weights = MixingWeights.from_arrays(arrays, path)
     if "fusion" not in arrays:

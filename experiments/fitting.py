@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.blending import leaks, make_fusion
+from stemfuse.blending import file_suffix, leaks, make_fusion
 from stemfuse.separators import StemStore, Track
 
 from .config import ConfigError
@@ -48,7 +48,7 @@ def fit_fusion(
     separators : sequence of str
         See `find_separator`; labels of the weights' inputs.
     out : Path
-        The new file: ``.npz`` for a linear fusion, ``.json`` for one without weights.
+        The new file: ``.npz`` for constant weights, ``.safetensors`` for networks, ``.json`` without weights.
     train, valid : sequence of str
         Subsets to fit and to validate on. A subset that the data set lacks counts as empty.
     folds : int
@@ -72,6 +72,8 @@ def fit_fusion(
     """
     target = StemStore(store)
     fusion: Any = make_fusion(name, **options)
+    if out.suffix != file_suffix(fusion):
+        raise ConfigError(f"{out}: a {name} fusion is saved as {file_suffix(fusion)}; choose such a name")
     found = open_data(data)
     if not separators:
         raise ConfigError("no separators came, expected at least one: --separators A,B,C")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.blending import bounds, fusion_class, leaks, leave_one_out, make_fusion
+from stemfuse.blending import bounds, file_suffix, fusion_class, leaks, leave_one_out, make_fusion
 from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 
 from .config import RunConfig, ScoreConfig, parse_config
@@ -186,7 +186,7 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
         else:
             fusion.fit(tested)
         fusion.separators_ = {name: separator["describe"] for name, separator in record["separators"].items()}
-        file = f"fusions/{label}{'.npz' if hasattr(fusion, 'weights') else '.json'}"
+        file = f"fusions/{label}{file_suffix(fusion)}"
         fusion.save(result.path / file)
         record["fusions"][label] = {
             "kind": part.name,

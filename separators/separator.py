@@ -159,8 +159,17 @@ REGISTRY = Registry(
     {
         "centre_channel": "stemfuse.separators.centre_channel:CentreChannel",
         "demucs": "stemfuse.separators.demucs:Demucs",
+        "demucs_danna": "stemfuse.separators.networks.waveform_adapters:DemucsDanna",
+        "demucs_v2": "stemfuse.separators.networks.waveform_adapters:DemucsV2",
         "harmonic_percussive": "stemfuse.separators.harmonic_percussive:HarmonicPercussive",
+        "ismir2020": "stemfuse.separators.networks.spectrogram_adapters:Ismir2020",
+        "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx:KuielabMDX",
+        "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx:KuielabMDXDemucs",
         "repet_sim": "stemfuse.separators.repet_sim:RepetSim",
+        "resunet143_subband": "stemfuse.separators.networks.waveform_adapters:ResUNet143Subband",
+        "tfc_tdf_v2": "stemfuse.separators.networks.spectrogram_adapters:TFCTDF",
+        "unet_danna": "stemfuse.separators.networks.mask_adapters:UNetDanna",
+        "xumx": "stemfuse.separators.networks.mask_adapters:XUMX",
     },
     SeparatorError,
 )

@@ -1,0 +1,242 @@
+"""Demucs v2, and Danna-Sep's variant of it with a decoder for each source: waveforms in, waveforms out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from julius.resample import ResampleFrac, resample_frac
+from torch import nn
+from torch.nn import functional
+
+KERNEL, STRIDE, DEPTH = 8, 4, 6
+CONTEXT = 3
+SOURCE_COUNT = 4
+
+
+class RecurrentLayers(nn.Module):
+    """Two bidirectional recurrent layers over time, and a linear one that halves their channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, num_layers=2, bidirectional=True)
+        self.linear = nn.Linear(2 * channels, channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, time) to the same."""
+        states, _ = self.lstm(features.permute(2, 0, 1))
+        output: torch.Tensor = self.linear(states)
+        return output.permute(1, 2, 0)
+
+
+class DemucsV2Network(nn.Module):
+    """Demucs of 2019, release v2: encoder, recurrent layers, decoder, at twice the sample rate.
+
+    The class of the demucs package (4.1.0) is not used for these weights: it pads inputs to another length, so that
+    its samples differ from those that the weights were published for.
+
+    Parameters
+    ----------
+    channels : int
+        Of the highest level; each level below has twice as many. 64 and 48 were published.
+
+    Notes
+    -----
+    Convolutions have no padding: of the input, `valid_length` of what is wanted is needed, and the output lies in the
+    middle of it. Initial weights are rescaled as the authors do.
+
+    References
+    ----------
+    A. Défossez, N. Usunier, L. Bottou, F. Bach, "Music source separation in the waveform domain", 2019, section 4.
+
+    Examples
+    --------
+    >>> network = DemucsV2Network(channels=2).eval()
+    >>> network.valid_length(441_000)
+    447146
+    >>> tuple(network(torch.zeros(1, 2, network.valid_length(9000))).shape)
+    (1, 4, 2, 9558)
+    """
+
+    def __init__(self, channels: int = 64) -> None:
+        super().__init__()
+        widths = [channels << level for level in range(DEPTH)]
+        self.encoder = nn.ModuleList(_encoder(*pair) for pair in pairwise([2, *widths]))
+        self.lstm = RecurrentLayers(widths[-1])
+        downwards = widths[::-1]
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(width, 2 * width, CONTEXT),
+                nn.GLU(dim=1),
+                nn.ConvTranspose1d(width, output, KERNEL, STRIDE),
+                *([] if width == channels else [nn.ReLU()]),
+            )
+            for width, output in pairwise([*downwards, 2 * SOURCE_COUNT])
+        )
+        rescale(self)
+
+    @staticmethod
+    def valid_length(length: int) -> int:
+        """Samples that the network needs so that ``length`` of them come out, in the middle, from whole strides."""
+        frames = 2 * length
+        for _ in range(DEPTH):
+            frames = max(1, math.ceil((frames - KERNEL) / STRIDE) + 1) + CONTEXT - 1
+        for _ in range(DEPTH):
+            frames = (frames - 1) * STRIDE + KERNEL
+        return math.ceil(frames / 2)
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        """Separate (batch, 2, time) into (batch, source, 2, less time): drums, bass, other, vocals."""
+        # the authors' code divides by a standard deviation of one, and a little
+        features = resample_frac(mixture / (1 + 1e-5), 1, 2)
+        skips = []
+        for layer in self.encoder:
+            features = layer(features)
+            skips.append(features)
+        features = self.lstm(features)
+        for layer in self.decoder:
+            features = layer(features + centred(skips.pop(), features.shape[-1]))
+        stems: torch.Tensor = resample_frac(features, 2, 1)
+        return stems.reshape(len(stems), SOURCE_COUNT, 2, stems.shape[-1])
+
+
+class DemucsFourDecodersNetwork(nn.Module):
+    """Danna-Sep's Demucs: one encoder, and a narrower decoder for each source, which are groups of convolutions.
+
+    Parameters
+    ----------
+    channels : int
+        Of the highest level; each level below has twice as many. 48 was published.
+
+    Notes
+    -----
+    The mixture is standardised within. The output begins with the input's first sample and is up to some 2,000
+    samples shorter.
+
+    References
+    ----------
+    C.-Y. Yu, K.-W. Cheuk, "Danna-Sep: unite to separate them all", MDX workshop at ISMIR 2021, section 2.3.
+
+    Examples
+    --------
+    >>> network = DemucsFourDecodersNetwork(channels=2).eval()
+    >>> tuple(network(torch.zeros(1, 2, 44_100)).shape)
+    (1, 4, 2, 43690)
+    """
+
+    def __init__(self, channels: int = 48) -> None:
+        super().__init__()
+        widths = [channels << level for level in range(DEPTH)]
+        self.up_sample, self.down_sample = ResampleFrac(1, 2), ResampleFrac(2, 1)
+        self.encoder = nn.ModuleList(_encoder(*pair) for pair in pairwise([2, *widths]))
+        self.lstm = nn.LSTM(widths[-1], widths[-1], num_layers=2, bidirectional=True)
+        self.lstm_linear = nn.Linear(2 * widths[-1], 2 * widths[-1])
+        downwards = widths[::-1]
+        # kernels of three, whatever the published name says
+        self.convs_1x1 = nn.ModuleList(nn.Conv1d(c, 4 * c, 3, padding=1, bias=False) for c in downwards)
+        self.dec_pre_convs = nn.ModuleList(
+            nn.Conv1d(2 * c, 4 * c, 3, padding=1, groups=SOURCE_COUNT) for c in downwards
+        )
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                nn.ConvTranspose1d(2 * width, output, KERNEL, STRIDE, groups=SOURCE_COUNT),
+                *([] if width == channels else [nn.ReLU()]),
+            )
+            for width, output in zip(downwards, [*(2 * c for c in downwards[1:]), 2 * SOURCE_COUNT], strict=True)
+        )
+        rescale(self)
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        """Separate (batch, 2, time) into (batch, source, 2, less time): drums, bass, other, vocals."""
+        mono = mixture.mean(dim=1, keepdim=True)
+        mean, deviation = mono.mean(dim=-1, keepdim=True), mono.std(dim=-1, keepdim=True) + 1e-5
+        features = self.up_sample((mixture - mean) / deviation)
+        skips = []
+        for layer in self.encoder:
+            features = layer(features)
+            skips.append(features)
+        states, _ = self.lstm(features.permute(2, 0, 1))
+        features = self.lstm_linear(states).permute(1, 2, 0)
+        for skipped, before, layer in zip(self.convs_1x1, self.dec_pre_convs, self.decoder, strict=True):
+            joined = before(features) + skipped(skips.pop()[..., : features.shape[-1]])
+            features = layer(functional.glu(joined.unflatten(1, (SOURCE_COUNT, -1)), dim=2).flatten(1, 2))
+        stems: torch.Tensor = self.down_sample(features) * deviation + mean
+        return stems.reshape(len(stems), SOURCE_COUNT, 2, stems.shape[-1])
+
+
+def centred(audio: torch.Tensor, length: int) -> torch.Tensor:
+    """The middle of a longer signal (..., time); of an odd number too many, one more goes at the end.
+
+    Examples
+    --------
+    >>> centred(torch.arange(6), 3)
+    tensor([1, 2, 3])
+    """
+    start = (audio.shape[-1] - length) // 2
+    return audio[..., start : start + length]
+
+
+def _encoder(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(in_channels, channels, KERNEL, STRIDE), nn.ReLU(), nn.Conv1d(channels, 2 * channels, 1), nn.GLU(dim=1)
+    )
+
+
+def rescale(network: nn.Module, reference: float = 0.1) -> None:
+    """Bring the initial weights of all convolutions nearer to a standard deviation (Défossez 2019, section 4.3)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+            scale = (module.weight.detach().std() / reference) ** 0.5
+            for parameter in module.parameters():
+                parameter.data /= scale
+
+
+def separate_in_segments(
+    mixture: torch.Tensor, network: DemucsV2Network, segment: int, overlap: float, device: str
+) -> torch.Tensor:
+    """Apply Demucs to overlapping segments, each with the music around it, and fade from one to the next.
+
+    Parameters
+    ----------
+    mixture : Tensor, shape (2, time)
+        Of any length from one sample.
+    network : DemucsV2Network
+        On ``device``.
+    segment : int
+        Their length in samples.
+    overlap : float
+        Of neighbours, as a part of the length; less than 1.
+    device : str
+        Segments go there, the song stays where it is.
+
+    Returns
+    -------
+    Tensor, shape (source, 2, time)
+        On the mixture's device.
+
+    References
+    ----------
+    A. Défossez, N. Usunier, L. Bottou, F. Bach, "Music source separation in the waveform domain", 2019: the authors'
+    code weights the samples of a segment by a triangle.
+    """
+    time = mixture.shape[-1]
+    half = segment // 2
+    triangle = torch.cat([torch.arange(1, half + 1), torch.arange(segment - half, 0, -1)]) / (segment - half)
+    stems = torch.zeros(SOURCE_COUNT, 2, time)
+    total = torch.zeros(time)
+    for start in range(0, time, max(1, int((1 - overlap) * segment))):
+        stop = min(start + segment, time)
+        piece = _widened(mixture, start, stop, network.valid_length(stop - start))
+        separated = centred(network(piece[None].to(device))[0], stop - start).to(mixture.device)
+        stems[..., start:stop] += triangle[: stop - start] * separated
+        total[start:stop] += triangle[: stop - start]
+    return stems / total
+
+
+def _widened(mixture: torch.Tensor, start: int, stop: int, length: int) -> torch.Tensor:
+    """Part of a song with the music on both sides of it, or zeros where the song is over."""
+    first = start - (length - (stop - start)) // 2
+    missing: Sequence[int] = (max(0, -first), max(0, first + length - mixture.shape[-1]))
+    return functional.pad(mixture[:, max(0, first) : first + length], list(missing))

@@ -1,0 +1,251 @@
+"""The U-Net frame of Choi et al. (ISMIR 2020) on complex spectrograms, and its interchangeable blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+BLOCKS: Final = ("tdf", "tdc", "tfc", "tfc_tdf", "tdc_rnn")
+"""Names of the blocks: fully connected or convolution within a frame, convolution over frames too, and joined."""
+
+_SWAPPED = [0, 2, 1, 3]
+"""Between left, left, right, right and real, real, imaginary, imaginary; the same way back."""
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """All that decides the tensors of a `CaCUNet`.
+
+    Attributes
+    ----------
+    block : str
+        One of `BLOCKS`.
+    blocks : int
+        Of the whole U, an odd number: levels going down, one in the middle, levels going up.
+    bins : int
+        Frequency bins inside, half the window; the network takes one more.
+    bias : bool
+        The fully connected layers have biases, and their normalisations scale and shift.
+    time_levels : tuple of int
+        Levels, 0 the highest, that halve the number of frames too, where the samplers are two-dimensional.
+    channels, growth, layers, kernel : int
+        Channels between the blocks; channels, number and kernel size of a block's convolutions.
+    factor, minimum : int
+        The bottleneck of the fully connected layers has bins / factor units, but at least so many.
+    """
+
+    block: str = "tfc_tdf"
+    blocks: int = 7
+    bins: int = 1024
+    bias: bool = False
+    time_levels: tuple[int, ...] = (0, 1, 2)
+    channels: int = 24
+    growth: int = 24
+    layers: int = 5
+    kernel: int = 3
+    factor: int = 16
+    minimum: int = 16
+
+    @property
+    def time_divisor(self) -> int:
+        """What the number of frames has to be a multiple of."""
+        return 2 ** len(self.time_levels) if self.two_dimensional else 1
+
+    @property
+    def two_dimensional(self) -> bool:
+        """Whether the samplers between the levels see several frames at once."""
+        return self.block in ("tfc", "tfc_tdf", "tdc_rnn")
+
+
+class FrameConvolution(nn.Conv1d):
+    """Convolution along frequency, frame by frame, of (batch, channel, frame, bin)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's name
+        """(batch, input, frame, bin) to (batch, output, frame, bin / stride)."""
+        kernel = self.weight.unsqueeze(2)
+        return functional.conv2d(input, kernel, self.bias, (1, *self.stride), (0, int(self.padding[0])))
+
+
+class FrameTransposedConvolution(nn.ConvTranspose1d):
+    """Transposed convolution along frequency, frame by frame, of (batch, channel, frame, bin)."""
+
+    def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:  # noqa: A002
+        """(batch, input, frame, bin) to (batch, output, frame, bin * stride)."""
+        return functional.conv_transpose2d(input, self.weight.unsqueeze(2), self.bias, (1, *self.stride))
+
+
+class DenseConvolutions(nn.Module):
+    """Convolutions of which each sees the outputs of all before it; the last one's output counts (TDC, TFC)."""
+
+    def __init__(self, in_channels: int, shape: UNetShape, over_frames: bool) -> None:
+        super().__init__()
+        convolution: Any = nn.Conv2d if over_frames else FrameConvolution
+        self.H = nn.ModuleList(
+            nn.Sequential(
+                convolution(in_channels + index * shape.growth, shape.growth, shape.kernel, padding=shape.kernel // 2),
+                nn.BatchNorm2d(shape.growth),
+                nn.ReLU(),
+            )
+            for index in range(shape.layers)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin) to (batch, growth, frame, bin)."""
+        output = features
+        for layer in self.H:
+            output = layer(features)
+            features = torch.cat([output, features], dim=1)
+        return output
+
+
+class FrameLinear(nn.Module):
+    """Two fully connected layers over the bins of each frame and channel, with a bottleneck (TDF)."""
+
+    def __init__(self, channels: int, in_bins: int, bins: int, shape: UNetShape, bias: bool, affine: bool) -> None:
+        super().__init__()
+        units = max(bins // shape.factor, shape.minimum)
+        self.tif = nn.Sequential(
+            nn.Linear(in_bins, units, bias=bias),
+            nn.BatchNorm2d(channels, affine=affine),
+            nn.ReLU(),
+            nn.Linear(units, bins, bias=bias),
+            nn.BatchNorm2d(channels, affine=affine),
+            nn.ReLU(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin of the input) to (batch, channel, frame, bin)."""
+        output: torch.Tensor = self.tif(features)
+        return output
+
+
+class ConvolutionsThenLinear(nn.Module):
+    """Dense convolutions over time and frequency, then fully connected layers added to them (TFC-TDF)."""
+
+    def __init__(self, in_channels: int, bins: int, shape: UNetShape) -> None:
+        super().__init__()
+        self.tfc = DenseConvolutions(in_channels, shape, over_frames=True)
+        self.tif = FrameLinear(shape.growth, bins, bins, shape, shape.bias, shape.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin) to (batch, growth, frame, bin)."""
+        output: torch.Tensor = self.tfc(features)
+        return torch.add(output, self.tif(output))
+
+
+class ConvolutionsThenRecurrence(nn.Module):
+    """Dense convolutions within frames, then a recurrent layer over time added to them (TDC-RNN)."""
+
+    def __init__(self, in_channels: int, bins: int, shape: UNetShape) -> None:
+        super().__init__()
+        units = max(bins // shape.factor, shape.minimum)
+        self.tic = DenseConvolutions(in_channels, shape, over_frames=False)
+        self.bn = nn.BatchNorm2d(shape.growth)
+        self.rnn = nn.GRU(bins, units, bias=shape.bias, batch_first=True, bidirectional=True)
+        self.tif_f1_to_f2 = FrameLinear(shape.growth, 2 * units, bins, shape, shape.bias, affine=True)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin) to (batch, growth, frame, bin)."""
+        output: torch.Tensor = self.bn(self.tic(features))
+        # one sequence per channel
+        states, _ = self.rnn(output.flatten(0, 1))
+        return torch.add(output, self.tif_f1_to_f2(states.unflatten(0, output.shape[:2])))
+
+
+class FrameSampler(nn.Module):
+    """Halves or doubles the number of bins, frame by frame."""
+
+    def __init__(self, channels: int, up: bool) -> None:
+        super().__init__()
+        convolution: Any = FrameTransposedConvolution if up else FrameConvolution
+        self.conv = convolution(channels, channels, 2, stride=2)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin) to (batch, channel, frame, bin / 2 or bin * 2)."""
+        output: torch.Tensor = self.bn(self.conv(features))
+        return output
+
+
+def _block(in_channels: int, bins: int, shape: UNetShape) -> nn.Module:
+    if shape.block == "tfc_tdf":
+        return ConvolutionsThenLinear(in_channels, bins, shape)
+    if shape.block == "tdc_rnn":
+        return ConvolutionsThenRecurrence(in_channels, bins, shape)
+    if shape.block != "tdf":
+        return DenseConvolutions(in_channels, shape, over_frames=shape.block == "tfc")
+    linear = FrameLinear(in_channels, bins, bins, shape, shape.bias, shape.bias)
+    # fully connected layers keep the number of channels, which the skip connections double
+    return linear if in_channels == shape.channels else nn.Sequential(linear, nn.Conv2d(in_channels, shape.channels, 1))
+
+
+def _sampler(level: int, shape: UNetShape, up: bool) -> nn.Module:
+    if not shape.two_dimensional:
+        return FrameSampler(shape.channels, up)
+    convolution: Any = nn.ConvTranspose2d if up else nn.Conv2d
+    kernel = (2 if level in shape.time_levels else 1, 2)
+    return nn.Sequential(
+        convolution(shape.channels, shape.channels, kernel, stride=kernel), nn.BatchNorm2d(shape.channels)
+    )
+
+
+class CaCUNet(nn.Module):
+    """U-Net from a mixture's complex spectrogram to a source's, with one kind of block.
+
+    Parameters
+    ----------
+    shape : UNetShape
+        The block and all sizes.
+
+    Notes
+    -----
+    Names and shapes of the tensors are those of the authors' current code without the prefix ``spec2spec.``;
+    `stemfuse.separators.networks.layouts.ismir2020_state` brings their earlier files into this form.
+
+    References
+    ----------
+    W. Choi, M. Kim, J. Chung, D. Lee, S. Jung, "Investigating U-Nets with various intermediate blocks for
+    spectrogram-based singing voice separation", ISMIR 2020, sections 2 and 3.
+
+    Examples
+    --------
+    >>> network = CaCUNet(UNetShape(block="tdc", blocks=3, bins=32)).eval()
+    >>> tuple(network(torch.zeros(1, 4, 33, 5)).shape)
+    (1, 4, 33, 5)
+    """
+
+    def __init__(self, shape: UNetShape) -> None:
+        super().__init__()
+        self.shape = shape
+        channels, levels = shape.channels, range(shape.blocks // 2)
+        bins = [shape.bins >> level for level in (*levels, len(levels))]
+        self.first_conv = nn.Sequential(nn.Conv2d(4, channels, (1, 2)), nn.BatchNorm2d(channels), nn.ReLU())
+        self.encoders = nn.ModuleList(_block(channels, bins[level], shape) for level in levels)
+        self.downsamplings = nn.ModuleList(_sampler(level, shape, up=False) for level in levels)
+        self.mid_block = _block(channels, bins[-1], shape)
+        self.upsamplings = nn.ModuleList(_sampler(level, shape, up=True) for level in reversed(levels))
+        self.decoders = nn.ModuleList(_block(2 * channels, bins[level], shape) for level in reversed(levels))
+        self.last_conv = nn.Sequential(nn.Conv2d(channels, 4, (1, 2), padding=(0, 1)))
+
+    def forward(self, packed: torch.Tensor) -> torch.Tensor:
+        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's.
+
+        Parameters
+        ----------
+        packed : Tensor, shape (batch, 4, bins + 1, frame)
+            As `ComplexAsChannels` packs it; the number of frames is a multiple of the shape's ``time_divisor``.
+        """
+        features = self.first_conv(packed[:, _SWAPPED].transpose(2, 3))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downsamplings, strict=True):
+            skips.append(encoder(features))
+            features = down(skips[-1])
+        features = self.mid_block(features)
+        for up, decoder in zip(self.upsamplings, self.decoders, strict=True):
+            features = decoder(torch.cat([up(features), skips.pop()], dim=1))
+        output: torch.Tensor = self.last_conv(features)
+        return output.transpose(2, 3)[:, _SWAPPED]

@@ -1,0 +1,137 @@
+"""TFC-TDF-U-Net v2, the single-source network of KUIELab-MDX-Net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TFCTDFShape:
+    """All that decides the tensors of a `TFCTDFUNet`.
+
+    Attributes
+    ----------
+    levels : int
+        Halvings of frequency and time: 5 for the published 11 blocks.
+    layers, kernel : int
+        Convolutions in a block and their size.
+    growth : int
+        Channels of the highest level; each level below has so many more.
+    bins : int
+        Frequency bins of the spectrogram.
+    factor : int
+        The fully connected layers' bottleneck has bins / factor units.
+    parts : int
+        Channels of the spectrogram: real and imaginary parts of two channels.
+    """
+
+    levels: int = 5
+    layers: int = 3
+    kernel: int = 3
+    growth: int = 32
+    bins: int = 2048
+    factor: int = 8
+    parts: int = 4
+
+    @property
+    def time_divisor(self) -> int:
+        """What the number of frames has to be a multiple of."""
+        return 1 << self.levels
+
+
+class ConvolutionsThenLinear(nn.Module):
+    """Convolutions over time and frequency one after the other, then fully connected layers per frame added."""
+
+    def __init__(self, channels: int, bins: int, shape: TFCTDFShape) -> None:
+        super().__init__()
+        convolutions = [
+            nn.Sequential(
+                nn.Conv2d(channels, channels, shape.kernel, padding=shape.kernel // 2),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            )
+            for _ in range(shape.layers)
+        ]
+        self.tfc = nn.ModuleDict({"H": nn.Sequential(*convolutions)})
+        units = bins // shape.factor
+        self.tdf = nn.Sequential(
+            nn.Linear(bins, units, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Linear(units, bins, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, frame, bin) to the same."""
+        features = self.tfc["H"](features)
+        output: torch.Tensor = features + self.tdf(features)
+        return output
+
+
+class TFCTDFUNet(nn.Module):
+    """U-Net from a mixture's complex spectrogram to a source's, whose skip connections multiply.
+
+    Parameters
+    ----------
+    shape : TFCTDFShape
+        All sizes; the published ones when left out.
+
+    Notes
+    -----
+    Names and shapes of the tensors are those of the authors' training code;
+    `stemfuse.separators.networks.layouts.tfc_tdf_state` brings other published files into this form.
+
+    References
+    ----------
+    M. Kim, W. Choi, J. Chung, D. Lee, S. Jung, "KUIELab-MDX-Net: a two-stream neural network for music demixing",
+    MDX workshop at ISMIR 2021, section 2.1.
+
+    Examples
+    --------
+    >>> network = TFCTDFUNet(TFCTDFShape(levels=2, growth=8, bins=64)).eval()
+    >>> tuple(network(torch.zeros(1, 4, 64, 12)).shape)
+    (1, 4, 64, 12)
+    """
+
+    def __init__(self, shape: TFCTDFShape | None = None) -> None:
+        super().__init__()
+        self.shape = shape = shape or TFCTDFShape()
+        channels = [shape.growth * (level + 1) for level in range(shape.levels + 1)]
+        blocks = [(width, shape.bins >> level, shape) for level, width in enumerate(channels)]
+        steps = list(pairwise(channels))
+        self.first_conv = nn.Sequential(nn.Conv2d(shape.parts, channels[0], 1), nn.BatchNorm2d(channels[0]), nn.ReLU())
+        self.encoding_blocks = nn.ModuleList(ConvolutionsThenLinear(*block) for block in blocks[:-1])
+        self.ds = nn.ModuleList(_sampler(nn.Conv2d, upper, lower) for upper, lower in steps)
+        self.bottleneck_block = ConvolutionsThenLinear(*blocks[-1])
+        self.us = nn.ModuleList(_sampler(nn.ConvTranspose2d, lower, upper) for upper, lower in reversed(steps))
+        self.decoding_blocks = nn.ModuleList(ConvolutionsThenLinear(*block) for block in blocks[-2::-1])
+        self.final_conv = nn.Sequential(nn.Conv2d(channels[0], shape.parts, 1))
+
+    def forward(self, packed: torch.Tensor) -> torch.Tensor:
+        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's.
+
+        Parameters
+        ----------
+        packed : Tensor, shape (batch, 4, bin, frame)
+            As `ComplexAsChannels` packs it; the number of frames is a multiple of the shape's ``time_divisor``.
+        """
+        features = self.first_conv(packed).transpose(2, 3)
+        skips = []
+        for block, down in zip(self.encoding_blocks, self.ds, strict=True):
+            skips.append(block(features))
+            features = down(skips[-1])
+        features = self.bottleneck_block(features)
+        for up, block in zip(self.us, self.decoding_blocks, strict=True):
+            features = block(up(features) * skips.pop())
+        output: torch.Tensor = self.final_conv(features.transpose(2, 3))
+        return output
+
+
+def _sampler(convolution: type[nn.Conv2d | nn.ConvTranspose2d], in_channels: int, channels: int) -> nn.Module:
+    return nn.Sequential(convolution(in_channels, channels, 2, stride=2), nn.BatchNorm2d(channels), nn.ReLU())

@@ -1,0 +1,216 @@
+"""Danna-Sep's U-Net of densely connected dilated convolutions, with local attention at its bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+SOURCE_COUNT = 4
+MISSING = 0.25
+"""Mask where the network says nothing: every source gets an equal part."""
+
+
+@dataclass(frozen=True)
+class UNetDannaShape:
+    """All that decides the tensors of a `UNetDannaNetwork`.
+
+    Attributes
+    ----------
+    used_bins : int
+        How many bins, from the lowest, the network sees.
+    growth : int
+        Channels that one convolution adds.
+    layers : tuple of int
+        Convolutions in a block of each level, from the highest.
+    attention, heads : int
+        Channels of queries, keys and values each, and in how many groups they are compared.
+    bottom : int
+        Channels that attention gives.
+    """
+
+    used_bins: int = 1487
+    growth: int = 12
+    layers: tuple[int, ...] = (5, 4, 3, 2, 2, 2)
+    attention: int = 128
+    heads: int = 8
+    bottom: int = 256
+
+    @property
+    def fewest_frames(self) -> int:
+        """So many are halved to one at the bottom."""
+        return 1 << len(self.layers)
+
+
+class DilatedConvolutions(nn.Module):
+    """Convolutions with doubling dilation, each of which sees its own part of all before it (D2)."""
+
+    def __init__(self, in_channels: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.conv_layers = nn.ModuleList(
+            nn.Conv2d(
+                growth if layer else in_channels,
+                growth * (layers - layer),
+                3,
+                padding=1 << layer,
+                dilation=1 << layer,
+                bias=False,
+            )
+            for layer in range(layers)
+        )
+        self.bn_layers = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(growth), nn.ReLU()) for _ in range(layers))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, bin, frame) to (batch, growth * layers, bin, frame)."""
+        pending: list[torch.Tensor] = []
+        outputs: list[torch.Tensor] = []
+        for convolution, activation in zip(self.conv_layers, self.bn_layers, strict=True):
+            parts = convolution(outputs[-1] if outputs else features).chunk(len(self.conv_layers) - len(outputs), dim=1)
+            pending = [old + new for old, new in zip(pending, parts, strict=True)] if pending else list(parts)
+            outputs.append(activation(pending.pop(0)))
+        return torch.cat(outputs, dim=1)
+
+
+class DenseBlock(nn.Module):
+    """Two groups of dilated convolutions, each joined to all before it (D3)."""
+
+    def __init__(self, in_channels: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.d2_layers = nn.ModuleList(
+            DilatedConvolutions(in_channels + index * growth * layers, growth, layers) for index in range(2)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, bin, frame) to (batch, channel + 2 * growth * layers, bin, frame)."""
+        for layer in self.d2_layers:
+            features = torch.cat([features, layer(features)], dim=1)
+        return features
+
+
+class LocalAttention(nn.Module):
+    """Attention of pairs of frames to all bins of them and of three frames on either side."""
+
+    PAIR, FLANK = 2, 3
+
+    def __init__(self, in_channels: int, channels: int, heads: int, out_channels: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv_conv = nn.Conv2d(in_channels, 3 * channels, 3, padding=1)
+        self.out_conv = nn.Conv2d(channels, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, bin, frame) to (batch, output, bin, frame)."""
+        batch, _, bins, frames = features.shape
+        padded = functional.pad(self.qkv_conv(features), (0, frames % self.PAIR))
+        # (batch, head, channel, bin, frame) each
+        queries, keys, values = padded.reshape(batch, self.heads, -1, *padded.shape[2:]).chunk(3, dim=2)
+        memory = self.PAIR + 2 * self.FLANK
+        keys, values = (functional.pad(part, (self.FLANK, self.FLANK)) for part in (keys, values))
+        attended = functional.scaled_dot_product_attention(
+            _pieces(queries, self.PAIR, self.PAIR),
+            _pieces(keys, memory, self.PAIR),
+            _pieces(values, memory, self.PAIR),
+        )
+        # (batch, head, pair, bin and frame, channel) to (batch, head and channel, bin, frame)
+        joined = attended.reshape(batch, self.heads, -1, bins, self.PAIR, attended.shape[-1]).permute(0, 1, 5, 3, 2, 4)
+        output: torch.Tensor = self.out_conv(joined.reshape(batch, -1, bins, padded.shape[-1])[..., :frames])
+        return output
+
+
+def _pieces(parts: torch.Tensor, length: int, step: int) -> torch.Tensor:
+    """(batch, head, channel, bin, frame) to (batch, head, piece, bin and frame, channel)."""
+    pieces = parts.unfold(-1, length, step).permute(0, 1, 4, 3, 5, 2)
+    return pieces.reshape(*pieces.shape[:3], -1, pieces.shape[-1])
+
+
+class UNetDannaNetwork(nn.Module):
+    """Masks for all four sources from a mixture's magnitudes.
+
+    Parameters
+    ----------
+    shape : UNetDannaShape
+        All sizes; the published ones when left out.
+
+    References
+    ----------
+    C.-Y. Yu, K.-W. Cheuk, "Danna-Sep: unite to separate them all", MDX workshop at ISMIR 2021, section 2.2; the blocks
+    are those of N. Takahashi, Y. Mitsufuji, "Densely connected multi-dilated convolutional networks for dense
+    prediction tasks", CVPR 2021.
+
+    Examples
+    --------
+    >>> network = UNetDannaNetwork(UNetDannaShape(used_bins=70, growth=2, attention=16, bottom=16)).eval()
+    >>> tuple(network(torch.rand(1, 2, 80, 75)).shape)
+    (1, 4, 2, 80, 75)
+    """
+
+    def __init__(self, shape: UNetDannaShape | None = None) -> None:
+        super().__init__()
+        self.shape = shape = shape or UNetDannaShape()
+        growth = shape.growth
+        widths = [2]
+        for layers in shape.layers:
+            widths.append(widths[-1] + 2 * growth * layers)
+        self.down_convs = nn.ModuleList(
+            nn.Sequential(DenseBlock(width, growth, layers), nn.AvgPool2d(2))
+            for width, layers in zip(widths, shape.layers, strict=False)
+        )
+        self.attn = nn.Sequential(
+            LocalAttention(widths[-1], shape.attention, shape.heads, shape.bottom),
+            nn.BatchNorm2d(shape.bottom),
+            nn.ReLU(),
+            LocalAttention(shape.bottom, shape.attention, shape.heads, shape.bottom),
+            nn.BatchNorm2d(shape.bottom),
+            nn.ReLU(),
+        )
+        inputs = [widths[-1] + shape.bottom, *(2 * width for width in widths[-2:1:-1])]
+        self.up_convs = nn.ModuleList(
+            nn.Sequential(
+                DenseBlock(width, growth, layers),
+                nn.ConvTranspose2d(width + 2 * growth * layers, output, 3, 2, padding=1, bias=False),
+                nn.BatchNorm2d(output),
+                nn.ReLU(),
+                nn.Dropout2d(0.4 if level < 3 else 0.0),
+            )
+            for level, (width, layers, output) in enumerate(
+                zip(inputs, shape.layers[-2::-1], widths[-2:0:-1], strict=True)
+            )
+        )
+        self.end = nn.Sequential(
+            nn.ConvTranspose2d(2 * widths[1], widths[1], 5, 2, padding=2, bias=False),
+            nn.BatchNorm2d(widths[1]),
+            nn.ReLU(),
+            nn.Conv2d(widths[1], 2 * SOURCE_COUNT, 3, padding=2, dilation=2),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, magnitudes: torch.Tensor) -> torch.Tensor:
+        """Masks (batch, source, 2, bin, frame): drums, bass, other, vocals.
+
+        Parameters
+        ----------
+        magnitudes : Tensor, shape (batch, 2, bin, frame)
+            Of the short-time Fourier transform, not scaled; a song of fewer frames than the shape's ``fewest_frames``
+            is followed by silence.
+        """
+        batch, channels, bins, frames = magnitudes.shape
+        more = max(0, self.shape.fewest_frames - frames)
+        features = functional.pad(magnitudes[:, :, : self.shape.used_bins], (0, more))
+        skips = []
+        for layer in self.down_convs:
+            features = layer(features)
+            skips.append(features)
+        features = torch.cat([skips.pop(), self.attn(features)], dim=1)
+        for layer in self.up_convs:
+            skip = skips.pop()
+            features = torch.cat([_as_large(layer(features), skip.shape, 0.0), skip], dim=1)
+        masks = _as_large(self.end(features), (bins, frames), MISSING)
+        return masks.reshape(batch, SOURCE_COUNT, channels, bins, frames)
+
+
+def _as_large(features: torch.Tensor, shape: tuple[int, ...], value: float) -> torch.Tensor:
+    """Features continued, or cut, to the last two sizes of a shape."""
+    bins, frames = shape[-2:]
+    return functional.pad(features, (0, frames - features.shape[-1], 0, bins - features.shape[-2]), value=value)

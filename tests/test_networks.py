@@ -1,0 +1,329 @@
+"""The published networks, written anew: equal to their authors' code in golden numbers, and with the real weights."""
+
+import dataclasses
+import functools
+import importlib.util
+import zlib
+from pathlib import Path
+
+import av
+import julius
+import numpy as np
+import pytest
+import torch
+
+from stemfuse.separators.networks.checkpoints import load_strictly, read_state
+from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network
+from stemfuse.separators.networks.ismir2020 import CaCUNet
+from stemfuse.separators.networks.kuielab_mdx import mixed, mixer_weights
+from stemfuse.separators.networks.layouts import (
+    demucs_state,
+    ismir2020_state,
+    resunet_state,
+    tfc_tdf_state,
+    unet_danna_state,
+    xumx_state,
+)
+from stemfuse.separators.networks.mask_adapters import XUMX, UNetDanna
+from stemfuse.separators.networks.resunet import FilterBank, ResUNetSubband
+from stemfuse.separators.networks.spectrogram import ComplexAsChannels
+from stemfuse.separators.networks.spectrogram_adapters import TFCTDF, Ismir2020
+from stemfuse.separators.networks.tfc_tdf import TFCTDFUNet
+from stemfuse.separators.networks.unet_danna import UNetDannaNetwork
+from stemfuse.separators.networks.waveform_adapters import DemucsDanna, DemucsV2, ResUNet143Subband
+from stemfuse.separators.networks.wiener import filtered_blocks, wiener_filter
+from stemfuse.separators.networks.xumx import XUMXNetwork
+from stemfuse.separators.stems import SOURCES
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+GOLDEN = SHARED / "golden"
+RATE = 44100
+SWAPPED = [0, 2, 1, 3]
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden numbers beside the repository")
+
+
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+def keys(name):
+    """Rows (key, shape, flag) of a table of keys, whose own names the rule of filling goes by."""
+    rows = [line.split("\t") for line in (GOLDEN / f"{name}.keys.tsv").read_text().splitlines()[1:]]
+    return [(row[0], () if row[1] == "scalar" else tuple(map(int, row[1].split("x"))), row[3]) for row in rows]
+
+
+def filled(name):
+    """The weights that the golden numbers were made with."""
+    return {key: CONSTANTS.get(flag, fill)(key, shape) for key, shape, flag in keys(name)}
+
+
+def constant(key, shape):
+    """What the networks' construction gives."""
+    if key.startswith("pqmf."):
+        return torch.from_numpy(np.load(GOLDEN / "pqmf_4_64.npz")[key].astype(np.float32))
+    if key.endswith("kernel"):
+        return julius.ResampleFrac(*((1, 2) if key.startswith("up") else (2, 1))).kernel
+    return torch.hann_window(*shape) if key.endswith("window") else torch.zeros(shape)
+
+
+CONSTANTS = {"untouched": constant, "integer: zero": lambda key, shape: torch.zeros(shape, dtype=torch.int64)}
+
+
+def fill(key, shape):
+    noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32)
+    if key.endswith("running_var"):
+        noise = 1 + np.float32(0.1) * np.abs(noise)
+    elif key.endswith("running_mean"):
+        noise = np.float32(0.1) * noise
+    elif len(shape) == 1:
+        noise = 1 + np.float32(0.1) * noise if key.endswith("weight") else np.float32(0.05) * noise
+    else:
+        noise = noise / np.sqrt(np.float32(np.prod(shape[1:])))
+    return torch.from_numpy(noise)
+
+
+def golden(file):
+    """Golden numbers and the input that belongs to them."""
+    numbers = np.load(GOLDEN / f"{file}.npz")
+    noise = np.random.RandomState(int(numbers["input_seed"])).standard_normal(tuple(numbers["input_shape"]))
+    given = noise.astype(np.float32) * np.float32(numbers["input_scale"])
+    return numbers, np.abs(given) if numbers.get("input_abs", False) else given
+
+
+def assert_golden(numbers, output):
+    """Within the file's own limits: largest and mean difference, energy, and energy of each block of time."""
+    output = np.asarray(output)
+    assert output.shape == tuple(numbers["output_shape"])
+    whole = output.astype(float).ravel()
+    expected = numbers["output"].ravel() if "output" in numbers else numbers["output_sample"]
+    difference = (whole if "output" in numbers else whole[:: int(numbers["stride"])]) - expected
+    rms = np.sqrt(numbers["sum_squares"] / whole.size)
+    assert np.abs(difference).max() <= numbers["tol_rel_max"] * numbers["max_abs"]
+    assert np.sqrt(np.mean(difference**2)) <= numbers["tol_rel_rms"] * rms
+    assert np.square(whole).sum() == pytest.approx(numbers["sum_squares"], rel=1e-4)
+    if "block_sum_squares" in numbers:
+        blocks = numbers["block_sum_squares"]
+        missing = blocks.shape[-1] * int(numbers["block_len"]) - output.shape[-1]
+        padded = np.pad(output.astype(float), [(0, 0)] * (output.ndim - 1) + [(0, missing)])
+        energies = np.square(padded.reshape(*blocks.shape, -1)).sum(axis=-1)
+        np.testing.assert_allclose(energies, blocks, rtol=1e-3, atol=1e-3 * blocks.max())
+
+
+def ismir2020(state, bins=None):
+    tensors, shape, deprecated = ismir2020_state(state, Path("golden"))
+    network = load_strictly(CaCUNet(dataclasses.replace(shape, bins=bins or shape.bins)), tensors, Path("golden"))
+    if deprecated:
+        return network
+    # the authors' current code has time before frequency, and real parts before imaginary ones
+    return lambda packed: network(packed[:, SWAPPED].transpose(2, 3))[:, SWAPPED].transpose(2, 3)
+
+
+def tfc_tdf(state):
+    tensors, shape, _ = tfc_tdf_state(state, Path("golden"))
+    return load_strictly(TFCTDFUNet(shape), tensors, Path("golden"))
+
+
+def demucs(state):
+    tensors, channels, four_decoders = demucs_state(state, Path("golden"))
+    network = DemucsFourDecodersNetwork(channels) if four_decoders else DemucsV2Network(channels)
+    return load_strictly(network, tensors, Path("golden"))
+
+
+ASTEROID = [SOURCES.index(source) for source in ("bass", "drums", "vocals", "other")]
+
+
+def xumx(state):
+    tensors, shape, joined = xumx_state(state, Path("golden"))
+    network = load_strictly(XUMXNetwork(shape), tensors, Path("golden"))
+    # asteroid has frames first
+    return network if joined else lambda given: network(given.permute(1, 2, 3, 0))[:, ASTEROID].permute(1, 4, 0, 2, 3)
+
+
+def unet_danna(state):
+    tensors, shape = unet_danna_state(state, Path("golden"))
+    return load_strictly(UNetDannaNetwork(shape), tensors, Path("golden"))
+
+
+def resunet(state):
+    tensors, widths = resunet_state(state, Path("golden"))
+    return load_strictly(ResUNetSubband(widths), tensors, Path("golden"))
+
+
+NETWORKS = {
+    "demucs_danna_16": demucs,
+    "demucs_danna_48": demucs,
+    "demucs_v2_16": demucs,
+    "demucs_v2_64": demucs,
+    "ismir2020_new_tdc_7_small": functools.partial(ismir2020, bins=128),
+    "ismir2020_new_tdc_rnn_7_small": ismir2020,
+    "ismir2020_new_tdf_7_small": ismir2020,
+    "ismir2020_new_tfc_7_small": functools.partial(ismir2020, bins=128),
+    "ismir2020_new_tfc_tdf_7": ismir2020,
+    "ismir2020_new_tfc_tdf_9_large": ismir2020,
+    "ismir2020_old_tdc_17": ismir2020,
+    "ismir2020_old_tfc_tdf_17": ismir2020,
+    "kuielab_v2_drums_L11_submission": tfc_tdf,
+    "kuielab_v2_drums_L9_submission": tfc_tdf,
+    "kuielab_v2_vocals_L11_lightning": tfc_tdf,
+    "resunet143_subband": resunet,
+    "unet_danna": unet_danna,
+    "xumx_asteroid": xumx,
+    "xumx_danna": xumx,
+}
+
+
+HEAVY = (
+    "resunet143_subband",
+    "unet_danna",
+    "kuielab_v2_drums_L9_submission",
+    "demucs_danna_48",
+    "demucs_v2_64",
+    "kuielab_v2_vocals_L11_lightning",
+)
+
+
+@pytest.mark.parametrize("name", [slow(name) if name in HEAVY else name for name in NETWORKS])
+def test_networks_are_the_authors(name):
+    numbers, given = golden(f"{name}.net")
+    network = NETWORKS[name](filled(name))
+    with torch.inference_mode():
+        assert_golden(numbers, network(torch.from_numpy(given)))
+
+
+WAVES = {
+    "demucs_danna_16": lambda file: DemucsDanna(file, channels=16),
+    "demucs_v2_16": lambda file: DemucsV2(file, channels=16, segment_s=4.0, overlap=0.25),
+    "demucs_v2_64": lambda file: DemucsV2(file, channels=64, segment_s=40.0, overlap=0.5),
+    "ismir2020_old_tdc_17": lambda file: Ismir2020(file, block="tdc", blocks=17),
+    "ismir2020_new_tfc_tdf_7": lambda file: Ismir2020(file, block="tfc_tdf", blocks=7),
+    "kuielab_v2_drums_L11_submission": lambda file: TFCTDF(file, source="drums", frames=512),
+    "kuielab_v2_vocals_L11_lightning": lambda file: TFCTDF(file, source="vocals", frames=256),
+    "resunet143_subband": lambda file: ResUNet143Subband(file, segment_s=66_000 / RATE),
+    "unet_danna": UNetDanna,
+    "xumx_asteroid": XUMX,
+    "xumx_danna": XUMX,
+}
+
+
+HEAVY_WAVES = (
+    "ismir2020_new_tfc_tdf_7",
+    "resunet143_subband",
+    "unet_danna",
+    "xumx_danna",
+    "demucs_v2_64",
+    "kuielab_v2_drums_L11_submission",
+    "kuielab_v2_vocals_L11_lightning",
+)
+
+
+@pytest.mark.parametrize("name", [slow(name) if name in HEAVY_WAVES else name for name in WAVES])
+def test_songs_are_separated_as_by_the_authors(name, tmp_path):
+    numbers, mixture = golden(f"{name}.wave")
+    torch.save(filled(name), tmp_path / "weights.pt")
+    stems = WAVES[name](tmp_path / "weights.pt").separate(mixture, RATE)
+    audio = stems.audio[ASTEROID] if name == "xumx_asteroid" else stems.audio
+    # asteroid leaves out what follows the last whole hop
+    audio = audio[..., : numbers["output_shape"][-1]]
+    assert_golden(numbers, audio[0] if len(stems.sources) == 1 else audio)
+
+
+@pytest.mark.slow
+def test_pieces_of_a_song_are_much_as_the_whole(tmp_path):
+    """Danna-Sep's Demucs with bounded memory: as far as it sees only what is around it, the same."""
+    _, mixture = golden("demucs_danna_16.wave")
+    torch.save(filled("demucs_danna_16"), tmp_path / "weights.pt")
+    whole = DemucsDanna(tmp_path / "weights.pt").separate(mixture, RATE).audio
+    pieces = DemucsDanna(tmp_path / "weights.pt", segment_s=6.0).separate(mixture, RATE).audio
+    assert np.square(pieces - whole).mean() < 1e-2 * np.square(whole).mean()
+
+
+@pytest.mark.parametrize("loudness", ["small", "large"])
+def test_wiener_filter_is_the_reference(loudness):
+    numbers = np.load(GOLDEN / "mwf_one_iteration.npz")
+    # (frame, bin, channel, source) to (source, channel, bin, frame)
+    magnitudes, mixture, expected = (
+        torch.from_numpy(np.ascontiguousarray(numbers[f"{loudness}_{what}"].T))
+        for what in ("magnitudes", "mixture", "output")
+    )
+    peak = expected.abs().max()
+    assert (wiener_filter(magnitudes, mixture) - expected).abs().max() < 1e-9 * peak
+    single = wiener_filter(magnitudes.float(), mixture.to(torch.complex64))
+    assert (single - expected).abs().max() < 1e-5 * peak
+    # a mask of what is silent says nothing
+    masks = torch.where(mixture.abs() > 0, magnitudes / mixture.abs(), 0.0)
+    blocks = [block for _, block in filtered_blocks(mixture, lambda start, stop: masks[..., start:stop])]
+    assert (torch.cat(blocks, dim=-1) - wiener_filter(masks * mixture.abs(), mixture)).abs().max() < 1e-9 * peak
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Mixture and vocals of the clip that stempeg packages."""
+    path = next((Path(importlib.util.find_spec("stempeg").submodule_search_locations[0]) / "data").glob("*.stem.mp4"))
+    streams = []
+    for index in (0, 4):
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray() for frame in container.decode(container.streams.audio[index])]
+        streams.append(np.concatenate(frames, axis=1))
+    return streams
+
+
+@pytest.mark.parametrize(("place", "sdr_db"), [(1, 1.93), (2, 1.74)])
+def test_real_weights_separate_real_vocals(place, sdr_db, clip):
+    mixture, vocals = clip
+    file = SHARED / "data" / f"cac_tdc_17_vocals_top{place}.pt"
+    estimate = Ismir2020(file).separate(mixture, RATE).audio[0]
+    if place == 1:
+        numbers, given = golden("ismir2020_old_tdc_17_real_top1.net")
+        with torch.inference_mode():
+            assert_golden(numbers, ismir2020(read_state(file))(torch.from_numpy(given)))
+        numbers = np.load(GOLDEN / "ismir2020_old_tdc_17_real_top1.wave.npz")
+        beginning = mixture[:, : int(numbers["clip_stop"])]
+        assert_golden(numbers, Ismir2020(file).separate(beginning, RATE).audio[0])
+    frames = [audio[:, : 6 * RATE].reshape(2, 6, RATE).astype(float) for audio in (vocals, vocals - estimate)]
+    reference, error = (np.square(audio).sum(axis=(0, 2)) for audio in frames)
+    assert np.median(10 * np.log10(reference / error)) == pytest.approx(sdr_db, abs=0.05)
+    seams = np.arange(56_560, mixture.shape[1], 56_560)
+    bends = np.abs(np.diff(estimate, 2)).max(axis=0)
+    # where one chunk ends and the next begins the curve bends no more than it does elsewhere
+    assert max(bends[seam - 3 : seam + 2].max() for seam in seams) < np.quantile(bends, 0.999)
+
+
+def test_packing_is_the_authors():
+    numbers = np.load(GOLDEN / "cac_packing.npz")
+    song = torch.from_numpy(numbers["input"].astype(np.float32))[None]
+    length = song.shape[-1]
+    kuielab = ComplexAsChannels(48, 16, 16)
+    packed = kuielab.pack(song)
+    assert np.abs(packed.numpy() - numbers["kuielab_stft"]).max() < 1e-5
+    assert np.abs(kuielab.unpack(packed, length).numpy() - numbers["kuielab_istft_of_stft"]).max() < 1e-5
+    current = ComplexAsChannels(64, 16, 33)
+    packed = current.pack(song)
+    assert np.abs(packed[:, SWAPPED].transpose(2, 3).numpy() - numbers["ismir_new_stft"]).max() < 1e-5
+    restored = current.unpack(packed, length).transpose(1, 2).numpy()
+    assert np.abs(restored - numbers["ismir_new_istft_of_stft"]).max() < 1e-5
+    deprecated = ComplexAsChannels(64, 32, 33, centred=False)
+    packed = deprecated.pack(song)
+    assert np.abs(packed[0].numpy() - numbers["ismir_old_stft"]).max() < 1e-5
+    restored = deprecated.unpack(packed, length)[0].numpy() - numbers["ismir_old_istft_of_stft"]
+    assert np.abs(restored[:, 8:-8]).max() < 1e-5
+
+
+def test_mixer_is_the_authors():
+    numbers, given = golden("kuielab_mixer_real.net")
+    file = SHARED / "data" / "kuielab_mixer.ckpt"
+    given = torch.from_numpy(given)
+    assert_golden(numbers, mixed(given[:4], given[4], mixer_weights(file)))
+
+
+def test_filter_bank_is_the_authors():
+    numbers, given = golden("pqmf_4_64")
+    bank = FilterBank()
+    song = torch.from_numpy(given)
+    new = bank.synthesis(bank.analysis(song)) - song
+    assert new.square().mean() < 1e-6 * song.square().mean()
+    kept = {key.removeprefix("pqmf."): torch.from_numpy(numbers[key]) for key in numbers if key.startswith("pqmf.")}
+    bank.load_state_dict(kept)
+    bands = bank.analysis(song)
+    assert np.abs(bands.numpy() - numbers["analysis"]).max() < 1e-5
+    assert np.abs(bank.synthesis(bands).numpy() - numbers["synthesis_of_analysis"]).max() < 1e-5
