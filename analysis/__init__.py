@@ -26,6 +26,7 @@ from .scores import (
 from .search_figures import search_figures
 from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
 from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
+from .time_figures import plot_training, plot_weights_over_time
 
 __all__ = [
     "BEST_PER_SOURCE",
@@ -58,8 +59,10 @@ __all__ = [
     "l1_frequency",
     "plot_gains",
     "plot_scores",
+    "plot_training",
     "plot_weights",
     "plot_weights_grid",
+    "plot_weights_over_time",
     "quadratic_form",
     "read_museval_json",
     "read_scores",

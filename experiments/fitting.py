@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemfuse.blending import file_suffix, leaks, make_fusion
 from stemfuse.separators import StemStore, Track
@@ -14,6 +18,7 @@ from .datasets import open_data
 from .pipeline import measure
 from .run import RunError
 from .songs import complete, find_separator
+from .traces import watch
 from .workers import Progress, cores, silent
 
 if TYPE_CHECKING:
@@ -89,8 +94,7 @@ def fit_fusion(
     if getattr(fusion, "learns", True):
         measure([*fitted, *judges], workers or cores(), progress)
         leaks(fitted, judges)
-    if hasattr(fusion, "progress"):
-        fusion.progress = progress
+    watch(fusion, name, progress)
     fusion.fit(fitted, judges or None)
     fusion.separators_ = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fusion.save(out)
@@ -142,9 +146,19 @@ def judge(fusion: Any, tracks: Sequence[Track]) -> pd.DataFrame:
         }
         for label, method in {**singles, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if hasattr(method, "weights"):
-                values = gram.sdr(method.weights(track))
+                values = gram.sdr(method.weights(track)) if hasattr(method, "weights_") else _heard(method, track)
                 tables.append(scores_table(track.name, label, gram.sources, {"SDR": values}))
     if not tables:
         return pd.DataFrame()
     grid = by_source(aggregate(common_mask(pd.concat(tables, ignore_index=True))[0]), "SDR")
     return grid.rename_axis("SDR, dB").reset_index()
+
+
+def _heard(fusion: Any, track: Track) -> NDArray[np.float64]:
+    """SDR of a fusion whose weights vary in time, (source, frame), from the audio that it makes."""
+    from stemfuse.analysis import GramStatistics
+    from stemfuse.blending import Fixed
+
+    fused = replace(track, stems={fusion.kind: fusion.fuse(track)}, stored={})
+    alone = Fixed({source: {fusion.kind: 1.0} for source in fused.stems[fusion.kind].sources}).fit([fused])
+    return GramStatistics.from_track(fused).sdr(alone.weights_)

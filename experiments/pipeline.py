@@ -17,6 +17,7 @@ from stemfuse.separators import Stems, StemStore, Track, digest, file_stamp
 from .config import RunConfig, ScoreConfig, parse_config
 from .plan import Plan, PlannedTrack, StoredSeparator, fit_digest, plan_run, run_identity
 from .run import BOUNDS, LEAVE_ONE_OUT, Run, RunError, describe_machine, describe_versions, source_commit
+from .traces import keep_history, keep_song, watch
 from .workers import Progress, few_threads, run_all, silent
 
 if TYPE_CHECKING:
@@ -179,8 +180,7 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
             continue
         started = time.perf_counter()
         fusion: Any = make_fusion(part.name, **(_kept_in(result, part.name, label) | part.options))
-        if hasattr(fusion, "progress"):
-            fusion.progress = lambda source, trial, trials, label=label: progress(f"{label}: {source}", trial, trials)
+        watch(fusion, label, progress, result.path / PARTS / f"training-{identity[:16]}")
         if getattr(fusion, "learns", True):
             fusion.fit(train, valid or None)
         else:
@@ -194,6 +194,7 @@ def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> 
             "linear": hasattr(fusion, "weights"),
             "digest": identity,
             "seconds": round(time.perf_counter() - started, 3),
+            "history": keep_history(result, label, fusion),
             "studies": {source: study.study_name for source, study in getattr(fusion, "studies_", {}).items()},
         }
         result.write_record(record | {"fusions": known | record["fusions"]})
@@ -343,7 +344,12 @@ def report(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) 
     for done, planned in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
         track = plan.store.attach(planned.track, plan.keys)
-        methods = dict(track.stems) | {label: result.fusion(label).fuse(track) for label in record["fusions"]}
+        methods = dict(track.stems)
+        for label, described in record["fusions"].items():
+            fusion: Any = result.fusion(label)
+            methods[label] = fusion.fuse(track)
+            if hasattr(fusion, "weights") and not hasattr(fusion, "weights_"):
+                described.setdefault("songs", {})[track.name] = keep_song(result, label, fusion, track)
         write_players(result.path, track, methods, plan.config.players.duration_s)
     result.write_record(record)
     write_report(result.path)

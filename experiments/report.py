@@ -18,7 +18,7 @@ from stemfuse.blending import MixingWeights
 from stemfuse.separators import StemfuseError
 
 from .players import read_players, safe_name, write_players
-from .report_fusions import bound_tables, searches, shares
+from .report_fusions import bound_tables, searches, shares, traces
 from .report_tables import (
     DataSetScores,
     ScoreTable,
@@ -80,6 +80,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
             "record": record,
             "data_sets": data_sets,
             "matrices": list(_matrices(run, record, figures, notes)),
+            "traces": _traces(run, record, figures, notes),
             "bounds": bound_tables(run),
             "searches": list(_searches(run, record, figures, notes)),
             "songs": list(_songs(run, record, data_sets, notes)),
@@ -117,28 +118,40 @@ def _data_set(data: DataSetScores, figures: _Figures) -> dict[str, Any]:
 
 def _matrices(run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]) -> Iterator[dict[str, Any]]:
     """Heat maps of all linear fusions on one colour scale."""
-    weights = {}
+    weights, kinds = {}, {}
     for label, fusion in record.get("fusions", {}).items():
         if not fusion.get("linear", True):
             notes.append(f"{label}: no mixing matrix, the fusion is not linear")
             continue
-        try:
-            weights[label] = MixingWeights.load(run.path / fusion["file"])
-        except (StemfuseError, KeyError) as error:
-            notes.append(f"{label}: no mixing matrix to show ({error})")
+        songs = fusion.get("songs", {})
+        files = {f"{label}, {song}": kept["file"] for song, kept in songs.items()} or {label: fusion.get("file", "")}
+        for name, file in files.items():
+            try:
+                weights[name] = MixingWeights.load(run.path / file)
+                kinds[name] = fusion.get("kind", "")
+            except StemfuseError as error:
+                notes.append(f"{name}: no mixing matrix to show ({error})")
     scale = largest_weight(weights)
     for label, matrix in weights.items():
         segments, outputs, inputs = matrix.matrix.shape
         figure = plot_weights(matrix, scale=scale or None)
         yield {
             "label": label,
-            "kind": record["fusions"][label].get("kind", ""),
+            "kind": kinds[label],
             "segments": segments,
             "outputs": outputs,
             "inputs": inputs,
             "figure": figures.add(f"weights-{safe_name(label)}", figure, f"mixing matrix of {label}"),
             "shares": shares(matrix),
         }
+
+
+def _traces(run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]) -> list[dict[str, Any]]:
+    """Weights over the time of songs, and training curves."""
+    return [
+        figures.add(safe_name(f"{kind}-{name}"), figure, f"{kind} of {name}")
+        for kind, name, figure in traces(run, record, notes)
+    ]
 
 
 def _searches(

@@ -66,3 +66,23 @@ def searches(run: Run, record: Mapping[str, Any], notes: list[str]) -> Iterator[
                     yield label, source, name, figure
         except (StemfuseError, ImportError) as error:
             notes.append(f"{label}: the search's trials cannot be shown ({error})")
+
+
+def traces(run: Run, record: Mapping[str, Any], notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
+    """Weights over the time of a song and training curves: what it is, of what, and the figure."""
+    from stemfuse.analysis import plot_training, plot_weights_over_time
+
+    for label, described in record.get("fusions", {}).items():
+        try:
+            for song, kept in described.get("songs", {}).items():
+                weights = MixingWeights.load(run.path / kept["file"])
+                if len(weights.matrix) > 1:
+                    name = f"{label}, {song}"
+                    yield "weights over time", name, plot_weights_over_time(weights, kept["levels_db"])
+            if described.get("history"):
+                rows = pd.read_csv(run.path / described["history"]).to_dict("records")
+                if rows and "epoch" in rows[0]:
+                    history = [{str(key): float(value) for key, value in row.items()} for row in rows]
+                    yield "training", label, plot_training(history, label)
+        except (StemfuseError, OSError, ValueError) as error:
+            notes.append(f"{label}: not all of its learning can be shown ({error})")

@@ -192,7 +192,7 @@ ARGUMENTS = {
     "fixed": {"blend": "danna-sep"},
     "conv1x1": {"solver": "exact"},
     "gram_mixer": {"epochs": 1},
-    "mlp_mixer": {"segment": 8192, "shift": 8192, "layers": 1, "epochs": 1},
+    "mlp_mixer": {"segment": 8192, "shift": 8192, "fold": 16, "layers": 1, "epochs": 1},
     "search": {"trials": 5},
 }
 """For the registered fusions that cannot be made without."""
