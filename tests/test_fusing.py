@@ -137,6 +137,7 @@ def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
 
 def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path):
     """Every rung in one run, and what the report shows of it."""
+    pytest.importorskip("torch")
     data = tmp_path / "leaky"
     shutil.copytree(place / "band", data)
     heard = next((data / "train").iterdir())
@@ -147,9 +148,16 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
             "store": str(tmp_path / "store"),
             "data": [{"path": str(data), "real": False}],
             "separators": list(SEPARATORS),
-            "fusions": ["mean", "residual", "least_squares", {"name": "search", "options": {"trials": 12}}],
+            "fusions": [
+                "mean",
+                "residual",
+                "least_squares",
+                {"name": "search", "options": {"trials": 12}},
+                {"name": "conv1x1", "options": {"solver": "exact"}},
+                {"name": "gram_mixer", "options": {"epochs": 2}},
+            ],
             "bounds": {"bands_hz": [1000.0]},
-            "players": {"tracks": 0},
+            "players": {"tracks": 1, "duration_s": 1.0},
             "workers": 1,
         }
     )
@@ -163,6 +171,8 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
         "What each separator is worth",
         "history of the search",
     ):
+        assert words in page, words
+    for words in ("weights over time of gram_mixer", "training of gram_mixer", "mixing matrix of conv1x1"):
         assert words in page, words
     assert "Warning:" in page
     assert (finished.path / "fusions/search.journal").is_file()
