@@ -1,1 +1,26 @@
-"""mixers."""
+"""Weights learned by gradient: the 1x1 convolution, the MDX-Mixer, and GramMixer, which goes beyond them."""
+
+from .conv1x1 import Conv1x1Mixer
+from .exact import Solution, solve
+from .execution import Execution, History, Recipe
+from .gram_mixer import GramMixer
+from .mixer import NetworkMixer
+from .mlp_mixer import MLPMixer, mlp_cost
+from .segments import Normalisation, Segments, TrackBlocks, segment_starts
+
+__all__ = [
+    "Conv1x1Mixer",
+    "Execution",
+    "GramMixer",
+    "History",
+    "MLPMixer",
+    "NetworkMixer",
+    "Normalisation",
+    "Recipe",
+    "Segments",
+    "Solution",
+    "TrackBlocks",
+    "mlp_cost",
+    "segment_starts",
+    "solve",
+]

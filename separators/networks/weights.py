@@ -68,8 +68,7 @@ def find_weights(separator: str, given: str | os.PathLike[str] | None, names: Se
     # the first is the name of what is trained here
     published = " or ".join(names[1:3] or names)
     raise MissingWeightsError(
-        f"{separator}: weights are not on this machine: put {published} ({origin}) into {folder}, "
-        f"or pass weights=FILE"
+        f"{separator}: weights are not on this machine: put {published} ({origin}) into {folder}, or pass weights=FILE"
     )
 
 

@@ -1,0 +1,163 @@
+"""The 1x1 convolution: one matrix for all segments and songs, by the published recipe or solved exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from stemfuse.blending import FusionError, LinearFusion, Mean, MixingWeights
+from stemfuse.separators import Samples, Track
+
+from .execution import Execution, History
+from .segments import Segments, TrackBlocks, training_blocks
+
+SEGMENT = 1 << 18
+"""T of the MDX-Mixer paper in samples: 5.9 s."""
+SHIFT = 1 << 15
+"""S of the MDX-Mixer paper in samples: how far apart training segments start."""
+
+
+class Conv1x1Mixer(LinearFusion):
+    """Every output channel is a weighted sum of all input channels; the weights hold for all songs.
+
+    Negative weights, stems of other sources, the other side's channels and the mixture are all allowed. With the
+    stems of one separator and the mixture it is KUIELab-MDX-Net's "Mixer" (10 inputs, 8 outputs); with those of
+    several, the 1x1 convolution of the MDX-Mixer paper.
+
+    Parameters
+    ----------
+    solver : {"adam", "exact"}
+        Gradient descent as published, or the optimum by `stemfuse.mixers.solve`: the problem is convex for
+        the losses l1 and l2. ``exact`` uses loss, mixture, tolerance and seed alone, every sample once.
+    loss : {"l1", "l2", "sdr"}
+        On signals normalised by the mixture: mean |s - y|, mean (s - y)^2, or minus the SDR of segments (adam only).
+    mixture : bool
+        Whether the mixture is one of the inputs.
+    segment, shift : int
+        T and S, in samples.
+    initial : {"uniform", "mean"}
+        Where adam starts: random as a torch layer does (the paper does not say), or from the mean of the separators.
+    tolerance : float
+        Of ``exact``: how far above the minimal l1 the result is at most, relative to it, as proved by duality.
+    optimiser, learning_rate, batch, accumulate, epochs, patience, seed
+        See `stemfuse.mixers.Recipe`; the defaults are the paper's.
+
+    Attributes
+    ----------
+    weights_ : MixingWeights
+        One segment.
+    history_ : list of dict
+        One row per epoch (adam) or pass over the data (exact).
+    execution : Execution
+        Where adam runs, checkpoints, progress; set it before `fit`.
+
+    References
+    ----------
+    Nakano and Goto, MDX-Mixer, IEICE Trans. E107-D(8), 2024, section 3; Kim et al., KUIELab-MDX-Net, 2021, section 3.2.
+
+    Examples
+    --------
+    >>> audio = np.random.default_rng(0).laplace(0, 0.1, (4, 2, 4000))
+    >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": 2 * audio})
+    >>> mixer = Conv1x1Mixer("exact", mixture=False).fit([track])
+    >>> mixer.weights_.matrix[0].diagonal().round(4).tolist()
+    [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+
+    kind = "conv1x1"
+    execution: Execution = Execution()
+    SOLVERS: ClassVar[tuple[str, ...]] = ("adam", "exact")
+
+    def __init__(
+        self,
+        solver: Literal["adam", "exact"] = "adam",
+        loss: Literal["l1", "l2", "sdr"] = "l1",
+        mixture: bool = True,
+        segment: int = SEGMENT,
+        shift: int = SHIFT,
+        initial: Literal["uniform", "mean"] = "uniform",
+        tolerance: float = 1e-4,
+        optimiser: str = "adam",
+        learning_rate: float = 3e-4,
+        batch: int = 4,
+        accumulate: int = 1,
+        epochs: int = 50,
+        patience: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.solver = solver
+        self.loss = loss
+        self.mixture = mixture
+        self.segment = segment
+        self.shift = shift
+        self.initial = initial
+        self.tolerance = tolerance
+        self.optimiser = optimiser
+        self.learning_rate = learning_rate
+        self.batch = batch
+        self.accumulate = accumulate
+        self.epochs = epochs
+        self.patience = patience
+        self.seed = seed
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Learn the matrix.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With references, and stems of the same separators and sources.
+        valid : sequence of Track, optional
+            Choose the epoch that adam keeps; without them it is the last. ``exact`` has nothing to choose.
+
+        Raises
+        ------
+        FusionError
+            An argument is unknown, or the tracks differ in their stems.
+        AudioError
+            A sample is NaN.
+        """
+        if self.solver not in self.SOLVERS:
+            raise FusionError(f"solver {self.solver!r} is unknown, there are {', '.join(self.SOLVERS)}")
+        if self.initial not in ("uniform", "mean"):
+            raise FusionError(f"initial {self.initial!r} is unknown, there are uniform, mean")
+        blocks, held_out = training_blocks(train, valid, self.mixture)
+        matrix, self.history_ = self._solve(blocks) if self.solver == "exact" else self._train(blocks, held_out)
+        self.weights_ = MixingWeights(matrix, blocks.inputs, blocks.outputs)
+        return self
+
+    def _solve(self, blocks: TrackBlocks) -> tuple[Samples, History]:
+        from .exact import solve
+
+        if self.loss not in ("l1", "l2"):
+            raise FusionError(f"loss {self.loss!r} has no exact solution; take l1 or l2, or solver='adam'")
+        solution = solve(blocks, self.loss, self.tolerance, seed=self.seed, progress=self.execution.progress)
+        return solution.matrix.astype(np.float32), solution.history
+
+    def _train(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Samples, History]:
+        from .objectives import Convolution1x1, MixingObjective, seeded
+        from .training import identity_of, minimise, recipe_of
+
+        with seeded(self.seed):
+            start = self._start(blocks)
+            network = Convolution1x1(len(blocks.inputs), len(blocks.outputs), start)
+        objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
+        data = Segments(blocks, self.segment, self.shift)
+        valid = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
+        history = minimise(objective, data, valid, recipe_of(self), self.execution, identity_of(self, blocks, held_out))
+        return network.weight.detach().numpy(), history
+
+    def _start(self, blocks: TrackBlocks) -> Any:
+        return None if self.initial == "uniform" else mean_matrix(blocks)
+
+
+def mean_matrix(blocks: TrackBlocks) -> Samples:
+    """Weights by which each output is the mean of the separators' stems of it, (output, input)."""
+    weights = Mean().fit(blocks.tracks[:1]).weights_
+    matrix = np.zeros((len(blocks.outputs), len(blocks.inputs)), np.float32)
+    for row, output in enumerate(weights.outputs):
+        for column, label in enumerate(weights.inputs):
+            matrix[blocks.outputs.index(output), blocks.inputs.index(label)] = weights.matrix[0, row, column]
+    return matrix

@@ -1,0 +1,179 @@
+"""GramMixer: weights that follow the song, said by a small network from the inputs' log-Gram."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+from stemfuse.blending import FusionError, MixingWeights
+from stemfuse.separators import Samples, Track
+
+from .conv1x1 import mean_matrix
+from .exact import solve
+from .features import frame_features, signals_of
+from .frames import FrameRuns
+from .mixer import NetworkMixer
+from .segments import Normalisation, segment_starts, training_blocks
+
+if TYPE_CHECKING:
+    from .gram_network import GramNetwork
+
+BASES = ("least_squares", "conv1x1", "mean")
+
+
+class GramMixer(NetworkMixer):
+    """Time-varying weights at a thousandth of the MLP-Mixer's cost.
+
+    Each frame of a song is heard as its log-Gram: levels of all input signals in a few bands and correlations of
+    every pair. A small network maps it to a correction of constant weights. Because the error of a frame is a quadratic
+    form in its weights, training needs the frames' second moments alone and can minimise the score itself: audio
+    is read before it, not in it. Weights of neighbouring frames, which overlap by half, are joined under Hann windows.
+
+    Parameters
+    ----------
+    loss : {"sdr", "median_sdr", "l2"}
+        Minus the mean SDR of frames, minus its soft median over runs, or the squared error, over the mixture's.
+    mixture : bool
+        Whether the mixture is one of the inputs.
+    base : {"least_squares", "conv1x1", "mean"}
+        The constant weights that are corrected, of `constraint` free: of the least squared error, of the least absolute
+        error (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
+    constraint : {"free", "simplex", "selection"}
+        Free correction; or weights over each source's own stems that are positive and sum to one
+        (Jaureguiberry et al. 2016); or the best of these stems alone (Manilow et al. 2017). The last two have no base.
+    sides : {"same", "all"}
+        Whether left is corrected from left and right from right, alike, or every weight on its own.
+    frame_s : float
+        Length of a frame in seconds; one starts every half of it.
+    edges_hz : sequence of float
+        Borders of the frequency bands.
+    hidden, dropout : int, float
+        Width of the network's two hidden layers, 0 for a linear map, and the share of units dropped in training.
+    run : int
+        Frames in a run: what one loss is computed of.
+    optimiser, learning_rate, batch, accumulate, epochs, patience, seed
+        See `stemfuse.mixers.Recipe`; batch counts runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> generator = np.random.default_rng(0)
+    >>> audio = generator.normal(0, 0.1, (4, 2, 16000))
+    >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": 2 * audio, "b": audio[::-1]}, rate=8000)
+    >>> mixer = GramMixer(epochs=1).fit([track])
+    >>> weights = mixer.weights(track)
+    >>> weights.matrix.shape, weights.duration_s, bool(abs(mixer.fuse(track).audio - audio).max() < 0.1)
+    ((3, 8, 18), 1.0, True)
+    """
+
+    kind = "gram_mixer"
+
+    def __init__(
+        self,
+        loss: Literal["sdr", "median_sdr", "l2"] = "sdr",
+        mixture: bool = True,
+        base: Literal["least_squares", "conv1x1", "mean"] = "least_squares",
+        constraint: Literal["free", "simplex", "selection"] = "free",
+        sides: Literal["same", "all"] = "same",
+        frame_s: float = 1.0,
+        edges_hz: Sequence[float] = (200.0, 1000.0, 4000.0),
+        hidden: int = 64,
+        dropout: float = 0.2,
+        run: int = 32,
+        optimiser: str = "adam",
+        learning_rate: float = 1e-3,
+        batch: int = 8,
+        accumulate: int = 1,
+        epochs: int = 100,
+        patience: int | None = 20,
+        seed: int = 0,
+    ) -> None:
+        self.loss = loss
+        self.mixture = mixture
+        self.base = base
+        self.constraint = constraint
+        self.sides = sides
+        self.frame_s = frame_s
+        self.edges_hz = edges_hz
+        self.hidden = hidden
+        self.dropout = dropout
+        self.run = run
+        self.optimiser = optimiser
+        self.learning_rate = learning_rate
+        self.batch = batch
+        self.accumulate = accumulate
+        self.epochs = epochs
+        self.patience = patience
+        self.seed = seed
+
+    def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> GramNetwork:
+        """Make the network, not trained, for inputs and outputs of these labels."""
+        from .gram_network import GramNetwork
+
+        signals = len(signals_of(inputs))
+        features = (len(self.edges_hz) + 1) * signals * (signals + 1) // 2
+        return GramNetwork(features, inputs, outputs, self.hidden, self.dropout, self.sides, self.constraint)
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Learn from frames of tracks.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With references, and stems of the same separators and sources.
+        valid : sequence of Track, optional
+            Choose the epoch that is kept, which may be the base's; without them it is the last.
+
+        Raises
+        ------
+        FusionError
+            An argument is unknown, or the tracks differ in their stems.
+        AudioError
+            A sample is NaN.
+        """
+        import torch
+
+        from .gram_network import GramObjective
+        from .objectives import seeded
+        from .training import identity_of, minimise, recipe_of
+
+        if self.base not in BASES:
+            raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
+        blocks, held_out = training_blocks(train, valid, self.mixture)
+        with seeded(self.seed):
+            network = self.build(blocks.inputs, blocks.outputs)
+        objective = GramObjective(network, self.loss, blocks.tracks[0].channels)
+        frame = round(self.frame_s * blocks.rate)
+        data = FrameRuns(blocks, frame, self.edges_hz, self.run)
+        judged = None if held_out is None else FrameRuns(held_out, frame, self.edges_hz, self.run)
+        starts: dict[str, Callable[[], Samples]] = {
+            "least_squares": data.least_squares,
+            "conv1x1": lambda: solve(blocks).matrix.astype("float32"),
+            "mean": lambda: mean_matrix(blocks),
+        }
+        for name, value in (("base", starts[self.base]()), ("mean", data.mean), ("deviation", data.deviation)):
+            getattr(network, name).copy_(torch.from_numpy(value))
+        identity = identity_of(self, blocks, held_out)
+        self.history_ = minimise(objective, data, judged, recipe_of(self), self.execution, identity)
+        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+
+    def weights(self, track: Track) -> MixingWeights:
+        """Weights per frame of a track, one frame every half frame; reads the inputs once, frame by frame.
+
+        Raises
+        ------
+        FusionError
+            The mixer is not fitted.
+        TrackError
+            The track lacks an input or has another rate.
+        """
+        import torch
+
+        self.check_track(track)
+        frame = round(self.frame_s * track.rate)
+        starts = segment_starts(track.frames, frame, frame // 2)
+        scale = Normalisation.of(track.mixture).deviation
+        features = frame_features(track, self.inputs_, frame, self.edges_hz, scale)
+        with torch.no_grad():
+            matrix: Samples = self.network_(torch.from_numpy(features)).numpy()
+        return MixingWeights(matrix, self.inputs_, self.outputs_, starts / track.rate, frame / track.rate)

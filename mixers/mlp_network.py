@@ -1,0 +1,132 @@
+"""The MDX-Mixer's network: an MLP-Mixer that says the weights of a segment from its samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stemfuse.blending import FusionError
+
+POOLINGS = ("tokens", "channels")
+FOLDINGS = ("consecutive", "strided")
+
+
+def perceptron(width: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Fully connected, GELU, dropout, fully connected, dropout."""
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+    )
+
+
+class MixerLayer(nn.Module):
+    """One layer of an MLP-Mixer (Tolstikhin et al. 2021): mix across tokens, then across channels, both with a skip.
+
+    Parameters
+    ----------
+    tokens, channels : int
+        Rows and columns of what is mixed.
+    token_hidden, channel_hidden : int
+        D_T and D_C, the widths of the two perceptrons' hidden layers.
+    dropout : float
+        p.
+    """
+
+    def __init__(self, tokens: int, channels: int, token_hidden: int, channel_hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.token_norm, self.channel_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.token_mixing = perceptron(tokens, token_hidden, dropout)
+        self.channel_mixing = perceptron(channels, channel_hidden, dropout)
+
+    def forward(self, folded: Tensor) -> Tensor:
+        """From and to (segment, token, channel)."""
+        folded = folded + self.token_mixing(self.token_norm(folded).mT).mT
+        mixed: Tensor = folded + self.channel_mixing(self.channel_norm(folded))
+        return mixed
+
+
+class MLPMixerNetwork(nn.Module):
+    """From the samples of a segment to its weights.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Number of channels, 2 + C and 8.
+    segment, fold : int
+        T and F, in samples; F divides T.
+    layers : int
+        N.
+    token_hidden, channel_hidden : int, optional
+        D_T and D_C; T / F and (2 + C) F when not given.
+    dropout : float
+        p.
+    pooling : {"tokens", "channels"}
+        Which axis the global average takes away.
+    folding : {"consecutive", "strided"}
+        Whether a token is F consecutive samples of all inputs, or every (T / F)-th.
+    corrects : bool
+        Whether the last layer starts at zero, so that training starts at ``base``.
+
+    Attributes
+    ----------
+    base : Tensor, shape (output, input)
+        Constant weights to which those that the network says are added.
+
+    Examples
+    --------
+    >>> network = MLPMixerNetwork(6, 4, segment=64, fold=8, layers=2)
+    >>> network(torch.zeros(3, 64, 6)).shape
+    torch.Size([3, 4, 6])
+    """
+
+    base: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        segment: int = 1 << 18,
+        fold: int = 1 << 7,
+        layers: int = 8,
+        token_hidden: int | None = None,
+        channel_hidden: int | None = None,
+        dropout: float = 0.0,
+        pooling: str = "tokens",
+        folding: str = "consecutive",
+        corrects: bool = False,
+    ) -> None:
+        super().__init__()
+        if fold < 1 or segment % fold or layers < 0:
+            raise FusionError(f"segment={segment}, fold={fold}, layers={layers} came, expected a fold that divides it")
+        if pooling not in POOLINGS or folding not in FOLDINGS:
+            raise FusionError(
+                f"pooling={pooling!r}, folding={folding!r} came; the poolings are {', '.join(POOLINGS)}, the foldings "
+                f"{', '.join(FOLDINGS)}"
+            )
+        self.tokens, self.columns = segment // fold, inputs * fold
+        self.pooling, self.folding, self.shape = pooling, folding, (outputs, inputs)
+        self.mixer = nn.Sequential(
+            *(
+                MixerLayer(
+                    self.tokens, self.columns, token_hidden or self.tokens, channel_hidden or self.columns, dropout
+                )
+                for _ in range(layers)
+            )
+        )
+        self.head = nn.Linear(self.columns if pooling == "tokens" else self.tokens, inputs * outputs)
+        if corrects:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        self.register_buffer("base", torch.zeros(self.shape))
+
+    def fold(self, inputs: Tensor) -> Tensor:
+        """X_k (segment, time, input) as Z_k (segment, T / F, F (2 + C))."""
+        if self.folding == "strided":
+            inputs = inputs.reshape(len(inputs), -1, self.tokens, inputs.shape[2]).transpose(1, 2)
+        return inputs.reshape(len(inputs), self.tokens, self.columns)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Weights (segment, output, input) of segments (segment, time, input)."""
+        mixed = self.mixer(self.fold(inputs))
+        pooled = mixed.mean(1 if self.pooling == "tokens" else 2)
+        weights: Tensor = self.base + self.head(pooled).float().reshape(-1, *self.shape)
+        return weights

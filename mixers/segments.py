@@ -1,0 +1,253 @@
+"""The data path: inputs and references of tracks as blocks (time, channel), read where they lie, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.blending import FusionError, input_labels, output_labels, read_inputs
+from stemfuse.separators import Samples, Signal, Track
+
+BLOCK = 1 << 16
+"""Samples read at a time when all tracks are read once: 9 MB with 26 inputs and 8 references."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Scale of one track: what makes its mixture's mean 0 and its standard deviation 1.
+
+    Parameters
+    ----------
+    deviation : float
+        Standard deviation of the mixture, over all channels; 1 for a silent mixture.
+    mean : float
+        Mean of the mixture, over all channels.
+
+    Examples
+    --------
+    >>> from stemfuse.separators import ArraySignal
+    >>> scale = Normalisation.of(ArraySignal(np.array([[1.0, 3.0], [5.0, 7.0]])))
+    >>> scale.mean, round(scale.deviation, 4), scale.apply(np.full((1, 2), 4.0, "float32")).tolist()
+    (4.0, 2.2361, [[0.0, 0.0]])
+    """
+
+    deviation: float = 1.0
+    mean: float = 0.0
+
+    @classmethod
+    def of(cls, mixture: Signal) -> Self:
+        """Read a mixture once, block by block."""
+        total = energy = 0.0
+        for _, block in mixture.blocks():
+            total += float(block.sum(dtype=np.float64))
+            energy += float(np.square(block, dtype=np.float64).sum())
+        count = mixture.channels * mixture.frames
+        mean = total / count
+        variance = energy / count - mean**2
+        return cls(float(np.sqrt(variance)) if variance > 0 else 1.0, mean)
+
+    def apply(self, samples: Samples) -> Samples:
+        """Samples on the scale that mixers are trained on."""
+        scaled: Samples = (samples - np.float32(self.mean)) / np.float32(self.deviation)
+        return scaled
+
+    def invert(self, samples: Samples) -> Samples:
+        """Samples on the track's own scale."""
+        original: Samples = samples * np.float32(self.deviation) + np.float32(self.mean)
+        return original
+
+
+class TrackBlocks:
+    """Inputs and references of several tracks, any part of them, as a mixer is trained on.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        With references, and stems of the same separators and sources.
+    mixture : bool
+        Whether the mixture is one of the inputs.
+    centred : bool
+        Whether the mixture's mean is taken off all channels, as the papers do. A mix without bias cannot
+        put it back, and the mean of music is 1e-5 of full scale: without it, W is the same on every scale.
+
+    Raises
+    ------
+    FusionError
+        There is no track, or they differ in their inputs, outputs or sample rate.
+    TrackError
+        A track has no references.
+
+    Notes
+    -----
+    Only the tracks' scales are kept: memory does not grow with their number or length.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> audio = generator.normal(0, 0.1, (4, 2, 1000))
+    >>> blocks = TrackBlocks([Track.from_arrays("song", audio.sum(0), audio, {"a": audio})])
+    >>> inputs, references = blocks.read(0, 100, 150)
+    >>> inputs.shape, references.shape, blocks.inputs[2]
+    ((50, 10), (50, 8), 'a.drums.left')
+    """
+
+    def __init__(self, tracks: Sequence[Track], mixture: bool = True, centred: bool = False) -> None:
+        if not tracks:
+            raise FusionError("no track came, expected at least one with stems and references")
+        self.tracks = list(tracks)
+        first = self.tracks[0]
+        self.inputs = input_labels(first, mixture)
+        self.outputs = output_labels(first.true_stems().sources, first.channels)
+        self.rate, self.mixture = first.rate, mixture
+        if not self.inputs:
+            raise FusionError(f"track {first.name!r} has no stems and the mixture is off; attach some")
+        for track in self.tracks:
+            came = (input_labels(track, mixture), output_labels(track.true_stems().sources, track.channels), track.rate)
+            if came != (self.inputs, self.outputs, self.rate):
+                raise FusionError(
+                    f"track {track.name!r} has the inputs {', '.join(came[0])} at {track.rate} Hz, track {first.name!r}"
+                    f" has {', '.join(self.inputs)} at {self.rate} Hz; all need the same stems, references and rate"
+                )
+        scales = [Normalisation.of(track.mixture) for track in self.tracks]
+        self.scales = scales if centred else [Normalisation(scale.deviation) for scale in scales]
+
+    @property
+    def frames(self) -> int:
+        """Length of all tracks in samples."""
+        return sum(track.frames for track in self.tracks)
+
+    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
+        """Samples ``start`` to ``stop`` of a track: inputs (time, input) and references (time, output)."""
+        track, scale = self.tracks[index], self.scales[index]
+        references = track.true_stems().read(start, stop).reshape(len(self.outputs), stop - start)
+        if not np.isfinite(references).all():
+            for source in track.true_stems().sources:
+                track.true_stems()[source].read(start, stop)  # raises, and names the sample
+        inputs = read_inputs(track, self.inputs, start, stop)
+        return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[Samples, Samples]]:
+        """Yield every sample of every track once."""
+        for index, track in enumerate(self.tracks):
+            for start in range(0, track.frames, size):
+                yield self.read(index, start, min(start + size, track.frames))
+
+    def sample(self, rows: int, seed: int = 0, run: int = 4096, stride: int = 32) -> tuple[Samples, Samples]:
+        """About ``rows`` samples, spread evenly over all tracks.
+
+        Parameters
+        ----------
+        rows : int
+            How many; all samples come when there are no more.
+        seed : int
+            Of the places.
+        run, stride : int
+            Every ``stride``-th sample of ``run`` consecutive ones is taken from each of many random places, for
+            neighbours are too alike to tell much; short data are read whole instead, with a smaller stride.
+
+        Returns
+        -------
+        inputs : ndarray, shape (row, input)
+        references : ndarray, shape (row, output)
+        """
+        parts = []
+        if self.frames <= rows * stride:
+            stride = -(-self.frames // rows)
+            parts = [(inputs[::stride], references[::stride]) for inputs, references in self.blocks()]
+        else:
+            generator = np.random.default_rng(seed)
+            ends = np.cumsum([track.frames for track in self.tracks])
+            count = max(1, rows * stride // run)
+            places = ((np.arange(count) + generator.random(count)) * (self.frames / count)).astype(np.int64)
+            for place in places.tolist():
+                index = int(np.searchsorted(ends, place, side="right"))
+                frames = self.tracks[index].frames
+                start = max(0, min(place - int(ends[index]) + frames, frames - run))
+                inputs, references = self.read(index, start, min(start + run, frames))
+                parts.append((inputs[::stride], references[::stride]))
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+class Segments:
+    """Segments of tracks in random access: what a torch ``DataLoader`` reads, with any number of workers.
+
+    Parameters
+    ----------
+    blocks : TrackBlocks
+        The tracks.
+    length, shift : int
+        T and S, in samples: a segment starts every S samples.
+    tails : bool
+        Whether the last segment of a song may reach past its end; otherwise only whole segments are taken, and
+        a song shorter than T is one segment. What lies past the end is zero, of which any mix is zero
+        without error. ``shift=length, tails=True`` covers every sample once.
+
+    Examples
+    --------
+    >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 1000))
+    >>> blocks = TrackBlocks([Track.from_arrays("song", audio.sum(0), audio, {"a": audio})])
+    >>> segments = Segments(blocks, 256, 128)
+    >>> len(segments), segments[5][0].shape, segments.__getitems__([0, 3])[1].shape
+    (6, (256, 10), (2, 256, 8))
+    """
+
+    def __init__(self, blocks: TrackBlocks, length: int, shift: int, tails: bool = False) -> None:
+        if length < 1 or shift < 1:
+            raise FusionError(f"segments of {length} samples every {shift} came, expected at least 1 each")
+        self.blocks, self.length, self.shift = blocks, length, shift
+        counts = [len(segment_starts(track.frames, length, shift, tails)) for track in blocks.tracks]
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> tuple[Samples, Samples]:
+        inputs, references = self.__getitems__([index])
+        return inputs[0], references[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Samples, Samples]:
+        """Several segments at once: inputs (segment, time, input), references (segment, time, output)."""
+        inputs = np.zeros((len(indices), self.length, len(self.blocks.inputs)), np.float32)
+        references = np.zeros((len(indices), self.length, len(self.blocks.outputs)), np.float32)
+        for row, index in enumerate(indices):
+            if not 0 <= index < len(self):
+                raise IndexError(f"segment {index} was asked for, there are {len(self)}")
+            track = int(np.searchsorted(self._ends, index, side="right"))
+            before = int(self._ends[track - 1]) if track else 0
+            start = (int(index) - before) * self.shift
+            stop = min(start + self.length, self.blocks.tracks[track].frames)
+            inputs[row, : stop - start], references[row, : stop - start] = self.blocks.read(track, start, stop)
+        return inputs, references
+
+
+def segment_starts(frames: int, length: int, shift: int, tails: bool = True) -> NDArray[np.int64]:
+    """Where segments of a song start, in samples.
+
+    Examples
+    --------
+    >>> segment_starts(1000, 400, 200).tolist(), segment_starts(1001, 400, 200).tolist()
+    ([0, 200, 400, 600], [0, 200, 400, 600, 800])
+    >>> segment_starts(1001, 400, 200, tails=False).tolist(), segment_starts(10, 400, 200, tails=False).tolist()
+    ([0, 200, 400, 600], [0])
+    """
+    beyond = max(0, frames - length)
+    count = 1 + (-(-beyond // shift) if tails else beyond // shift)
+    return np.arange(count, dtype=np.int64) * shift
+
+
+def training_blocks(
+    train: Sequence[Track], valid: Sequence[Track] | None, mixture: bool
+) -> tuple[TrackBlocks, TrackBlocks | None]:
+    """Training and validation tracks, checked to have the same inputs and outputs."""
+    blocks = TrackBlocks(train, mixture)
+    held_out = TrackBlocks(valid, mixture) if valid else None
+    if held_out and (held_out.inputs, held_out.outputs, held_out.rate) != (blocks.inputs, blocks.outputs, blocks.rate):
+        raise FusionError(
+            f"validation tracks have the inputs {', '.join(held_out.inputs)} at {held_out.rate} Hz, training tracks "
+            f"{', '.join(blocks.inputs)} at {blocks.rate} Hz; both need the same stems, references and rate"
+        )
+    return blocks, held_out

@@ -1,0 +1,368 @@
+"""One training loop for all mixers, on lightning-fabric: devices, precision, processes, checkpoints, the best epoch."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from stemfuse.blending import FusionError
+
+from .checkpoints import read_checkpoint, write_checkpoint
+from .execution import Execution, History, Recipe
+from .segments import TrackBlocks
+
+log = logging.getLogger(__name__)
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+class Batches(Protocol):
+    """Training data in random access, several items at once."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any:
+        """One item."""
+        ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
+        """Several items, stacked: the arguments of the objective."""
+        ...
+
+
+class Schedule:
+    """Which items each step of an epoch takes, and which of them one process takes: torch's batch sampler.
+
+    A step's items are dealt out to the processes, so that several of them do the work of one with the summed batch; the
+    order depends on seed and epoch alone, so that a resumed run meets the same steps.
+
+    Parameters
+    ----------
+    size : int
+        Number of items.
+    recipe : Recipe
+        Batch, accumulation and seed.
+    rank, processes : int
+        Which process of how many this is.
+
+    Examples
+    --------
+    >>> schedule = Schedule(10, Recipe(batch=2), rank=1, processes=2)
+    >>> [len(step) for step in schedule.steps()], [len(piece) for piece in schedule]
+    ([4, 4, 2], [2, 2, 1])
+    """
+
+    def __init__(self, size: int, recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+        if size < processes:
+            raise FusionError(
+                f"{size} training segments came for {processes} processes, expected at least one for each"
+            )
+        self.size, self.recipe, self.rank, self.processes = size, recipe, rank, processes
+        self.epoch = self.done = 0
+
+    def steps(self) -> list[list[int]]:
+        """Items of every step of the epoch that is still to do, all processes together."""
+        order = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(self.size).tolist()
+        size = self.recipe.batch * self.recipe.accumulate * self.processes
+        steps = [order[start : start + size] for start in range(0, self.size, size)]
+        return [step for step in steps if len(step) >= self.processes][self.done :]
+
+    def share(self, step: list[int]) -> list[list[int]]:
+        """Items of a step that fall to this process, in pieces of one batch."""
+        mine = step[self.rank :: self.processes]
+        return [mine[start : start + self.recipe.batch] for start in range(0, len(mine), self.recipe.batch)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps():
+            yield from self.share(step)
+
+
+def minimise(
+    objective: nn.Module,
+    data: Batches,
+    valid: Batches | None,
+    recipe: Recipe,
+    execution: Execution | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> History:
+    """Train a module in place and leave it at its best epoch.
+
+    Parameters
+    ----------
+    objective : Module
+        From the items of a batch to one loss per item.
+    data, valid : Batches
+        What is trained on, and what chooses the epoch; without ``valid`` the last epoch is kept.
+    recipe : Recipe
+        What decides the result.
+    execution : Execution
+        Where and how it runs.
+    identity : mapping, optional
+        JSON values that a checkpoint has to agree with to be resumed: arguments, data.
+
+    Returns
+    -------
+    list of dict
+        One row per epoch: epoch, step, train_loss, valid_loss, seconds; the row of epoch 0 is before training.
+
+    Raises
+    ------
+    FusionError
+        The loss is not finite, or a checkpoint is of another training.
+    """
+    execution = execution or Execution()
+    fabric = Fabric(
+        accelerator=device_of(execution).type if execution.accelerator == "auto" else execution.accelerator,
+        devices=execution.devices,
+        num_nodes=execution.nodes,
+        strategy=execution.strategy,
+        precision="32-true",
+    )
+    described = json.loads(json.dumps({**vars(recipe), **(identity or {})}, default=list))
+    described.pop("epochs"), described.pop("patience")  # a run may be prolonged
+    job = _Job(objective, data, valid, recipe, execution, described)
+    with tempfile.TemporaryDirectory() as folder:
+        handed = Path(folder) / "result.safetensors" if execution.spawns else None
+        result = fabric.launch(partial(_work, job, handed))
+        if handed is not None:
+            groups, description = read_checkpoint(handed)
+            result = groups["best"], description["history"]
+    objective.load_state_dict(result[0])
+    return list(result[1])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process is given."""
+
+    objective: nn.Module
+    data: Batches
+    valid: Batches | None
+    recipe: Recipe
+    execution: Execution
+    identity: dict[str, Any]
+
+
+def _work(job: _Job, handed: Path | None, fabric: Fabric) -> tuple[dict[str, Tensor], History] | None:
+    """Body of every process: gives the best state and the history, by a file when it has been spawned.
+
+    A pipe would be full before the process that spawned it reads: it waits for the end first.
+    """
+    with torch.random.fork_rng():
+        state, history = _Training(job, fabric).run()
+    if handed is None:
+        return state, history
+    if fabric.is_global_zero:
+        write_checkpoint(handed, {"best": state}, {"history": history})
+    # a process that leaves while another still talks to it takes that one down
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+    return None
+
+
+class _Training:
+    """State of one process's training, and its steps."""
+
+    def __init__(self, job: _Job, fabric: Fabric) -> None:
+        # spawned processes are handed the same memory, and would all update it
+        recipe, objective = job.recipe, copy.deepcopy(job.objective)
+        if recipe.optimiser not in OPTIMISERS:
+            raise FusionError(f"optimiser {recipe.optimiser!r} is unknown, there are {', '.join(OPTIMISERS)}")
+        self.fabric, self.recipe, self.execution, self.identity = fabric, recipe, job.execution, job.identity
+        self.objective, self.valid = objective, job.valid
+        # all processes have the same buffers; sending them would demand the same number of passes of each
+        vars(objective)["_ddp_params_and_buffers_to_ignore"] = [name for name, _ in objective.named_buffers()]
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        self.optimiser = OPTIMISERS[recipe.optimiser](trained, lr=recipe.learning_rate)
+        compiled: Any = torch.compile(objective) if self.execution.compile else objective
+        self.module, self.stepper = fabric.setup(compiled, self.optimiser)
+        self.schedule = Schedule(len(job.data), recipe, fabric.global_rank, fabric.world_size)
+        self.loader = self._load(job.data, self.schedule)
+        self.epoch = self.done = self.steps = 0
+        self.running: Any = 0.0
+        self.count, self.seconds = 0, 0.0
+        self.history: History = []
+        self.best = self._state()
+
+    def _load(self, data: Batches, schedule: Any) -> Any:
+        workers = self.execution.workers
+        return DataLoader(
+            data,  # type: ignore[arg-type]
+            batch_sampler=schedule,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=self.fabric.device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.objective.state_dict().items()}
+
+    def run(self) -> tuple[dict[str, Tensor], History]:
+        """All epochs that are still to do; gives the best state and the rows of all."""
+        if not self._restore():
+            self._close_epoch()
+        while self.epoch < self.recipe.epochs and not self._exhausted():
+            self.epoch += 1
+            self._train_epoch()
+            self._close_epoch()
+        return self.best, self.history
+
+    def _exhausted(self) -> bool:
+        if self.recipe.patience is None or self.valid is None:
+            return False
+        losses = [row["valid_loss"] for row in self.history]
+        return len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+
+    def _train_epoch(self) -> None:
+        self.module.train()
+        start = time.perf_counter()
+        before = self.seconds
+        self.schedule.epoch, self.schedule.done = self.epoch, self.done
+        batches = iter(self.loader)
+        for step in self.schedule.steps():
+            self._step(batches, step)
+            self.done, self.steps, self.count = self.done + 1, self.steps + 1, self.count + len(step)
+            self.seconds = before + time.perf_counter() - start
+            if self.execution.checkpoint_steps and self.steps % self.execution.checkpoint_steps == 0:
+                self._save()
+
+    def _step(self, batches: Iterator[Any], step: list[int]) -> None:
+        # one seed per step: a resumed run drops out the same units
+        words = np.random.SeedSequence([self.recipe.seed, self.steps, self.fabric.global_rank])
+        torch.manual_seed(int(words.generate_state(1)[0]))
+        pieces = self.schedule.share(step)
+        for number, _ in enumerate(pieces):
+            batch = self.fabric.to_device(next(batches))
+            with self.fabric.no_backward_sync(self.module, enabled=number + 1 < len(pieces)):
+                losses = self._losses(batch)
+                # processes are averaged, segments of all processes count the same
+                self.fabric.backward(losses.sum() * (self.fabric.world_size / len(step)))
+            self.running = self.running + losses.detach().sum().double()
+        self.stepper.step()
+        self.stepper.zero_grad()
+
+    def _losses(self, batch: Any) -> Tensor:
+        # fabric's own mixed precision would round the audio too, before it is mixed
+        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16-mixed"):
+            losses: Tensor = self.module(*batch)
+        return losses
+
+    def _close_epoch(self) -> None:
+        """Validate, remember the best epoch, report, save."""
+        row: dict[str, float] = {"epoch": self.epoch, "step": self.steps}
+        row["train_loss"] = self._total(self.running) / self.count if self.count else float("nan")
+        row["valid_loss"] = self._validate()
+        row["seconds"] = self.seconds
+        trained = row["train_loss"] if self.valid is None else row["valid_loss"]
+        if self.epoch and not np.isfinite(trained):
+            raise FusionError(
+                f"the loss of epoch {self.epoch} is {trained}; lower the learning rate or check the audio"
+            )
+        earlier = [row["valid_loss"] for row in self.history]
+        if self.valid is None or row["valid_loss"] < min(earlier, default=np.inf):
+            self.best = self._state()
+        self.history.append(row)
+        self.running, self.count, self.done = 0.0, 0, 0
+        self._save()
+        if self.execution.progress is not None and self.fabric.is_global_zero:
+            self.execution.progress(row)
+
+    def _total(self, value: Any) -> float:
+        total = torch.as_tensor(value, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.all_reduce(total, reduce_op="sum"))  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean loss per validation segment; each process takes its share of them."""
+        if self.valid is None:
+            return float("nan")
+        self.module.eval()
+        size = self.recipe.batch
+        mine = range(self.fabric.global_rank, len(self.valid), self.fabric.world_size)
+        pieces = [list(mine[start : start + size]) for start in range(0, len(mine), size)]
+        total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        for batch in self._load(self.valid, pieces):
+            total += self._losses(self.fabric.to_device(batch)).double().sum()
+        return self._total(total) / len(self.valid)
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        folder = self.execution.checkpoints
+        return None if folder is None else Path(folder) / "training.safetensors"
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        counters = {name: getattr(self, name) for name in ("epoch", "done", "steps", "count", "seconds")}
+        counters["running"] = self._total(self.running)
+        if self.fabric.is_global_zero:
+            groups: dict[str, Mapping[str, Tensor]] = {"module": self._state(), "best": self.best}
+            for index, state in self.optimiser.state_dict()["state"].items():
+                groups[f"optimiser.{index}"] = {name: value for name, value in state.items() if torch.is_tensor(value)}
+            description = {**counters, "history": self.history, "identity": self.identity}
+            write_checkpoint(self._checkpoint, groups, description)
+        self.fabric.barrier()
+
+    def _restore(self) -> bool:
+        """Go on where a checkpoint stopped, if there is one."""
+        if self._checkpoint is None or not os.path.lexists(self._checkpoint):
+            return False
+        groups, described = read_checkpoint(self._checkpoint)
+        if described.pop("identity") != self.identity:
+            raise FusionError(
+                f"{self._checkpoint}: of a training with other arguments or tracks; delete it or choose another folder"
+            )
+        self.objective.load_state_dict(groups.pop("module"))
+        self.best = groups.pop("best")
+        state = self.optimiser.state_dict()
+        state["state"] = {int(name.partition(".")[2]): dict(values) for name, values in groups.items()}
+        self.optimiser.load_state_dict(copy.deepcopy(state))
+        running = described.pop("running") if self.fabric.is_global_zero else described.pop("running") * 0
+        for name, value in {**described, "running": running}.items():
+            setattr(self, name, value)
+        # an epoch that was interrupted is entered again
+        self.epoch -= bool(self.done)
+        log.info("%s: resumed after step %d", self._checkpoint, self.steps)
+        return True
+
+
+def device_of(execution: Execution) -> torch.device:
+    """Where a trained network hears songs: on CUDA when it is there and not forbidden."""
+    wanted = execution.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    return torch.device("cuda" if wanted else "cpu")
+
+
+def recipe_of(mixer: Any) -> Recipe:
+    """Recipe from a mixer's arguments of the same names."""
+    return Recipe(**{part.name: getattr(mixer, part.name) for part in fields(Recipe)})
+
+
+def identity_of(mixer: Any, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
+    """What a checkpoint has to agree with: the mixer's kind and arguments, and the tracks."""
+    arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
+    tracks = [[[track.name, track.frames] for track in part.tracks] for part in (blocks, held_out) if part]
+    return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}
+
+
+def collate(batch: Sequence[Any]) -> list[Tensor]:
+    """Stacked arrays as tensors, which worker processes hand over by shared memory."""
+    return [torch.as_tensor(part) for part in batch]

@@ -1,0 +1,348 @@
+"""Mixers whose weights vary in time: planted weights, a cue that switches them, the oracle, files."""
+
+import numpy as np
+import pytest
+
+from stemfuse.blending import FusionError, MixingWeights, apply_weights, check_fusion, input_labels, output_labels
+from stemfuse.blending.conformance import conformance_tracks
+from stemfuse.mixers.conv1x1 import Conv1x1Mixer
+from stemfuse.mixers.execution import Execution
+from stemfuse.mixers.gram_mixer import GramMixer
+from stemfuse.mixers.mlp_mixer import MLPMixer, mlp_cost
+from stemfuse.separators import SOURCES, AudioError, Stems, Track, TrackError
+
+RATE = 4000
+CPU = Execution(accelerator="cpu")
+SMALL = {"segment": 512, "shift": 256, "fold": 32, "layers": 1}
+
+
+def song(seed, seconds=8.0, switching=True, separators=1, error=0.3):
+    """A song whose references are inputs mixed by one of two matrices, by whether the voice sounds."""
+    generator = np.random.default_rng(seed)
+    frames = int(seconds * RATE) + 37 * seed
+    sings = np.zeros(frames, bool)
+    position = 0
+    while position < frames:
+        length = int(generator.uniform(1.2, 2.4) * RATE)
+        sings[position : position + length] = not sings[position - 1]
+        position += length
+    stems = {}
+    for name in ("a", "b")[:separators]:
+        audio = generator.normal(0, 0.1, (4, 2, frames)).astype("float32")
+        audio[3] *= np.where(sings, 1.0, 0.01)
+        stems[name] = Stems(audio, SOURCES, RATE)
+    bare = Track.from_arrays(f"song {seed}", generator.normal(0, 0.1, (2, frames)), rate=RATE).with_stems(stems)
+    planted = np.random.default_rng(5).uniform(-0.5, 0.5, (2, 8, len(input_labels(bare))))
+    first, second = (
+        apply_weights(MixingWeights(matrix, input_labels(bare), output_labels()), bare).audio for matrix in planted
+    )
+    mixed = np.where(sings, first, second) if switching else first
+    mixed = mixed + generator.normal(0, 1, mixed.shape) * error * mixed.std()
+    return Track(bare.name, bare.mixture, "train", Stems(mixed, SOURCES, RATE), bare.stems), planted
+
+
+def sdr(references, audio):
+    """Mean over sources of the song's SDR in dB."""
+    error = np.square(references - audio).sum((1, 2), dtype=float)
+    return float(np.mean(10 * np.log10(np.square(references).sum((1, 2), dtype=float) / error)))
+
+
+def oracle(track, weights):
+    """Least squares in every segment of these weights on its own, joined as they are."""
+    inputs = np.concatenate([track.mixture.read(), *(stems.audio.reshape(8, -1) for stems in track.stems.values())])
+    references = track.references.audio.reshape(8, -1)
+    matrices = []
+    for start in np.rint(weights.starts_s * RATE).astype(int):
+        here = slice(start, start + round(weights.duration_s * RATE))
+        matrices.append(np.linalg.lstsq(inputs[:, here].T, references[:, here].T, rcond=1e-4)[0].T)
+    best = MixingWeights(matrices, weights.inputs, weights.outputs, weights.starts_s, weights.duration_s)
+    return sdr(track.references.audio, apply_weights(best, track).audio)
+
+
+def fitted(mixer, train, valid=None):
+    mixer.execution = CPU
+    return mixer.fit(train, valid)
+
+
+@pytest.fixture(scope="module")
+def songs():
+    return [song(seed)[0] for seed in range(8)]
+
+
+@pytest.fixture(scope="module")
+def constant_sdr(songs):
+    """The best constant weights of the held-out song itself: no constant fusion can do better on it."""
+    best = Conv1x1Mixer("exact", loss="l2").fit(songs[-1:])
+    return sdr(songs[-1].references.audio, best.fuse(songs[-1]).audio)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        GramMixer(frame_s=0.1, sides="all", dropout=0, run=8, batch=4, learning_rate=3e-3, epochs=25),
+        MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15),
+    ],
+    ids=["gram", "mlp"],
+)
+def test_a_cue_that_switches_the_weights_is_heard(songs, constant_sdr, mixer):
+    mixer = fitted(mixer, songs[:6], songs[6:7])
+    test = songs[-1]
+    reached, best = sdr(test.references.audio, mixer.fuse(test).audio), oracle(test, mixer.weights(test))
+    print(f"constant {constant_sdr:.2f}, reached {reached:.2f}, oracle {best:.2f} dB")
+    assert reached > constant_sdr + 3
+    assert reached > best - 1
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        GramMixer(frame_s=0.125, epochs=3),
+        GramMixer(frame_s=0.125, epochs=3, base="conv1x1", mixture=False),
+        MLPMixer(**SMALL, base="conv1x1", epochs=1),
+    ],
+    ids=["gram", "gram-conv1x1", "mlp"],
+)
+def test_planted_constant_weights_are_recovered(mixer):
+    songs = [song(seed, 2.0, switching=False, error=0) for seed in range(3)]
+    tracks = [track for track, _ in songs]
+    if not mixer.mixture:
+        tracks = [track.with_stems({"mix": Stems(track.mixture.read()[None], ("other",), RATE)}) for track in tracks]
+    weights = fitted(mixer, tracks[:2], tracks[2:]).weights(tracks[2])
+    planted = songs[0][1][0]
+    if not mixer.mixture:
+        planted = np.concatenate([planted[:, 2:], planted[:, :2]], axis=1)
+    assert len(weights.matrix) > 3
+    assert abs(weights.matrix - planted).max() < 1e-3
+
+
+def test_an_mlp_mixer_learns_from_scratch(songs):
+    mixer = fitted(MLPMixer(**SMALL, dropout=0.1, batch=8, learning_rate=1e-3, epochs=6), songs[:3], songs[6:7])
+    losses = [row["valid_loss"] for row in mixer.history_]
+    assert min(losses) < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("loss", ["median_sdr", "l2"])
+def test_losses_of_moments_lower_what_they_name(songs, loss):
+    mixer = GramMixer(loss, frame_s=0.125, base="mean", hidden=0, run=8, learning_rate=0.01, epochs=8, sides="all")
+    losses = [row["valid_loss"] for row in fitted(mixer, songs[:3], songs[6:7]).history_]
+    assert min(losses) < losses[0] - (1.0 if loss == "median_sdr" else 0.3 * losses[0])
+
+
+def test_scores_from_moments_are_those_of_the_audio(songs):
+    import torch
+
+    from stemfuse.mixers.frames import FrameRuns
+    from stemfuse.mixers.gram_network import GramObjective
+    from stemfuse.mixers.objectives import FLOOR
+    from stemfuse.mixers.segments import TrackBlocks
+
+    blocks = TrackBlocks(songs[:1])
+    mixer = GramMixer(frame_s=0.5, base="mean")
+    network = mixer.build(blocks.inputs, blocks.outputs)
+    network.base.copy_(torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, network.base.shape)))
+    runs = FrameRuns(blocks, 2000, mixer.edges_hz, 4)
+    batch = [torch.as_tensor(part) for part in runs.__getitems__([1])]
+    inputs, references = blocks.read(0, 4000, 4000 + 2500 + 2500)
+    fused = inputs @ network.base.numpy().T
+    squared, decibels = [], []
+    for start in range(0, 4000, 1000):
+        error = np.square(references - fused)[start : start + 2000].mean(0)
+        energy = np.square(references)[start : start + 2000].mean(0)
+        squared.append(error.mean())
+        shares = (energy.reshape(4, 2).sum(1) + FLOOR) / (error.reshape(4, 2).sum(1) + FLOOR)
+        decibels.append(10 * np.log10(shares))
+    assert abs(GramObjective(network, "l2")(*batch).item() - np.mean(squared)) < 1e-4
+    assert abs(GramObjective(network, "sdr")(*batch).item() + np.mean(decibels)) < 1e-3
+    assert abs(GramObjective(network, "median_sdr")(*batch).item() + np.median(decibels, axis=0).mean()) < 1.0
+
+
+def test_silent_references_do_not_count_in_the_score():
+    import torch
+
+    from stemfuse.mixers.gram_network import GramObjective
+
+    mixer = GramMixer()
+    network = mixer.build(("a.bass.left", "a.bass.right"), ("bass.left", "bass.right"))
+    features, eye = torch.zeros(1, 2, len(network.mean)), torch.eye(2).expand(1, 2, 2, 2)
+    present, heard = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
+    energies = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+    for loss in ("sdr", "median_sdr"):
+        # the weights are zero, so that the error of the frame that counts is the reference itself: 0 dB
+        value = GramObjective(network, loss)(features, eye, torch.zeros(1, 2, 2, 2), energies, present, heard)
+        assert abs(value.item()) < 1e-5
+        none = GramObjective(network, loss)(features, eye, eye, energies, present, ~present)
+        assert none.item() == 0
+
+
+def test_constraints_hold(songs):
+    tracks = [track.with_stems({"b": Stems(track.references.audio * 1.1, SOURCES, RATE)}) for track in songs[:2]]
+    own = {"a": 0, "b": 1}
+    for constraint in ("simplex", "selection"):
+        mixer = GramMixer(constraint=constraint, frame_s=0.25, epochs=10, run=8, learning_rate=0.01)
+        weights = fitted(mixer, tracks[:1], tracks[1:]).weights(tracks[1])
+        assert (weights.matrix >= 0).all()
+        np.testing.assert_allclose(weights.matrix.sum(2), 1, atol=1e-6)
+        for row, output in enumerate(weights.outputs):
+            others = [column for column, label in enumerate(weights.inputs) if label.partition(".")[2] != output]
+            assert not weights.matrix[:, row, others].any()
+        second = [weights.inputs.index(f"b.{output}") for output in weights.outputs]
+        share = weights.matrix[:, range(8), second]
+        assert own["b"] == 1
+        assert (share == 1).all() if constraint == "selection" else (share > 0.6).all()
+    voice = songs[0].with_stems({"a": songs[0].stems["a"].select(["vocals"])})
+    with pytest.raises(FusionError, match="no separator gives drums"):
+        fitted(GramMixer(constraint="simplex"), [voice])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: GramMixer(frame_s=0.25, run=4, **more),
+        lambda **more: MLPMixer(**{**SMALL, "dropout": 0.3}, base="mean", batch=8, **more),
+    ],
+    ids=["gram", "mlp"],
+)
+class TestBoth:
+    def test_untrained_corrections_are_the_constant_fusion(self, songs, make):
+        mixer = fitted(make(epochs=0), songs[:1])
+        weights = mixer.weights(songs[1])
+        constant = MixingWeights(weights.matrix[0], weights.inputs, weights.outputs)
+        difference = mixer.fuse(songs[1]).audio - apply_weights(constant, songs[1]).audio
+        assert abs(difference).max() < 1e-6
+
+    def test_files_bring_back_the_same_weights(self, songs, make, tmp_path):
+        mixer = fitted(make(epochs=2), songs[:1])
+        mixer.save(tmp_path / "mixer.safetensors")
+        assert {path.name for path in tmp_path.iterdir()} == {"mixer.safetensors", "mixer.json"}
+        restored = make(epochs=2).restore(tmp_path / "mixer.safetensors")
+        np.testing.assert_array_equal(restored.weights(songs[1]).matrix, mixer.weights(songs[1]).matrix)
+        with pytest.raises(FusionError, match=r"saved as \.safetensors"):
+            mixer.save(tmp_path / "mixer.npz")
+        with pytest.raises(FusionError, match="not fitted"):
+            make().save(tmp_path / "other.safetensors")
+        other = GramMixer(edges_hz=(50.0,)) if mixer.kind == "gram_mixer" else MLPMixer(fold=16, segment=64)
+        with pytest.raises(FusionError, match="not a network of"):
+            other.restore(tmp_path / "mixer.safetensors")
+
+    def test_an_interrupted_training_goes_on_to_the_same_weights(self, songs, make, tmp_path):
+        class StoppedError(Exception):
+            """Raised in place of the user's interrupt."""
+
+        def stop(row):
+            if row["epoch"] == 2:
+                raise StoppedError
+
+        results = []
+        for folder, progress in (("a", None), ("b", stop), ("b", None)):
+            mixer = make(epochs=4, seed=3)
+            mixer.execution = Execution("cpu", checkpoints=tmp_path / folder, checkpoint_steps=9, progress=progress)
+            if progress is None:
+                results.append(mixer.fit(songs[:1], songs[1:2]).weights(songs[2]).matrix)
+            else:
+                with pytest.raises(StoppedError):
+                    mixer.fit(songs[:1], songs[1:2])
+        np.testing.assert_array_equal(results[0], results[1])
+
+    def test_songs_of_any_length_are_fused(self, songs, make):
+        mixer = fitted(make(epochs=1), songs[:1])
+        for frames in (1, 100, 511, 512, 513, 999, 1000, 1001, 1501):
+            stems = {"a": Stems(songs[1].stems["a"].read(0, frames), SOURCES, RATE)}
+            short = Track.from_arrays("short", songs[1].mixture.read(0, frames), rate=RATE).with_stems(stems)
+            audio = mixer.fuse(short).audio
+            assert audio.shape == (4, 2, frames)
+            assert np.isfinite(audio).all()
+
+    def test_fewer_sources_and_no_mixture(self, songs, make):
+        tracks = [
+            track.with_stems(
+                {"voice": track.stems["a"].select(["vocals"]), "pair": track.stems["a"].select(SOURCES[:2])}
+            )
+            for track in songs[:2]
+        ]
+        mixer = fitted(make(epochs=1, mixture=False), tracks[:1], tracks[1:])
+        weights = mixer.weights(tracks[1])
+        assert weights.inputs == input_labels(tracks[1], mixture=False)
+        assert weights.matrix.shape[1:] == (8, 14)
+
+    def test_training_on_songs_shorter_than_a_segment(self, songs, make):
+        stems, mixture, references = songs[1].stems["a"], songs[1].mixture, songs[1].references
+        parts = [
+            Track(
+                f"part {start}",
+                Stems(mixture.read(start, start + 300)[None], ("x",), RATE)["x"],
+                "train",
+                Stems(references.read(start, start + 300), SOURCES, RATE),
+                {"a": Stems(stems.read(start, start + 300), SOURCES, RATE)},
+            )
+            for start in range(0, 1500, 300)
+        ]
+        assert np.isfinite(fitted(make(epochs=2), parts[:4], parts[4:]).history_[-1]["valid_loss"])
+
+    def test_what_does_not_fit_is_refused(self, songs, make):
+        with pytest.raises(FusionError, match="not fitted"):
+            make().weights(songs[0])
+        broken = songs[0].stems["a"].audio.copy()
+        broken[1, 0, 3210] = np.nan
+        spoilt = songs[0].with_stems({"a": Stems(broken, SOURCES, RATE)})
+        with pytest.raises(AudioError, match="sample 3210 of channel 0 is nan"):
+            fitted(make(epochs=1), [spoilt])
+        mixer = fitted(make(epochs=1), songs[:1])
+        with pytest.raises(AudioError, match="sample 3210 of channel 0 is nan"):
+            mixer.weights(spoilt)
+        with pytest.raises(TrackError, match=r"no input 'a\.drums\.left'"):
+            mixer.weights(Track("bare", songs[0].mixture))
+        other = Track.from_arrays("fast", np.zeros((2, 900)), None, {"a": np.zeros((4, 2, 900))}, rate=8000)
+        with pytest.raises(TrackError, match="8000 Hz"):
+            mixer.weights(other)
+        with pytest.raises(FusionError, match="base"):
+            fitted(type(mixer)(base="best"), songs[:1])
+        with pytest.raises(FusionError, match="loss"):
+            fitted(make(loss="l3"), songs[:1])
+
+
+def test_bfloat16_and_two_processes_reach_about_the_same(tmp_path):
+    """Two processes with buffers, checkpoints and a result larger than a pipe; Adam makes much of rounding."""
+    tracks = [song(seed, 3.0)[0] for seed in range(3)]
+    spawned = Execution("cpu", devices=2, strategy="ddp_spawn", checkpoints=tmp_path)
+    losses = []
+    for execution, batch in ((CPU, 4), (Execution("cpu", precision="bf16-mixed"), 4), (spawned, 2)):
+        mixer = MLPMixer(**SMALL, base="mean", batch=batch, epochs=2)
+        mixer.execution = execution
+        losses.append([row["valid_loss"] for row in mixer.fit(tracks[:2], tracks[2:]).history_])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=2e-2)
+    assert losses[1][1:] != losses[0][1:]
+    with pytest.raises(FusionError, match="expected 32-true or bf16-mixed"):
+        Execution(precision="16")
+
+
+def test_variants_of_the_mlp_mixer_are_as_large_as_stated():
+    from stemfuse.mixers.mlp_network import MLPMixerNetwork
+
+    for options in ({}, {"token_hidden": 5, "channel_hidden": 7}, {"layers": 0}):
+        for more in ({}, {"pooling": "tokens", "folding": "strided", "dropout": 0.5}):
+            network = MLPMixerNetwork(6, 8, 64, 8, **{"layers": 2, **options}, **more)
+            expected = mlp_cost(6, 8, 64, 8, **{"layers": 2, **options})["parameters"]
+            assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+def test_a_token_is_consecutive_samples_or_every_nth():
+    import torch
+
+    from stemfuse.mixers.mlp_network import MLPMixerNetwork
+
+    inputs = torch.arange(12.0).reshape(1, 6, 2)
+    tokens = {
+        folding: MLPMixerNetwork(2, 2, 6, 3, folding=folding).fold(inputs) for folding in ("consecutive", "strided")
+    }
+    assert tokens["consecutive"][0].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert tokens["strided"][0].tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+    for wrong in ({"fold": 5}, {"fold": 3, "pooling": "time"}, {"fold": 3, "folding": "random"}):
+        with pytest.raises(FusionError, match=r"divides it|poolings"):
+            MLPMixerNetwork(2, 2, 6, **wrong)
+
+
+@pytest.mark.parametrize("mixer", [GramMixer(epochs=1), MLPMixer(8192, 8192, 128, 1, base="mean", epochs=1)])
+def test_varying_mixers_are_fusions(mixer):
+    mixer.execution = CPU
+    check_fusion(mixer, conformance_tracks(("a",), seconds=0.3))
