@@ -28,14 +28,14 @@ from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.datasets import open_data
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
-from stemfuse.mixers.execution import Execution
 from stemfuse.mixers.gram_mixer import GramMixer
 from stemfuse.mixers.mlp_mixer import MLPMixer, mlp_cost
 from stemfuse.mixers.mlp_network import MLPMixerNetwork
 from stemfuse.mixers.objectives import MixingObjective
 from stemfuse.mixers.segments import Segments, TrackBlocks
-from stemfuse.mixers.training import collate
 from stemfuse.separators import RATE, StemStore, Track, load_separator
+from stemfuse.separators.training import Execution
+from stemfuse.separators.training.loop import collate
 
 SEPARATORS = ("harmonic_percussive", "repet_sim", "centre_channel")
 SEGMENT = 1 << 18

@@ -29,7 +29,7 @@ from .least_squares import LeastSquares, minimise
 from .residual import MixtureConsistency, Residual, fit_gains, redistribute
 from .search import Search, open_studies
 from .space import BlendSpace
-from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels, write_whole
+from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
 from .wiener import EnergyConsistency, Wiener
 
 __all__ = [
@@ -88,5 +88,4 @@ __all__ = [
     "redistribute",
     "save_description",
     "weighted_average",
-    "write_whole",
 ]

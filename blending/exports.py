@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stemfuse.separators import SOURCES
+from stemfuse.separators import SOURCES, write_whole
 
 from .explanation import Array, Blend, constant_matrix, weighted_average
 from .imports import KUIELAB_KEY, KUIELAB_SOURCES, import_torch, mixer_inputs
-from .weights import FusionError, MixingWeights, output_labels, write_whole
+from .weights import FusionError, MixingWeights, output_labels
 
 if TYPE_CHECKING:
     from stemfuse.separators.demucs_files import Bag

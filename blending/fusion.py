@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from stemfuse.separators import Registry, Stems, Track
+from stemfuse.separators import Registry, Stems, Track, write_whole
 
 from .application import apply_weights
-from .weights import FusionError, MixingWeights, load_arrays, write_whole
+from .weights import FusionError, MixingWeights, load_arrays
 
 
 @runtime_checkable

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.separators import SOURCES, StemfuseError, Track
+from stemfuse.separators import SOURCES, StemfuseError, Track, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,21 +204,6 @@ class MixingWeights:
             )
         except KeyError as error:
             raise FusionError(f"{path}: has no array {error}; expected weights as MixingWeights.save writes") from error
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call ``write(file)`` on a temporary file that then takes its place, so that no half file is ever seen."""
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-        temporary.replace(path)
-    except OSError as error:
-        raise FusionError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemfuse.blending import load_fusion, write_whole
-from stemfuse.separators import StemStore, Track, digest, file_stamp
+from stemfuse.blending import load_fusion
+from stemfuse.separators import StemStore, Track, digest, file_stamp, write_whole
 
 from .config import ConfigError
 from .plan import StoredSeparator

@@ -1,8 +1,9 @@
 """Weights learned by gradient: the 1x1 convolution, the MDX-Mixer, and GramMixer, which goes beyond them."""
 
+from stemfuse.separators.training import Execution, History, Recipe
+
 from .conv1x1 import Conv1x1Mixer
 from .exact import Solution, solve
-from .execution import Execution, History, Recipe
 from .gram_mixer import GramMixer
 from .mixer import NetworkMixer
 from .mlp_mixer import MLPMixer, mlp_cost

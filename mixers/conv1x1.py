@@ -9,9 +9,9 @@ import numpy as np
 
 from stemfuse.blending import FusionError, LinearFusion, Mean, MixingWeights
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.training import Execution, History, Recipe
 
-from .execution import Execution, History
-from .segments import Segments, TrackBlocks, training_blocks
+from .segments import Segments, TrackBlocks, identity_of, training_blocks
 
 SEGMENT = 1 << 18
 """T of the MDX-Mixer paper in samples: 5.9 s."""
@@ -137,8 +137,9 @@ class Conv1x1Mixer(LinearFusion):
         return solution.matrix.astype(np.float32), solution.history
 
     def _train(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Samples, History]:
+        from stemfuse.separators.training.loop import minimise
+
         from .objectives import Convolution1x1, MixingObjective, seeded
-        from .training import identity_of, minimise, recipe_of
 
         with seeded(self.seed):
             start = self._start(blocks)
@@ -146,7 +147,7 @@ class Conv1x1Mixer(LinearFusion):
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
         data = Segments(blocks, self.segment, self.shift)
         valid = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
-        history = minimise(objective, data, valid, recipe_of(self), self.execution, identity_of(self, blocks, held_out))
+        history = minimise(objective, data, valid, Recipe.of(self), self.execution, identity_of(self, blocks, held_out))
         return network.weight.detach().numpy(), history
 
     def _start(self, blocks: TrackBlocks) -> Any:

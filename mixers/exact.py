@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Samples
+from stemfuse.separators.training import History
 
-from .execution import History
 from .segments import TrackBlocks
 
 log = logging.getLogger(__name__)

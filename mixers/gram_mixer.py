@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from stemfuse.blending import FusionError, MixingWeights
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.training import Recipe
 
 from .conv1x1 import mean_matrix
 from .exact import solve
 from .features import frame_features, signals_of
 from .frames import FrameRuns
 from .mixer import NetworkMixer
-from .segments import Normalisation, segment_starts, training_blocks
+from .segments import Normalisation, identity_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
     from .gram_network import GramNetwork
@@ -133,9 +134,10 @@ class GramMixer(NetworkMixer):
         """
         import torch
 
+        from stemfuse.separators.training.loop import minimise
+
         from .gram_network import GramObjective
         from .objectives import seeded
-        from .training import identity_of, minimise, recipe_of
 
         if self.base not in BASES:
             raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
@@ -154,7 +156,7 @@ class GramMixer(NetworkMixer):
         for name, value in (("base", starts[self.base]()), ("mean", data.mean), ("deviation", data.deviation)):
             getattr(network, name).copy_(torch.from_numpy(value))
         identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, recipe_of(self), self.execution, identity)
+        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def weights(self, track: Track) -> MixingWeights:

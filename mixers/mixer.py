@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
-from stemfuse.separators import Track, TrackError
-
-from .checkpoints import read_checkpoint, write_checkpoint
-from .execution import Execution, History
+from stemfuse.separators import Track, TrackError, TrainingError
+from stemfuse.separators.training import Execution, History, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,11 +91,11 @@ class NetworkMixer(LinearFusion):
         FusionError
             The file is missing, damaged, or of other arguments.
         """
-        groups, description = read_checkpoint(Path(path).with_suffix(self.suffix))
         try:
+            groups, description = read_checkpoint(Path(path).with_suffix(self.suffix))
             inputs, outputs = tuple(description["inputs"]), tuple(description["outputs"])
             network = self.build(inputs, outputs)
             network.load_state_dict(groups["network"])
             return self.learnt(network, inputs, outputs, int(description["rate"]))
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TrainingError) as error:
             raise FusionError(f"{path}: not a network of {self!r} ({error}); fit again") from error

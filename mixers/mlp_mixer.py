@@ -9,11 +9,12 @@ import numpy as np
 
 from stemfuse.blending import FusionError, MixingWeights, read_inputs
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.training import Recipe
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
 from .exact import solve
 from .mixer import NetworkMixer
-from .segments import Normalisation, Segments, TrackBlocks, segment_starts, training_blocks
+from .segments import Normalisation, Segments, TrackBlocks, identity_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
     from .mlp_network import MLPMixerNetwork
@@ -158,8 +159,9 @@ class MLPMixer(NetworkMixer):
         """
         import torch
 
+        from stemfuse.separators.training.loop import minimise
+
         from .objectives import MixingObjective, seeded
-        from .training import identity_of, minimise, recipe_of
 
         if self.base not in BASES:
             raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
@@ -172,7 +174,7 @@ class MLPMixer(NetworkMixer):
         data = Segments(blocks, self.segment, self.shift)
         judged = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
         identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, recipe_of(self), self.execution, identity)
+        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def _base(self, blocks: TrackBlocks) -> Samples:
@@ -190,7 +192,7 @@ class MLPMixer(NetworkMixer):
         """
         import torch
 
-        from .training import device_of
+        from stemfuse.separators.training.loop import device_of
 
         self.check_track(track)
         starts = segment_starts(track.frames, self.segment, max(1, self.segment // 4))

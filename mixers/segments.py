@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,3 +251,10 @@ def training_blocks(
             f"{', '.join(blocks.inputs)} at {blocks.rate} Hz; both need the same stems, references and rate"
         )
     return blocks, held_out
+
+
+def identity_of(mixer: Any, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
+    """What a checkpoint has to agree with: the mixer's kind and arguments, and the tracks."""
+    arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
+    tracks = [[[track.name, track.frames] for track in part.tracks] for part in (blocks, held_out) if part]
+    return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}

@@ -1,12 +1,21 @@
 """What a track is, who separates it, and where its stems are kept."""
 
 from .adoption import Adoption, Alignment, FoundStems, check_alignment, find_stems
-from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
+from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio, write_whole
 from .conformance import ConformanceError, check_separator
 from .containers import ContainerSignal, open_signal
 from .conversion import ConvertedSignal, convert
 from .entry import file_stamp
-from .errors import AudioError, MissingWeightsError, SeparatorError, StemfuseError, StoreError, TrackError, WriteError
+from .errors import (
+    AudioError,
+    MissingWeightsError,
+    SeparatorError,
+    StemfuseError,
+    StoreError,
+    TrackError,
+    TrainingError,
+    WriteError,
+)
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
@@ -41,6 +50,7 @@ __all__ = [
     "StoredStems",
     "Track",
     "TrackError",
+    "TrainingError",
     "WriteError",
     "check_alignment",
     "check_separator",
@@ -54,4 +64,5 @@ __all__ = [
     "open_signal",
     "separator_class",
     "write_audio",
+    "write_whole",
 ]

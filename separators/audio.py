@@ -6,9 +6,9 @@ import contextlib
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile as sf
@@ -246,4 +246,27 @@ def write_audio(
         raise WriteError(f"{where}: cannot be written ({reason}); free some space or choose another folder") from error
     finally:
         for temporary in written:
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write(file)`` on a temporary file that then takes its place, so that no half file is ever seen.
+
+    Raises
+    ------
+    WriteError
+        The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ class AudioError(StemfuseError, ValueError):
 
 
 class WriteError(AudioError):
-    """Audio that cannot be written: a full disk, a read-only folder."""
+    """A file that cannot be written: a full disk, a read-only folder."""
 
 
 class TrackError(StemfuseError, ValueError):
@@ -23,6 +23,10 @@ class StoreError(StemfuseError, ValueError):
 
 class SeparatorError(StemfuseError, ValueError):
     """A separator that is unknown, wrongly set up or broke its contract."""
+
+
+class TrainingError(StemfuseError, ValueError):
+    """A training that is wrongly set up, cannot be resumed or diverges."""
 
 
 class MissingWeightsError(SeparatorError, FileNotFoundError):

@@ -28,7 +28,7 @@ from stemfuse.blending.exports import (
     export_msst_commands,
 )
 from stemfuse.blending.imports import import_kuielab_mixer
-from stemfuse.separators import SOURCES, SeparatorError, Stems, Track
+from stemfuse.separators import SOURCES, SeparatorError, Stems, Track, WriteError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINT = SHARED / "data" / "kuielab_mixer.ckpt"
@@ -235,7 +235,7 @@ def test_blends_that_are_more_are_refused_unless_the_nearest_is_asked_for(tmp_pa
 
 def test_unwritable_place_is_said(tmp_path):
     for export in (export_msst_commands, export_kuielab_mixer):
-        with pytest.raises(FusionError, match="cannot be written"):
+        with pytest.raises(WriteError, match="cannot be written"):
             export(MixingWeights.same_source({s: {"a": 1.0} for s in SOURCES}), tmp_path)
 
 

@@ -6,10 +6,10 @@ import pytest
 from stemfuse.blending import FusionError, MixingWeights, apply_weights, check_fusion, input_labels, output_labels
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
-from stemfuse.mixers.execution import Execution
 from stemfuse.mixers.gram_mixer import GramMixer
 from stemfuse.mixers.mlp_mixer import MLPMixer, mlp_cost
-from stemfuse.separators import SOURCES, AudioError, Stems, Track, TrackError
+from stemfuse.separators import SOURCES, AudioError, Stems, Track, TrackError, TrainingError
+from stemfuse.separators.training import Execution
 
 RATE = 4000
 CPU = Execution(accelerator="cpu")
@@ -312,7 +312,7 @@ def test_bfloat16_and_two_processes_reach_about_the_same(tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
     np.testing.assert_allclose(losses[2], losses[0], rtol=2e-2)
     assert losses[1][1:] != losses[0][1:]
-    with pytest.raises(FusionError, match="expected 32-true or bf16-mixed"):
+    with pytest.raises(TrainingError, match="expected 32-true or bf16-mixed"):
         Execution(precision="16")
 
 

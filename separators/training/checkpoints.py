@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.blending import FusionError
-from stemfuse.blending.weights import write_whole
+from stemfuse.separators.audio import write_whole
+from stemfuse.separators.errors import TrainingError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
 
     Raises
     ------
-    FusionError
+    TrainingError
         The file is missing, damaged or of another kind or schema.
     """
     from safetensors import SafetensorError, safe_open
@@ -61,9 +61,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
                 group, _, name = label.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(label)
     except FileNotFoundError as error:
-        raise FusionError(f"{path}: no such file; stemfuse fit makes one") from error
+        raise TrainingError(f"{path}: no such file; stemfuse fit and stemfuse train make such files") from error
     except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise FusionError(f"{path}: no network of stemfuse can be read ({error!r}); fit again") from error
+        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train again") from error
     if description.pop("schema", None) != SCHEMA:
-        raise FusionError(f"{path}: of another schema, expected {SCHEMA}; fit again")
+        raise TrainingError(f"{path}: of another schema, expected {SCHEMA}; train again")
     return groups, description

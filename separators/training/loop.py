@@ -1,4 +1,4 @@
-"""One training loop for all mixers, on lightning-fabric: devices, precision, processes, checkpoints, the best epoch."""
+"""One training loop, on lightning-fabric: devices, precision, several processes, checkpoints, the best epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +20,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stemfuse.blending import FusionError
+from stemfuse.separators.errors import TrainingError
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
-from .segments import TrackBlocks
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,11 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 class Batches(Protocol):
-    """Training data in random access, several items at once."""
+    """Training data in random access, several items at once.
+
+    Data whose attribute ``drawn`` is true are drawn at random: their items are numbered on from epoch to epoch, and a
+    number is all that an item depends on.
+    """
 
     def __len__(self) -> int: ...
 
@@ -62,6 +65,8 @@ class Schedule:
         Batch, accumulation and seed.
     rank, processes : int
         Which process of how many this is.
+    drawn : bool
+        Whether every epoch has items of its own, see `Batches`.
 
     Examples
     --------
@@ -70,17 +75,18 @@ class Schedule:
     ([4, 4, 2], [2, 2, 1])
     """
 
-    def __init__(self, size: int, recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+    def __init__(self, size: int, recipe: Recipe, rank: int = 0, processes: int = 1, drawn: bool = False) -> None:
         if size < processes:
-            raise FusionError(
+            raise TrainingError(
                 f"{size} training segments came for {processes} processes, expected at least one for each"
             )
-        self.size, self.recipe, self.rank, self.processes = size, recipe, rank, processes
+        self.size, self.recipe, self.rank, self.processes, self.drawn = size, recipe, rank, processes, drawn
         self.epoch = self.done = 0
 
     def steps(self) -> list[list[int]]:
         """Items of every step of the epoch that is still to do, all processes together."""
-        order = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(self.size).tolist()
+        numbers = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(self.size)
+        order = (numbers + self.drawn * self.epoch * self.size).tolist()
         size = self.recipe.batch * self.recipe.accumulate * self.processes
         steps = [order[start : start + size] for start in range(0, self.size, size)]
         return [step for step in steps if len(step) >= self.processes][self.done :]
@@ -125,7 +131,7 @@ def minimise(
 
     Raises
     ------
-    FusionError
+    TrainingError
         The loss is not finite, or a checkpoint is of another training.
     """
     execution = execution or Execution()
@@ -137,7 +143,8 @@ def minimise(
         precision="32-true",
     )
     described = json.loads(json.dumps({**vars(recipe), **(identity or {})}, default=list))
-    described.pop("epochs"), described.pop("patience")  # a run may be prolonged
+    for limit in ("epochs", "patience", "minutes", "steps"):  # a run may be prolonged
+        del described[limit]
     job = _Job(objective, data, valid, recipe, execution, described)
     with tempfile.TemporaryDirectory() as folder:
         handed = Path(folder) / "result.safetensors" if execution.spawns else None
@@ -185,16 +192,19 @@ class _Training:
         # spawned processes are handed the same memory, and would all update it
         recipe, objective = job.recipe, copy.deepcopy(job.objective)
         if recipe.optimiser not in OPTIMISERS:
-            raise FusionError(f"optimiser {recipe.optimiser!r} is unknown, there are {', '.join(OPTIMISERS)}")
+            raise TrainingError(f"optimiser {recipe.optimiser!r} is unknown, there are {', '.join(OPTIMISERS)}")
         self.fabric, self.recipe, self.execution, self.identity = fabric, recipe, job.execution, job.identity
         self.objective, self.valid = objective, job.valid
         # all processes have the same buffers; sending them would demand the same number of passes of each
         vars(objective)["_ddp_params_and_buffers_to_ignore"] = [name for name, _ in objective.named_buffers()]
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        self.optimiser = OPTIMISERS[recipe.optimiser](trained, lr=recipe.learning_rate)
+        self.optimiser = OPTIMISERS[recipe.optimiser](
+            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         compiled: Any = torch.compile(objective) if self.execution.compile else objective
         self.module, self.stepper = fabric.setup(compiled, self.optimiser)
-        self.schedule = Schedule(len(job.data), recipe, fabric.global_rank, fabric.world_size)
+        drawn = getattr(job.data, "drawn", False)
+        self.schedule = Schedule(len(job.data), recipe, fabric.global_rank, fabric.world_size, drawn)
         self.loader = self._load(job.data, self.schedule)
         self.epoch = self.done = self.steps = 0
         self.running: Any = 0.0
@@ -227,13 +237,24 @@ class _Training:
         return self.best, self.history
 
     def _exhausted(self) -> bool:
+        if self._capped():
+            return True
         if self.recipe.patience is None or self.valid is None:
             return False
         losses = [row["valid_loss"] for row in self.history]
         return len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
 
+    def _capped(self) -> bool:
+        """Whether all steps or minutes are spent; all processes agree."""
+        if self.recipe.steps is not None and self.steps >= self.recipe.steps:
+            return True
+        return self.recipe.minutes is not None and bool(self.fabric.broadcast(self.seconds >= 60 * self.recipe.minutes))
+
     def _train_epoch(self) -> None:
         self.module.train()
+        rate = self.recipe.rate(self.epoch, [row["valid_loss"] for row in self.history])
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         start = time.perf_counter()
         before = self.seconds
         self.schedule.epoch, self.schedule.done = self.epoch, self.done
@@ -244,6 +265,8 @@ class _Training:
             self.seconds = before + time.perf_counter() - start
             if self.execution.checkpoint_steps and self.steps % self.execution.checkpoint_steps == 0:
                 self._save()
+            if self._capped():
+                break
 
     def _step(self, batches: Iterator[Any], step: list[int]) -> None:
         # one seed per step: a resumed run drops out the same units
@@ -268,13 +291,14 @@ class _Training:
 
     def _close_epoch(self) -> None:
         """Validate, remember the best epoch, report, save."""
+        self._share_buffers()
         row: dict[str, float] = {"epoch": self.epoch, "step": self.steps}
         row["train_loss"] = self._total(self.running) / self.count if self.count else float("nan")
         row["valid_loss"] = self._validate()
         row["seconds"] = self.seconds
         trained = row["train_loss"] if self.valid is None else row["valid_loss"]
         if self.epoch and not np.isfinite(trained):
-            raise FusionError(
+            raise TrainingError(
                 f"the loss of epoch {self.epoch} is {trained}; lower the learning rate or check the audio"
             )
         earlier = [row["valid_loss"] for row in self.history]
@@ -289,6 +313,14 @@ class _Training:
     def _total(self, value: Any) -> float:
         total = torch.as_tensor(value, dtype=torch.float64, device=self.fabric.device)
         return float(self.fabric.all_reduce(total, reduce_op="sum"))  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _share_buffers(self) -> None:
+        """Running statistics of normalisations become the mean of all processes', each of which saw its own items."""
+        if self.fabric.world_size > 1:
+            for buffer in self.objective.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -328,7 +360,7 @@ class _Training:
             return False
         groups, described = read_checkpoint(self._checkpoint)
         if described.pop("identity") != self.identity:
-            raise FusionError(
+            raise TrainingError(
                 f"{self._checkpoint}: of a training with other arguments or tracks; delete it or choose another folder"
             )
         self.objective.load_state_dict(groups.pop("module"))
@@ -349,18 +381,6 @@ def device_of(execution: Execution) -> torch.device:
     """Where a trained network hears songs: on CUDA when it is there and not forbidden."""
     wanted = execution.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
     return torch.device("cuda" if wanted else "cpu")
-
-
-def recipe_of(mixer: Any) -> Recipe:
-    """Recipe from a mixer's arguments of the same names."""
-    return Recipe(**{part.name: getattr(mixer, part.name) for part in fields(Recipe)})
-
-
-def identity_of(mixer: Any, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
-    """What a checkpoint has to agree with: the mixer's kind and arguments, and the tracks."""
-    arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
-    tracks = [[[track.name, track.frames] for track in part.tracks] for part in (blocks, held_out) if part]
-    return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}
 
 
 def collate(batch: Sequence[Any]) -> list[Tensor]:
