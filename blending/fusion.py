@@ -98,6 +98,7 @@ REGISTRY = Registry(
     "stemfuse.fusions",
     {
         "average": "stemfuse.blending.combiners:Average",
+        "bandwise": "stemfuse.blending.bandwise:Bandwise",
         "combine": "stemfuse.blending.combiners:Combine",
         "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
         "crossover": "stemfuse.blending.combiners:Crossover",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from .weights import FusionError
 Array = NDArray[Any]
 Read = Callable[[int, int], Array]
 """Samples ``start`` to ``stop`` of something: (..., time)."""
+
+EVERY = slice(None)
 
 PIECE = 1 << 16
 """Samples worked on at a time: 1.5 s, some MB of spectra for three stereo signals."""
@@ -196,6 +198,7 @@ class BandSplit:
         """Samples on either side that a sample depends on."""
         return int(np.ceil(2.75 * self.rate / self.width_hz))
 
+    @lru_cache(maxsize=8)  # noqa: B019, a split is a few numbers and equal ones share
     def responses(self, size: int) -> NDArray[np.float64]:
         """Zero-phase frequency responses of all bands for a transform of ``size`` samples: (band, bin), real."""
         time = np.arange(-self.reach, self.reach + 1)
@@ -209,7 +212,7 @@ class BandSplit:
         borders = np.stack([np.zeros_like(lows[0]), *lows, np.ones_like(lows[0])])
         return np.diff(borders, axis=0)
 
-    def apply(self, read: Read, length: int, start: int, stop: int) -> Array:
+    def apply(self, read: Read, length: int, start: int, stop: int, bands: slice = EVERY) -> Array:
         """Samples ``start`` to ``stop`` of a signal whose bands come from different signals.
 
         Parameters
@@ -220,6 +223,8 @@ class BandSplit:
             Of the signals in samples.
         start, stop : int
             The range.
+        bands : slice
+            Those that ``read`` gives; what lies in the others is silent.
 
         Returns
         -------
@@ -230,7 +235,7 @@ class BandSplit:
 
         reach = self.reach
         size = fft.next_fast_len(min(PIECE, stop - start) + 2 * reach, real=True)
-        responses = self.responses(size)
+        responses = self.responses(size)[bands]
         parts = []
         for low, high in pieces(start, stop):
             samples = read_around(read, length, low - reach, high + reach)

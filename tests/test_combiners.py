@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from stemfuse.blending import FusionError, LinearFusion, check_fusion, make_fusion
+from stemfuse.analysis import bss_eval
+from stemfuse.blending import FusionError, LinearFusion, check_fusion, load_fusion, make_fusion
 from stemfuse.blending.combiners import AVERAGES, RULES, Average, Combine, Crossover, combine_files, median
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.blending.spectral import PIECE, BandSplit, ShortTimeFourier
@@ -367,3 +368,28 @@ def test_fusions_are_made_by_name():
     assert make_fusion("combine", how="max_fft").arguments() == Combine("max_fft").arguments()
     with pytest.raises(FusionError, match="its arguments are edges_hz, bands, width_hz"):
         make_fusion("crossover", edges=[1])
+
+
+def test_weights_by_band_find_the_separator_that_is_right_in_each():
+    truth, error = noise(4, 2, 2 * RATE), noise(4, 2, 2 * RATE, seed=1)
+    split = BandSplit((2000.0,), 60.0, RATE)
+    below = split.apply(lambda start, stop: error[None, ..., start:stop], 2 * RATE, 0, 2 * RATE, slice(1))
+    track = Track.from_arrays(
+        "song", truth.sum(0), truth, {"right above": truth + below, "below": truth + error - below}
+    )
+
+    def sdr(name, **options):
+        estimate = make_fusion(name, **options).fit([track]).fuse(track).audio
+        return np.median(bss_eval(truth.swapaxes(1, 2), estimate.swapaxes(1, 2))[0])
+
+    assert sdr("bandwise", edges_hz=[2000]) > sdr("least_squares") + 10
+
+
+def test_bands_of_a_fitted_fusion_come_back_from_its_files(tmp_path):
+    track = conformance_tracks()[0]
+    fusion = make_fusion("bandwise", fusion="gram_mixer", options={"epochs": 1}, edges_hz=[1500]).fit([track])
+    fusion.save(tmp_path / "x.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.bands.json", "x.bands.safetensors", "x.json"]
+    np.testing.assert_array_equal(load_fusion(tmp_path / "x.json").fuse(track).audio, fusion.fuse(track).audio)
+    with pytest.raises(FusionError, match="not fitted"):
+        make_fusion("bandwise").fuse(track)

@@ -1,0 +1,140 @@
+"""Weights of each frequency band: any fusion, fitted on stems that are split into bands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from stemfuse.separators import Samples, Signal, Stems, Track
+
+from .bounds import BAND_EDGES_HZ
+from .combiners import WeightlessFusion
+from .fusion import Fusion, file_suffix, load_fusion, make_fusion
+from .spectral import BandSplit
+from .weights import FusionError
+
+
+class Bandwise(WeightlessFusion):
+    """Every band of every stem is an input of its own, so that weights may depend on frequency: W_k,b.
+
+    The bands have linear phase, no delay, and add up to the stems, so that weights that are equal in all bands are
+    those of the fusion without bands. The mixture is not split. It makes sense for fusions whose weights
+    are free; one that spreads a sum of one over its inputs would spread it over bands as well.
+
+    Parameters
+    ----------
+    fusion : str
+        Name of the fusion that finds the weights.
+    options : mapping, optional
+        Its arguments.
+    edges_hz : sequence of float
+        Where one band gives way to the next, ascending.
+    width_hz : float
+        Width of the transitions; see `Crossover`.
+
+    Attributes
+    ----------
+    fusion_ : Fusion
+        Fitted on the bands: separator ``a`` is ``a@0-250``, ``a@250-1000`` ... to it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44100))
+    >>> split = BandSplit((2000.0,), 60.0, 44100)
+    >>> low = split.apply(lambda start, stop: audio[None, ..., start:stop], 44100, 0, 44100, slice(1))
+    >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": audio + 2 * low})  # 3 times too loud below 2 kHz
+    >>> fusion = Bandwise(edges_hz=[2000]).fit([track])
+    >>> fusion.fusion_.weights_.to_frame().query("weight > 0.1").head(2).weight.astype(float).round(2).tolist()
+    [0.33, 1.0]
+    """
+
+    kind = "bandwise"
+    learns = True
+    fusion_: Fusion
+
+    def __init__(
+        self,
+        fusion: str = "least_squares",
+        options: Mapping[str, Any] | None = None,
+        edges_hz: Sequence[float] = BAND_EDGES_HZ,
+        width_hz: float = 60.0,
+    ) -> None:
+        self.fusion = fusion
+        self.options = options
+        self.edges_hz = edges_hz
+        self.width_hz = width_hz
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Fit the fusion on the bands of the tracks' stems.
+
+        Raises
+        ------
+        FusionError
+            The edges do not fit the sample rate, or the fusion cannot be fitted.
+        """
+        made = make_fusion(self.fusion, **(self.options or {}))
+        self.fusion_ = made.fit([self.split(track) for track in train], [self.split(track) for track in valid or ()])
+        return self
+
+    def fuse(self, track: Track) -> Stems:
+        """Fused stems of one track."""
+        return self._fitted().fuse(self.split(track))
+
+    def split(self, track: Track) -> Track:
+        """The track with the bands of its stems in their place, filtered when they are read."""
+        filters = BandSplit(tuple(self.edges_hz), self.width_hz, track.rate)
+        return Track(
+            track.name,
+            track.mixture,
+            track.subset,
+            track.references,
+            {label: part for name, stems in track.stems.items() for label, part in _bands(name, stems, filters)},
+            data=track.data,
+        )
+
+    def _fitted(self) -> Fusion:
+        if not hasattr(self, "fusion_"):
+            raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
+        return self.fusion_
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``path``, which ends in ``.json``, and beside it the file of the fusion that finds the weights."""
+        self._fitted().save(self._inner(path))
+        super().save(path)
+
+    def restore(self, path: str | os.PathLike[str]) -> Self:
+        """Read the fusion that `save` wrote."""
+        self.fusion_ = load_fusion(self._inner(path))
+        return self
+
+    def _inner(self, path: str | os.PathLike[str]) -> Path:
+        suffix = file_suffix(make_fusion(self.fusion, **(self.options or {})))
+        return Path(path).with_suffix(f".bands{suffix}")
+
+
+class _BandSignal(Signal):
+    """One band of a signal, filtered when it is read."""
+
+    def __init__(self, signal: Signal, filters: BandSplit, band: int) -> None:
+        self.signal, self.filters, self.band = signal, filters, slice(band, band + 1)
+        self.rate, self.channels, self.frames = signal.rate, signal.channels, signal.frames
+
+    def _read(self, start: int, stop: int) -> Samples:
+        return self.filters.apply(self._read_whole, self.frames, start, stop, self.band)
+
+    def _read_whole(self, start: int, stop: int) -> Samples:
+        return self.signal.read(start, stop)[None]
+
+    def __str__(self) -> str:
+        return f"band {self.band.start + 1} of {self.signal}"
+
+
+def _bands(name: str, stems: Stems, filters: BandSplit) -> Iterator[tuple[str, Stems]]:
+    """Every band of a separator's stems under a name of its own."""
+    for band, (low, high) in enumerate(pairwise((0, *filters.edges_hz, stems.rate / 2))):
+        signals = {source: _BandSignal(stems[source], filters, band) for source in stems.sources}
+        yield f"{name}@{low:g}-{high:g}", Stems.from_signals(signals)
