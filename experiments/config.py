@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -144,10 +145,17 @@ def _differ(labels: Sequence[str], what: str, key: str) -> None:
 
 
 def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> RunConfig:
+    """Read the recipe of a run; see `read_config`."""
+    return read_config(RunConfig, path, overrides)
+
+
+def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Model:
     """Read a recipe.
 
     Parameters
     ----------
+    model : type
+        What it describes, such as `RunConfig`.
     path : path-like
         A YAML file. Relative paths in it are meant from where the command is given.
     overrides : iterable of str
@@ -165,10 +173,10 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML ({error})") from error
     if not isinstance(given, dict):
-        raise ConfigError(f"{path}: {type(given).__name__} came, expected keys {', '.join(RunConfig.model_fields)}")
+        raise ConfigError(f"{path}: {type(given).__name__} came, expected keys {', '.join(model.model_fields)}")
     for override in overrides:
         _override(given, override)
-    return parse_config(given, str(path))
+    return parse_part(model, given, str(path))
 
 
 def parse_config(given: Mapping[str, Any], origin: str = "recipe") -> RunConfig:
@@ -217,7 +225,7 @@ def _override(given: Any, override: str) -> None:
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _allowed_keys(model, problem["loc"][:-1])
         return f"key {where} is unknown, allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
@@ -233,11 +241,12 @@ def _allowed_keys(model: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         if isinstance(part, str):
             model = _model_in(model.model_fields[part].annotation)
-    return list(model.model_fields)
+    return [field.name for field in fields(model)] if is_dataclass(model) else list(model.model_fields)
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model inside tuple[Model, ...] or Model | None."""
+    """The model, or dataclass, inside tuple[Model, ...] or Model | None."""
     if get_origin(annotation) in (tuple, Union, UnionType):
         return next(found for part in get_args(annotation) if (found := _model_in(part)) is not None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    is_model = isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
+    return annotation if is_model else None

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from stemfuse.experiments.config import ConfigError
 from stemfuse.separators import StemfuseError
 
-from . import fusions, runs, stems
+from . import fusions, runs, stems, training, weights
 from .console import messages
 
 __all__ = ["app", "main"]
@@ -26,8 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (runs, stems, fusions):
+for part in (runs, stems, fusions, training):
     app.registered_commands += part.app.registered_commands
+app.add_typer(weights.app, name="weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

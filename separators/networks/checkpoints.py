@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from stemfuse.separators.audio import write_whole
 from stemfuse.separators.errors import SeparatorError
 
 from .weights import NOTES
@@ -139,7 +140,8 @@ def save_state(network: nn.Module, path: Path, half: bool = False, **notes: Any)
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    save_file(state, path, metadata={NOTES: json.dumps(notes)})
+    content = save(state, metadata={NOTES: json.dumps(notes)})
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> nn.Module:

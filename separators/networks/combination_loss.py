@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -14,6 +15,9 @@ from .wiener import wiener_filter
 TIME_WEIGHT = 10.0
 """Of the loss in time against that in frequency."""
 _SMALL = 1e-10
+
+Products = Sequence[torch.Tensor]
+"""Three inner products of two signals."""
 
 
 def combination_sums(stems: torch.Tensor) -> torch.Tensor:
@@ -73,11 +77,48 @@ def weighted_sdr_loss(estimates: torch.Tensor, references: torch.Tensor, mixture
     True
     """
     rest = mixture - references
-    energy, rest_energy = references.square().sum(dim=-1), rest.square().sum(dim=-1)
-    weight = energy / (energy + rest_energy + _SMALL)
-    similarity = functional.cosine_similarity(estimates, references, dim=-1, eps=_SMALL)
-    rest_similarity = functional.cosine_similarity(mixture - estimates, rest, dim=-1, eps=_SMALL)
-    return (1 - weight * similarity - (1 - weight) * rest_similarity).mean()
+    pairs = (estimates, references), (mixture - estimates, rest)
+    products = [[(one * other).sum(dim=-1) for one, other in ((a, a), (a, b), (b, b))] for a, b in pairs]
+    return _weighted_sdr(*products)
+
+
+def _weighted_sdr(signal: Products, rest: Products) -> torch.Tensor:
+    """The same of inner products: estimate by itself, by the reference, reference by itself; and of the remainders."""
+    weight = signal[2] / (signal[2] + rest[2] + _SMALL)
+    similarity, rest_similarity = (
+        across / (own.clamp_min(_SMALL**2).sqrt() * true.clamp_min(_SMALL**2).sqrt())
+        for own, across, true in (signal, rest)
+    )
+    loss: torch.Tensor = (1 - weight * similarity - (1 - weight) * rest_similarity).mean()
+    return loss
+
+
+def _loss_in_time(estimates: torch.Tensor, references: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    """`weighted_sdr_loss` over all combinations, from the inner products of all signals: no sum is ever made."""
+    count = references.shape[1]
+    signals = torch.cat([estimates, references, mixture[:, None]], dim=1).transpose(1, 2).double()
+    gram = signals @ signals.transpose(-1, -2)
+    chosen = combination_sums(torch.eye(count, dtype=gram.dtype, device=gram.device)[None])[0]
+    # which signals each sum of estimates, and each of references, is made of
+    estimated = functional.pad(chosen, (0, count + 1))
+    true = functional.pad(chosen, (count, 1))
+    whole = torch.eye(2 * count + 1, dtype=gram.dtype, device=gram.device)[-1]
+    products = [
+        [torch.einsum("ki,...ij,kj->...k", one, gram, other) for one, other in ((a, a), (a, b), (b, b))]
+        for a, b in ((estimated, true), (whole - estimated, whole - true))
+    ]
+    return _weighted_sdr(*products).to(estimates.dtype)
+
+
+def _mean_over_combinations(differences: torch.Tensor) -> torch.Tensor:
+    """Mean square of all `combination_sums` of (batch, source, ...), which need not be made for it."""
+    count = differences.shape[1]
+    # of the sums a source is in so many, and two sources together in so many
+    alone, together = 2 ** (count - 1) - 1, 2 ** (count - 2) - 1
+    squares = differences.square().sum(dim=1).mean()
+    square_of_sum = differences.sum(dim=1).square().mean()
+    mean: torch.Tensor = ((alone - together) * squares + together * square_of_sum) / (2**count - 2)
+    return mean
 
 
 def combination_loss(
@@ -130,13 +171,12 @@ def combination_loss(
     if kind == "complex":
         # single precision does not do for what comes from one side only
         estimated = wiener_filter(magnitudes.double(), spectrum.to(torch.complex128)).to(spectrum.dtype)
-        difference = combination_sums(estimated - true)
-        in_frequency = torch.view_as_real(difference).square().sum(dim=-1).mean()
+        # both parts of a complex number count, not their mean
+        in_frequency = 2 * _mean_over_combinations(torch.view_as_real(estimated - true))
     else:
         estimated = masks * spectrum[:, None]
-        in_frequency = combination_sums(magnitudes - true.abs()).square().mean()
+        in_frequency = _mean_over_combinations(magnitudes - true.abs())
     window = torch.hann_window(n_fft, dtype=mixture.dtype, device=mixture.device)
     rows = torch.istft(estimated.flatten(0, 2), n_fft, hop, window=window, length=mixture.shape[-1])
-    signals = combination_sums(rows.reshape(references.shape))
-    in_time = weighted_sdr_loss(signals, combination_sums(references), mixture[:, None])
+    in_time = _loss_in_time(rows.reshape(references.shape), references, mixture)
     return in_frequency + TIME_WEIGHT * in_time

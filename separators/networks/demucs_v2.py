@@ -41,6 +41,10 @@ class DemucsV2Network(nn.Module):
     ----------
     channels : int
         Of the highest level; each level below has twice as many. 64 and 48 were published.
+    depth : int
+        Levels; 6 were published.
+    resample : bool
+        Whether the layers work at twice the sample rate, as published.
 
     Notes
     -----
@@ -60,9 +64,10 @@ class DemucsV2Network(nn.Module):
     (1, 4, 2, 9558)
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self, channels: int = 64, depth: int = DEPTH, resample: bool = True) -> None:
         super().__init__()
-        widths = [channels << level for level in range(DEPTH)]
+        self.oversampling = 2 if resample else 1
+        widths = [channels << level for level in range(depth)]
         self.encoder = nn.ModuleList(_encoder(*pair) for pair in pairwise([2, *widths]))
         self.lstm = RecurrentLayers(widths[-1])
         downwards = widths[::-1]
@@ -77,20 +82,19 @@ class DemucsV2Network(nn.Module):
         )
         rescale(self)
 
-    @staticmethod
-    def valid_length(length: int) -> int:
+    def valid_length(self, length: int) -> int:
         """Samples that the network needs so that ``length`` of them come out, in the middle, from whole strides."""
-        frames = 2 * length
-        for _ in range(DEPTH):
+        frames = self.oversampling * length
+        for _ in self.encoder:
             frames = max(1, math.ceil((frames - KERNEL) / STRIDE) + 1) + CONTEXT - 1
-        for _ in range(DEPTH):
+        for _ in self.decoder:
             frames = (frames - 1) * STRIDE + KERNEL
-        return math.ceil(frames / 2)
+        return math.ceil(frames / self.oversampling)
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """Separate (batch, 2, time) into (batch, source, 2, less time): drums, bass, other, vocals."""
         # the authors' code divides by a standard deviation of one, and a little
-        features = resample_frac(mixture / (1 + 1e-5), 1, 2)
+        features = resample_frac(mixture / (1 + 1e-5), 1, self.oversampling)
         skips = []
         for layer in self.encoder:
             features = layer(features)
@@ -98,7 +102,7 @@ class DemucsV2Network(nn.Module):
         features = self.lstm(features)
         for layer in self.decoder:
             features = layer(features + centred(skips.pop(), features.shape[-1]))
-        stems: torch.Tensor = resample_frac(features, 2, 1)
+        stems: torch.Tensor = resample_frac(features, self.oversampling, 1)
         return stems.reshape(len(stems), SOURCE_COUNT, 2, stems.shape[-1])
 
 

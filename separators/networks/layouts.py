@@ -163,6 +163,7 @@ def tfc_tdf_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State,
             bins=linear.shape[1] << levels,
             factor=linear.shape[1] // linear.shape[0],
             parts=first.shape[1],
+            sources=len(tensors["final_conv.0.weight"]) // first.shape[1],
         )
     except (KeyError, ZeroDivisionError) as error:
         raise SeparatorError(f"{path}: no TFC-TDF-U-Net v2 ({error} is missing)") from error
@@ -194,8 +195,9 @@ def demucs_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, 
         The names are not those of such a network.
     """
     tensors = renamed(state, [(r"^(module|model)\.", "")])
-    if "encoder.0.0.bias" not in tensors or "encoder.5.2.weight" not in tensors:
-        raise SeparatorError(f"{path}: no Demucs v2 (encoder.0.0.bias or encoder.5.2.weight is missing)")
+    missing = [name for name in ("encoder.0.0.bias", "encoder.0.2.weight") if name not in tensors]
+    if missing:
+        raise SeparatorError(f"{path}: no Demucs v2 ({missing[0]} is missing)")
     return tensors, len(tensors["encoder.0.0.bias"]), "lstm_linear.weight" in tensors
 
 

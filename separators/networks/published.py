@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from stemfuse.separators import demucs_files
 from stemfuse.separators.demucs_files import verified_sha256
 from stemfuse.separators.errors import SeparatorError
 
@@ -28,6 +29,10 @@ class PublishedFile:
         Where it is published.
     licence : str
         As stated, with its doubts.
+    separators : sequence of str
+        Who load it, and have a folder of that name for it in the weights folder.
+    url : str
+        Where it, or an archive that holds it, can be fetched directly; empty where that is not known.
     source : str
         What it separates, where that is one source.
     bytes : int
@@ -44,6 +49,8 @@ class PublishedFile:
     name: str
     origin: str
     licence: str
+    separators: Sequence[str]
+    url: str = ""
     source: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -51,13 +58,35 @@ class PublishedFile:
     trained_on: Sequence[str] = ()
     sdr_db: Mapping[str, float] = field(default_factory=dict)
 
-    def fits(self, path: Path) -> bool:
-        """Whether a file has its size and its digests, as far as they are known."""
-        return (
-            self.bytes in (0, path.stat().st_size)
-            and verified_sha256(path).startswith(self.sha256)
-            and self.git_blob in ("", _git_blob(path))
-        )
+    @property
+    def digests(self) -> dict[str, str]:
+        """What is known of its digests, by kind: ``"sha256"``, ``"git_blob"``."""
+        known = {"sha256": self.sha256, "git_blob": self.git_blob}
+        return {kind: digest for kind, digest in known.items() if digest}
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether a digest is known whole, so that nothing else can be taken for it."""
+        return len(self.sha256) == 64 or len(self.git_blob) == 40
+
+    def fits(self, path: Path, digest: Callable[[Path, str], str] | None = None) -> bool:
+        """Whether a file has its size and its digests, as far as they are known; False where it cannot be read.
+
+        Parameters
+        ----------
+        path : Path
+            The file, which is there.
+        digest : callable, optional
+            Gives a file's digest of a kind; `file_digest` if not given.
+        """
+        find = digest or file_digest
+        try:
+            return self.bytes in (0, path.stat().st_size) and all(
+                find(path, kind).startswith(expected) for kind, expected in self.digests.items()
+            )
+        # its own name tells another digest
+        except (OSError, SeparatorError):
+            return False
 
 
 @cache
@@ -70,23 +99,68 @@ def published_files() -> tuple[PublishedFile, ...]:
     {'demucs_4_decoders.pth'}
     """
     text = files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
-    return tuple(PublishedFile(**row) for row in tomllib.loads(text)["file"])
+    return tuple(PublishedFile(**{"separators": [row["system"]], **row}) for row in tomllib.loads(text)["file"])
 
 
-def find_published(path: Path) -> PublishedFile | None:
-    """The published file that a file is by its digest, whatever its name; None where it is another one."""
-    return next((row for row in published_files() if (row.sha256 or row.git_blob) and row.fits(path)), None)
+@cache
+def packaged_files() -> tuple[PublishedFile, ...]:
+    """What the demucs package lists as published; nothing where it is not installed."""
+    from stemfuse.separators.demucs import TRAINED_ON
+
+    try:
+        listed = demucs_files.published_files()
+    except SeparatorError:
+        return ()
+    return tuple(
+        PublishedFile(
+            system="demucs",
+            name=Path(remote).name,
+            separators=["demucs"],
+            origin=(demucs_files.ROOT_URL + str(Path(remote).parent)).removeprefix("https://"),
+            url=demucs_files.ROOT_URL + remote,
+            licence="code MIT; weights for scientific purposes only according to their author, MIT on Hugging Face",
+            sha256=Path(remote).stem.partition("-")[2],
+            trained_on=TRAINED_ON.get(signature, ()),
+        )
+        for signature, remote in listed.items()
+    )
 
 
-def check_published(path: Path) -> None:
+def known_files() -> tuple[PublishedFile, ...]:
+    """All that can be recognised: our table, and what the demucs package lists."""
+    return published_files() + packaged_files()
+
+
+def find_published(path: Path, rows: Sequence[PublishedFile] | None = None) -> PublishedFile | None:
+    """The published file that a file is by its digest, whatever its name; None where it is another one.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is there.
+    rows : sequence of PublishedFile, optional
+        What it may be; `published_files` if not given.
+    """
+    table = published_files() if rows is None else rows
+    return next((row for row in table if row.digests and row.fits(path)), None)
+
+
+def check_published(path: Path, table: Sequence[PublishedFile] | None = None) -> None:
     """Raise where a file has the name of a published one and is another or a damaged one.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is there.
+    table : sequence of PublishedFile, optional
+        What there is; `published_files` if not given.
 
     Raises
     ------
     SeparatorError
         With the size or digest that was expected.
     """
-    rows = [row for row in published_files() if row.name == path.name]
+    rows = [row for row in (published_files() if table is None else table) if row.name == path.name]
     if rows and not any(row.fits(path) for row in rows):
         expected = " or ".join(row.sha256 or row.git_blob or f"{row.bytes} bytes" for row in rows)
         raise SeparatorError(
@@ -95,7 +169,10 @@ def check_published(path: Path) -> None:
         )
 
 
-def _git_blob(path: Path) -> str:
+def file_digest(path: Path, kind: str) -> str:
+    """Digest of a file, ``"sha256"`` (checked against its name, see `verified_sha256`) or ``"git_blob"``."""
+    if kind == "sha256":
+        return verified_sha256(path)
     state = path.stat()
     return _git_digest(path, state.st_size, state.st_mtime_ns)
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.stems import SOURCES
 
 from .weights import NetworkSeparator, checked_source
 
@@ -48,7 +49,7 @@ class SpectrogramSeparator(NetworkSeparator):
             raise SeparatorError(f"{self.name}: frames={frames} came, expected a multiple of {divisor}")
 
     def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
-        return self._chunked.separate(mixture)[None]
+        return self._chunked.separate(mixture).reshape(len(self.sources), *mixture.shape)
 
 
 class Ismir2020(SpectrogramSeparator):
@@ -137,7 +138,7 @@ class Ismir2020(SpectrogramSeparator):
 
 
 class TFCTDF(SpectrogramSeparator):
-    """TFC-TDF-U-Net v2 of KUIELab-MDX-Net, which separates one source.
+    """TFC-TDF-U-Net v2 of KUIELab-MDX-Net, which separates one source, or all if trained so.
 
     Weights are the ONNX files of the challenge, or checkpoints with the names of the authors' training code or of
     their submission; all sizes are read from them. Files trained here bring ``n_fft``, ``hop`` and ``frames`` along.
@@ -147,7 +148,7 @@ class TFCTDF(SpectrogramSeparator):
     weights : path-like, optional
         The file. If not given: ``<source>.onnx`` in the folder ``tfc_tdf_v2`` of `weights_folder`.
     source : str
-        What the weights separate, one of `SOURCES`.
+        What the weights separate, one of `SOURCES`; ``"all"`` for a network that was trained for all four at once.
     frames : int, optional
         Frames in a chunk: when not given, what an ONNX file was made for (512 in leaderboard A), else 256.
     n_fft : int, optional
@@ -188,7 +189,7 @@ class TFCTDF(SpectrogramSeparator):
         if runtime == "onnxruntime" and device != "cpu":
             raise SeparatorError(f"{self.name}: device={device!r} came, onnxruntime runs on the CPU here: leave it out")
         self._check(frames=frames, n_fft=n_fft, hop=hop)
-        self.sources = checked_source(self.name, source)
+        self.sources = SOURCES if source == "all" else checked_source(self.name, source)
         self.weights, self.source, self.frames, self.n_fft = weights, source, frames, n_fft
         self.hop, self.runtime, self.device = hop, runtime, device
 
@@ -206,7 +207,12 @@ class TFCTDF(SpectrogramSeparator):
 
         graph = Graph(self._file) if self._file.suffix == ".onnx" else None
         tensors, shape, told = tfc_tdf_state(graph.state() if graph else read_state(self._file), self._file)
-        n_fft = self._option("n_fft", told or N_FFT[self.source])
+        if shape.sources != len(self.sources):
+            raise SeparatorError(
+                f"{self.name}: {self._file} has weights for {shape.sources} of {len(SOURCES)} sources, "
+                f"source={self.source!r} came: name the one source, or 'all' for all of them"
+            )
+        n_fft = self._option("n_fft", told or N_FFT.get(self.source, 4096))
         transform = ComplexAsChannels(n_fft, self._option("hop", 1024), shape.bins)
         made_for = graph.frames if graph else None
         frames = self._option("frames", made_for or 256)

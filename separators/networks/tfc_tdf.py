@@ -1,4 +1,4 @@
-"""TFC-TDF-U-Net v2, the single-source network of KUIELab-MDX-Net."""
+"""TFC-TDF-U-Net v2, the network of KUIELab-MDX-Net: one source each as published, several if trained so."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class TFCTDFShape:
         The fully connected layers' bottleneck has bins / factor units.
     parts : int
         Channels of the spectrogram: real and imaginary parts of two channels.
+    sources : int
+        How many sources come out; the published networks give one each.
     """
 
     levels: int = 5
@@ -36,6 +38,7 @@ class TFCTDFShape:
     bins: int = 2048
     factor: int = 8
     parts: int = 4
+    sources: int = 1
 
     @property
     def time_divisor(self) -> int:
@@ -75,7 +78,7 @@ class ConvolutionsThenLinear(nn.Module):
 
 
 class TFCTDFUNet(nn.Module):
-    """U-Net from a mixture's complex spectrogram to a source's, whose skip connections multiply.
+    """U-Net from a mixture's complex spectrogram to that of a source or several, whose skip connections multiply.
 
     Parameters
     ----------
@@ -111,10 +114,10 @@ class TFCTDFUNet(nn.Module):
         self.bottleneck_block = ConvolutionsThenLinear(*blocks[-1])
         self.us = nn.ModuleList(_sampler(nn.ConvTranspose2d, lower, upper) for upper, lower in reversed(steps))
         self.decoding_blocks = nn.ModuleList(ConvolutionsThenLinear(*block) for block in blocks[-2::-1])
-        self.final_conv = nn.Sequential(nn.Conv2d(channels[0], shape.parts, 1))
+        self.final_conv = nn.Sequential(nn.Conv2d(channels[0], shape.sources * shape.parts, 1))
 
     def forward(self, packed: torch.Tensor) -> torch.Tensor:
-        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's.
+        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's; of several 4 channels each.
 
         Parameters
         ----------

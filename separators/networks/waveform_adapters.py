@@ -47,7 +47,7 @@ class WaveformSeparator(NetworkSeparator):
     def _network(self) -> Any:
         from .checkpoints import load_strictly, read_state
         from .demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network
-        from .layouts import demucs_state
+        from .layouts import count, demucs_state
 
         tensors, width, four_decoders = demucs_state(read_state(self._file), self._file)
         if four_decoders != self.four_decoders:
@@ -55,7 +55,10 @@ class WaveformSeparator(NetworkSeparator):
             raise SeparatorError(f"{self.name}: {self._file} has weights of {other}: take that separator for it")
         if self._width not in (None, width):
             raise SeparatorError(f"{self.name}: channels={self._width} came, {self._file} has {width}; leave it out")
-        network = DemucsFourDecodersNetwork(width) if four_decoders else DemucsV2Network(width)
+        if four_decoders:
+            network: Any = DemucsFourDecodersNetwork(width)
+        else:
+            network = DemucsV2Network(width, count(tensors, "encoder"), self._notes.get("resample", True))
         return load_strictly(network, tensors, self._file).to(self.device)
 
 

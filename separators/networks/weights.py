@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,7 +68,8 @@ def find_weights(separator: str, given: str | os.PathLike[str] | None, names: Se
     # the first is the name of what is trained here
     published = " or ".join(names[1:3] or names)
     raise MissingWeightsError(
-        f"{separator}: weights are not on this machine: put {published} ({origin}) into {folder}, or pass weights=FILE"
+        f"{separator}: weights are not on this machine: put {published} ({origin}) into {folder} "
+        "(stemfuse weights lists, fetches and adds them), or pass weights=FILE"
     )
 
 
@@ -114,13 +115,37 @@ class NetworkSeparator(BaseSeparator):
 
     def __getstate__(self) -> dict[str, Any]:
         # other processes get the options, not the network
-        made = {name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)}
+        made = self._made_when_needed()
         return {name: value for name, value in vars(self).items() if name not in made}
+
+    @classmethod
+    def _made_when_needed(cls) -> list[str]:
+        return [name for name in dir(cls) if isinstance(getattr(cls, name), cached_property)]
+
+    def load(self) -> None:
+        """Read the weights and build the network now; `separate` does so otherwise.
+
+        Raises
+        ------
+        MissingWeightsError
+            A file is missing.
+        SeparatorError
+            A file cannot be read, or holds the weights of another network.
+        """
+        for made in [getattr(self, name) for name in self._made_when_needed()]:
+            for part in made.values() if isinstance(made, dict) else [made]:
+                if isinstance(part, NetworkSeparator):
+                    part.load()
 
     @property
     def _names(self) -> Sequence[str]:
         """Files in the weights folder that would do, the preferred one first."""
         return [f"{self.name}.safetensors"]
+
+    @property
+    def _wanted(self) -> Mapping[str, Sequence[str]]:
+        """Names that would do, the preferred one first, for each of the files that are needed."""
+        return {self._names[0]: self._names}
 
     @property
     def _file(self) -> Path:

@@ -1,4 +1,4 @@
-"""What separators are trained on: pieces of stems drawn at random, mixed anew and changed, and fixed pieces to judge."""
+"""Pieces of stems: drawn at random, mixed anew and changed to train on, and fixed ones to judge by."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
     return 10 * torch.log10(signal / error).mean(dim=1)
 
 
-class SeparationObjective(nn.Module):
+class SeparationObjective(nn.Module, ABC):
     """Loss per piece while training, and minus the SDR in dB per piece while validating.
 
     Parameters
@@ -59,7 +60,9 @@ class SeparationObjective(nn.Module):
         self, network: nn.Module, sources: Sequence[str] = SOURCES, loss: str = "l1", weights: Sequence[float] = ()
     ) -> None:
         super().__init__()
-        self.network, self.loss = network, loss
+        self.network: Any = network
+        self.loss = loss
+        self.shares: Tensor
         self.chosen = [SOURCES.index(source) for source in sources]
         shares = torch.tensor(weights or [1.0] * len(sources))
         self.register_buffer("shares", shares / shares.sum(), persistent=False)
@@ -73,9 +76,9 @@ class SeparationObjective(nn.Module):
         length = estimates.shape[-1]
         return -sdr_db(estimates, centred(references, length), centred(mixture, length))
 
+    @abstractmethod
     def separate(self, mixture: Tensor) -> Tensor:
         """Stems (batch, source, channel, time), maybe of the middle only, of mixtures (batch, channel, time)."""
-        raise TypeError(f"{type(self).__name__} has no separate")
 
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
         """Mean error of each piece, sources weighted."""
@@ -104,7 +107,8 @@ class SpectrogramObjective(SeparationObjective):
         """See `SeparationObjective`."""
         # no transform has half precision
         spectra = self.network(self.transform.pack(mixture)).float()
-        return self.transform.unpack(spectra, mixture.shape[-1]).unflatten(1, (len(self.chosen), -1))
+        rows = self.transform.unpack(spectra, mixture.shape[-1])
+        return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
 
 
 class MaskObjective(SeparationObjective):

@@ -1,0 +1,114 @@
+"""Commands of weights: what is published, what lies on this machine, and how it gets here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from .console import Json, messages, progress_bars, results
+
+if TYPE_CHECKING:
+    from stemfuse.separators.networks.filing import FiledWeights
+
+app = typer.Typer(
+    help="Weights of separators: list what is published, add files, fetch them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list", epilog="Example: stemfuse weights list xumx")
+def list_weights(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="of a system or a separator", show_default=False)] = "",
+    as_json: Json = False,
+) -> None:
+    """List every published file: size, licence, expected SDR, where it is published, whether it is here."""
+    from stemfuse.experiments.catalogue import published_weights
+
+    rows = published_weights(name)
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    shown = Table("file", "size", "SDR in dB", "here", "licence", "published at", box=None, pad_edge=False)
+    for column in shown.columns[:4]:
+        column.no_wrap = True
+    for row in rows:
+        size = decimal(row["bytes"]) if row["bytes"] else ""
+        figures = " ".join(f"{source[0]} {value:.2f}" for source, value in row["sdr_db"].items())
+        here = ", ".join(dict.fromkeys(row["here"].values()))
+        origin = row["origin"] if row["url"] else f"{row['origin']}; no direct address"
+        shown.add_row(f"{row['system']}/{row['name']}", size, figures, here, row["licence"], origin)
+    wide = Console(width=220, markup=False, highlight=False)
+    (results if results.is_terminal else wide).print(shown)
+
+
+@app.command(epilog="Example: stemfuse weights add onnx_A.zip mixer.ckpt")
+def add(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="files, folders or .zip archives", show_default=False)
+    ],
+    separator: Annotated[
+        str, typer.Option("--as", help="for weights of your own: SEPARATOR, or SEPARATOR/SOURCE", show_default=False)
+    ] = "",
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="unpickle a known file that is refused otherwise: runs what it holds"),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify files of weights and copy them to where separators look: published ones are recognised by their digest."""
+    from stemfuse.separators.networks.filing import add_weights
+
+    filed = [place for file in files for place in add_weights(file, separator, trust)]
+    _show(filed, as_json)
+
+
+@app.command(epilog="Example: stemfuse weights get kuielab_mdx")
+def get(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="a file's, SYSTEM/FILE, or a separator's: all it lacks"),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Download published files and verify them; run it again, it goes on where it stopped."""
+    from stemfuse.separators.networks.download import fetch_weights, find_rows
+
+    rows = [row for name in names for row in find_rows(name)]
+    for licence in dict.fromkeys(f"{row.system}: {row.licence}" for row in rows):
+        messages.print(f"licence of {licence}", markup=False)
+    with progress_bars() as progress:
+        filed = [place for row in rows for place in fetch_weights(row, lambda n, d, t: progress(f"{n} (MB)", d, t))]
+    _show(filed, as_json)
+
+
+def _show(filed: list[FiledWeights], as_json: bool) -> None:
+    """Paths on stdout; on stderr what each was recognised as."""
+    said = (
+        ("filed: " if place.is_new else "was there already: ")
+        + (f"{row.system}/{row.name} as published ({row.licence})" if row else "weights of your own")
+        for place in filed
+        for row in [place.published]
+    )
+    for line in dict.fromkeys(said) or ["nothing is missing"]:
+        messages.print(line, markup=False)
+    if as_json:
+        entries: list[dict[str, Any]] = [
+            {
+                "path": str(place.path),
+                "is_new": place.is_new,
+                "published": place.published and dataclasses.asdict(place.published),
+            }
+            for place in filed
+        ]
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        return
+    for place in filed:
+        results.print(str(place.path))

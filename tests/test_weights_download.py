@@ -1,0 +1,224 @@
+"""Published weights from a server: interrupted downloads go on, and nothing is kept that is not what was published."""
+
+import hashlib
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from stemfuse.separators import MissingWeightsError, SeparatorError
+from stemfuse.separators.networks import download, filing, inventory, published
+from stemfuse.separators.networks.download import fetch_weights, find_rows
+from stemfuse.separators.networks.published import PublishedFile
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """An empty weights folder, and no caches of other programs."""
+    for name in ("STEMFUSE_WEIGHTS", "TORCH_HOME", "HF_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    return tmp_path / "stemfuse_weights"
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Replaces the table of published files by rows of a test."""
+
+    def replace(*rows):
+        for module in (published, filing, inventory, download):
+            monkeypatch.setattr(module, "known_files", lambda: rows)
+
+    return replace
+
+
+def row_of(content, name="net.pth", system="xumx", **more):
+    known = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} | more
+    options = {"separators": [system], "origin": "a server", "licence": "as stated"} | known
+    return PublishedFile(system=system, name=name, **options)
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+class Server:
+    """Serves bytes, in parts where it is asked to, and breaks off where it is told to."""
+
+    def __init__(self):
+        self.files, self.requests, self.breaks, self.parts = {}, [], [], True
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                server.answer(self)
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=[0.01], daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def answer(self, handler):
+        content = self.files.get(handler.path)
+        wanted = handler.headers.get("Range")
+        self.requests.append(wanted)
+        if content is None:
+            handler.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.parts else 0
+        if start >= len(content):
+            handler.send_error(416)
+            return
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        end = start + self.breaks.pop(0) if self.breaks else len(content)
+        handler.wfile.write(content[start:end])
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+CONTENT = np.random.default_rng(0).bytes(1_000_000)
+
+
+@contextmanager
+def expect(message, kind=SeparatorError):
+    with pytest.raises(kind, match=message) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_interrupted_downloads_go_on(own, server, table, parts):
+    row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
+    table(row)
+    server.files["/net.onnx"], server.breaks, server.parts = CONTENT, [300_000], parts
+    with expect(r"net.onnx: did not come: .* \d{6} bytes are kept, the same command goes on", MissingWeightsError):
+        fetch_weights(row)
+    assert files_in(own) == [".downloads/net.onnx.part"]
+    held = (own / ".downloads" / "net.onnx.part").stat().st_size
+    assert 200_000 < held <= 300_000
+    shown = []
+    (filed,) = fetch_weights(row, lambda *progress: shown.append(progress))
+    assert server.requests == [None, f"bytes={held}-"]
+    assert filed.path.read_bytes() == CONTENT
+    assert files_in(own) == ["xumx/net.onnx"]
+    assert shown[-1] == ("net.onnx", 1, 1) if not parts else shown[-1][0] == "net.onnx"
+    assert not (own / ".downloads").exists()
+    # what is there is not fetched again
+    assert not fetch_weights(row)[0].is_new
+    assert len(server.requests) == 2
+
+
+def test_remains_of_another_file_are_given_up(own, server, table):
+    row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
+    table(row)
+    server.files["/net.onnx"] = CONTENT
+    part = own / ".downloads" / "net.onnx.part"
+    part.parent.mkdir(parents=True)
+    # longer than the file: the server has nothing to add
+    part.write_bytes(CONTENT + b"more")
+    fetch_weights(row)
+    assert files_in(own) == ["xumx/net.onnx"]
+    (own / "xumx" / "net.onnx").unlink()
+    # of the right length, and wrong
+    part.parent.mkdir()
+    part.write_bytes(b"wrong")
+    with expect("what came is not the file that was published"):
+        fetch_weights(row)
+    assert files_in(own) == []
+    fetch_weights(row)
+    assert files_in(own) == ["xumx/net.onnx"]
+
+
+@pytest.mark.parametrize("known", [{}, {"sha256": "0c3e77b9"}, {"sha256": "", "bytes": 5}])
+def test_wrong_files_are_not_kept(own, server, table, known):
+    row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx", **known)
+    table(row)
+    server.files["/net.onnx"] = CONTENT[::-1]
+    with expect("net.onnx: what came is not the file that was published; it was not kept"):
+        fetch_weights(row)
+    assert files_in(own) == []
+
+
+def test_downloads_that_no_digest_vouches_for_have_to_load(own, server, table):
+    row = row_of(CONTENT, "net.pth", url=f"{server.url}/net.pth", sha256="")
+    table(row)
+    server.files["/net.pth"] = CONTENT
+    with expect("no weights could be read|holds no weights"):
+        fetch_weights(row)
+    assert files_in(own) == []
+
+
+def test_archives_are_fetched_once_for_all_of_their_files(own, server, table, tmp_path):
+    contents = {f"{source}.onnx": source.encode() * 99 for source in ("bass", "drums", "other", "vocals")}
+    rows = [
+        row_of(content, name, "kuielab_mdx_a", separators=["tfc_tdf_v2", "kuielab_mdx"], url=f"{server.url}/onnx_A.zip")
+        for name, content in contents.items()
+    ]
+    table(*rows)
+    with zipfile.ZipFile(tmp_path / "onnx_A.zip", "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(f"onnx_A/{name}", content)
+    server.files["/onnx_A.zip"] = (tmp_path / "onnx_A.zip").read_bytes()
+    assert find_rows("kuielab_mdx_a") == rows
+    for row in rows:
+        assert {place.path.parent.name for place in fetch_weights(row)} == {"tfc_tdf_v2", "kuielab_mdx"}
+    assert len(server.requests) == 1
+    assert len(files_in(own)) == 8
+    # a file that one separator lacks is there already
+    (own / "kuielab_mdx" / "bass.onnx").unlink()
+    assert [place.is_new for place in fetch_weights(rows[0])] == [False, True]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["offline", "not found", "no address", "damaged file in the place"])
+def test_what_cannot_be_fetched_is_said_in_one_line(own, server, table, fault):
+    row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
+    if fault == "offline":
+        server.http.shutdown()
+        server.http.server_close()
+    elif fault == "no address":
+        row = row_of(CONTENT, "net.onnx", origin="a drive")
+    elif fault == "damaged file in the place":
+        (own / "xumx").mkdir(parents=True)
+        (own / "xumx" / "net.onnx").write_bytes(b"half")
+    table(row)
+    message = {
+        "offline": r"/net.onnx: did not come: there is no connection",
+        "not found": r"/net.onnx: did not come: the server answers 404 Not Found",
+        "no address": r"xumx/net.onnx: has no direct address: fetch it from a drive, then stemfuse weights add",
+        "damaged file in the place": r"xumx/net.onnx: is damaged or another file",
+    }[fault]
+    with expect(message):
+        fetch_weights(row)
+    left = ["xumx/net.onnx"] if fault.startswith("damaged") else []
+    assert files_in(own) == left
+
+
+def test_names_stand_for_files():
+    assert [row.name for row in find_rows("kuielab_mdx")] == [
+        *(f"{source}.onnx" for source in ("bass", "drums", "other", "vocals")),
+        "mixer.ckpt",
+    ]
+    # of four alternatives the first that can be fetched
+    assert [row.name for row in find_rows("xumx")] == ["pretrained_xumx_musdb18HQ.pth"]
+    assert [row.name for row in find_rows("demucs")] == ["955717e8-8726e21a.th"]
+    assert {row.system for row in find_rows("kuielab_mdx_b")} == {"kuielab_mdx_b"}
+    with expect("there are kuielab_mdx_a/bass.onnx and kuielab_mdx_b/bass.onnx"):
+        find_rows("bass.onnx")
+    with expect("repet_sim: needs no published weights"):
+        find_rows("repet_sim")
+    with expect("dragon: is neither a published file"):
+        find_rows("dragon")
