@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
 from stemfuse.separators.networks import layouts, published
 from stemfuse.separators.networks.checkpoints import load_strictly, read_state, save_state
-from stemfuse.separators.networks.chunking import ChunkedSpectrograms
-from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network
+from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves
+from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, separate_in_segments
 from stemfuse.separators.networks.ismir2020 import BLOCKS, CaCUNet, UNetShape
 from stemfuse.separators.networks.kuielab_mdx import MIXED, ORDER, KuielabMDX, KuielabMDXDemucs
 from stemfuse.separators.networks.mask_adapters import XUMX, UNetDanna
@@ -260,6 +260,24 @@ def test_networks_of_identity_reconstruct_songs():
         trim = 5000 if not transform.centred else 5120
         chunked = ChunkedSpectrograms(torch.nn.Identity(), transform, 32, trim, neighbours)
         assert (chunked.separate(song) - song).abs().max() < 1e-5
+
+
+class Copies(torch.nn.Module):
+    """Gives every source the mixture, as long as it came."""
+
+    def valid_length(self, length):
+        return length + 500
+
+    def forward(self, mixture):
+        return mixture[:, None].expand(-1, 4, -1, -1)
+
+
+def test_segments_of_identity_join_without_a_seam():
+    song = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 70_001)).astype(np.float32))
+    for overlap in (0.0, 0.25, 0.5):
+        stems = separate_in_segments(song, Copies(), 9_001, overlap, "cpu")
+        assert (stems - song).abs().max() < 1e-5
+    assert (separate_in_halves(song, Copies(), 8_000) - song).abs().max() < 1e-6
 
 
 @pytest.fixture
