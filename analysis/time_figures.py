@@ -56,7 +56,7 @@ def plot_weights_over_time(
     ...     outputs=("drums.left",),
     ...     starts_s=np.array([0.0, 1.0]),
     ... )
-    >>> [line.get_label() for line in plot_weights_over_time(weights).axes[0].lines]
+    >>> [text.get_text() for text in plot_weights_over_time(weights).axes[0].get_legend().get_texts()]
     ['mdx.drums', 'mixture']
     """
     if len(weights.matrix) < 2:
@@ -118,7 +118,7 @@ def plot_training(history: Sequence[Mapping[str, float]], title: str = "") -> Fi
     Examples
     --------
     >>> figure = plot_training([{"epoch": 0, "valid_loss": 0.3}, {"epoch": 1, "train_loss": 0.2, "valid_loss": 0.1}])
-    >>> [line.get_label() for line in figure.axes[0].lines]
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['train', 'valid']
     """
     rows = [row for row in history if "epoch" in row]
