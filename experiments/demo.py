@@ -17,6 +17,9 @@ from .workers import Progress, silent
 SEED = 2021
 SONGS = {"train": 6, "test": 4}
 SECONDS = 20.0
+BY_RULE = ("harmonic_percussive", "repet_sim", "centre_channel")
+TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
+"""In the order of the roles of Danna-Sep's preset."""
 
 
 def example_clip() -> Path:
@@ -40,14 +43,16 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
             DataConfig(path=example_clip(), label="MUSDB18 excerpt", real=True),
             DataConfig(path=out / "data" / "synthetic band", label="synthetic band", real=False),
         ),
-        separators=tuple(SeparatorConfig(name=name) for name in ("harmonic_percussive", "repet_sim", "centre_channel")),
+        separators=tuple(SeparatorConfig(name=name) for name in (*BY_RULE, *TRAINED)),
         fusions=(
             FusionConfig(name="mean"),
-            FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep"}),
+            FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep", "separators": TRAINED}),
             FusionConfig(name="residual"),
             FusionConfig(name="least_squares", label="simplex", options={"constraint": "simplex"}),
             FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
             FusionConfig(name="search", options={"trials": 200}),
+            FusionConfig(name="conv1x1", options={"solver": "exact"}),
+            FusionConfig(name="gram_mixer"),
         ),
         bounds=BoundsConfig(bands_hz=BAND_EDGES_HZ),
         players=PlayersConfig(tracks=2, duration_s=15.0),

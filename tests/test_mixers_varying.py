@@ -300,6 +300,7 @@ class TestBoth:
             fitted(make(loss="l3"), songs[:1])
 
 
+@pytest.mark.slow
 def test_bfloat16_and_two_processes_reach_about_the_same(tmp_path):
     """Two processes with buffers, checkpoints and a result larger than a pipe; Adam makes much of rounding."""
     tracks = [song(seed, 3.0)[0] for seed in range(3)]

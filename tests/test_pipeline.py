@@ -273,6 +273,7 @@ def test_configs_name_the_keys_they_know(tmp_path):
         load_config(path)
 
 
+@pytest.mark.slow
 @pytest.mark.ffmpeg
 def test_museval_reads_our_estimates_tree_and_agrees(finished, band):
     """Where a real ffmpeg is, musdb and museval themselves read the data and the estimates."""

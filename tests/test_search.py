@@ -103,7 +103,10 @@ def test_ladder_on_the_least_squares_objective():
         assert simplex <= searched + 1e-6
 
 
-@pytest.mark.parametrize("metric", METRICS)
+# filters make the other three slow, and any of them tests their way
+@pytest.mark.parametrize(
+    "metric", [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR") else []) for name in METRICS]
+)
 def test_objectives_are_the_metrics_of_the_fused_audio(metric):
     from stemfuse.analysis import bleedless_fullness, bss_eval, si_sdr
     from stemfuse.blending import apply_weights
@@ -181,6 +184,7 @@ Search(trials=40, storage=sys.argv[1]).fit(planted(CONVEX, 1, count=1))
 """
 
 
+@pytest.mark.slow
 def test_killed_with_9_and_shared_by_two_processes(tmp_path):
     storage, here = tmp_path / "search.journal", Path(__file__).parent
     command = [sys.executable, "-c", SEARCHING, str(storage), str(here)]
