@@ -103,7 +103,7 @@ def test_ladder_on_the_least_squares_objective():
         assert simplex <= searched + 1e-6
 
 
-# filters make the other three slow, and any of them tests their way
+# filters make three of them slow; one is enough for every day
 @pytest.mark.parametrize(
     "metric", [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR") else []) for name in METRICS]
 )
