@@ -34,7 +34,7 @@ def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
     --------
     >>> references = torch.ones(1, 2, 2, 1000)
     >>> round(float(sdr_db(0.9 * references, references, references.sum(1))), 1)
-    18.5
+    18.6
     """
     floor = FLOOR * mixture.square().sum(dim=(1, 2))[:, None] + 1e-9
     signal, error = (part.square().sum(dim=(2, 3)) + floor for part in (references, references - estimates))
