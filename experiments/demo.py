@@ -16,8 +16,8 @@ from .workers import Progress, silent
 
 SEED = 2021
 SONGS = {"train": 6, "test": 4}
-SECONDS = 20.0
-BY_RULE = ("harmonic_percussive", "repet_sim", "centre_channel")
+SECONDS = 10.0
+BY_RULE = ("harmonic_percussive",)
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles of Danna-Sep's preset."""
 
@@ -55,7 +55,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
             FusionConfig(name="gram_mixer"),
         ),
         bounds=BoundsConfig(bands_hz=BAND_EDGES_HZ),
-        players=PlayersConfig(tracks=2, duration_s=15.0),
+        players=PlayersConfig(tracks=1, duration_s=10.0),
         workers=workers,
         seed=SEED,
     )

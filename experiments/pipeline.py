@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+METHODS = 4
+"""Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
+
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, by which an interrupted run goes on."""
 
@@ -241,18 +244,12 @@ def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -
         if planned.track.references is not None:
             parts += list(wanted.values())
         lacking = {label: path for label, path in wanted.items() if not path.is_file()}
-        if lacking or (plan.config.estimates and not _has_estimates(result, record, planned.track)):
-            tasks.append(
-                ScoreTask(
-                    result.path,
-                    plan.store.root,
-                    plan.keys,
-                    planned.track,
-                    lacking,
-                    plan.config.score,
-                    plan.config.estimates,
-                )
-            )
+        estimates = plan.config.estimates and not _has_estimates(result, record, planned.track)
+        labels, place = list(lacking), (result.path, plan.store.root, plan.keys, planned.track)
+        # one song may take longer than all others together: its methods are shared out
+        for start in range(0, max(len(labels), int(estimates)), METHODS):
+            some = {label: lacking[label] for label in labels[start : start + METHODS]}
+            tasks.append(ScoreTask(*place, some, plan.config.score, estimates and start == 0))
     (result.path / PARTS).mkdir(parents=True, exist_ok=True)
     run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
     table = read_parts(parts)
