@@ -62,11 +62,13 @@ def score_track(
     tables = []
     for sources, names in by_sources.items():
         truth = references.select(sources)
+        chosen = [methods[name].select(sources) for name in names]
         # methods of the same sources share the work on the references
-        evaluate = ReferenceProjection(truth, window, hop, workers=threads).evaluate if backend == "fast" else None
-        for name in names:
-            estimates = methods[name].select(sources)
-            scores = evaluate(estimates) if evaluate else bss_eval(truth, estimates, window, hop, backend=backend)
+        if backend == "fast":
+            found = ReferenceProjection(truth, window, hop, workers=threads).evaluate_all(chosen)
+        else:
+            found = (bss_eval(truth, estimates, window, hop, backend=backend) for estimates in chosen)
+        for name, estimates, scores in zip(names, chosen, found, strict=True):
             song = {SONG_SDR: song_sdr(truth, estimates)}
             if metrics:
                 song |= song_metrics(truth, estimates, track.rate, metrics)

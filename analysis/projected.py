@@ -104,7 +104,8 @@ class ProjectionStatistics:
         references = readable(track.true_stems(), "references")
         projection = project(references, slice(0, track.frames), arithmetic_on("cpu", workers))
         # each signal stands once per source, so that its projection on every single reference comes out
-        filters = [projection.filters(_repeated(signal, references.sources)) for signal in signals.values()]
+        repeated = (_repeated(signal, references.sources) for signal in signals.values())
+        filters = list(projection.filters(repeated))
         size = scipy.fft.next_fast_len(min(window, track.frames) + TAPS - 1, real=True)
         responses = [scipy.fft.rfft(taps, size, axis=1) for taps in _by_input(filters, track.channels)]
         parts = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -68,8 +68,8 @@ class Filters(NamedTuple):
 class Projection(Protocol):
     """References of a span of time, ready to have estimates projected on them."""
 
-    def filters(self, estimates: SourceAudio) -> Filters:
-        """The filters that bring the references closest to the estimates."""
+    def filters(self, estimates: Iterable[SourceAudio]) -> Iterator[Filters]:
+        """The filters that bring the references closest to each of the estimates."""
         ...
 
 
@@ -126,33 +126,40 @@ class CholeskyProjection:
             else:
                 return factor, 0.0 if ridge else condition
 
-    def filters(self, estimates: SourceAudio) -> Filters:
-        """The filters that bring the references closest to the estimates.
+    def filters(self, estimates: Iterable[SourceAudio]) -> Iterator[Filters]:
+        """The filters that bring the references closest to each of the estimates.
 
         Parameters
         ----------
-        estimates : SourceAudio
+        estimates : iterable of SourceAudio
             Of the references' shape.
+
+        Yields
+        ------
+        Filters
+            Of one estimate after the other.
 
         Raises
         ------
         AudioError
             A sample is NaN or infinite.
         """
-        lags, moments = correlations(self._references, estimates, self._span, self._arithmetic, self._frames)
-        if not np.isfinite(lags).all():
-            raise_not_finite(estimates, "estimates")
-        both = (self._moments, moments) if self._frames else None
-        right = self._scale[:, None, None] * lags.swapaxes(1, 2)
-        every = self._scale[:, None, None] * self._solved(self._factor, right)
-        if len(estimates.sources) == 1:
-            return Filters(every, every, both)
-        own = np.zeros_like(every)
-        for block in source_channels(estimates):
-            if block.start not in self._own_factors:
-                self._own_factors[block.start], _ = self._factored(block)
-            own[block, :, block] = self._solved(self._own_factors[block.start], right[block, :, block])
-        return Filters(every, self._scale[:, None, None] * own, both)
+        for audio in estimates:
+            lags, moments = correlations(self._references, audio, self._span, self._arithmetic, self._frames)
+            if not np.isfinite(lags).all():
+                raise_not_finite(audio, "estimates")
+            both = (self._moments, moments) if self._frames else None
+            right = self._scale[:, None, None] * lags.swapaxes(1, 2)
+            every = self._scale[:, None, None] * self._solved(self._factor, right)
+            if len(audio.sources) == 1:
+                yield Filters(every, every, both)
+                continue
+            own = np.zeros_like(every)
+            for block in source_channels(audio):
+                if block.start not in self._own_factors:
+                    self._own_factors[block.start], _ = self._factored(block)
+                own[block, :, block] = self._solved(self._own_factors[block.start], right[block, :, block])
+            yield Filters(every, self._scale[:, None, None] * own, both)
 
     def _solved(self, factor: Array, right: Matrix) -> Matrix:
         inputs, taps, outputs = right.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -101,25 +101,28 @@ class RoundedProjection:
             lags[first, second] = correlation[::-1]
         self._matrix = block_toeplitz(lags)
 
-    def filters(self, estimates: SourceAudio) -> Filters:
-        """See `stemfuse.analysis.projection.CholeskyProjection.filters`."""
-        references, others = self._spectra(self._references), self._spectra(estimates)
-        pairs = [(first, second) for first in references for second in others]
-        lags = np.array([lags[TAPS - 1 :] for lags in self._arithmetic.stream(self._correlation, pairs)])
-        if not np.isfinite(lags).all():
-            raise_not_finite(estimates, "estimates")
-        right = lags.reshape(len(references), len(others), TAPS).swapaxes(1, 2)
-        # columns are solved alike whatever stands beside them, but one alone takes another way through LAPACK
-        together = len(others) if estimates.channels > 1 else 1
-        groups = np.split(right, len(others) // together, axis=2)
-        every = np.concatenate([self._solved(self._matrix, group) for group in groups], axis=2)
-        if len(estimates.sources) == 1:
-            return Filters(every, every)
-        own = np.zeros_like(every)
-        for block in source_channels(estimates):
+    def filters(self, estimates: Iterable[SourceAudio]) -> Iterator[Filters]:
+        """See `stemfuse.analysis.projection.CholeskyProjection.filters`; all estimates are solved for together."""
+        references, rights = self._spectra(self._references), []
+        for audio in estimates:
+            pairs = [(first, second) for others in [self._spectra(audio)] for first in references for second in others]
+            lags = np.array([lags[TAPS - 1 :] for lags in self._arithmetic.stream(self._correlation, pairs)])
+            if not np.isfinite(lags).all():
+                raise_not_finite(audio, "estimates")
+            rights.append(lags.reshape(len(references), -1, TAPS).swapaxes(1, 2))
+        if not rights:
+            return
+        everything = self._solved(self._matrix, rights)
+        if len(self._references.sources) == 1:
+            yield from (Filters(every, every) for every in everything)
+            return
+        owns = [np.zeros_like(every) for every in everything]
+        for block in source_channels(self._references):
             taps = slice(block.start * TAPS, block.stop * TAPS)
-            own[block, :, block] = self._solved(self._matrix[taps, taps], right[block, :, block])
-        return Filters(every, own)
+            solved = self._solved(self._matrix[taps, taps], [right[block, :, block] for right in rights])
+            for own, solution in zip(owns, solved, strict=True):
+                own[block, :, block] = solution
+        yield from map(Filters, everything, owns)
 
     def _spectra(self, audio: SourceAudio) -> list[Spectrum]:
         waves = rows(audio.read(self._span.start, self._span.stop), self._span.stop - self._span.start)
@@ -137,14 +140,21 @@ class RoundedProjection:
     def _mirrored(self, half: Spectrum) -> Spectrum:
         return np.concatenate([half, half[self._size // 2 - 1 : 0 : -1].conj()])
 
-    def _solved(self, matrix: Matrix, right: Matrix) -> Matrix:
+    def _solved(self, matrix: Matrix, rights: Sequence[Matrix]) -> list[Matrix]:
         square = matrix.copy()
         square[np.diag_indices_from(square)] += np.finfo(np.float64).eps
-        columns = right.reshape(len(square), -1)
+        inputs, taps, _ = rights[0].shape
+        right = np.concatenate(rights, axis=2).reshape(inputs * taps, -1)
+        # columns are solved alike whatever stands beside them, but one alone takes another way through LAPACK
+        groups = np.split(right, right.shape[1], axis=1) if self._references.channels == 1 else [right]
         with self._arithmetic.threads():
-            try:
-                solution = np.asarray(np.linalg.solve(square, columns), np.float64)
-            except np.linalg.LinAlgError:
-                # museval means to do the same; with NumPy 2 it ends in an AttributeError instead
-                solution = np.asarray(np.linalg.lstsq(matrix, columns)[0], np.float64)
-        return solution.reshape(right.shape)
+            solution = np.concatenate([_as_museval(square, matrix, group) for group in groups], axis=1)
+        return np.split(solution.reshape(inputs, taps, -1), len(rights), axis=2)
+
+
+def _as_museval(square: Matrix, matrix: Matrix, right: Matrix) -> Matrix:
+    try:
+        return np.asarray(np.linalg.solve(square, right), np.float64)
+    except np.linalg.LinAlgError:
+        # museval means to do the same; with NumPy 2 it ends in an AttributeError instead
+        return np.asarray(np.linalg.lstsq(matrix, right)[0], np.float64)

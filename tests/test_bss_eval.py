@@ -18,6 +18,7 @@ from stemfuse.analysis.bss_eval import ReferenceProjection, bss_eval, song_sdr
 from stemfuse.analysis.framing import frame_slices, readable
 from stemfuse.analysis.projection import CholeskyProjection, block_toeplitz, correlations
 from stemfuse.analysis.reference import import_museval
+from stemfuse.analysis.rounding import RoundedProjection
 from stemfuse.separators import ArraySignal, AudioError, StemfuseError, Stems, open_signal
 
 CLIP = next(
@@ -275,7 +276,8 @@ class TestMoments:
         """From moments and for which frames they are exact, as chosen, and of the filtered frames."""
         pair = readable(references, "references"), readable(guesses, "estimates")
         frames, arithmetic = frame_slices(references.shape[1], window, window), ProcessorArithmetic(1)
-        filters = CholeskyProjection(pair[0], slice(0, references.shape[1]), arithmetic, frames).filters(pair[1])
+        projection = CholeskyProjection(pair[0], slice(0, references.shape[1]), arithmetic, frames)
+        (filters,) = projection.filters([pair[1]])
         found, exact = decomposition.energies_of_moments(filters, *filters.moments, pair[0].channels)
         chosen = decomposition.frame_energies(*pair, filters, frames, arithmetic)
         filtered = decomposition.frame_energies(*pair, filters._replace(moments=None), frames, arithmetic)
@@ -362,12 +364,25 @@ class TestManyEstimates:
             np.testing.assert_array_equal(found, bss_eval(references, guesses, 10_000, 10_000))
             assert_agree(found, museval(references, guesses, 10_000, 10_000), within=1e-9)
 
-    def test_delicate_references_are_shared(self, clip):
-        mono = clip[..., :1]
-        truth = ReferenceProjection(mono, SECOND, SECOND)
-        for seed in (1, 2):
-            guesses = separate_badly(mono, seed)
-            np.testing.assert_array_equal(truth.evaluate(guesses), bss_eval(mono, guesses))
+    @pytest.mark.parametrize("mode", ["v4", "v3"])
+    def test_several_at_once(self, mode):
+        references = noise(2, 30_000, 2)
+        guesses = [references + noise(2, 30_000, 2, seed, 0.05) for seed in (1, 2, 3)]
+        together = list(ReferenceProjection(references, 10_000, 10_000, mode).evaluate_all(guesses))
+        for guess, scores in zip(guesses, together, strict=True):
+            np.testing.assert_array_equal(scores, bss_eval(references, guess, 10_000, 10_000, mode))
+        assert not list(ReferenceProjection(references, 10_000, 10_000, mode).evaluate_all([]))
+
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_delicate_references_are_shared(self, clip, channels, monkeypatch):
+        """To the last bit, although the equations of all estimates are solved at once."""
+        monkeypatch.setattr(rounding, "DELICATE", 1.0)
+        references = clip[..., :channels]
+        truth = ReferenceProjection(references, SECOND, SECOND)
+        assert isinstance(truth._projection, RoundedProjection)
+        guesses = [separate_badly(references, seed) for seed in (1, 2, 3)]
+        for guess, scores in zip(guesses, truth.evaluate_all(guesses), strict=True):
+            np.testing.assert_array_equal(scores, bss_eval(references, guess))
 
     def test_stems_are_read_piece_by_piece(self):
         truth, guesses = noise(2, 300_000, 2).astype(np.float32), noise(2, 300_000, 2, 1).astype(np.float32)
