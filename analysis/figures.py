@@ -286,6 +286,7 @@ def _draw_matrix(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
             va="center",
             fontsize=7.5,
             color=MUTED if value == 0 else _text_colour(faces[column * len(y) + row]),
+            in_layout=False,  # within its cell; measuring hundreds of these takes as long as drawing them
         )
     for place, label in zip(x, panel.outputs, strict=True):
         axes.text(place + 0.5, 0.1, label.side, ha="center", va="center", fontsize=8, color=INK)

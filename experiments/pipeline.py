@@ -349,7 +349,7 @@ def report(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) 
                 described.setdefault("songs", {})[track.name] = keep_song(result, label, fusion, track)
         write_players(result.path, track, methods, plan.config.players.duration_s)
     result.write_record(record)
-    write_report(result.path)
+    write_report(result.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
 
 

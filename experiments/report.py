@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from stemfuse.analysis.figures import GRID, INK, MUTED, PAPER, largest_weight, plot_weights
-from stemfuse.analysis.score_figures import FUSION_COLOUR, SEPARATOR_COLOUR, plot_gains, plot_scores
+from stemfuse.analysis.score_figures import plot_gains, plot_scores
 from stemfuse.analysis.significance import FEWEST_TRACKS
-from stemfuse.blending import MixingWeights
-from stemfuse.separators import StemfuseError
 
 from .players import read_players, safe_name, write_players
-from .report_fusions import bound_tables, searches, shares, traces
+from .report_figures import Figures
+from .report_fusions import bound_tables, fusion_view, weight_scale
 from .report_tables import (
     DataSetScores,
     ScoreTable,
@@ -30,24 +25,20 @@ from .report_tables import (
     scored_data,
 )
 from .run import Run, RunError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .workers import run_tasks
 
 __all__ = ["score_tables", "write_players", "write_report"]
 
-PAGE_COLOURS = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    GRID: "var(--line)",
-    PAPER: "var(--paper)",
-    SEPARATOR_COLOUR: "var(--separator)",
-    FUSION_COLOUR: "var(--fusion)",
-}
-"""What the figures' colours become inside the page, which is light or dark."""
+
+class _Part(NamedTuple):
+    """What is drawn in one go; travels to another process."""
+
+    run: Path
+    what: DataSetScores | str
+    scale: float
 
 
-def write_report(run_folder: str | os.PathLike[str]) -> Path:
+def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     """Write ``report/index.html`` and the figures of a run, from what lies in its folder.
 
     Results on real and on synthetic data are listed apart; all methods of a data set are scored on the same frames,
@@ -57,6 +48,8 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     ----------
     run_folder : path-like
         A run's folder; only ``record.json`` has to be there.
+    workers : int
+        Processes that draw.
 
     Returns
     -------
@@ -72,17 +65,22 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
 
     run = Run.open(run_folder)
     record = run.record()
-    figures = _Figures(run.path / "figures")
-    notes: list[str] = []
+    scale, fusions = weight_scale(run, record), record.get("fusions", {})
+    parts = [_Part(run.path, what, scale) for what in (*scored_data(run), *fusions)]
     try:
-        data_sets = [_data_set(data, figures) for data in scored_data(run)]
+        drawn = _drawn(parts, workers)
+        data_sets = [view for part, view in zip(parts, drawn, strict=True) if isinstance(part.what, DataSetScores)]
+        views = drawn[len(data_sets) :]
+        notes = [note for view in views for note in view["notes"]]
         view = {
             "record": record,
             "data_sets": data_sets,
-            "matrices": list(_matrices(run, record, figures, notes)),
-            "traces": _traces(run, record, figures, notes),
+            "matrices": [matrix for view in views for matrix in view["matrices"]],
+            "traces": [figure for view in views for figure in view["traces"]],
             "bounds": bound_tables(run),
-            "searches": list(_searches(run, record, figures, notes)),
+            "searches": [
+                (label, view["searches"]) for label, view in zip(fusions, views, strict=True) if view["searches"]
+            ],
             "songs": list(_songs(run, record, data_sets, notes)),
             "notes": notes,
             "config": _config(run),
@@ -99,7 +97,25 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     return run.report_path
 
 
-def _data_set(data: DataSetScores, figures: _Figures) -> dict[str, Any]:
+def _drawn(parts: Sequence[_Part], workers: int) -> list[dict[str, Any]]:
+    """Views of all parts in their order."""
+    views: dict[_Part, dict[str, Any]] = {}
+    for part, view in run_tasks(_draw, parts, workers):
+        if isinstance(view, Exception):
+            raise view
+        views[part] = view
+    return [views[part] for part in parts]
+
+
+def _draw(part: _Part) -> dict[str, Any]:
+    """What the page shows of a data set or of a fusion."""
+    run, figures = Run(part.run), Figures(part.run / "figures")
+    if isinstance(part.what, DataSetScores):
+        return _data_set(part.what, figures)
+    return fusion_view(run, part.what, figures, part.scale)
+
+
+def _data_set(data: DataSetScores, figures: Figures) -> dict[str, Any]:
     """Tables and figures of one data set."""
     metric, suffix = data.metrics[0], f"-{safe_name(data.label)}" if data.label else ""
     drawn = plot_scores(data.masked, metric, data.methods, data.fusions)
@@ -114,55 +130,6 @@ def _data_set(data: DataSetScores, figures: _Figures) -> dict[str, Any]:
         "comparisons": gains,
         "dropped": list(dropped_frames(data)),
     }
-
-
-def _matrices(run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """Heat maps of all linear fusions on one colour scale."""
-    weights, kinds = {}, {}
-    for label, fusion in record.get("fusions", {}).items():
-        if not fusion.get("linear", True):
-            notes.append(f"{label}: no mixing matrix, the fusion is not linear")
-            continue
-        songs = fusion.get("songs", {})
-        files = {f"{label}, {song}": kept["file"] for song, kept in songs.items()} or {label: fusion.get("file", "")}
-        for name, file in files.items():
-            try:
-                weights[name] = MixingWeights.load(run.path / file)
-                kinds[name] = fusion.get("kind", "")
-            except StemfuseError as error:
-                notes.append(f"{name}: no mixing matrix to show ({error})")
-    scale = largest_weight(weights)
-    for label, matrix in weights.items():
-        segments, outputs, inputs = matrix.matrix.shape
-        figure = plot_weights(matrix, scale=scale or None)
-        yield {
-            "label": label,
-            "kind": kinds[label],
-            "segments": segments,
-            "outputs": outputs,
-            "inputs": inputs,
-            "figure": figures.add(f"weights-{safe_name(label)}", figure, f"mixing matrix of {label}"),
-            "shares": shares(matrix),
-        }
-
-
-def _traces(run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]) -> list[dict[str, Any]]:
-    """Weights over the time of songs, and training curves."""
-    return [
-        figures.add(safe_name(f"{kind}-{name}"), figure, f"{kind} of {name}")
-        for kind, name, figure in traces(run, record, notes)
-    ]
-
-
-def _searches(
-    run: Run, record: Mapping[str, Any], figures: _Figures, notes: list[str]
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Figures of every search by its label."""
-    drawn: dict[str, list[dict[str, Any]]] = {}
-    for label, source, name, figure in searches(run, record, notes):
-        stem = f"search-{safe_name(label)}-{source}-{name}"
-        drawn.setdefault(label, []).append(figures.add(stem, figure, f"{name} of the search {label}, {source}"))
-    yield from drawn.items()
 
 
 def _songs(
@@ -187,34 +154,6 @@ def _songs(
         sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
         if rows:
             yield entry | {"data": labels.get(entry["track"], ""), "sources": sources, "rows": list(rows.values())}
-
-
-class _Figures:
-    """Saves figures as PNG and SVG and hands them to the page as inline SVG in the page's own colours."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def add(self, name: str, figure: Figure, title: str) -> dict[str, Any]:
-        """Save as ``<name>.png`` and ``<name>.svg``; nothing in the files depends on time or chance."""
-        from markupsafe import Markup, escape
-        from matplotlib import rc_context
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        picture = io.StringIO()
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in the PNG only; SVG keeps text
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # the layout is found once, not for each file
-            figure.savefig(self.folder / f"{name}.png", dpi=150)
-            figure.savefig(picture, format="svg", metadata={"Date": None})
-        (self.folder / f"{name}.svg").write_text(picture.getvalue(), encoding="utf-8")
-        svg = re.sub("<metadata>.*?</metadata>", "", picture.getvalue(), flags=re.DOTALL)
-        svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
-        svg = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-        for colour, on_page in PAGE_COLOURS.items():
-            svg = svg.replace(colour, on_page)
-        return {"title": title, "name": name, "svg": Markup(svg)}
 
 
 def _config(run: Run) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stemfuse.separators import Samples
 from stemfuse.separators.training import History
@@ -55,7 +56,14 @@ class Solution:
 
 
 class Moments:
-    """Second moments and largest magnitudes of inputs and references, summed over blocks of samples.
+    """Second moments of inputs and references, summed over blocks of samples, and largest magnitudes.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        How many there are.
+    basis : ndarray, shape (input, component), optional
+        Components of inputs x @ basis whose largest magnitudes are kept; the inputs' own when not given.
 
     Examples
     --------
@@ -65,8 +73,9 @@ class Moments:
     (5, [[5.0, 5.0], [5.0, 5.0]], [[5.0, 5.0]])
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, basis: Array | None = None) -> None:
         self.samples = 0
+        self.basis = np.eye(inputs) if basis is None else basis
         self.inputs, self.cross = np.zeros((inputs, inputs)), np.zeros((outputs, inputs))
         self.energies, self.peaks = np.zeros(outputs), np.zeros(inputs)
 
@@ -76,7 +85,7 @@ class Moments:
         self.inputs += inputs.T @ inputs
         self.cross += references.T @ inputs
         self.energies += np.einsum("to,to->o", references, references)
-        self.peaks = np.maximum(self.peaks, np.abs(inputs).max(0))
+        self.peaks = np.maximum(self.peaks, np.abs(inputs @ self.basis).max(0))
 
 
 class Sweep:
@@ -150,16 +159,26 @@ def _pseudo_inverse(matrix: Array) -> Array:
     return np.asarray(inverse / np.outer(scale, scale))
 
 
+def _whitening(matrix: Array) -> Array:
+    """Basis in which inputs of these second moments are uncorrelated and of energy 1, but for those of next to none."""
+    scale = np.sqrt(np.diagonal(matrix))
+    scale = np.where(scale > 0, scale, 1)
+    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+    basis: Array = vectors / np.sqrt(np.maximum(values, 1e-10 * values[-1])) / scale[:, None]
+    return basis
+
+
 def _gaps(swept: Sweep, moments: Moments) -> Array:
     """Sum of |r| minus a lower bound of its minimum, (output,).
 
     The dual problem is to maximise sum u s under |u| <= 1 and sum u x = 0. The Huber derivative u is feasible but
     for sum u x = g, which is zero only at the Huber optimum; u - x (sum x x')^-1 g is orthogonal to all inputs, and
-    so is a feasible point after division by its largest magnitude, of which 1 + sum_j max|x_j| |delta_j| is a bound.
+    so is a feasible point after division by its largest magnitude, of which 1 + sum_j max|z_j| |epsilon_j| is a bound,
+    where x = z B' and delta = B epsilon: with uncorrelated z, large terms do not cancel.
     """
     delta = swept.slope @ _pseudo_inverse(moments.inputs)
     value = swept.products + (swept.weights * swept.slope).sum(1) - (delta * moments.cross).sum(1)
-    bound = value / (1 + np.abs(delta) @ moments.peaks)
+    bound = value / (1 + np.abs(np.linalg.solve(moments.basis, delta.T)).T @ moments.peaks)
     return np.asarray(swept.absolute - np.maximum(bound, 0))
 
 
@@ -270,8 +289,15 @@ def solve(
     [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     """
     report = _Report(progress)
-    if loss != "l2":
-        return _least_absolute(blocks, tolerance, passes, seed, report)
+    # beside the thread that reads; products of this size take longer on several threads that wait for each other
+    with threadpool_limits(1, "blas"):
+        if loss != "l2":
+            return _least_absolute(blocks, tolerance, passes, seed, report)
+        return _least_squared(blocks, report)
+
+
+def _least_squared(blocks: TrackBlocks, report: _Report) -> Solution:
+    """One pass, for the squared error is known from second moments."""
     moments = Moments(len(blocks.inputs), len(blocks.outputs))
     _gather(blocks.blocks(), moments)
     weights = least_squares(moments)
@@ -284,8 +310,8 @@ def _least_absolute(blocks: TrackBlocks, tolerance: float, passes: int, seed: in
     """Newton's method on a sample, then on all samples until duality proves the gap."""
     sample = [blocks.sample(ROWS, seed)]
     whole, passes = (sample, 10 * passes) if blocks.frames <= ROWS else (None, passes)
-    newton, quiet = _on_sample(sample, tolerance / 2, report)
-    gap, moments = np.inf, Moments(len(blocks.inputs), len(blocks.outputs))
+    newton, quiet, basis = _on_sample(sample, tolerance / 2, report)
+    gap, moments = np.inf, Moments(len(blocks.inputs), len(blocks.outputs), basis)
     for number in range(passes):
         swept = newton.look()
         _gather(whole or blocks.blocks(), swept, *(() if number else (moments,)))
@@ -305,8 +331,10 @@ def _least_absolute(blocks: TrackBlocks, tolerance: float, passes: int, seed: in
     return Solution(newton.weights, report.rows[-1]["train_loss"], gap, report.rows)
 
 
-def _on_sample(sample: list[tuple[Samples, Samples]], tolerance: float, report: _Report) -> tuple[_Newton, Array]:
-    """Newton's method from the least squares solution on, and the errors (output,) that count as none.
+def _on_sample(
+    sample: list[tuple[Samples, Samples]], tolerance: float, report: _Report
+) -> tuple[_Newton, Array, Array]:
+    """Newton's method from the least squares solution on, errors (output,) that count as none, and a whitening basis.
 
     What is yet to gain is estimated: the threshold's cost at its optimum, and half the Newton decrement.
     """
@@ -328,4 +356,4 @@ def _on_sample(sample: list[tuple[Samples, Samples]], tolerance: float, report: 
             break
         newton.shrink((expected < smoothing) & (smoothing > tolerance / 2 * swept.absolute))
     newton.forget()
-    return newton, quiet
+    return newton, quiet, _whitening(moments.inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -131,10 +132,16 @@ class TrackBlocks:
         return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[Samples, Samples]]:
-        """Yield every sample of every track once."""
-        for index, track in enumerate(self.tracks):
-            for start in range(0, track.frames, size):
-                yield self.read(index, start, min(start + size, track.frames))
+        """Yield every sample of every track once; while one block is worked on, the next is read."""
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[tuple[Samples, Samples]] | None = None
+            for index, track in enumerate(self.tracks):
+                for start in range(0, track.frames, size):
+                    last, coming = coming, reader.submit(self.read, index, start, min(start + size, track.frames))
+                    if last is not None:
+                        yield last.result()
+            if coming is not None:
+                yield coming.result()
 
     def sample(self, rows: int, seed: int = 0, run: int = 4096, stride: int = 32) -> tuple[Samples, Samples]:
         """About ``rows`` samples, spread evenly over all tracks.
