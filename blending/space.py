@@ -44,9 +44,8 @@ class Frames:
 
     def errors(self, theta: Array) -> Array:
         """Sum of (s - y)^2 in every frame, (frame,), for weights (weight,) or (frame, weight)."""
-        rows = np.broadcast_to(theta, self.b.shape)
-        squares = np.einsum("fi,fij,fj->f", rows, self.a, rows, optimize=True)
-        errors: Array = np.maximum(squares - 2 * np.einsum("fi,fi->f", self.b, rows) + self.c, 0)
+        half = np.tensordot(self.a, theta, 1) if theta.ndim == 1 else np.einsum("fij,fj->fi", self.a, theta)
+        errors: Array = np.maximum(((half - 2 * self.b) * theta).sum(1) + self.c, 0)
         return errors
 
     def sdr(self, theta: Array) -> Array:

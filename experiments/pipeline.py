@@ -18,7 +18,7 @@ from .config import RunConfig, ScoreConfig, parse_config
 from .plan import Plan, PlannedTrack, StoredSeparator, fit_digest, plan_run, run_identity
 from .run import BOUNDS, LEAVE_ONE_OUT, Run, RunError, describe_machine, describe_versions, source_commit
 from .traces import keep_history, keep_song, watch
-from .workers import Progress, few_threads, run_all, silent
+from .workers import Progress, few_threads, kept_processes, run_all, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,11 +67,13 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
     result.write_config(config)
     record["finished"] = None
     result.write_record(record)
-    for stage, work in (("separate", separate), ("fit", fit), ("bound", bound), ("score", score), ("report", report)):
-        started = time.perf_counter()
-        work(plan, result, record, progress)
-        record["seconds"][stage] = round(record["seconds"].get(stage, 0) + time.perf_counter() - started, 2)
-        result.write_record(record)
+    stages = {"separate": separate, "fit": fit, "bound": bound, "score": score, "report": report}
+    with kept_processes(plan.workers):
+        for stage, work in stages.items():
+            started = time.perf_counter()
+            work(plan, result, record, progress)
+            record["seconds"][stage] = round(record["seconds"].get(stage, 0) + time.perf_counter() - started, 2)
+            result.write_record(record)
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     result.write_record(record)
     return result

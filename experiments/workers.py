@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -58,10 +59,28 @@ def run_tasks(
             for task in tasks:
                 yield task, _result(partial(function, task))
         return
+    executor = executor or _kept.get()
     with contextlib.nullcontext(executor) if executor else _processes(min(workers, len(tasks)), threads) as pool:
         futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], _result(future.result)
+
+
+_kept: ContextVar[Executor | None] = ContextVar("kept processes", default=None)
+
+
+@contextlib.contextmanager
+def kept_processes(workers: int) -> Iterator[None]:
+    """Until the context ends all tasks share their processes, which import what they need only once."""
+    if workers == 1:
+        yield
+        return
+    with _processes(workers, max(1, cores() // workers)) as pool:
+        token = _kept.set(pool)
+        try:
+            yield
+        finally:
+            _kept.reset(token)
 
 
 def _result(compute: Callable[[], Result]) -> Result | Exception:
