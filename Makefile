@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# not compiled: pip would take a minute for files of which Python imports, and then compiles, one in five
+INSTALL = $(BIN)/pip install --quiet --no-compile
 # which tests: TESTS=slow runs the slow ones
 TESTS ?= not slow
 
@@ -21,11 +23,11 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --editable '.[mixers,networks,search]'
+	$(INSTALL) --editable '.[mixers,networks,search]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 
 clean:

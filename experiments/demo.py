@@ -17,7 +17,7 @@ from .workers import Progress, silent
 SEED = 2021
 SONGS = {"train": 6, "test": 4}
 SECONDS = 10.0
-BY_RULE = ("harmonic_percussive",)
+BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles of Danna-Sep's preset."""
 
@@ -49,7 +49,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
             FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep", "separators": TRAINED}),
             FusionConfig(name="residual"),
             FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
-            FusionConfig(name="search", options={"trials": 200, "sampler": "cmaes"}),
+            FusionConfig(name="search", options={"trials": 100, "sampler": "cmaes"}),
             FusionConfig(name="conv1x1", options={"solver": "exact"}),
             FusionConfig(name="gram_mixer"),
         ),

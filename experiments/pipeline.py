@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-METHODS = 4
+METHODS = 6
 """Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
 
 PARTS = ".parts"
