@@ -164,7 +164,7 @@ def _whitening(matrix: Array) -> Array:
     scale = np.sqrt(np.diagonal(matrix))
     scale = np.where(scale > 0, scale, 1)
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    basis: Array = vectors / np.sqrt(np.maximum(values, 1e-10 * values[-1])) / scale[:, None]
+    basis: Array = vectors / np.sqrt(np.maximum(values, max(1e-10 * values[-1], TINY))) / scale[:, None]
     return basis
 
 
