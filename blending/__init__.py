@@ -2,7 +2,8 @@
 
 from .application import apply_weights, check_inputs, read_inputs
 from .bounds import BAND_EDGES_HZ, bounds, leave_one_out
-from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion, combine_files
+from .combined_files import combine_files
+from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .explanation import Decomposition, decompose, weighted_average

@@ -1,6 +1,7 @@
 """What a track is, who separates it, and where its stems are kept."""
 
-from .adoption import Adoption, Alignment, FoundStems, check_alignment, find_stems
+from .adoption import Adoption, FoundStems, find_stems
+from .alignment import Alignment, check_alignment
 from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio, write_whole
 from .conformance import ConformanceError, check_separator
 from .containers import ContainerSignal, open_signal

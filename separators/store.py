@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .adoption import Adoption, Alignment, How, find_stems
+from .adoption import Adoption, How, find_stems
+from .alignment import Alignment
 from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_record, sha256_of, write_record
 from .errors import StemfuseError, StoreError
 from .separator import Separator, digest

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, Track, TrackError
-from stemfuse.separators.adoption import Adoption, Alignment, FoundStems, check_alignment, find_stems
+from stemfuse.separators.adoption import Adoption, FoundStems, find_stems
+from stemfuse.separators.alignment import Alignment, check_alignment
 from stemfuse.separators.containers import open_signal
 
 TRACKS = ("Song", "Actions - One Minute Smile")

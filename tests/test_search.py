@@ -105,7 +105,8 @@ def test_ladder_on_the_least_squares_objective():
 
 # filters make three of them slow; SDR and whole songs are enough for every day
 @pytest.mark.parametrize(
-    "metric", [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR", "SAR") else []) for name in METRICS]
+    "metric",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR", "SAR") else []) for name in METRICS],
 )
 def test_objectives_are_the_metrics_of_the_fused_audio(metric):
     from stemfuse.analysis import bleedless_fullness, bss_eval, si_sdr
