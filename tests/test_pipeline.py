@@ -17,6 +17,7 @@ import yaml
 from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.demo import example_clip
+from stemfuse.experiments.workers import kept_processes, run_tasks
 from stemfuse.separators import SOURCES, BaseSeparator, StemStore
 
 SEPARATORS = ["harmonic_percussive", "centre_channel"]
@@ -303,3 +304,12 @@ def test_nothing_is_printed_where_a_program_reads(finished, tmp_path, band):
     result = command("list", "fusions", "--json", env={**os.environ, "COLUMNS": "20"})
     assert set(json.loads(result.stdout)) >= {"mean", "fixed"}
     assert result.stderr == ""
+
+
+def test_stages_share_their_processes():
+    tasks = ["__import__('os').getpid()"] * 4
+    with kept_processes(2):
+        shared = [{pid for _, pid in run_tasks(eval, tasks, 2)} for _ in range(2)]
+    alone = {pid for _, pid in run_tasks(eval, tasks, 2)}
+    assert len(shared[0] | shared[1]) <= 2
+    assert not alone & (shared[0] | shared[1] | {os.getpid()})
