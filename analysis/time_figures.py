@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,16 @@ def plot_weights_over_time(
     figure = new_figure(9.0, 1.5 * len(sources) + (1.3 if levels_db else 0.3))
     rows = len(sources) + bool(levels_db)
     panels: list[Axes] = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
-    times = np.asarray(weights.starts_s)
+    # segments that overlap are faded into each other: what they say is true of their middles
+    times, duration = np.asarray(weights.starts_s), getattr(weights, "duration_s", None)
     for axes, source in zip(panels, sources, strict=False):
         _style(axes, source, "weight")
         for colour, (name, values) in zip(COLOURS, _strongest(weights, source), strict=False):
-            axes.step(times, values, where="post", color=colour, linewidth=1.1, label=shorten(name, 28))
+            line: dict[str, Any] = {"color": colour, "linewidth": 1.1, "label": shorten(name, 28)}
+            if duration is None:
+                axes.step([*times, 2 * times[-1] - times[-2]], [*values, values[-1]], where="post", **line)
+            else:
+                axes.plot(times + duration / 2, values, **line)
         axes.axhline(0, color=MUTED, linewidth=0.6)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     if levels_db:

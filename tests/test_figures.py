@@ -25,6 +25,7 @@ from stemfuse.analysis.figures import (
 )
 from stemfuse.analysis.score_figures import FUSION_COLOUR, SEPARATOR_COLOUR, plot_gains, plot_scores
 from stemfuse.analysis.scores import ScoreError, check_scores, scores_table
+from stemfuse.analysis.time_figures import plot_weights_over_time
 from stemfuse.separators import SOURCES, StemfuseError
 
 OUTPUTS = tuple(f"{source}.{side}" for source in SOURCES for side in ("left", "right"))
@@ -307,3 +308,18 @@ def test_pyplot_stays_untouched_and_matplotlib_is_imported_only_to_draw():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "places", "values"),
+    [(None, [0, 2, 4], [0.1, 0.6, 0.6]), (4.0, [2, 4], [0.1, 0.6])],
+    ids=["steps to the end", "middles of segments that overlap"],
+)
+def test_weights_over_time_stand_where_they_hold(duration_s, places, values):
+    matrix = np.array([[[0.1, 0.9]], [[0.6, 0.4]]])
+    labels = (("mixture.left", "mdx.drums.left"), ("drums.left",))
+    weights = SimpleNamespace(matrix=matrix, starts_s=np.array([0.0, 2.0]), duration_s=duration_s)
+    weights.inputs, weights.outputs = labels
+    figure = plot_weights_over_time(weights)
+    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "mixture"]
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (places, values)
