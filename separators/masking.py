@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfftfreq
 from scipy.ndimage import median_filter
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
 
 from .audio import RATE, Samples
 from .errors import SeparatorError
+
+if TYPE_CHECKING:
+    from scipy.signal import ShortTimeFFT
 
 Spectrum = NDArray[np.complex128]
 Mask = NDArray[np.float64]
@@ -32,6 +34,10 @@ def check_options(crossover_hz: float, *windows: int) -> None:
 
 def transform(window: int, hop: int) -> ShortTimeFFT:
     """Short-time Fourier transform with a Hann window of ``window`` samples, ``hop`` samples apart."""
+    # takes longer to import than everything else that a finished run needs
+    from scipy.signal import ShortTimeFFT
+    from scipy.signal.windows import hann
+
     return ShortTimeFFT(hann(window, sym=False), hop, RATE)
 
 
