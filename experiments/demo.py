@@ -16,7 +16,7 @@ from .workers import Progress, silent
 
 SEED = 2021
 SONGS = {"train": 6, "test": 4}
-SECONDS = 10.0
+SECONDS = 8.0
 BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles of Danna-Sep's preset."""
@@ -54,7 +54,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
             FusionConfig(name="gram_mixer"),
         ),
         bounds=BoundsConfig(bands_hz=BAND_EDGES_HZ),
-        players=PlayersConfig(tracks=1, duration_s=10.0),
+        players=PlayersConfig(tracks=1, duration_s=8.0),
         workers=workers,
         seed=SEED,
     )

@@ -290,6 +290,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, request):
     np.testing.assert_array_equal(killed_weights, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_summed_batch():
     """Gloo on the CPU; 19 segments, so that the last step is dealt out unevenly."""
     songs = planted_songs(3, frames=2000)

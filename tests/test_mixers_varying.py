@@ -80,7 +80,9 @@ def constant_sdr(songs):
     "mixer",
     [
         GramMixer(frame_s=0.1, sides="all", dropout=0, run=8, batch=4, learning_rate=3e-3, epochs=25),
-        MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15),
+        pytest.param(
+            MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15), marks=pytest.mark.slow
+        ),
     ],
     ids=["gram", "mlp"],
 )

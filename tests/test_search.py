@@ -162,7 +162,7 @@ def test_same_seed_same_weights_and_other_seed_other_trials(tracks):
     assert proposed[0] == proposed[1] != proposed[2]
 
 
-@pytest.mark.parametrize("file", ["search.journal", "sqlite"])
+@pytest.mark.parametrize("file", ["search.journal", pytest.param("sqlite", marks=pytest.mark.slow)])
 def test_resumes_where_it_stopped(tracks, tmp_path, file):
     storage = str(tmp_path / file) if file != "sqlite" else f"sqlite:///{tmp_path}/search.db"
     Search(trials=8, storage=storage).fit(tracks[:1])

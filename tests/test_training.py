@@ -170,7 +170,9 @@ def test_validation_sdr_is_the_songs_sdr():
     assert float(silent) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "xumx" else []) for name in SMALL]
+)
 def test_training_lowers_the_loss_and_its_file_is_loaded(name, tree, tmp_path):
     rows = []
     # pieces nearly as long as the one song, unchanged: losses of epochs can be compared
