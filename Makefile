@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# pip compiles on one core: faster without, and then on all of them
+# pip would compile every file of every package on one core; Python compiles what it imports, and keeps it
 INSTALL = $(BIN)/pip install --quiet --no-compile
-COMPILE = -$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1
+export PYTHONDONTWRITEBYTECODE =
 # which tests: TESTS=slow runs the slow ones
 TESTS ?= not slow
 
@@ -25,12 +25,10 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	$(INSTALL) --editable '.[mixers,networks,search]'
-	$(COMPILE)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	$(INSTALL) --editable '.[dev]'
-	$(COMPILE)
 	touch $@ $(VENV)/.installed
 
 clean:
