@@ -105,7 +105,8 @@ class RoundedProjection:
         """See `stemfuse.analysis.projection.CholeskyProjection.filters`; all estimates are solved for together."""
         references, rights = self._spectra(self._references), []
         for audio in estimates:
-            pairs = [(first, second) for others in [self._spectra(audio)] for first in references for second in others]
+            others = self._spectra(audio)
+            pairs = [(first, second) for first in references for second in others]
             lags = np.array([lags[TAPS - 1 :] for lags in self._arithmetic.stream(self._correlation, pairs)])
             if not np.isfinite(lags).all():
                 raise_not_finite(audio, "estimates")

@@ -240,11 +240,13 @@ def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -
     """Fuse and score every test track with references, method by method, keeping what was scored before."""
     from stemfuse.analysis import write_museval_json, write_scores
 
-    tasks, parts = [], []
+    tasks: list[ScoreTask] = []
+    parts: list[Path] = []
     for planned in plan.tested():
-        wanted = _wanted_parts(plan, result, record, planned.track)
-        if planned.track.references is not None:
-            parts += list(wanted.values())
+        # a song without references is fused, if estimates are wanted, and not scored
+        scored = planned.track.references is not None
+        wanted = _wanted_parts(plan, result, record, planned.track) if scored else {}
+        parts += wanted.values()
         lacking = {label: path for label, path in wanted.items() if not path.is_file()}
         estimates = plan.config.estimates and not _has_estimates(result, record, planned.track)
         labels, place = list(lacking), (result.path, plan.store.root, plan.keys, planned.track)

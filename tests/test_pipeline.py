@@ -306,6 +306,13 @@ def test_nothing_is_printed_where_a_program_reads(finished, tmp_path, band):
     assert result.stderr == ""
 
 
+def test_estimates_are_written_for_songs_that_were_scored_before(tmp_path, band):
+    before = recipe(tmp_path, band, fusions=["mean"], bounds=None, data=[{"path": str(band), "label": "band"}])
+    run(before)
+    finished = run(before | {"estimates": True})
+    assert len(list((finished.path / "estimates/mean/test").glob("*/vocals.wav"))) == 2
+
+
 def test_stages_share_their_processes():
     tasks = ["__import__('os').getpid()"] * 4
     with kept_processes(2):
