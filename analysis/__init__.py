@@ -2,19 +2,19 @@
 
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
 from .bands import band_statistics
-from .bss_eval import ReferenceProjection, Scores, bss_eval, song_sdr
-from .candidates import CandidateScorer, blend_terms, quadratic_form
-from .evaluation import score_track, summarise
-from .figures import plot_weights, plot_weights_grid
-from .framing import frame_slices
-from .gram import GramError, GramStatistics
-from .projected import ProjectionStatistics
-from .score_figures import plot_gains, plot_scores
+from .bss_eval.evaluation import ReferenceProjection, Scores, bss_eval, song_sdr
+from .bss_eval.framing import frame_slices
+from .errors import GramError, ScoreError
+from .figures.matrices import plot_weights, plot_weights_grid
+from .figures.scores import plot_gains, plot_scores
+from .figures.searches import search_figures
+from .figures.time import plot_training, plot_weights_over_time
+from .gram import GramStatistics
+from .projection_statistics import ProjectionStatistics
 from .scores import (
     METRICS,
     SONG_SDR,
     WHOLE_SONG,
-    ScoreError,
     check_scores,
     common_mask,
     read_museval_json,
@@ -23,10 +23,9 @@ from .scores import (
     write_museval_json,
     write_scores,
 )
-from .search_figures import search_figures
 from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
 from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
-from .time_figures import plot_training, plot_weights_over_time
+from .tracks import score_track, summarise
 
 __all__ = [
     "BEST_PER_SOURCE",
@@ -38,7 +37,6 @@ __all__ = [
     "SUMS",
     "TIE_DB",
     "WHOLE_SONG",
-    "CandidateScorer",
     "GramError",
     "GramStatistics",
     "ProjectionStatistics",
@@ -49,7 +47,6 @@ __all__ = [
     "band_statistics",
     "best_single",
     "bleedless_fullness",
-    "blend_terms",
     "bss_eval",
     "by_source",
     "check_scores",
@@ -63,7 +60,6 @@ __all__ = [
     "plot_weights",
     "plot_weights_grid",
     "plot_weights_over_time",
-    "quadratic_form",
     "read_museval_json",
     "read_scores",
     "score_track",

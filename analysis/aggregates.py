@@ -10,7 +10,8 @@ import pandas as pd
 
 from stemfuse.separators import SOURCES
 
-from .scores import WHOLE_SONG, ScoreError, check_scores
+from .errors import ScoreError
+from .scores import WHOLE_SONG, check_scores
 
 Frames = Literal["median", "mean", "song"]
 Tracks = Literal["median", "mean", "pooled"]

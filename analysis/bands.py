@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
-from .framing import frame_slices
-from .gram import GramError, GramStatistics, input_signals
+from .bss_eval.framing import frame_slices
+from .errors import GramError
+from .gram import GramStatistics, input_signals
 
 
 def band_statistics(

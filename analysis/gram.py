@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import Separator, Signal, StemfuseError, StemStore, Track, digest, file_stamp
+from stemfuse.separators import Separator, Signal, StemStore, Track, digest, file_stamp
 
-from .framing import frame_slices
+from .bss_eval.framing import frame_slices
+from .errors import GramError
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,6 @@ SCHEMA = 1
 MIXTURE = "mixture"
 SILENCE = 1e-14
 """Share of the energy of its terms below which a sum over channels counts as silent: float64 cancels to 1e-16."""
-
-
-class GramError(StemfuseError, ValueError):
-    """Statistics that are damaged, or that do not hold what was asked for."""
 
 
 class Matrix(Protocol):

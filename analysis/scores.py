@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.separators import StemfuseError
+from .errors import ScoreError
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,6 @@ KEYS = ["track", "fusion", "source", "frame", "metric"]
 
 Series = tuple[str, str, str, str, int, NDArray[np.float64]]
 """Track, fusion, source, metric, first frame, one value per frame."""
-
-
-class ScoreError(StemfuseError, ValueError):
-    """Scores that do not have the table's form, or that lack what a comparison needs."""
 
 
 def scores_table(
@@ -139,7 +135,7 @@ def check_scores(scores: pd.DataFrame) -> pd.DataFrame:
     >>> check_scores(pd.concat([one, one]))
     Traceback (most recent call last):
     ...
-    stemfuse.analysis.scores.ScoreError: track 'song', fusion 'mean', source 'bass', frame 0, metric...
+    stemfuse.analysis.errors.ScoreError: track 'song', fusion 'mean', source 'bass', frame 0, metric...
     """
     if set(scores.columns) != set(SCHEMA):
         raise ScoreError(f"a table with columns {list(scores.columns)} came, expected {list(SCHEMA)}")

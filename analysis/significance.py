@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .aggregates import MEAN, SUMS, Frames, Tracks, aggregate, source_order, track_scores
-from .scores import ScoreError, check_scores
+from .errors import ScoreError
+from .scores import check_scores
 
 BEST_PER_SOURCE = "best per source"
 """Name of the pseudo-method that takes each source from the single separator that is best at it."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import RATE, Stems
 
-from .framing import Audio, SourceAudio, Waves, check_pair, raise_not_finite, readable
-from .scores import ScoreError
+from .bss_eval.framing import Audio, SourceAudio, Waves, check_pair, raise_not_finite, readable
+from .errors import ScoreError
 
 Values = NDArray[np.float64]
 Measure = Callable[[Waves, Waves, int], tuple[float, ...]]

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stemfuse.analysis import CandidateScorer, GramStatistics, blend_terms, bss_eval
+from stemfuse.analysis import GramStatistics, bss_eval
 from stemfuse.blending import Mean, apply_weights
+from stemfuse.blending.candidates import CandidateScorer, blend_terms
 from stemfuse.separators import RATE, SOURCES, Track
 
 SEPARATORS = ("a", "b", "c")

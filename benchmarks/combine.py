@@ -31,7 +31,7 @@ BLOCK = 1 << 18
 RULES = ("avg_wave", "median_wave", "min_wave", "avg_fft", "median_fft", "max_fft")
 OURS = """
 import sys
-from stemfuse.blending.combined_files import combine_files
+from stemfuse.blending.classical.combined_files import combine_files
 combine_files(sys.argv[3:], sys.argv[1], sys.argv[2])
 """
 

@@ -25,7 +25,7 @@ import torch
 from stemfuse.analysis import bss_eval
 from stemfuse.blending import LinearFusion, Mean
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.datasets import open_data
+from stemfuse.experiments.data.datasets import open_data
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
 from stemfuse.mixers.gram_mixer import GramMixer

@@ -64,8 +64,8 @@ def make_audio(folder: Path, seconds: float) -> None:
 
 def measure(engine: str, folder: Path, count: int) -> dict[str, float]:
     """Score in this process; the scores of the first estimate are left beside the audio."""
-    from stemfuse.analysis.bss_eval import ReferenceProjection
-    from stemfuse.analysis.reference import import_museval
+    from stemfuse.analysis.bss_eval.evaluation import ReferenceProjection
+    from stemfuse.analysis.bss_eval.museval import import_museval
     from stemfuse.separators import FileSignal, Stems
 
     def load(kind: str) -> Any:

@@ -22,7 +22,7 @@ import optuna
 
 from stemfuse.blending import MixingWeights, Search, apply_weights
 from stemfuse.experiments import open_data
-from stemfuse.experiments.pipeline import measure
+from stemfuse.experiments.stages.fit import measure
 from stemfuse.experiments.workers import cores
 from stemfuse.separators import RATE, SOURCES, Stems, StemStore, Track
 
@@ -59,7 +59,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def usual_search(tracks: list[Track], trials: int) -> None:
     """All four sources in one study: a trial mixes every track and scores it with museval."""
-    from stemfuse.analysis.reference import import_museval
+    from stemfuse.analysis.bss_eval.museval import import_museval
 
     museval = import_museval()
 

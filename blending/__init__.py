@@ -2,21 +2,26 @@
 
 from .application import apply_weights, check_inputs, read_inputs
 from .bounds import BAND_EDGES_HZ, bounds, leave_one_out
-from .combined_files import combine_files
-from .combiners import AVERAGES, RULES, Average, Combine, Crossover, WeightlessFusion
+from .classical.combined_files import combine_files
+from .classical.combiners import AVERAGES, RULES, Average, Combine, Crossover
+from .classical.residual import MixtureConsistency, Residual, fit_gains, redistribute
+from .classical.wiener import EnergyConsistency, Wiener
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
-from .explanation import Decomposition, decompose, weighted_average
-from .exports import (
+from .errors import FusionError, LeakWarning
+from .exchange.exports import (
     EXPORTS,
     export_audio_separator_presets,
     export_demucs_bag,
     export_kuielab_mixer,
     export_msst_commands,
 )
+from .exchange.imports import import_kuielab_mixer
+from .explanation import Decomposition, decompose, weighted_average
 from .fusion import (
     Fusion,
     LinearFusion,
+    WeightlessFusion,
     file_suffix,
     fusion_class,
     list_fusions,
@@ -24,14 +29,11 @@ from .fusion import (
     make_fusion,
     save_description,
 )
-from .guards import LeakWarning, cross_validate, leaks
-from .imports import import_kuielab_mixer
+from .guards import cross_validate, leaks
 from .least_squares import LeastSquares, minimise
-from .residual import MixtureConsistency, Residual, fit_gains, redistribute
 from .search import Search, open_studies
 from .space import BlendSpace
-from .weights import FusionError, MixingWeights, channel_names, input_labels, output_labels
-from .wiener import EnergyConsistency, Wiener
+from .weights import MixingWeights, channel_names, input_labels, output_labels
 
 __all__ = [
     "AVERAGES",

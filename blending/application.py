@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Samples, Stems, Track, TrackError
 
-from .weights import MIXTURE, FusionError, MixingWeights, channel_names, input_labels, output_labels
+from .errors import FusionError
+from .weights import MIXTURE, MixingWeights, channel_names, input_labels, output_labels
 
 
 def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> Samples:

@@ -11,10 +11,9 @@ from typing import Any, Self
 from stemfuse.separators import Samples, Signal, Stems, Track
 
 from .bounds import BAND_EDGES_HZ
-from .combiners import WeightlessFusion
-from .fusion import Fusion, file_suffix, load_fusion, make_fusion
-from .spectral import BandSplit
-from .weights import FusionError
+from .classical.spectral import BandSplit
+from .errors import FusionError
+from .fusion import Fusion, WeightlessFusion, file_suffix, load_fusion, make_fusion
 
 
 class Bandwise(WeightlessFusion):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
+from .errors import FusionError
 from .least_squares import RANK, frame_weights, minimise
 from .space import BlendSpace, Frames, aggregate_frames
-from .weights import FusionError
 
 if TYPE_CHECKING:
     import pandas as pd

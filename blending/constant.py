@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from stemfuse.separators import SOURCES, Track
 
-from .fusion import LinearFusion
-from .weights import FusionError, MixingWeights
+from .errors import FusionError
+from .fusion import LinearFusion, first_of
+from .weights import MixingWeights
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,6 @@ def list_presets() -> list[str]:
     ['danna-sep', 'kuielab-mdx', 'uhlich2017']
     """
     return sorted(PRESETS)
-
-
-def first_of(train: Sequence[Track]) -> Track:
-    """The first track; its separators and sources have to be those of all."""
-    if not train:
-        raise FusionError("no track came, expected at least one with stems")
-    first = train[0]
-    if not first.stems:
-        raise FusionError(f"track {first.name!r} has no stems; attach some with StemStore.attach")
-    for track in train[1:]:
-        if {name: stems.sources for name, stems in track.stems.items()} != {
-            name: stems.sources for name, stems in first.stems.items()
-        }:
-            raise FusionError(
-                f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, track {first.name!r} by "
-                f"{', '.join(first.stems)}; all tracks need the same separators and sources"
-            )
-    return first
 
 
 class Mean(LinearFusion):

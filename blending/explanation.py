@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .weights import MIXTURE, FusionError, MixingWeights, channel_names, output_labels
+from .errors import FusionError
+from .weights import MIXTURE, MixingWeights, channel_names, output_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +177,7 @@ def decompose(weights: MixingWeights, base: MixingWeights | None = None) -> Deco
 
     Examples
     --------
-    >>> from stemfuse.blending.residual import redistribute
+    >>> from stemfuse.blending.classical.residual import redistribute
     >>> blend = MixingWeights.same_source({source: {"a": 0.3, "b": 0.7} for source in ("bass", "vocals")})
     >>> table = decompose(redistribute(blend, {"bass": (0.5, 0.25)})).to_frame()
     >>> table.loc[0, ["same_gain", "other_gain", "residual"]].astype(float).round(5).tolist()
@@ -222,7 +223,7 @@ def weighted_average(weights: MixingWeights, nearest: bool = False) -> Blend:
     >>> weighted_average(blend)
     Traceback (most recent call last):
     ...
-    stemfuse.blending.weights.FusionError: ... the weights of bass sum to 0.9; without that 1.2 % ...
+    stemfuse.blending.errors.FusionError: ... the weights of bass sum to 0.9; without that 1.2 % ...
     >>> {name: round(weight, 3) for name, weight in weighted_average(blend, nearest=True)["bass"].items()}
     {'a': 0.667, 'b': 0.333}
     """

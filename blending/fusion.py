@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 from stemfuse.separators import Registry, Stems, Track, write_whole
 
 from .application import apply_weights
-from .weights import FusionError, MixingWeights, load_arrays
+from .errors import FusionError
+from .weights import MixingWeights, load_arrays
 
 
 @runtime_checkable
@@ -97,21 +98,21 @@ REGISTRY = Registry(
     "fusion",
     "stemfuse.fusions",
     {
-        "average": "stemfuse.blending.combiners:Average",
+        "average": "stemfuse.blending.classical.combiners:Average",
         "bandwise": "stemfuse.blending.bandwise:Bandwise",
-        "combine": "stemfuse.blending.combiners:Combine",
+        "combine": "stemfuse.blending.classical.combiners:Combine",
         "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
-        "crossover": "stemfuse.blending.combiners:Crossover",
-        "energy_consistency": "stemfuse.blending.wiener:EnergyConsistency",
+        "crossover": "stemfuse.blending.classical.combiners:Crossover",
+        "energy_consistency": "stemfuse.blending.classical.wiener:EnergyConsistency",
         "fixed": "stemfuse.blending.constant:Fixed",
         "gram_mixer": "stemfuse.mixers.gram_mixer:GramMixer",
         "least_squares": "stemfuse.blending.least_squares:LeastSquares",
         "mean": "stemfuse.blending.constant:Mean",
         "mlp_mixer": "stemfuse.mixers.mlp_mixer:MLPMixer",
-        "mixture_consistency": "stemfuse.blending.residual:MixtureConsistency",
-        "residual": "stemfuse.blending.residual:Residual",
+        "mixture_consistency": "stemfuse.blending.classical.residual:MixtureConsistency",
+        "residual": "stemfuse.blending.classical.residual:Residual",
         "search": "stemfuse.blending.search:Search",
-        "wiener": "stemfuse.blending.wiener:Wiener",
+        "wiener": "stemfuse.blending.classical.wiener:Wiener",
     },
     FusionError,
 )
@@ -228,3 +229,56 @@ def save_description(path: str | os.PathLike[str], fusion: Any) -> None:
     """Write a fusion without weights as JSON: its description is all of it."""
     text = describe_fusion(fusion)
     write_whole(Path(path), lambda file: file.write(text.encode()))
+
+
+class WeightlessFusion:
+    """Base of fusions that are no matrix and learn nothing: a subclass implements `fuse` and is its arguments.
+
+    Attributes
+    ----------
+    kind : str
+        The name it is registered under.
+    """
+
+    kind: ClassVar[str]
+    learns: ClassVar[bool] = False
+    suffix: ClassVar[str] = ".json"
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as they were given."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Check that the first of the tracks, and so all, has the stems that `fuse` needs; no audio is read."""
+        self.fuse(first_of(train))
+        return self
+
+    def fuse(self, track: Track) -> Stems:
+        """Fused stems of one track, computed range by range; see the subclass."""
+        raise FusionError(f"{type(self).__name__} cannot fuse")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write kind and arguments as JSON."""
+        save_description(path, self)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def first_of(train: Sequence[Track]) -> Track:
+    """The first track; its separators and sources have to be those of all."""
+    if not train:
+        raise FusionError("no track came, expected at least one with stems")
+    first = train[0]
+    if not first.stems:
+        raise FusionError(f"track {first.name!r} has no stems; attach some with StemStore.attach")
+    for track in train[1:]:
+        if {name: stems.sources for name, stems in track.stems.items()} != {
+            name: stems.sources for name, stems in first.stems.items()
+        }:
+            raise FusionError(
+                f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, track {first.name!r} by "
+                f"{', '.join(first.stems)}; all tracks need the same separators and sources"
+            )
+    return first

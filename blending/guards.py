@@ -12,15 +12,11 @@ import numpy as np
 from stemfuse.separators import StemStore, Track
 
 from .constant import Mean
+from .errors import FusionError, LeakWarning
 from .fusion import LinearFusion
-from .weights import FusionError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class LeakWarning(UserWarning):
-    """Tracks that are scored have been seen, by the fusion or by a separator that it mixes."""
 
 
 def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
+from .errors import FusionError
 from .fusion import LinearFusion
 from .space import BlendSpace, Frames, aggregate_frames
-from .weights import FusionError
 
 Array = NDArray[np.float64]
 Constraint = Literal["free", "nonnegative", "simplex"]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Samples, Track
 
+from .errors import FusionError
 from .space import BlendSpace, aggregate_frames
-from .weights import FusionError
 
 if TYPE_CHECKING:
     from stemfuse.analysis import ProjectionStatistics
@@ -64,7 +64,7 @@ def objective(
             f"frames={frames!r}, tracks={across!r} came, expected median, mean or song, and median, mean or pooled"
         )
     if metric == "SDR":
-        from stemfuse.analysis import CandidateScorer
+        from .candidates import CandidateScorer
 
         return CandidateScorer(space.grams, source, space.terms(source), frames, across).score  # type: ignore[arg-type]
     if metric in FRAME_METRICS:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track, digest
 
+from .errors import FusionError
 from .fusion import LinearFusion
 from .least_squares import CONSTRAINTS, Constraint, LeastSquares
 from .objectives import Objective, objective
 from .space import BlendSpace
-from .weights import FusionError
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
-from .constant import first_of
-from .weights import FusionError, MixingWeights
+from .errors import FusionError
+from .fusion import first_of
+from .weights import MixingWeights
 
 if TYPE_CHECKING:
     from stemfuse.analysis import GramStatistics
@@ -133,7 +134,7 @@ class BlendSpace:
 
     def terms(self, source: str) -> Mapping[str, Mapping[str, str]]:
         """Weights of a source by name, with the input that each brings to an output channel; see `blend_terms`."""
-        from stemfuse.analysis import blend_terms
+        from .candidates import blend_terms
 
         return blend_terms(self.grams[0], source, self.stems, self.mixture, self.tied)
 
@@ -159,7 +160,7 @@ class BlendSpace:
 
     def frames(self, source: str) -> Frames:
         """The source's error on every frame of all tracks."""
-        from stemfuse.analysis import quadratic_form
+        from .candidates import quadratic_form
 
         terms = self.terms(source)
         parts = [quadratic_form(gram, source, terms) for gram in self.grams]

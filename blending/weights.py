@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.separators import SOURCES, StemfuseError, Track, write_whole
+from stemfuse.separators import SOURCES, Track, write_whole
+
+from .errors import FusionError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIXTURE = "mixture"
-
-
-class FusionError(StemfuseError, ValueError):
-    """A fusion or its weights that are unknown, not fitted, or do not fit a track."""
 
 
 def channel_names(channels: int) -> tuple[str, ...]:

@@ -12,13 +12,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stemfuse.separators import StemfuseError
+from .errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class ConfigError(StemfuseError, ValueError):
-    """A recipe that is unreadable or has an unknown key or a value of the wrong kind."""
 
 
 def _safe_label(label: str) -> str:

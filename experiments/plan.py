@@ -10,8 +10,9 @@ from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.separators import Separator, StemStore, Track, digest, file_stamp, load_separator
 
 from .config import FusionConfig, RunConfig, SeparatorConfig
-from .datasets import open_data
-from .run import RunError, describe_versions
+from .data.datasets import open_data
+from .errors import RunError
+from .run import describe_versions
 from .workers import cores
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import stemfuse
 from stemfuse.blending import Fusion, load_fusion
-from stemfuse.separators import StemfuseError
 
 from .config import RunConfig, dump_config, load_config
+from .errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +29,6 @@ PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "librosa", "museval",
 
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
-
-
-class RunError(StemfuseError, ValueError):
-    """A run folder that is not one, or a run of which a part failed."""
 
 
 class Run:
@@ -167,3 +166,7 @@ def source_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == tracked.returncode == 0 else None
+
+
+PARTS = ".parts"
+"""Folder of a run with the scores of single tracks and methods, by which an interrupted run goes on."""

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
-from .run import RunError
+from .errors import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -1,14 +1,12 @@
 """What a track is, who separates it, and where its stems are kept."""
 
-from .adoption import Adoption, FoundStems, find_stems
-from .alignment import Alignment, check_alignment
-from .audio import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio, write_whole
-from .conformance import ConformanceError, check_separator
-from .containers import ContainerSignal, open_signal
+from .audio.containers import ContainerSignal, open_signal
+from .audio.signals import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio, write_whole
+from .conformance import check_separator
 from .conversion import ConvertedSignal, convert
-from .entry import file_stamp
 from .errors import (
     AudioError,
+    ConformanceError,
     MissingWeightsError,
     SeparatorError,
     StemfuseError,
@@ -20,7 +18,10 @@ from .errors import (
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
-from .store import StemStore
+from .store.adoption import Adoption, FoundStems, find_stems
+from .store.alignment import Alignment, check_alignment
+from .store.entry import file_stamp
+from .store.stem_store import StemStore
 from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length
 
 __all__ = [

@@ -8,15 +8,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .audio import Samples
-from .errors import StemfuseError
+from .audio.signals import Samples
+from .errors import ConformanceError, StemfuseError
 from .separator import Separator
 from .stems import SOURCES, Stems
-
-
-class ConformanceError(StemfuseError, AssertionError):
-    """A separator broke rules of the protocol; the message has one line per broken rule."""
-
 
 Rule = Callable[[Separator, Samples], None]
 
@@ -56,7 +51,7 @@ def check_separator(separator: Separator, seconds: float = 1.0, seed: int = 0) -
     ...         return Stems(mixture[None, :, :-1], self.sources, self.rate)
     >>> check_separator(Echo(), seconds=0.1)
     Traceback (most recent call last):
-    stemfuse.separators.conformance.ConformanceError: Echo breaks ...
+    stemfuse.separators.errors.ConformanceError: Echo breaks ...
     - stems are as long as the mixture: 4410 samples gave stems of 4409
     ...
     """

@@ -7,7 +7,7 @@ from math import gcd
 
 import numpy as np
 
-from .audio import RATE, Samples, Signal
+from .audio.signals import RATE, Samples, Signal
 from .errors import AudioError
 from .stems import Stems
 from .track import Track

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import RATE, Samples
+from .audio.signals import RATE, Samples
 from .demucs_files import Bag, default_folders, find_bag, find_files, load_bag, verified_sha256
 from .errors import SeparatorError
 from .separator import BaseSeparator

@@ -35,3 +35,7 @@ class MissingWeightsError(SeparatorError, FileNotFoundError):
     # OSError would print errno and file name; the message alone is meant for people
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class ConformanceError(StemfuseError, AssertionError):
+    """A separator broke rules of the protocol; the message has one line per broken rule."""

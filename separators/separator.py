@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import RATE, Samples
+from .audio.signals import RATE, Samples
 from .errors import AudioError, SeparatorError
 from .registry import Registry
 from .stems import SOURCES, Stems
@@ -157,21 +157,21 @@ REGISTRY = Registry(
     "separator",
     "stemfuse.separators",
     {
-        "centre_channel": "stemfuse.separators.centre_channel:CentreChannel",
+        "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
         "demucs": "stemfuse.separators.demucs:Demucs",
-        "demucs_danna": "stemfuse.separators.networks.waveform_adapters:DemucsDanna",
+        "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",
-        "demucs_v2": "stemfuse.separators.networks.waveform_adapters:DemucsV2",
-        "harmonic_percussive": "stemfuse.separators.harmonic_percussive:HarmonicPercussive",
-        "ismir2020": "stemfuse.separators.networks.spectrogram_adapters:Ismir2020",
+        "demucs_v2": "stemfuse.separators.networks.demucs_v2_separator:DemucsV2",
+        "harmonic_percussive": "stemfuse.separators.classical.harmonic_percussive:HarmonicPercussive",
+        "ismir2020": "stemfuse.separators.networks.ismir2020_separator:Ismir2020",
         "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx:KuielabMDX",
         "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx:KuielabMDXDemucs",
-        "repet_sim": "stemfuse.separators.repet_sim:RepetSim",
-        "resunet143_subband": "stemfuse.separators.networks.waveform_adapters:ResUNet143Subband",
+        "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
+        "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",
-        "tfc_tdf_v2": "stemfuse.separators.networks.spectrogram_adapters:TFCTDF",
-        "unet_danna": "stemfuse.separators.networks.mask_adapters:UNetDanna",
-        "xumx": "stemfuse.separators.networks.mask_adapters:XUMX",
+        "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TFCTDF",
+        "unet_danna": "stemfuse.separators.networks.unet_danna_separator:UNetDanna",
+        "xumx": "stemfuse.separators.networks.xumx_separator:XUMX",
         "xumx_small": "stemfuse.separators.networks.trained:XUMXSmall",
     },
     SeparatorError,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import BLOCK, RATE, Samples, Signal, write_audio
+from .audio.signals import BLOCK, RATE, Samples, Signal, write_audio
 from .errors import AudioError, TrackError, WriteError
 
 SOURCES = ("drums", "bass", "other", "vocals")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import RATE, ArraySignal, Samples, Signal
+from .audio.signals import RATE, ArraySignal, Samples, Signal
 from .errors import AudioError, TrackError
 from .stems import SOURCES, Stems
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, Track, TrackError
-from stemfuse.separators.adoption import Adoption, FoundStems, find_stems
-from stemfuse.separators.alignment import Alignment, check_alignment
-from stemfuse.separators.containers import open_signal
+from stemfuse.separators.audio.containers import open_signal
+from stemfuse.separators.store.adoption import Adoption, FoundStems, find_stems
+from stemfuse.separators.store.alignment import Alignment, check_alignment
 
 TRACKS = ("Song", "Actions - One Minute Smile")
 LAYOUTS = [

@@ -43,7 +43,8 @@ def test_apply_is_the_matrix_product(tracks):
     fused = apply_weights(weights, tracks[0])
     expected = (weights.matrix[0].astype(float) @ all_inputs(tracks[0])).reshape(4, 2, -1)
     np.testing.assert_allclose(fused.audio, expected, atol=2e-6)
-    np.testing.assert_array_equal(fused.read(777, 9001), fused.audio[:, :, 777:9001])
+    # matrix products of other widths may round the last bit differently
+    np.testing.assert_allclose(fused.read(777, 9001), fused.audio[:, :, 777:9001], rtol=0, atol=1e-6)
 
 
 def test_equal_segments_are_the_constant_fusion(tracks):

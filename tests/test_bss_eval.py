@@ -12,13 +12,18 @@ import scipy.signal
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from stemfuse.analysis import decomposition, projection, rounding
-from stemfuse.analysis.arithmetic import DeviceError, NotPositiveDefiniteError, ProcessorArithmetic, TorchArithmetic
-from stemfuse.analysis.bss_eval import ReferenceProjection, bss_eval, song_sdr
-from stemfuse.analysis.framing import frame_slices, readable
-from stemfuse.analysis.projection import CholeskyProjection, block_toeplitz, correlations
-from stemfuse.analysis.reference import import_museval
-from stemfuse.analysis.rounding import RoundedProjection
+from stemfuse.analysis.bss_eval import decomposition, projection, rounding
+from stemfuse.analysis.bss_eval.arithmetic import ProcessorArithmetic, TorchArithmetic
+from stemfuse.analysis.bss_eval.evaluation import (
+    ReferenceProjection,
+    bss_eval,
+    song_sdr,
+)
+from stemfuse.analysis.bss_eval.framing import frame_slices, readable
+from stemfuse.analysis.bss_eval.museval import import_museval
+from stemfuse.analysis.bss_eval.projection import CholeskyProjection, block_toeplitz, correlations
+from stemfuse.analysis.bss_eval.rounding import RoundedProjection
+from stemfuse.analysis.errors import DeviceError, NotPositiveDefiniteError
 from stemfuse.separators import ArraySignal, AudioError, StemfuseError, Stems, open_signal
 
 CLIP = next(
@@ -416,7 +421,7 @@ class TestDevices:
     @pytest.fixture
     def by_torch(self, monkeypatch):
         monkeypatch.setattr(
-            importlib.import_module("stemfuse.analysis.bss_eval"),
+            importlib.import_module("stemfuse.analysis.bss_eval.evaluation"),
             "arithmetic_on",
             lambda device, workers: TorchArithmetic("cpu"),
         )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stemfuse.separators import SOURCES, AudioError, StemfuseError, Stems, load_separator
-from stemfuse.separators.conformance import BEHAVIOUR, DECLARED, ConformanceError, check_separator
+from stemfuse.separators.conformance import BEHAVIOUR, DECLARED, check_separator
+from stemfuse.separators.errors import ConformanceError
 
 WEIGHT_FREE = ("harmonic_percussive", "repet_sim", "centre_channel")
 

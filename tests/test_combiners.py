@@ -13,10 +13,10 @@ import soundfile as sf
 
 from stemfuse.analysis import bss_eval
 from stemfuse.blending import FusionError, LinearFusion, check_fusion, load_fusion, make_fusion
-from stemfuse.blending.combined_files import combine_files
-from stemfuse.blending.combiners import AVERAGES, RULES, Average, Combine, Crossover, median
+from stemfuse.blending.classical.combined_files import combine_files
+from stemfuse.blending.classical.combiners import AVERAGES, RULES, Average, Combine, Crossover, median
+from stemfuse.blending.classical.spectral import PIECE, BandSplit, ShortTimeFourier
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.blending.spectral import PIECE, BandSplit, ShortTimeFourier
 from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track
 
 
@@ -357,7 +357,7 @@ def test_files_that_do_not_fit_are_refused(samples, rate, message, files, tmp_pa
 
 def test_averaging_files_imports_nothing_heavy(files, tmp_path):
     code = (
-        "import sys; from stemfuse.blending.combined_files import combine_files;"
+        "import sys; from stemfuse.blending.classical.combined_files import combine_files;"
         "combine_files(sys.argv[2:], 'avg_wave', sys.argv[1]);"
         "print([name for name in ('pandas', 'scipy', 'librosa', 'torch', 'matplotlib') if name in sys.modules])"
     )

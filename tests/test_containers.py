@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemfuse.separators import AudioError, FileSignal
-from stemfuse.separators import decoder as decoder_module
-from stemfuse.separators.containers import OPEN_FILES, ContainerSignal, open_signal
+from stemfuse.separators.audio import decoder as decoder_module
+from stemfuse.separators.audio.containers import OPEN_FILES, ContainerSignal, open_signal
 
 CLIP = next(
     Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 import yaml
 
-from stemfuse.experiments.datasets import DataSet, open_data, open_song
+from stemfuse.experiments.data.datasets import DataSet, open_data, open_song
 from stemfuse.separators import SOURCES, TrackError
 
 CLIP = next(

@@ -20,14 +20,14 @@ from demucs.repo import BagOnlyRepo, LocalRepo
 from demucs.states import get_state, save_with_checksum
 
 from stemfuse.blending import Fixed, FusionError, MixingWeights, apply_weights, redistribute
-from stemfuse.blending.exports import (
+from stemfuse.blending.exchange.exports import (
     EXPORTS,
     export_audio_separator_presets,
     export_demucs_bag,
     export_kuielab_mixer,
     export_msst_commands,
 )
-from stemfuse.blending.imports import import_kuielab_mixer
+from stemfuse.blending.exchange.imports import import_kuielab_mixer
 from stemfuse.separators import SOURCES, SeparatorError, Stems, Track, WriteError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -349,6 +349,6 @@ def test_checkpoints_without_torch_name_the_package(tmp_path, monkeypatch):
 
 def test_modules_load_nothing_heavy():
     heavy = "{'torch', 'yaml', 'pydantic', 'demucs'}"
-    code = f"import sys, stemfuse.blending.exports; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, stemfuse.blending.exchange.exports; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

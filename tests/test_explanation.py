@@ -7,8 +7,8 @@ import pytest
 
 from stemfuse.analysis import plot_weights_grid
 from stemfuse.blending import FusionError, MixingWeights, output_labels, redistribute
+from stemfuse.blending.exchange.imports import import_kuielab_mixer
 from stemfuse.blending.explanation import PARTS, decompose, weighted_average
-from stemfuse.blending.imports import import_kuielab_mixer
 from stemfuse.separators import SOURCES
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "kuielab_mixer.ckpt"

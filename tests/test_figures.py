@@ -12,7 +12,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from stemfuse.analysis.figures import (
+from stemfuse.analysis.errors import ScoreError
+from stemfuse.analysis.figures.matrices import (
     BELOW,
     LARGEST,
     MIXTURE,
@@ -23,9 +24,9 @@ from stemfuse.analysis.figures import (
     plot_weights,
     plot_weights_grid,
 )
-from stemfuse.analysis.score_figures import FUSION_COLOUR, SEPARATOR_COLOUR, plot_gains, plot_scores
-from stemfuse.analysis.scores import ScoreError, check_scores, scores_table
-from stemfuse.analysis.time_figures import plot_weights_over_time
+from stemfuse.analysis.figures.scores import FUSION_COLOUR, SEPARATOR_COLOUR, plot_gains, plot_scores
+from stemfuse.analysis.figures.time import plot_weights_over_time
+from stemfuse.analysis.scores import check_scores, scores_table
 from stemfuse.separators import SOURCES, StemfuseError
 
 OUTPUTS = tuple(f"{source}.{side}" for source in SOURCES for side in ("left", "right"))
@@ -300,7 +301,7 @@ def test_gains_without_values_say_so():
 
 def test_pyplot_stays_untouched_and_matplotlib_is_imported_only_to_draw():
     script = (
-        "import sys; from stemfuse.analysis.figures import plot_weights; assert 'matplotlib' not in sys.modules\n"
+        "import sys; from stemfuse.analysis import plot_weights; assert 'matplotlib' not in sys.modules\n"
         "import numpy as np; from types import SimpleNamespace\n"
         "one = SimpleNamespace(matrix=np.ones((1, 1, 1)), inputs=('a.x.left',), outputs=('x.left',), starts_s=[0])\n"
         "plot_weights(one)\n"

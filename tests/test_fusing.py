@@ -12,9 +12,9 @@ import soundfile
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, run
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.fitting import fit_fusion
-from stemfuse.experiments.fusing import fuse_paths
 from stemfuse.experiments.run import Run
+from stemfuse.experiments.stages.fit import fit_fusion
+from stemfuse.experiments.stages.fuse import fuse_paths
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 
 SEPARATORS = ("harmonic_percussive", "centre_channel")

@@ -5,15 +5,14 @@ import pytest
 import soundfile as sf
 
 from stemfuse.analysis import (
-    CandidateScorer,
     GramError,
     GramStatistics,
     ProjectionStatistics,
-    blend_terms,
     bss_eval,
     frame_slices,
 )
 from stemfuse.blending import Fixed, Mean, MixingWeights, apply_weights, input_labels, output_labels
+from stemfuse.blending.candidates import CandidateScorer, blend_terms
 from stemfuse.separators import RATE, SOURCES, FileSignal, Stems, StemStore, Track
 
 

@@ -12,28 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from stemfuse.separators.networks.checkpoints import load_strictly, read_state
-from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network
-from stemfuse.separators.networks.ismir2020 import CaCUNet
+from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
+from stemfuse.separators.networks.demucs_v2_separator import DemucsDanna, DemucsV2
+from stemfuse.separators.networks.ismir2020 import CaCUNet, ismir2020_state
+from stemfuse.separators.networks.ismir2020_separator import Ismir2020
 from stemfuse.separators.networks.kuielab_mdx import mixed, mixer_weights
-from stemfuse.separators.networks.layouts import (
-    demucs_state,
-    ismir2020_state,
-    resunet_state,
-    tfc_tdf_state,
-    unet_danna_state,
-    xumx_state,
-)
-from stemfuse.separators.networks.mask_adapters import XUMX, UNetDanna
-from stemfuse.separators.networks.resunet import FilterBank, ResUNetSubband
+from stemfuse.separators.networks.resunet import FilterBank, ResUNetSubband, resunet_state
+from stemfuse.separators.networks.resunet_separator import ResUNet143Subband
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels
-from stemfuse.separators.networks.spectrogram_adapters import TFCTDF, Ismir2020
-from stemfuse.separators.networks.tfc_tdf import TFCTDFUNet
-from stemfuse.separators.networks.unet_danna import UNetDannaNetwork
-from stemfuse.separators.networks.waveform_adapters import DemucsDanna, DemucsV2, ResUNet143Subband
+from stemfuse.separators.networks.tfc_tdf import TFCTDFUNet, tfc_tdf_state
+from stemfuse.separators.networks.tfc_tdf_separator import TFCTDF
+from stemfuse.separators.networks.unet_danna import UNetDannaNetwork, unet_danna_state
+from stemfuse.separators.networks.unet_danna_separator import UNetDanna
 from stemfuse.separators.networks.wiener import filtered_blocks, wiener_filter
-from stemfuse.separators.networks.xumx import XUMXNetwork
+from stemfuse.separators.networks.xumx import XUMXNetwork, xumx_state
+from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.weights.tensors import load_strictly, read_state
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 GOLDEN = SHARED / "golden"

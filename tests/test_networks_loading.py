@@ -14,21 +14,29 @@ import torch
 from safetensors.torch import save_file
 
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
-from stemfuse.separators.networks import layouts, published
-from stemfuse.separators.networks.checkpoints import load_strictly, read_state, save_state
 from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves
-from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, separate_in_segments
-from stemfuse.separators.networks.ismir2020 import BLOCKS, CaCUNet, UNetShape
+from stemfuse.separators.networks.demucs_v2 import (
+    DemucsFourDecodersNetwork,
+    DemucsV2Network,
+    demucs_state,
+    separate_in_segments,
+)
+from stemfuse.separators.networks.demucs_v2_separator import DemucsDanna, DemucsV2
+from stemfuse.separators.networks.ismir2020 import BLOCKS, CaCUNet, UNetShape, ismir2020_state
+from stemfuse.separators.networks.ismir2020_separator import Ismir2020
 from stemfuse.separators.networks.kuielab_mdx import MIXED, ORDER, KuielabMDX, KuielabMDXDemucs
-from stemfuse.separators.networks.mask_adapters import XUMX, UNetDanna
-from stemfuse.separators.networks.resunet import ResUNetSubband
+from stemfuse.separators.networks.resunet import ResUNetSubband, resunet_state
+from stemfuse.separators.networks.resunet_separator import ResUNet143Subband
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels
-from stemfuse.separators.networks.spectrogram_adapters import TFCTDF, Ismir2020
-from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
-from stemfuse.separators.networks.unet_danna import UNetDannaNetwork, UNetDannaShape
-from stemfuse.separators.networks.waveform_adapters import DemucsDanna, DemucsV2, ResUNet143Subband
-from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape
+from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet, tfc_tdf_state
+from stemfuse.separators.networks.tfc_tdf_separator import TFCTDF
+from stemfuse.separators.networks.unet_danna import UNetDannaNetwork, UNetDannaShape, unet_danna_state
+from stemfuse.separators.networks.unet_danna_separator import UNetDanna
+from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape, xumx_state
+from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.weights import published
+from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
 RATE = 44100
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -128,12 +136,12 @@ def test_every_form_gives_the_same_weights(name, form, tmp_path):
     state = {key: tensor.contiguous() for key, tensor in randomised(name).state_dict().items()}
     FORMS[form](state, tmp_path / form)
     mapping = {
-        "ismir2020": layouts.ismir2020_state,
-        "tfc_tdf_v2": layouts.tfc_tdf_state,
-        "resunet143_subband": layouts.resunet_state,
-        "unet_danna": layouts.unet_danna_state,
-        "xumx": layouts.xumx_state,
-    }.get(name, layouts.demucs_state)
+        "ismir2020": ismir2020_state,
+        "tfc_tdf_v2": tfc_tdf_state,
+        "resunet143_subband": resunet_state,
+        "unet_danna": unet_danna_state,
+        "xumx": xumx_state,
+    }.get(name, demucs_state)
     loaded = mapping(read_state(tmp_path / form), tmp_path / form)[0]
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], tensor) for key, tensor in state.items())
@@ -202,11 +210,11 @@ def test_onnx_files_of_other_networks_are_refused(fault, tmp_path):
 
 
 TABLES = {
-    "kuielab_v2_L11_submission": (layouts.tfc_tdf_state, TFCTDFUNet),
-    "kuielab_B_drums_L9_submission": (layouts.tfc_tdf_state, TFCTDFUNet),
-    **{f"kuielab_v2_lightning_{source}": (layouts.tfc_tdf_state, TFCTDFUNet) for source in SOURCES},
+    "kuielab_v2_L11_submission": (tfc_tdf_state, TFCTDFUNet),
+    "kuielab_B_drums_L9_submission": (tfc_tdf_state, TFCTDFUNet),
+    **{f"kuielab_v2_lightning_{source}": (tfc_tdf_state, TFCTDFUNet) for source in SOURCES},
     **{
-        f"ismir2020_{name}": (layouts.ismir2020_state, CaCUNet)
+        f"ismir2020_{name}": (ismir2020_state, CaCUNet)
         for name in (
             "deprecated_tdc_17",
             "deprecated_tfctdf_17",
@@ -215,13 +223,13 @@ TABLES = {
             "lightning_tfctdf_large_spec2spec",
         )
     },
-    "demucs_v2_64": (layouts.demucs_state, DemucsV2Network),
-    "demucs_v2_48": (layouts.demucs_state, DemucsV2Network),
-    "danna_demucs_4dec_48": (layouts.demucs_state, DemucsFourDecodersNetwork),
-    "resunet143_subbandtime": (layouts.resunet_state, ResUNetSubband),
-    "danna_unet_attention": (layouts.unet_danna_state, UNetDannaNetwork),
-    "danna_xumx": (layouts.xumx_state, XUMXNetwork),
-    "xumx_asteroid": (layouts.xumx_state, XUMXNetwork),
+    "demucs_v2_64": (demucs_state, DemucsV2Network),
+    "demucs_v2_48": (demucs_state, DemucsV2Network),
+    "danna_demucs_4dec_48": (demucs_state, DemucsFourDecodersNetwork),
+    "resunet143_subbandtime": (resunet_state, ResUNetSubband),
+    "danna_unet_attention": (unet_danna_state, UNetDannaNetwork),
+    "danna_xumx": (xumx_state, XUMXNetwork),
+    "xumx_asteroid": (xumx_state, XUMXNetwork),
 }
 
 
@@ -242,7 +250,7 @@ def test_published_names_and_shapes_are_ours(table):
 def test_blocks_are_recognised(block):
     levels = (0, 1) if block in ("tfc", "tfc_tdf", "tdc_rnn") else ()
     shape = dataclasses.replace(SHAPE, block=block, time_levels=levels)
-    state, told, deprecated = layouts.ismir2020_state(CaCUNet(shape).state_dict(), Path("weights"))
+    state, told, deprecated = ismir2020_state(CaCUNet(shape).state_dict(), Path("weights"))
     assert not deprecated
     # nothing in convolutions tells the number of bins, nor in fully connected layers the convolutions' sizes
     told = dataclasses.replace(told, bins=shape.bins, growth=shape.growth, layers=shape.layers)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stemfuse.separators.networks.combination_loss import combination_loss, combination_sums, weighted_sdr_loss
 from stemfuse.separators.networks.demucs_v2 import DemucsV2Network, centred
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels, transformed
 from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
+from stemfuse.separators.networks.training.combination_loss import combination_loss, combination_sums, weighted_sdr_loss
 from stemfuse.separators.networks.unet_danna import LocalAttention
 from stemfuse.separators.networks.wiener import wiener_filter
 from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from stemfuse.analysis.reference import _programs_found, import_musdb, import_museval
+from stemfuse.analysis.bss_eval.museval import _programs_found, import_musdb, import_museval
 
 IMPORTS = """
 import os, shutil, sys, threading
-from stemfuse.analysis.reference import import_musdb, import_museval
+from stemfuse.analysis.bss_eval.museval import import_musdb, import_museval
 which, path = shutil.which, os.environ["PATH"]
 """
 

@@ -14,9 +14,9 @@ import pytest
 
 from stemfuse.analysis.scores import scores_table, write_scores
 from stemfuse.blending import MixingWeights
-from stemfuse.experiments.players import safe_name, write_players
-from stemfuse.experiments.report import score_tables, write_report
-from stemfuse.experiments.run import RunError
+from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.report.page import score_tables, write_report
+from stemfuse.experiments.report.players import safe_name, write_players
 from stemfuse.separators import SOURCES, Stems, Track
 
 SEPARATORS = ("repet_sim", "harmonic_percussive", "centre_channel")

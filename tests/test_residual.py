@@ -7,11 +7,11 @@ import pytest
 
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import Fixed, FusionError, Mean, MixingWeights, apply_weights, check_fusion, load_fusion
-from stemfuse.blending.combiners import Average, Combine
+from stemfuse.blending.classical.combiners import Average, Combine
+from stemfuse.blending.classical.residual import MixtureConsistency, Residual, fit_gains, redistribute
+from stemfuse.blending.classical.spectral import PIECE, ShortTimeFourier
+from stemfuse.blending.classical.wiener import EnergyConsistency, SpatialFilter, Wiener
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.blending.residual import MixtureConsistency, Residual, fit_gains, redistribute
-from stemfuse.blending.spectral import PIECE, ShortTimeFourier
-from stemfuse.blending.wiener import EnergyConsistency, SpatialFilter, Wiener
 from stemfuse.separators import RATE, SOURCES, Stems, Track, TrackError
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared"

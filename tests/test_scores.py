@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from stemfuse.analysis.aggregates import aggregate, by_source, source_order, track_scores
+from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.scores import (
     METRICS,
     SCHEMA,
     SONG_SDR,
     WHOLE_SONG,
-    ScoreError,
     check_scores,
     common_mask,
     read_museval_json,

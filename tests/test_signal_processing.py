@@ -10,10 +10,11 @@ import librosa
 import numpy as np
 import pytest
 
-from stemfuse.separators import RATE, SOURCES, SeparatorError, load_separator, masking
-from stemfuse.separators.centre_channel import CentreChannel
-from stemfuse.separators.harmonic_percussive import HarmonicPercussive
-from stemfuse.separators.repet_sim import RepetSim
+from stemfuse.separators import RATE, SOURCES, SeparatorError, load_separator
+from stemfuse.separators.classical import masking
+from stemfuse.separators.classical.centre_channel import CentreChannel
+from stemfuse.separators.classical.harmonic_percussive import HarmonicPercussive
+from stemfuse.separators.classical.repet_sim import RepetSim
 
 NAMES = ("harmonic_percussive", "repet_sim", "centre_channel")
 DRUMS, BASS, OTHER, VOCALS = range(4)

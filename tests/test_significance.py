@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from stemfuse.analysis.aggregates import aggregate, by_source
-from stemfuse.analysis.scores import ScoreError, check_scores, common_mask, scores_table
+from stemfuse.analysis.errors import ScoreError
+from stemfuse.analysis.scores import check_scores, common_mask, scores_table
 from stemfuse.analysis.significance import BEST_PER_SOURCE, best_single, compare, with_best_per_source
 
 SOURCES = ("drums", "bass", "other", "vocals")

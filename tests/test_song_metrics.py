@@ -13,7 +13,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemfuse.analysis.scores import ScoreError
+from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.song_metrics import SONG_METRICS, song_metrics
 from stemfuse.separators import AudioError, ContainerSignal, Stems
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from stemfuse.experiments.tracks import open_song
+from stemfuse.experiments.data.tracks import open_song
 from stemfuse.separators import SOURCES, AudioError, TrackError
 
 FRAMES = 3_001

@@ -16,16 +16,17 @@ import yaml
 
 from stemfuse.analysis import song_sdr
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.config import ConfigError, parse_part, read_config
-from stemfuse.experiments.training import TrainConfig, train_separator
+from stemfuse.experiments.config import parse_part, read_config
+from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.stages.train import TrainConfig, train_separator
 from stemfuse.separators import SOURCES, Track, TrainingError, check_separator, load_separator
-from stemfuse.separators.networks.checkpoints import load_strictly, read_state
+from stemfuse.separators.networks.training.chunks import Augmentation, FixedChunks, RandomChunks
+from stemfuse.separators.networks.training.objectives import sdr_db
+from stemfuse.separators.networks.training.stretching import Stretching, stretched_copies
+from stemfuse.separators.networks.training.trainable import SYSTEMS, DemucsSystem, TFCTDFSystem, XUMXSystem
 from stemfuse.separators.training import Recipe, read_checkpoint
-from stemfuse.separators.training.chunks import Augmentation, FixedChunks, RandomChunks
 from stemfuse.separators.training.loop import Schedule
-from stemfuse.separators.training.objectives import sdr_db
-from stemfuse.separators.training.stretching import Stretching, stretched_copies
-from stemfuse.separators.training.systems import SYSTEMS, DemucsSystem, TFCTDFSystem, XUMXSystem
+from stemfuse.separators.weights.tensors import load_strictly, read_state
 
 RATE = 44_100
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes"

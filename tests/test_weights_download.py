@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stemfuse.separators import MissingWeightsError, SeparatorError
-from stemfuse.separators.networks import download, filing, inventory, published
-from stemfuse.separators.networks.download import fetch_weights, find_rows
-from stemfuse.separators.networks.published import PublishedFile
+from stemfuse.separators.weights import download, filing, inventory, published
+from stemfuse.separators.weights.download import fetch_weights, find_rows
+from stemfuse.separators.weights.published import PublishedFile
 
 
 @pytest.fixture(autouse=True)

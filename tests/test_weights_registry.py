@@ -20,13 +20,13 @@ import torch
 from safetensors import safe_open
 
 from stemfuse.separators import MissingWeightsError, SeparatorError, list_separators, load_separator, separator_class
-from stemfuse.separators.networks import download, filing, inventory, published
-from stemfuse.separators.networks.checkpoints import save_state
-from stemfuse.separators.networks.filing import add_weights
-from stemfuse.separators.networks.inventory import find_stored, remembered_digests, separator_files
-from stemfuse.separators.networks.published import PublishedFile, known_files, published_files
 from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
 from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape
+from stemfuse.separators.weights import download, filing, inventory, published
+from stemfuse.separators.weights.filing import add_weights
+from stemfuse.separators.weights.inventory import find_stored, remembered_digests, separator_files
+from stemfuse.separators.weights.published import PublishedFile, known_files, published_files
+from stemfuse.separators.weights.tensors import save_state
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 TOP1 = DATA / "cac_tdc_17_vocals_top1.pt"

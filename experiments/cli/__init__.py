@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from rich.logging import RichHandler
 
-from stemfuse.experiments.config import ConfigError
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import StemfuseError
 
 from . import fusions, runs, stems, training, weights

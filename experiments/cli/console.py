@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from stemfuse.experiments.config import ConfigError
-from stemfuse.experiments.run import RunError
+from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.workers import Progress
 
 messages = Console(stderr=True, soft_wrap=True, highlight=False)

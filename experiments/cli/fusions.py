@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stemfuse.experiments.config import ConfigError
+from stemfuse.experiments.errors import ConfigError
 
 from .console import Json, Option, Store, Workers, messages, parse_options, print_table, progress_bars, results
 
@@ -49,7 +49,7 @@ def score(
 ) -> None:
     """Score estimates as museval does, several methods on the same frames."""
     from stemfuse.experiments.config import ScoreConfig, parse_part
-    from stemfuse.experiments.scoring import score_folders
+    from stemfuse.experiments.stages.score import score_folders
 
     options = parse_part(
         ScoreConfig,
@@ -90,7 +90,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Find a fusion's weights on a data set; stems that the store lacks are separated first."""
-    from stemfuse.experiments.fitting import fit_fusion
+    from stemfuse.experiments.stages.fit import fit_fusion
 
     options = parse_options(option)
     with progress_bars() as progress:
@@ -128,7 +128,7 @@ def fuse(
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets: stems from the store, else separated now. Run it again, it goes on where it stopped."""
-    from stemfuse.experiments.fusing import fuse_paths
+    from stemfuse.experiments.stages.fuse import fuse_paths
 
     with progress_bars() as progress:
         folders = fuse_paths(file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress)

@@ -45,7 +45,7 @@ def run(
 
 def show_run(finished: Any) -> None:
     """Print a run's score tables, one per data set, and where its report lies."""
-    from stemfuse.experiments.report import score_tables
+    from stemfuse.experiments.report.page import score_tables
 
     for title, table in score_tables(finished.path):
         results.print(f"\n{title}")
@@ -59,7 +59,7 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Write the report of a run anew from its folder."""
-    from stemfuse.experiments.report import write_report
+    from stemfuse.experiments.report.page import write_report
     from stemfuse.experiments.run import Run
 
     page = write_report(Run.open(path).path)

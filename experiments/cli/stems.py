@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stemfuse.experiments.config import ConfigError
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import SOURCES
 
 from .console import Json, Option, Store, Workers, messages, parse_options, progress_bars, results, show_entries
@@ -29,7 +29,7 @@ def separate(
     as_json: Json = False,
 ) -> None:
     """Separate songs or data sets into a stem store; what is there already is left alone."""
-    from stemfuse.experiments.songs import separate_paths
+    from stemfuse.experiments.stages.separate import separate_paths
 
     with progress_bars() as progress:
         entries = separate_paths(paths, separator, parse_options(option), store, convert, workers, progress)
@@ -50,7 +50,7 @@ def adopt(
     as_json: Json = False,
 ) -> None:
     """Take in stems that another tool made: museval trees, demucs, MSST, audio-separator, UVR."""
-    from stemfuse.experiments.songs import adopt_folder
+    from stemfuse.experiments.stages.separate import adopt_folder
 
     if shift and as_is:
         raise ConfigError("--shift and --as-is came together; choose one")
@@ -89,7 +89,7 @@ def list_what(
     as_json: Json = False,
 ) -> None:
     """List what can be named: separators, fusions, data set layouts, presets."""
-    from stemfuse.experiments.catalogue import CATALOGUES
+    from .catalogue import CATALOGUES
 
     if what not in CATALOGUES:
         raise ConfigError(f"list {what} came, expected one of {', '.join(CATALOGUES)}")

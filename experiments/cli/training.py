@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Train a separator on a data set; run it again and it goes on where it stopped."""
     from stemfuse.experiments.config import read_config
-    from stemfuse.experiments.training import TrainConfig, train_separator
+    from stemfuse.experiments.stages.train import TrainConfig, train_separator
 
     def say(row: dict[str, float]) -> None:
         messages.print(

@@ -15,7 +15,7 @@ from rich.table import Table
 from .console import Json, messages, progress_bars, results
 
 if TYPE_CHECKING:
-    from stemfuse.separators.networks.filing import FiledWeights
+    from stemfuse.separators.weights.filing import FiledWeights
 
 app = typer.Typer(
     help="Weights of separators: list what is published, add files, fetch them.",
@@ -30,7 +30,7 @@ def list_weights(
     as_json: Json = False,
 ) -> None:
     """List every published file: size, licence, expected SDR, where it is published, whether it is here."""
-    from stemfuse.experiments.catalogue import published_weights
+    from .catalogue import published_weights
 
     rows = published_weights(name)
     if as_json:
@@ -64,7 +64,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Verify files of weights and copy them to where separators look: published ones are recognised by their digest."""
-    from stemfuse.separators.networks.filing import add_weights
+    from stemfuse.separators.weights.filing import add_weights
 
     filed = [place for file in files for place in add_weights(file, separator, trust)]
     _show(filed, as_json)
@@ -79,7 +79,7 @@ def get(
     as_json: Json = False,
 ) -> None:
     """Download published files and verify them; run it again, it goes on where it stopped."""
-    from stemfuse.separators.networks.download import fetch_weights, find_rows
+    from stemfuse.separators.weights.download import fetch_weights, find_rows
 
     rows = [row for name in names for row in find_rows(name)]
     for licence in dict.fromkeys(f"{row.system}: {row.licence}" for row in rows):

@@ -1,11 +1,15 @@
 """Published separation networks, written from their papers, trained here or with the weights of their authors."""
 
+from stemfuse.separators.weights.folder import find_weights, weights_folder
+from stemfuse.separators.weights.published import PublishedFile, check_published, find_published, published_files
+
+from .demucs_v2_separator import DemucsDanna, DemucsV2
+from .ismir2020_separator import Ismir2020
 from .kuielab_mdx import KuielabMDX, KuielabMDXDemucs
-from .mask_adapters import XUMX, UNetDanna
-from .published import PublishedFile, check_published, find_published, published_files
-from .spectrogram_adapters import TFCTDF, Ismir2020
-from .waveform_adapters import DemucsDanna, DemucsV2, ResUNet143Subband
-from .weights import find_weights, weights_folder
+from .resunet_separator import ResUNet143Subband
+from .tfc_tdf_separator import TFCTDF
+from .unet_danna_separator import UNetDanna
+from .xumx_separator import XUMX
 
 __all__ = [
     "TFCTDF",

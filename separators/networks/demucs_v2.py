@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from julius.resample import ResampleFrac, resample_frac
 from torch import nn
 from torch.nn import functional
+
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.weights.tensors import State, renamed
 
 KERNEL, STRIDE, DEPTH = 8, 4, 6
 CONTEXT = 3
@@ -244,3 +248,34 @@ def _widened(mixture: torch.Tensor, start: int, stop: int, length: int) -> torch
     first = start - (length - (stop - start)) // 2
     missing: Sequence[int] = (max(0, -first), max(0, first + length - mixture.shape[-1]))
     return functional.pad(mixture[:, max(0, first) : first + length], list(missing))
+
+
+def demucs_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, int, bool]:
+    """Weights of a `DemucsV2Network` or a `DemucsFourDecodersNetwork`, whichever it is.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` gives it.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In the form that both authors' code has.
+    channels : int
+        Of the highest level.
+    four_decoders : bool
+        Whether they are Danna-Sep's.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    tensors = renamed(state, [(r"^(module|model)\.", "")])
+    missing = [name for name in ("encoder.0.0.bias", "encoder.0.2.weight") if name not in tensors]
+    if missing:
+        raise SeparatorError(f"{path}: no Demucs v2 ({missing[0]} is missing)")
+    return tensors, len(tensors["encoder.0.0.bias"]), "lstm_linear.weight" in tensors

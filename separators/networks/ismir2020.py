@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.weights.tensors import State, count, renamed
 
 BLOCKS: Final = ("tdf", "tdc", "tfc", "tfc_tdf", "tdc_rnn")
 """Names of the blocks: fully connected or convolution within a frame, convolution over frames too, and joined."""
@@ -204,7 +209,7 @@ class CaCUNet(nn.Module):
     Notes
     -----
     Names and shapes of the tensors are those of the authors' current code without the prefix ``spec2spec.``;
-    `stemfuse.separators.networks.layouts.ismir2020_state` brings their earlier files into this form.
+    `stemfuse.separators.networks.ismir2020.ismir2020_state` brings their earlier files into this form.
 
     References
     ----------
@@ -249,3 +254,75 @@ class CaCUNet(nn.Module):
             features = decoder(torch.cat([up(features), skips.pop()], dim=1))
         output: torch.Tensor = self.last_conv(features)
         return output.transpose(2, 3)[:, _SWAPPED]
+
+
+_SWAPPED = [0, 2, 1, 3]
+"""From left, left, right, right to real, real, imaginary, imaginary."""
+
+
+def ismir2020_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, UNetShape, bool]:
+    """Weights of a `CaCUNet` from the authors' current or their deprecated code, whichever it is.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` gives it: with ``spec2spec.`` or without, or deprecated, with ``module.`` or without.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In the current code's form.
+    shape : UNetShape
+        What they tell; ``bins`` is kept at its default where no tensor depends on it.
+    deprecated : bool
+        Whether they are of the deprecated code, whose transform is another one.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    # checkpoints of training hold more than the network
+    inside = {name: tensor for name, tensor in state.items() if "spec2spec." in name}
+    tensors = renamed(inside or state, [(r"^(module|model)\.", ""), (r"^spec2spec\.", "")])
+    deprecated = "final_conv.0.weight" in tensors
+    if deprecated:
+        sampling = [("^downsampling", "downsamplings"), ("^upsampling", "upsamplings"), ("^final_conv", "last_conv")]
+        tensors = renamed(tensors, sampling)
+    try:
+        if deprecated:
+            # frequency came before time there, and both parts of the left channel before the right
+            tensors["first_conv.0.weight"] = tensors["first_conv.0.weight"].transpose(2, 3)[:, _SWAPPED]
+            tensors["last_conv.0.weight"] = tensors["last_conv.0.weight"].transpose(2, 3)[_SWAPPED]
+            tensors["last_conv.0.bias"] = tensors["last_conv.0.bias"][_SWAPPED]
+        return tensors, _ismir2020_shape(tensors), deprecated
+    except (KeyError, IndexError) as error:
+        raise SeparatorError(f"{path}: no U-Net of ISMIR 2020 ({error} is missing)") from error
+
+
+def _ismir2020_shape(tensors: Mapping[str, torch.Tensor]) -> UNetShape:
+    levels = count(tensors, "encoders")
+    block = _ismir2020_block(tensors)
+    dense = {"tfc_tdf": "encoders.0.tfc.H", "tdc_rnn": "encoders.0.tic.H"}.get(block, "encoders.0.H")
+    linear = {"tfc_tdf": "encoders.0.tif.tif", "tdc_rnn": "encoders.0.tif_f1_to_f2.tif"}.get(block, "encoders.0.tif")
+    sizes: dict[str, Any] = {"block": block, "blocks": 2 * levels + 1, "channels": len(tensors["first_conv.0.bias"])}
+    if block != "tdf":
+        first = tensors[f"{dense}.0.0.weight"]
+        sizes |= {"layers": count(tensors, dense), "growth": first.shape[0], "kernel": first.shape[-1]}
+    if f"{linear}.0.weight" in tensors:
+        sizes |= {"bins": tensors[f"{linear}.3.weight"].shape[0], "bias": f"{linear}.0.bias" in tensors}
+    samplers = [tensors.get(f"downsamplings.{level}.0.weight") for level in range(levels)]
+    halved = tuple(level for level, kernel in enumerate(samplers) if kernel is not None and kernel.shape[2] == 2)
+    return UNetShape(**sizes, time_levels=halved)
+
+
+def _ismir2020_block(tensors: Mapping[str, torch.Tensor]) -> str:
+    if "encoders.0.tfc.H.0.0.weight" in tensors:
+        return "tfc_tdf"
+    if "encoders.0.tic.H.0.0.weight" in tensors:
+        return "tdc_rnn"
+    if "encoders.0.tif.0.weight" in tensors:
+        return "tdf"
+    return "tfc" if tensors["encoders.0.H.0.0.weight"].dim() == 4 else "tdc"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
 from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.weights.folder import weights_folder
 
-from .spectrogram_adapters import TFCTDF
-from .waveform_adapters import DemucsV2
-from .weights import NetworkSeparator, weights_folder
+from .demucs_v2_separator import DemucsV2
+from .network_separator import NetworkSeparator
+from .tfc_tdf_separator import TFCTDF
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def mixer_weights(path: Path) -> torch.Tensor:
     SeparatorError
         The file is damaged or holds something else.
     """
-    from .checkpoints import read_state
+    from stemfuse.separators.weights.tensors import read_state
 
     state = read_state(path)
     weights = state.get("linear.weight", state.get("mixing_layer.weight"))

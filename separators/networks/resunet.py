@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.weights.tensors import State, renamed
 
 from .spectrogram import OverlapAdd, transformed
 
@@ -199,3 +204,34 @@ class ResUNetSubband(nn.Module):
         rotation = rotation / rotation.abs().clamp_min(1e-10)
         mask, added, rotation = (part.flatten(1, 2) for part in (mask, added, rotation))
         return functional.relu(loudness * torch.sigmoid(mask) + torch.tanh(added)) * (phase * rotation)
+
+
+def resunet_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, tuple[int, ...]]:
+    """Weights of a `ResUNetSubband`, without those of the Fourier transform.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` gives it.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In the authors' form, which is ours.
+    widths : tuple of int
+        Channels of the levels.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    tensors = renamed(state, [(r"^(module|model)\.", "")])
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(("stft.", "istft."))}
+    last = [f"encoder_block{level}.conv_block4.conv2.weight" for level in range(1, 7)]
+    missing = [name for name in [*last, "pqmf.ana_conv_filter.weight"] if name not in tensors]
+    if missing:
+        raise SeparatorError(f"{path}: no ResUNet143 in subbands ({missing[0]} is missing)")
+    return tensors, tuple(len(tensors[name]) for name in last)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.weights.tensors import State, count, renamed
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class TFCTDFUNet(nn.Module):
     Notes
     -----
     Names and shapes of the tensors are those of the authors' training code;
-    `stemfuse.separators.networks.layouts.tfc_tdf_state` brings other published files into this form.
+    `stemfuse.separators.networks.tfc_tdf.tfc_tdf_state` brings other published files into this form.
 
     References
     ----------
@@ -138,3 +143,57 @@ class TFCTDFUNet(nn.Module):
 
 def _sampler(convolution: type[nn.Conv2d | nn.ConvTranspose2d], in_channels: int, channels: int) -> nn.Module:
     return nn.Sequential(convolution(in_channels, channels, 2, stride=2), nn.BatchNorm2d(channels), nn.ReLU())
+
+
+_SUBMISSION = [
+    (r"^ds_dense\.", "encoding_blocks."),
+    (r"^us_dense\.", "decoding_blocks."),
+    (r"^mid_dense\.", "bottleneck_block."),
+    (r"^((?:en|de)coding_blocks\.\d+|bottleneck_block)\.H\.", r"\1.tfc.H."),
+]
+"""From the names of KUIELab's submission to those of its training code."""
+
+
+def tfc_tdf_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, TFCTDFShape, int | None]:
+    """Weights of a `TFCTDFUNet` from KUIELab's training code, its submission or an ONNX `Graph`.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` or `Graph.state` gives it.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In the training code's form, without its constants.
+    shape : TFCTDFShape
+        What they tell.
+    n_fft : int or None
+        The window's length, which only the training code's files tell.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    tensors = renamed(state, [(r"^(module|model)\.", ""), *_SUBMISSION])
+    window = tensors.pop("window", None)
+    tensors.pop("freq_pad", None)
+    try:
+        first, linear = tensors["first_conv.0.weight"], tensors["bottleneck_block.tdf.0.weight"]
+        levels = count(tensors, "ds")
+        shape = TFCTDFShape(
+            levels=levels,
+            layers=count(tensors, "bottleneck_block.tfc.H"),
+            kernel=tensors["bottleneck_block.tfc.H.0.0.weight"].shape[-1],
+            growth=first.shape[0],
+            bins=linear.shape[1] << levels,
+            factor=linear.shape[1] // linear.shape[0],
+            parts=first.shape[1],
+            sources=len(tensors["final_conv.0.weight"]) // first.shape[1],
+        )
+    except (KeyError, ZeroDivisionError) as error:
+        raise SeparatorError(f"{path}: no TFC-TDF-U-Net v2 ({error} is missing)") from error
+    return tensors, shape, None if window is None else len(window)

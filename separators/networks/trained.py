@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from stemfuse.separators.errors import MissingWeightsError
 
-from .mask_adapters import XUMX
-from .spectrogram_adapters import TFCTDF
-from .waveform_adapters import DemucsV2
-from .weights import NetworkSeparator
+from .demucs_v2_separator import DemucsV2
+from .network_separator import NetworkSeparator
+from .tfc_tdf_separator import TFCTDF
+from .xumx_separator import XUMX
 
 
 class _Packaged(NetworkSeparator):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.weights.tensors import State, count, renamed
 
 SOURCE_COUNT = 4
 MISSING = 0.25
@@ -214,3 +219,39 @@ def _as_large(features: torch.Tensor, shape: tuple[int, ...], value: float) -> t
     """Features continued, or cut, to the last two sizes of a shape."""
     bins, frames = shape[-2:]
     return functional.pad(features, (0, frames - features.shape[-1], 0, bins - features.shape[-2]), value=value)
+
+
+def unet_danna_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, UNetDannaShape]:
+    """Weights of a `UNetDannaNetwork`.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` gives it.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In the authors' form, which is ours.
+    shape : UNetDannaShape
+        What they tell; the number of bins and of heads is the published one.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    tensors = renamed(state, [(r"^(module|model)\.", "")])
+    levels = range(count(tensors, "down_convs"))
+    try:
+        shape = UNetDannaShape(
+            growth=len(tensors["down_convs.0.0.d2_layers.0.bn_layers.0.0.bias"]),
+            layers=tuple(count(tensors, f"down_convs.{level}.0.d2_layers.0.conv_layers") for level in levels),
+            attention=len(tensors["attn.0.qkv_conv.bias"]) // 3,
+            bottom=len(tensors["attn.0.out_conv.weight"]),
+        )
+    except KeyError as error:
+        raise SeparatorError(f"{path}: no U-Net of Danna-Sep ({error} is missing)") from error
+    return tensors, shape

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.weights.tensors import State, renamed
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class XUMXNetwork(nn.Module):
     Notes
     -----
     Names and shapes of the tensors are asteroid's, without the windows;
-    `stemfuse.separators.networks.layouts.xumx_state` brings Danna-Sep's files into this form. `decode` works frame by
+    `stemfuse.separators.networks.xumx.xumx_state` brings Danna-Sep's files into this form. `decode` works frame by
     frame, so that the masks of a long song need never be in memory as a whole.
 
     References
@@ -130,3 +135,71 @@ class XUMXNetwork(nn.Module):
 
 def _normalised(inputs: int, outputs: int, *activation: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), *activation)
+
+
+def xumx_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, XUMXShape, bool]:
+    """Weights of an `XUMXNetwork` from asteroid or, with the sources' tensors joined, from Danna-Sep.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As `read_state` gives it.
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    tensors : dict
+        In asteroid's form, without its windows.
+    shape : XUMXShape
+        What they tell.
+    joined : bool
+        Whether they are of Danna-Sep, who append silence to songs.
+
+    Raises
+    ------
+    SeparatorError
+        The names are not those of such a network.
+    """
+    tensors = renamed(state, [(r"^(module|model)\.", "")])
+    joined = "affine1.0.weight" in tensors
+    try:
+        if joined:
+            tensors = _split(tensors)
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".window")}
+        hidden, inputs = tensors["layer_enc.drums.enc.0.weight"].shape
+        used_bins = len(tensors["mean_scale.input_mean_drums"])
+        shape = XUMXShape(
+            bins=len(tensors["mean_scale.output_mean_drums"]),
+            used_bins=used_bins,
+            hidden=hidden,
+            layers=sum(bool(re.fullmatch(r"layer_lstm\.drums\.weight_hh_l\d+", name)) for name in tensors),
+            channels=inputs // used_bins,
+        )
+    except KeyError as error:
+        raise SeparatorError(f"{path}: no X-UMX ({error} is missing)") from error
+    return tensors, shape, joined
+
+
+_JOINED = {
+    "input_means": "mean_scale.input_mean_{}",
+    "input_scale": "mean_scale.input_scale_{}",
+    "output_means": "mean_scale.output_mean_{}",
+    "output_scale": "mean_scale.output_scale_{}",
+    "affine1.": "layer_enc.{}.enc.",
+    "affine2.": "layer_dec.{}.dec.",
+}
+"""Beginnings of Danna-Sep's names, and the names of the four parts."""
+
+
+def _split(tensors: Mapping[str, torch.Tensor]) -> State:
+    state: State = renamed(tensors, [(r"^(\w+)_lstm\.", r"layer_lstm.\1.")])
+    for beginning, part in _JOINED.items():
+        for name in [name for name in state if name.startswith(beginning)]:
+            tensor = state.pop(name)
+            # kernels of one frame are matrices; a count of steps is the same for all
+            tensor = tensor.squeeze(-1) if tensor.dim() == 3 else tensor
+            parts = tensor.chunk(len(SOURCES)) if tensor.dim() else [tensor] * len(SOURCES)
+            for source, values in zip(SOURCES, parts, strict=True):
+                state[part.format(source) + name.removeprefix(beginning)] = values
+    return state

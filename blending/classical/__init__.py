@@ -1,0 +1,1 @@
+"""The classical rules: averages, medians, residual, Wiener filter."""

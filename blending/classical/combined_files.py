@@ -1,0 +1,116 @@
+"""Files of one stem combined into one, by the classical rules."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile as sf
+from threadpoolctl import threadpool_limits
+
+from stemfuse.blending.errors import FusionError
+from stemfuse.blending.fusion import Fusion, make_fusion
+from stemfuse.separators import SOURCES, AudioError, Stems, Track, fit_length, open_signal, write_audio
+
+from .combiners import AVERAGES, RULES, Average, Combine, Crossover
+
+STEM = SOURCES[0]
+"""The source that files of one stem pass for; no fusion asks which it is."""
+
+
+def combine_files(
+    files: Sequence[str | os.PathLike[str]],
+    how: str,
+    out: str | os.PathLike[str],
+    weights: Sequence[float] | None = None,
+    subtype: str | None = None,
+    **options: Any,
+) -> Path:
+    """Combine files of one stem into one, streaming from file to file.
+
+    Parameters
+    ----------
+    files : sequence of path-like
+        The same stem by several separators, of any audio format. All have to have the first one's rate and channels;
+        their length may differ from its by as little as `fit_length` mends.
+    how : str
+        ``"avg_wave"`` or ``"avg_fft"`` (the same), a rule of `Combine`, or ``"crossover"``, by which each file is
+        one band from the lowest up.
+    out : path-like
+        The new file, ``.wav`` or ``.flac``; it appears whole or not at all, and may be one of ``files``.
+    weights : sequence of float, optional
+        One per file, for the averages; they are divided by their sum.
+    subtype : str, optional
+        libsndfile's sample format; ``"FLOAT"`` where the format has it, else ``"PCM_24"``.
+    **options
+        ``n_fft`` and ``hop`` of the rules on spectra; ``edges_hz`` and ``width_hz`` of a crossover.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    AudioError
+        A file cannot be read, does not fit the first, or the new one cannot be written.
+    FusionError
+        ``how``, a weight or an option is not as it has to be.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, level in (("a", 0.1), ("b", 0.4)):
+    ...         sf.write(f"{folder}/{name}.wav", np.full((1000, 2), level), 44100, subtype="FLOAT")
+    ...     made = combine_files([f"{folder}/a.wav", f"{folder}/b.wav"], "avg_wave", f"{folder}/c.wav", weights=[2, 1])
+    ...     sf.read(made)[0][0].round(6).tolist()
+    [0.2, 0.2]
+    """
+    out, track = Path(out), _track_of_files(files)
+    stem = _fusion_of_files(how, list(track.stems), weights, options).fit([track]).fuse(track)[STEM]
+    container = out.suffix[1:].upper()
+    subtype = subtype or ("FLOAT" if sf.check_format(container, "FLOAT") else "PCM_24")
+    if not sf.check_format(container, subtype):
+        raise AudioError(f"{out}: cannot hold samples of format {subtype}; expected a name that ends in .wav or .flac")
+    # reading and writing take the time; threads that wait for the next small product would only burn processors
+    with threadpool_limits(1, user_api="blas"):
+        write_audio([out], (block[None] for _, block in stem.blocks()), track.rate, track.channels, subtype)
+    return out
+
+
+def _track_of_files(files: Sequence[str | os.PathLike[str]]) -> Track:
+    """A track to which each file is a separator's only stem; the first stands for the mixture."""
+    if not files:
+        raise FusionError("no file came, expected the files of one stem")
+    first, *others = (open_signal(file) for file in files)
+    signals = [first]
+    for signal in others:
+        if (signal.rate, signal.channels) != (first.rate, first.channels):
+            raise AudioError(
+                f"{signal}: {signal.channels} channels at {signal.rate} Hz came, expected {first.channels} at "
+                f"{first.rate} Hz as in {first}; convert one to the other"
+            )
+        signals.append(fit_length(signal, first.frames)[0])
+    stems = {str(number): Stems.from_signals({STEM: signal}) for number, signal in enumerate(signals, 1)}
+    return Track(str(first), first, stems=stems)
+
+
+def _fusion_of_files(how: str, names: list[str], weights: Sequence[float] | None, options: dict[str, Any]) -> Fusion:
+    """The fusion of one stem that a name means."""
+    if how not in (*AVERAGES, *RULES, Crossover.kind):
+        raise FusionError(f"how={how!r} is unknown, there are {', '.join((*AVERAGES, *RULES, Crossover.kind))}")
+    if how in AVERAGES:
+        if weights is not None and (len(weights) != len(names) or not sum(weights)):
+            raise FusionError(
+                f"weights {weights} came for {len(names)} files; expected one for each, with a sum not zero"
+            )
+        return make_fusion(Average.kind, blend=weights, **options)
+    if weights is not None:
+        raise FusionError(f"weights came for {how}; only {' and '.join(AVERAGES)} take them")
+    if how == Crossover.kind:
+        return make_fusion(how, **{"edges_hz": (), "bands": names, **options})
+    return make_fusion(Combine.kind, how=how, **options)

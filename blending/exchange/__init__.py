@@ -1,0 +1,1 @@
+"""Blends in the form of other programs."""

@@ -1,0 +1,125 @@
+"""What ``stemfuse list`` shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.blending import PRESETS, fusion_class, list_fusions
+from stemfuse.separators import SeparatorError, list_separators, separator_class
+
+if TYPE_CHECKING:
+    from stemfuse.separators.weights.inventory import StoredFile
+
+LAYOUTS = {
+    "folders": "MUSDB18-HQ and trees of its form: ROOT/<subset>/<track>/{mixture,drums,bass,other,vocals}.wav; "
+    "FLAC too; subsets train, valid, test; without valid: musdb's 14 validation songs, else every seventh of train",
+    "stem.mp4": "MUSDB18: ROOT/<subset>/<track>.stem.mp4, decoded through PyAV, no ffmpeg program needed",
+    "files": "single songs without references: WAV, FLAC, MP3, M4A, ...",
+    "synthetic band": "stemfuse synth DIR makes songs in the layout of MUSDB18-HQ",
+}
+
+
+SHOWN = 3
+"""How many missing files are named where any of them would do."""
+
+
+class SeparatorEntry(dict[str, Any]):
+    """What is said of a separator: ``summary``, and ``weights``: file, state and path of those that it may load."""
+
+    def __init__(self, summary: str, needed: Sequence[Sequence[StoredFile]]) -> None:
+        files = [
+            {"file": file.name, "state": file.state, "path": file.path and str(file.path)}
+            for alternatives in needed
+            for file in alternatives
+        ]
+        super().__init__(summary=summary, weights=files)
+        self._needed = needed
+
+    def __rich__(self) -> str:
+        return f"{self['summary']} {_weights_here(self._needed)}".strip()
+
+
+def _weights_here(needed: Sequence[Sequence[StoredFile]]) -> str:
+    """What is there and what is missing, in a sentence."""
+    there = [f"{file.name} {file.state}" for files in needed for file in files if file.path]
+    lacking = [files for files in needed if not any(file.is_usable for file in files)]
+    missing = [[file.name for file in files if not file.path] for files in lacking]
+    names = [
+        " or ".join(files[:SHOWN]) + (f" or {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+        for files in missing
+        if files
+    ]
+    parts = there + ([f"missing {', '.join(names)}"] if names else [])
+    return f"Weights: {'; '.join(parts)}." if parts else ""
+
+
+def _separators() -> dict[str, SeparatorEntry]:
+    from stemfuse.separators.weights.inventory import remembered_digests, separator_files
+
+    listed = {}
+    with remembered_digests() as digest:
+        for name in list_separators():
+            try:
+                made = separator_class(name)
+                listed[name] = SeparatorEntry(_summary(made), separator_files(made, digest))
+            except (SeparatorError, ImportError) as error:
+                listed[name] = SeparatorEntry(f"not usable: {error}", [])
+    return listed
+
+
+def published_weights(name: str = "") -> list[dict[str, Any]]:
+    """Every published file of weights, with its state in the folder of each separator that loads it under ``here``.
+
+    Parameters
+    ----------
+    name : str
+        Only those of this system or separator.
+
+    Raises
+    ------
+    SeparatorError
+        Nothing is published under that name.
+    """
+    from stemfuse.separators.weights.inventory import published_state, remembered_digests
+    from stemfuse.separators.weights.published import known_files
+
+    rows = [row for row in known_files() if name in ("", row.system, *row.separators)]
+    if not rows:
+        systems = ", ".join(dict.fromkeys(row.system for row in known_files()))
+        raise SeparatorError(f"weights of {name!r} are not known, there are those of {systems}")
+    with remembered_digests() as digest:
+        return [
+            dataclasses.asdict(row) | {"here": {file.separator: file.state for file in published_state(row, digest)}}
+            for row in rows
+        ]
+
+
+def _fusions() -> dict[str, str]:
+    return {name: _summary(fusion_class(name)) for name in list_fusions()}
+
+
+def _presets() -> dict[str, str]:
+    return {
+        name: f"{', '.join(preset.roles)}; {preset.paper}. {preset.note}".strip() for name, preset in PRESETS.items()
+    }
+
+
+def _summary(made: type) -> str:
+    """First line of the documentation, then the arguments with their defaults."""
+    text = (inspect.getdoc(made) or "").partition("\n")[0]
+    arguments = [
+        name if parameter.default is inspect.Parameter.empty else f"{name}={parameter.default!r}"
+        for name, parameter in inspect.signature(made).parameters.items()
+    ]
+    return text + (f" Options: {', '.join(arguments)}" if arguments else "")
+
+
+CATALOGUES: dict[str, Callable[[], Mapping[str, str | SeparatorEntry]]] = {
+    "separators": _separators,
+    "fusions": _fusions,
+    "datasets": lambda: LAYOUTS,
+    "presets": _presets,
+}

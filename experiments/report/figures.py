@@ -1,0 +1,53 @@
+"""Figures of the report: files for papers, and drawings in the page's own colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.analysis.figures.matrices import GRID, INK, MUTED, PAPER
+from stemfuse.analysis.figures.scores import FUSION_COLOUR, SEPARATOR_COLOUR
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE_COLOURS = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--line)",
+    PAPER: "var(--paper)",
+    SEPARATOR_COLOUR: "var(--separator)",
+    FUSION_COLOUR: "var(--fusion)",
+}
+"""What the figures' colours become inside the page, which is light or dark."""
+
+
+class Figures:
+    """Saves figures as PNG and SVG and hands them to the page as inline SVG in the page's own colours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, figure: Figure, title: str) -> dict[str, Any]:
+        """Save as ``<name>.png`` and ``<name>.svg``; nothing in the files depends on time or chance."""
+        from markupsafe import Markup, escape
+        from matplotlib import rc_context
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture = io.StringIO()
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in the PNG only; SVG keeps text
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # the layout is found once, not for each file
+            figure.savefig(self.folder / f"{name}.png", dpi=150)
+            figure.savefig(picture, format="svg", metadata={"Date": None})
+        (self.folder / f"{name}.svg").write_text(picture.getvalue(), encoding="utf-8")
+        svg = re.sub("<metadata>.*?</metadata>", "", picture.getvalue(), flags=re.DOTALL)
+        svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+        svg = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+        for colour, on_page in PAGE_COLOURS.items():
+            svg = svg.replace(colour, on_page)
+        return {"title": title, "name": name, "svg": Markup(svg)}

@@ -1,0 +1,175 @@
+"""What the report says of fusions beside their scores: bounds, the worth of separators, parts of matrices, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from stemfuse.analysis.figures.matrices import largest_weight, plot_weights
+from stemfuse.blending import MixingWeights, decompose, open_studies
+from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
+from stemfuse.separators import StemfuseError, Track
+
+from .figures import Figures
+from .players import safe_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
+    """By data set, a grid of what bounds reach and one of what separators are worth; what was not computed is None."""
+    grids: dict[str, dict[str, Any]] = {}
+    for file, kind, row, value in (
+        (BOUNDS, "bounds", "bound", "sdr_db"),
+        (LEAVE_ONE_OUT, "worth", "without", "loss_db"),
+    ):
+        path = run.path / file
+        if not path.is_file():
+            continue
+        table = pd.read_csv(path, keep_default_na=False)
+        for data, rows in table.groupby("data", sort=False):
+            rows = rows[rows[row] != ""]
+            grid = rows.pivot(index=row, columns="source", values=value)
+            order = list(dict.fromkeys(rows[row])), list(dict.fromkeys(rows["source"]))
+            entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
+            entry[kind] = grid.loc[order[0], order[1]]
+            if kind == "bounds":
+                entry["weights"] = rows[rows["source"] == "mean"].set_index("bound")["weights"].astype(float).to_dict()
+    return grids
+
+
+def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[str, Any]:
+    """What the page shows of a fusion: its matrices, its weights over time and its training, its search.
+
+    Parameters
+    ----------
+    run : Run
+        Its folder.
+    label : str
+        Of the fusion.
+    figures : Figures
+        Where figures are drawn.
+    scale : float
+        The largest weight of the colours; see `weight_scale`.
+
+    Returns
+    -------
+    dict
+        Lists ``matrices``, ``traces`` and ``searches``, and ``notes`` that say what cannot be shown.
+    """
+    notes: list[str] = []
+    described = run.record()["fusions"][label]
+    if not described.get("linear", True):
+        notes.append(f"{label}: no mixing matrix, the fusion is not linear")
+    matrices = []
+    for name, weights in _matrices(run, label, described, notes):
+        segments, outputs, inputs = weights.matrix.shape
+        figure = plot_weights(weights, scale=scale or None)
+        matrices.append(
+            {
+                "label": name,
+                "kind": described.get("kind", ""),
+                "segments": segments,
+                "outputs": outputs,
+                "inputs": inputs,
+                "figure": figures.add(f"weights-{safe_name(name)}", figure, f"mixing matrix of {name}"),
+                "shares": _shares(weights),
+            }
+        )
+    traces = [
+        figures.add(safe_name(f"{kind}-{name}"), figure, f"{kind} of {name}")
+        for kind, name, figure in _traces(run, label, described, notes)
+    ]
+    searches = [
+        figures.add(f"search-{safe_name(label)}-{source}-{name}", figure, f"{name} of the search {label}, {source}")
+        for source, name, figure in _searches(run, label, described, notes)
+    ]
+    return {"matrices": matrices, "traces": traces, "searches": searches, "notes": notes}
+
+
+def weight_scale(run: Run, record: Mapping[str, Any]) -> float:
+    """The largest weight of all mixing matrices: one colour scale on which they can be compared."""
+    fusions = record.get("fusions", {}).items()
+    return largest_weight(dict(pair for label, described in fusions for pair in _matrices(run, label, described, [])))
+
+
+def _matrices(
+    run: Run, label: str, described: Mapping[str, Any], notes: list[str]
+) -> Iterator[tuple[str, MixingWeights]]:
+    """The matrix of a linear fusion, or those that it has for each song, by name."""
+    if not described.get("linear", True):
+        return
+    songs = described.get("songs", {})
+    files = {f"{label}, {song}": kept["file"] for song, kept in songs.items()} or {label: described.get("file", "")}
+    for name, file in files.items():
+        try:
+            yield name, MixingWeights.load(run.path / file)
+        except StemfuseError as error:
+            notes.append(f"{name}: no mixing matrix to show ({error})")
+
+
+def _shares(weights: MixingWeights) -> list[dict[str, Any]]:
+    """How much of a constant matrix each part explains, per source and in all; empty where it cannot be taken apart.
+
+    See `stemfuse.blending.decompose`.
+    """
+    try:
+        table = decompose(weights).to_frame()
+    except StemfuseError:
+        return []
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _searches(
+    run: Run, label: str, described: Mapping[str, Any], notes: list[str]
+) -> Iterator[tuple[str, str, Figure]]:
+    """A search's figures: source, name and figure."""
+    if not described.get("studies"):
+        return
+    try:
+        from stemfuse.analysis import search_figures
+
+        fusion: Any = run.fusion(label)
+        studies = open_studies(str(run.path / "fusions" / f"{label}.journal"), described["studies"])
+        metrics = [fusion.objectives] if isinstance(fusion.objectives, str) else list(fusion.objectives)
+        for source, study in studies.items():
+            for name, figure in search_figures(study, source, metrics):
+                yield source, name, figure
+    except (StemfuseError, ImportError) as error:
+        notes.append(f"{label}: the search's trials cannot be shown ({error})")
+
+
+def _traces(run: Run, label: str, described: Mapping[str, Any], notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
+    """Weights over the time of a song and training curves: what it is, of what, and the figure."""
+    from stemfuse.analysis import plot_training, plot_weights_over_time
+
+    try:
+        for song, kept in described.get("songs", {}).items():
+            weights = MixingWeights.load(run.path / kept["file"])
+            if len(weights.matrix) > 1:
+                name = f"{label}, {song}"
+                yield "weights over time", name, plot_weights_over_time(weights, kept["levels_db"])
+        if described.get("history"):
+            rows = pd.read_csv(run.path / described["history"]).to_dict("records")
+            if rows and "epoch" in rows[0]:
+                history = [{str(key): float(value) for key, value in row.items()} for row in rows]
+                yield "training", label, plot_training(history, label)
+    except (StemfuseError, OSError, ValueError) as error:
+        notes.append(f"{label}: not all of its learning can be shown ({error})")
+
+
+def keep_song(result: Run, label: str, fusion: Any, track: Track) -> dict[str, Any]:
+    """Keep the weights that a fusion finds for one song, beside how loud its sources are, for the report."""
+    file = f"fusions/{label}-{safe_name(track.name)}.npz"
+    fusion.weights(track).save(result.path / file)
+    levels = {}
+    for source in track.references.sources if track.references is not None else ():
+        signal = track.true_stems()[source]
+        seconds = [signal.read(s, min(s + track.rate, track.frames)) for s in range(0, track.frames, track.rate)]
+        energies = [float(np.mean(np.square(part, dtype=np.float64))) for part in seconds]
+        levels[source] = [round(10 * float(np.log10(max(energy, 1e-10))), 1) for energy in energies]
+    return {"file": file, "levels_db": levels}

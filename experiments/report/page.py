@@ -1,0 +1,159 @@
+"""The report: one page per run, made from the run folder alone, that opens from disk without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from stemfuse.analysis.figures.scores import plot_gains, plot_scores
+from stemfuse.analysis.significance import FEWEST_TRACKS
+from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.run import Run
+from stemfuse.experiments.workers import run_tasks
+
+from .figures import Figures
+from .fusions import bound_tables, fusion_view, weight_scale
+from .players import read_players, safe_name, write_players
+from .tables import DataSetScores, ScoreTable, comparisons, counted, decibels, dropped_frames, score_tables, scored_data
+
+__all__ = ["score_tables", "write_players", "write_report"]
+
+
+class _Part(NamedTuple):
+    """What is drawn in one go; travels to another process."""
+
+    run: Path
+    what: DataSetScores | str
+    scale: float
+
+
+def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
+    """Write ``report/index.html`` and the figures of a run, from what lies in its folder.
+
+    Results on real and on synthetic data are listed apart; all methods of a data set are scored on the same frames,
+    see `common_mask`. What the folder lacks (scores, weights, players) is left out of the page, which says so.
+
+    Parameters
+    ----------
+    run_folder : path-like
+        A run's folder; only ``record.json`` has to be there.
+    workers : int
+        Processes that draw.
+
+    Returns
+    -------
+    Path
+        The page. It holds its figures, style and script; audio lies beside it. The same folder gives the same page.
+
+    Raises
+    ------
+    RunError
+        The folder is no run, or a file cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    run = Run.open(run_folder)
+    record = run.record()
+    scale, fusions = weight_scale(run, record), record.get("fusions", {})
+    parts = [_Part(run.path, what, scale) for what in (*scored_data(run), *fusions)]
+    try:
+        drawn = _drawn(parts, workers)
+        data_sets = [view for part, view in zip(parts, drawn, strict=True) if isinstance(part.what, DataSetScores)]
+        views = drawn[len(data_sets) :]
+        notes = [note for view in views for note in view["notes"]]
+        view = {
+            "record": record,
+            "data_sets": data_sets,
+            "matrices": [matrix for view in views for matrix in view["matrices"]],
+            "traces": [figure for view in views for figure in view["traces"]],
+            "bounds": bound_tables(run),
+            "searches": [
+                (label, view["searches"]) for label, view in zip(fusions, views, strict=True) if view["searches"]
+            ],
+            "songs": list(_songs(run, record, data_sets, notes)),
+            "notes": notes,
+            "config": _config(run),
+            "fewest_tracks": FEWEST_TRACKS,
+            "files": [name for name in ("config.yaml", "record.json", "scores.parquet") if (run.path / name).is_file()],
+        }
+    except OSError as error:
+        raise RunError(f"{error.filename}: cannot be written ({error.strerror}); free some space") from error
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"db": decibels, "clock": _clock, "counted": counted, "url": quote}
+    run.write_text("report/index.html", environment.get_template("page.html.j2").render(view))
+    return run.report_path
+
+
+def _drawn(parts: Sequence[_Part], workers: int) -> list[dict[str, Any]]:
+    """Views of all parts in their order."""
+    views: dict[_Part, dict[str, Any]] = {}
+    for part, view in run_tasks(_draw, parts, workers):
+        if isinstance(view, Exception):
+            raise view
+        views[part] = view
+    return [views[part] for part in parts]
+
+
+def _draw(part: _Part) -> dict[str, Any]:
+    """What the page shows of a data set or of a fusion."""
+    run, figures = Run(part.run), Figures(part.run / "figures")
+    if isinstance(part.what, DataSetScores):
+        return _data_set(part.what, figures)
+    return fusion_view(run, part.what, figures, part.scale)
+
+
+def _data_set(data: DataSetScores, figures: Figures) -> dict[str, Any]:
+    """Tables and figures of one data set."""
+    metric, suffix = data.metrics[0], f"-{safe_name(data.label)}" if data.label else ""
+    drawn = plot_scores(data.masked, metric, data.methods, data.fusions)
+    gains = []
+    for number, against in enumerate(comparisons(data), start=1):
+        title = f"{metric} above {against.baseline}, with intervals"
+        gains.append((against, figures.add(f"gains-{number}{suffix}", plot_gains(against.rows, data.fusions), title)))
+    return {
+        "scores": data,
+        "tables": [ScoreTable.of(data, metric) for metric in data.metrics],
+        "figure": figures.add(f"scores{suffix}", drawn, f"{metric} of every track by method and source"),
+        "comparisons": gains,
+        "dropped": list(dropped_frames(data)),
+    }
+
+
+def _songs(
+    run: Run, record: Mapping[str, Any], data_sets: Sequence[Mapping[str, Any]], notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Songs that can be heard, each as a grid of method by source."""
+    labels = {track["name"]: track.get("data", "") for track in record.get("tracks", [])}
+    values: dict[tuple[str, str, str], float] = {}
+    for shown in data_sets:
+        values |= shown["scores"].by_track()
+    for entry in read_players(run.path):
+        files = [file for file in entry["files"] if (run.path / "report" / file["path"]).is_file()]
+        if len(files) < len(entry["files"]):
+            notes.append(f"{entry['track']}: {len(entry['files']) - len(files)} audio files of its players are gone")
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for file in files:
+            kind, method = file["kind"], file["method"]
+            fused = kind == "method" and method in record.get("fusions", {})
+            row = rows.setdefault((kind, method), {"kind": kind, "method": method, "is_fusion": fused, "files": {}})
+            value = values.get((entry["track"], method, file["source"])) if kind == "method" else None
+            row["files"][file["source"]] = file | {"value": value}
+        sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
+        if rows:
+            yield entry | {"data": labels.get(entry["track"], ""), "sources": sources, "rows": list(rows.values())}
+
+
+def _config(run: Run) -> str:
+    path = run.path / "config.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, as a player shows them."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,193 @@
+"""Excerpts that the report plays: mixture, references and every method of a song, cut alike and equally loud."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemfuse.experiments.run import Run
+from stemfuse.separators import AudioError, Stems, Track
+
+FULL_SCALE = 0.999
+"""What the loudest sample of a song becomes when any file would clip: 16-bit audio ends just below 1."""
+
+WAVEFORM_POINTS = 240
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+"""Names that Windows keeps for devices."""
+
+
+class _Part(NamedTuple):
+    kind: str  # mixture, reference or method
+    name: str
+    folder: str
+    stems: Stems
+
+
+def write_players(
+    run_folder: str | os.PathLike[str],
+    track: Track,
+    methods: Mapping[str, Stems],
+    duration_s: float = 30.0,
+    start_s: float | None = None,
+) -> dict[str, Any]:
+    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and what they are into its ``players.json``.
+
+    All files of a song are made quieter by one common gain when any of them would clip, so that comparing them
+    stays fair.
+
+    Parameters
+    ----------
+    run_folder : path-like
+        The run's folder; what lacks in it is made.
+    track : Track
+        Its mixture and, when known, its references are written beside the methods.
+    methods : mapping of str to Stems
+        Single separators and fusions by name, in the order of the page.
+    duration_s : float
+        Length of the excerpt; a shorter song is taken whole.
+    start_s : float, optional
+        Where the excerpt starts; where the most sources sound when not given, see `busiest_start_s`.
+
+    Returns
+    -------
+    dict
+        The song's entry in ``players.json``: track, start_s, duration_s, song_s, gain_db, files. It takes the place
+        of an older entry of the same track.
+
+    Raises
+    ------
+    AudioError
+        Stems are not as long as the mixture or hold NaN, or the files cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44100))
+    >>> track = Track.from_arrays("a song", noise.sum(0), noise)
+    >>> entry = write_players(tempfile.mkdtemp(), track, {"mean": Stems(noise)})
+    >>> entry["files"][0]["path"], entry["files"][-1]["path"]
+    ('audio/a-song-0212f0/mixture.wav', 'audio/a-song-0212f0/mean/vocals.wav')
+    """
+    folder, song = Path(run_folder) / "report", f"audio/{safe_name(track.name)}"
+    start_s = busiest_start_s(track, duration_s) if start_s is None else start_s
+    start = min(max(round(start_s * track.rate), 0), track.frames - 1)
+    stop = min(start + max(round(duration_s * track.rate), 1), track.frames)
+    parts = [_Part("mixture", "mixture", song, Stems.from_signals({"mixture": track.mixture}))]
+    if track.references is not None:
+        parts.append(_Part("reference", "reference", f"{song}/_reference", track.references))
+    parts += [_Part("method", name, f"{song}/{safe_name(name)}", stems) for name, stems in methods.items()]
+
+    peak = max(float(np.abs(block).max()) for part in parts for block in _blocks(part, track, start, stop))
+    gain = FULL_SCALE / peak if peak > FULL_SCALE else 1.0
+    files = []
+    for part in parts:
+        names = [safe_name(source) for source in part.stems.sources]
+        audio = np.float32(gain) * np.concatenate(list(_blocks(part, track, start, stop)), axis=-1)
+        # not FLAC: without a seek table, browsers fail on some positions near its end
+        Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".wav")
+        files += [
+            {
+                "kind": part.kind,
+                "method": part.name,
+                "source": source,
+                "path": f"{part.folder}/{name}.wav",
+                "waveform": _waveform(samples),
+            }
+            for source, name, samples in zip(part.stems.sources, names, audio, strict=True)
+        ]
+    entry = {
+        "track": track.name,
+        "start_s": start / track.rate,
+        "duration_s": (stop - start) / track.rate,
+        "song_s": track.duration_s,
+        "gain_db": 20 * float(np.log10(gain)),
+        "files": files,
+    }
+    others = [other for other in read_players(run_folder) if other["track"] != track.name]
+    described = json.dumps({"tracks": [*others, entry]}, indent=1, ensure_ascii=False)
+    Run(run_folder).write_text("report/audio/players.json", described)
+    return entry
+
+
+def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Entries that `write_players` made, their paths relative to the ``report`` folder; none when it made none.
+
+    Raises
+    ------
+    AudioError
+        The file is damaged.
+    """
+    path = Path(run_folder) / "report" / "audio" / "players.json"
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["tracks"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise AudioError(f"{path}: damaged ({error}); delete its folder and run again") from error
+    return entries
+
+
+def busiest_start_s(track: Track, duration_s: float) -> float:
+    """Where the excerpt starts in which the most sources sound, in whole seconds.
+
+    Every second of a source counts by its power, up to the source's own mean, so that a loud source cannot outvote
+    the others. Without references the mixture alone decides; a silent song gives its middle.
+    """
+    stems = track.references or Stems.from_signals({"mixture": track.mixture})
+    seconds = track.frames // track.rate
+    length = min(round(duration_s), seconds)
+    if length == 0 or seconds == length:
+        return 0.0
+    blocks = (samples for _, samples in stems.blocks(track.rate) if samples.shape[-1] == track.rate)
+    power = np.array([np.mean(np.square(samples), axis=(1, 2)) for samples in blocks])
+    mean = power.mean(axis=0)
+    if not mean.any():
+        return float((seconds - length) // 2)
+    activity = np.minimum(power[:, mean > 0] / mean[mean > 0], 1).sum(axis=1)
+    return float(np.argmax(np.convolve(activity, np.ones(length), "valid").round(6)))
+
+
+def safe_name(name: str) -> str:
+    """Name of a file or folder on any file system: itself when it is plain, else made plain with a checksum.
+
+    Examples
+    --------
+    >>> safe_name("repet_sim"), safe_name("AC/DC – 100 % 'live'")
+    ('repet_sim', 'ac-dc-100-live-...')
+    """
+    if re.fullmatch("[a-z0-9][a-z0-9_-]{0,39}", name) and name not in RESERVED:
+        return name
+    plain = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:32]
+    return f"{plain or 'name'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+def _blocks(part: _Part, track: Track, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
+    """The excerpt of all sources, some seconds at a time."""
+    if part.stems.frames != track.frames:
+        raise AudioError(
+            f"track {track.name!r}: {part.name} has {part.stems.frames} samples, the mixture has {track.frames}; "
+            "fuse or separate it again"
+        )
+    for at in range(start, stop, 10 * track.rate):
+        samples = part.stems.read(at, min(at + 10 * track.rate, stop))
+        if not np.isfinite(samples).all():
+            raise AudioError(
+                f"track {track.name!r}: {part.name} has NaN or infinite samples; fuse or separate it again"
+            )
+        yield samples
+
+
+def _waveform(samples: NDArray[np.float32]) -> str:
+    """Peaks of the channels as two hexadecimal digits each, 0 to ff."""
+    loudest = np.abs(samples).max(axis=0)
+    edges = np.linspace(0, len(loudest), min(WAVEFORM_POINTS, len(loudest)) + 1).astype(int)[:-1]
+    return (np.maximum.reduceat(loudest, edges).clip(0, 1) * 255).astype(np.uint8).tobytes().hex()

@@ -1,0 +1,247 @@
+"""The report's tables: scores with gains over the best single separator, paired intervals, dropped frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stemfuse.analysis.aggregates import MEAN, SUMS, aggregate, by_source, track_scores
+from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
+from stemfuse.analysis.significance import BEST_PER_SOURCE, FEWEST_TRACKS, best_single, compare, with_best_per_source
+from stemfuse.experiments.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class DataSetScores:
+    """Scores of one data set of a run, all methods on the same frames."""
+
+    label: str
+    real: bool | None
+    """Real music or synthetic; None when the record does not say."""
+    tracks: tuple[dict[str, Any], ...]
+    """Their entries in the record."""
+    masked: pd.DataFrame
+    dropped: pd.DataFrame
+    """What `common_mask` gave."""
+    methods: tuple[str, ...]
+    """Single separators, then fusions."""
+    fusions: tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that were scored; the first is what figures and comparisons show."""
+        present = set(self.masked["metric"])
+        return tuple(metric for metric in (*METRICS, SONG_SDR) if metric in present)
+
+    @property
+    def kind(self) -> str:
+        """In words, whether this is real music."""
+        return {True: "real music", False: "synthetic", None: ""}[self.real]
+
+    def by_track(self) -> dict[tuple[str, str, str], float]:
+        """The first metric's value of every track, method and source."""
+        rows = self.masked[self.masked["metric"] == self.metrics[0]]
+        table = track_scores(rows, "song" if self.metrics[0] == SONG_SDR else "median")
+        keys = zip(table["track"], table["fusion"], table["source"], strict=True)
+        return dict(zip(keys, table["value"].tolist(), strict=True))
+
+
+def scored_data(run: Run) -> Iterator[DataSetScores]:
+    """Every data set of a run that has scores, real music first."""
+    if not run.scores_path.is_file():
+        return
+    scores, record = run.scores(), run.record()
+    scores = scores[scores["metric"].isin((*METRICS, SONG_SDR))]
+    described = {track["name"]: track for track in record.get("tracks", [])}
+    labels = scores["track"].map(lambda name: described.get(name, {}).get("data", ""))
+    real = {label: data.get("real") for label, data in record.get("data", {}).items()}
+    for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):
+        masked, dropped = common_mask(scores[labels == label])
+        scored = list(masked["fusion"].unique())
+        fusions = [name for name in record.get("fusions", {}) if name in scored]
+        singles = [name for name in record.get("separators", {}) if name in scored]
+        singles += [name for name in scored if name not in (*singles, *fusions)]
+        tracks = tuple(described.get(name, {"name": name}) for name in masked["track"].unique())
+        yield DataSetScores(label, real.get(label), tracks, masked, dropped, (*singles, *fusions), tuple(fusions))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """All methods of a data set by one metric.
+
+    The four metrics are the median of a track's frames and the median of tracks, the whole-song SDR is the mean over
+    songs, as in the 2021 challenge.
+    """
+
+    metric: str
+    grid: pd.DataFrame
+    """One row per method, one column per source and one for their mean, in dB."""
+    best: pd.Series[float]
+    """Of the single separators, per column."""
+    fusions: tuple[str, ...]
+    dropped: pd.Series[int]
+    """Frames without a finite value, by the method they come from."""
+    frames: int
+    kept: int
+
+    @classmethod
+    def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
+        """The table of one metric."""
+        rows = data.masked[data.masked["metric"] == metric]
+        table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
+        grid = by_source(table, metric)
+        grid = grid.loc[[method for method in data.methods if method in grid.index]]
+        if MEAN not in grid:  # nothing but musdb's sums of sources was scored
+            grid[MEAN] = np.nan
+        dropped = data.dropped[data.dropped["metric"] == metric]
+        counts = dropped.groupby(["fusion", "source"])[["frames", "own", "kept"]].sum()
+        return cls(
+            metric,
+            grid,
+            grid[~grid.index.isin(data.fusions)].max(),
+            data.fusions,
+            counts["own"].groupby("fusion").max(),
+            int(counts["frames"].to_numpy().max()),
+            int(counts["kept"].to_numpy().min()),
+        )
+
+    @property
+    def name(self) -> str:
+        """The metric's name in words."""
+        return "whole-song SDR" if self.metric == SONG_SDR else self.metric
+
+    @property
+    def best_pick(self) -> float:
+        """Mean of the sources when each is taken from the single separator that is best at it."""
+        return float(self.best.drop(labels=[MEAN, *SUMS], errors="ignore").mean(skipna=False))
+
+    @property
+    def best_single(self) -> str:
+        """The single separator with the best mean; empty when none has every source."""
+        means = self.grid[MEAN].drop(labels=list(self.fusions), errors="ignore").dropna()
+        return str(means.idxmax()) if len(means) else ""
+
+    @property
+    def winner(self) -> str:
+        """The method with the best mean; empty when none has every source."""
+        means = self.grid[MEAN].dropna()
+        return str(means.idxmax()) if len(means) else ""
+
+    def gain(self, method: str, column: str) -> float:
+        """How far a method is above the best single separator of a column."""
+        return float(self.grid.loc[method, column] - self.best[column])  # type: ignore[operator, arg-type]
+
+    def gain_over_pick(self, method: str) -> float:
+        """How far a method's mean is above the best pick per source."""
+        return float(self.grid.loc[method, MEAN] - self.best_pick)  # type: ignore[operator, arg-type]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table as it is printed: method, the scores, both gains, dropped frames."""
+        table = self.grid.rename_axis(index="method", columns=None)
+        methods = list(map(str, table.index))
+        table["over best single"] = [self.gain(method, MEAN) for method in methods]
+        table["over best pick"] = [self.gain_over_pick(method) for method in methods]
+        table["dropped"] = self.dropped.reindex(methods)
+        return table.reset_index()
+
+
+def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataFrame]]:
+    """The tables that the report begins with: title and table of every data set, by the median SDR.
+
+    Parameters
+    ----------
+    run_folder : path-like
+        A run's folder.
+
+    Returns
+    -------
+    list of (str, DataFrame)
+        Columns method, the sources, mean, over best single, over best pick (all dB), dropped (frames).
+
+    Raises
+    ------
+    StemfuseError
+        The folder is no run, or its scores cannot be read.
+    """
+    tables = []
+    for data in scored_data(Run.open(run_folder)):
+        table = ScoreTable.of(data, data.metrics[0])
+        kind = f" ({data.kind})" if data.kind else ""
+        scored = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
+        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {scored}", table.to_frame()))
+    return tables
+
+
+class Comparison(NamedTuple):
+    """Fusions against one baseline, paired by track."""
+
+    baseline: str
+    rows: pd.DataFrame
+    """What `compare` gave."""
+
+    @property
+    def means(self) -> list[Any]:
+        """Rows of the mean over sources."""
+        return self.rows[self.rows["source"] == MEAN].to_dict("records")
+
+    @property
+    def sources(self) -> list[Any]:
+        """Rows of the sources."""
+        return self.rows[self.rows["source"] != MEAN].to_dict("records")
+
+
+def comparisons(data: DataSetScores) -> list[Comparison]:
+    """Every fusion against the best single separator and against the best pick per source.
+
+    Empty when there are fewer than `FEWEST_TRACKS` tracks, no fusion, or no single separator with a score.
+    """
+    metric = data.metrics[0]
+    rows = data.masked[(data.masked["metric"] == metric) & data.masked["value"].notna()]
+    singles = [method for method in data.methods if method not in data.fusions and method in set(rows["fusion"])]
+    if not singles or not set(data.fusions) & set(rows["fusion"]) or rows["track"].nunique() < FEWEST_TRACKS:
+        return []
+    picked = with_best_per_source(rows, singles, metric)
+    best = best_single(rows, singles, metric).set_index("source")["fusion"]
+    return [
+        Comparison(baseline, compare(picked[picked["fusion"].isin([baseline, *data.fusions])], baseline, metric))
+        for baseline in (*best[best.index == MEAN], BEST_PER_SOURCE)
+    ]
+
+
+def dropped_frames(data: DataSetScores) -> Iterator[tuple[str, int, int, str]]:
+    """Track, its frames, how many count, and which methods dropped how many; tracks without a loss are left out."""
+    rows = data.dropped[data.dropped["metric"] == data.metrics[0]]
+    for track, group in rows.groupby("track", sort=False):
+        own = group.groupby("fusion", sort=False)["own"].max()
+        kept, frames = int(group["kept"].min()), int(group["frames"].max())
+        if kept < frames:
+            yield str(track), frames, kept, ", ".join(f"{method} {count}" for method, count in own.items() if count)
+
+
+def decibels(value: float, signed: bool = False) -> str:
+    """A number as the page prints it: two decimals, a true minus, a dash for NaN.
+
+    Examples
+    --------
+    >>> decibels(-0.426), decibels(0.12, signed=True), decibels(-0.001), decibels(float("nan"))
+    ('−0.43', '+0.12', '0.00', '–')
+    """
+    if not np.isfinite(value):
+        return "–"
+    return format(value, "+z.2f" if signed else "z.2f").replace("-", "−")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "track"), counted(3, "track")
+    ('1 track', '3 tracks')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

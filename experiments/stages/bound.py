@@ -1,0 +1,39 @@
+"""The stage that bounds: what any linear mix could reach on the test tracks, and what each separator is worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.blending import bounds, leave_one_out
+from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
+from stemfuse.experiments.workers import Progress
+from stemfuse.separators import Track
+
+if TYPE_CHECKING:
+    pass
+from .fit import measure
+
+
+def bound(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
+    """Write what any linear mix could reach on the test tracks, and what each separator is worth there."""
+    import pandas as pd
+
+    options = plan.config.bounds
+    by_data: dict[str, list[Track]] = {}
+    for planned in plan.tested():
+        if planned.track.references is not None and options is not None:
+            by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
+    if options is None or not by_data:
+        return
+    measure([track for tracks in by_data.values() for track in tracks], plan.workers, progress)
+    reached, worth = [], []
+    for done, (data, tracks) in enumerate(by_data.items()):
+        progress("bound", done, len(by_data))
+        reached.append(bounds(tracks, **options.model_dump()).assign(data=data))
+        if len(plan.separators) > 1:
+            worth.append(leave_one_out(tracks).assign(data=data))
+    progress("bound", len(by_data), len(by_data))
+    for name, tables in ((BOUNDS, reached), (LEAVE_ONE_OUT, worth)):
+        if tables:
+            result.write_text(name, pd.concat(tables, ignore_index=True).to_csv(index=False))

@@ -1,0 +1,174 @@
+"""Training separators: the recipe, the tracks, and a folder with checkpoint, history, figures and weights."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stemfuse.experiments.config import Label, parse_part
+from stemfuse.experiments.data.datasets import open_data
+from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.workers import Progress, silent
+from stemfuse.separators import Stems, Track
+from stemfuse.separators.training import Augmentation, Execution, Recipe, Stretching, stretched_copies
+
+HISTORY = ("epoch", "step", "train_loss", "valid_sdr_db", "seconds")
+"""Columns of ``history.csv``."""
+
+
+class TrainConfig(BaseModel):
+    """The training of one separator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path = Field(description="folder for checkpoint, history, figures and weights")
+    data: Path = Field(description="data set root with references")
+    train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets to train on")
+    valid: tuple[Label, ...] = Field(("valid",), description="subsets that choose the epoch, by SDR")
+    tracks: int | None = Field(None, ge=1, description="only the first so many tracks of each subset")
+    network: dict[str, Any] = Field({}, description="sizes and loss of the separator")
+    initial: Path | None = Field(None, description="weights to start from; random ones when not given")
+    chunks: int = Field(1000, ge=1, description="random pieces in an epoch")
+    valid_chunks: int = Field(4, ge=1, description="pieces of each validation track")
+    augmentation: Augmentation = Field(Augmentation(), description="how stems are mixed and changed")
+    stretch: Stretching | None = Field(None, description="copies at other pitches and tempos; none when not given")
+    recipe: Recipe = Field(Recipe(), description="optimiser, learning rate, batch, epochs, patience, seed")
+    execution: Execution = Field(Execution(), description="accelerator, devices, precision, workers")
+    half: bool = Field(False, description="save the weights in half precision")
+
+
+class Journal:
+    """Writes every row of a training into a CSV file, in place of rows of the same or later epochs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    say : callable, optional
+        Called with each row, too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "history.csv")
+    >>> journal = Journal(path)
+    >>> journal({"epoch": 0, "step": 0, "train_loss": float("nan"), "valid_loss": 3.25, "seconds": 0.0})
+    >>> journal({"epoch": 1, "step": 9, "train_loss": 0.5, "valid_loss": -1.5, "seconds": 2.0})
+    >>> print(path.read_text().strip())
+    epoch,step,train_loss,valid_sdr_db,seconds
+    0,0,nan,-3.25,0.0
+    1,9,0.5,1.5,2.0
+    """
+
+    def __init__(self, path: Path, say: Callable[[dict[str, float]], object] | None = None) -> None:
+        self.path, self.say = path, say
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Take a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
+        rows: list[dict[str, Any]] = [row | {"valid_sdr_db": -row["valid_loss"]}]
+        if self.path.exists() and row["epoch"]:
+            with self.path.open(newline="") as file:
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]] + rows
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, HISTORY, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        if self.say is not None:
+            self.say(row)
+
+
+def train_separator(
+    name: str,
+    config: TrainConfig,
+    progress: Progress = silent,
+    say: Callable[[dict[str, float]], object] | None = None,
+) -> Path:
+    """Train a separator by a recipe; a second call goes on where the first one stopped.
+
+    Parameters
+    ----------
+    name : str
+        Which one: ``"tfc_tdf_v2"``, ``"xumx"`` or ``"demucs_v2"``.
+    config : TrainConfig
+        The recipe.
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+    say : callable, optional
+        Called with every row of the history, unless processes are spawned, which know nothing of this one.
+
+    Returns
+    -------
+    Path
+        The file of weights, which ``load_separator(name, weights=FILE)`` takes.
+
+    Raises
+    ------
+    ConfigError
+        An unknown separator or option.
+    TrainingError
+        Tracks do not fit, the loss is not finite, or the folder holds another training.
+    """
+    from stemfuse.separators.networks.training.fit import train_separator as train
+    from stemfuse.separators.networks.training.trainable import SYSTEMS
+
+    if name not in SYSTEMS:
+        raise ConfigError(f"separator {name!r} came, expected one that can be trained: {', '.join(SYSTEMS)}")
+    system = parse_part(SYSTEMS[name], config.network, "network")
+    tracks, judges = (_tracks(config, subsets) for subsets in (config.train, config.valid))
+    config.out.mkdir(parents=True, exist_ok=True)
+    copies: list[list[Stems]] = []
+    if config.stretch is not None:
+        folder = config.out / "stretched"
+        copies = stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
+
+    def told(row: dict[str, float]) -> None:
+        progress("train", int(row["epoch"]), config.recipe.epochs)
+        if say is not None:
+            say(row)
+
+    journal = Journal(config.out / "history.csv", None if config.execution.spawns else told)
+    weights = config.out / system.file_name
+    history = train(
+        system,
+        tracks,
+        judges,
+        weights,
+        config.recipe,
+        replace(config.execution, checkpoints=config.out, progress=journal),
+        chunks=config.chunks,
+        valid_chunks=config.valid_chunks,
+        augmentation=config.augmentation,
+        copies=copies,
+        initial=config.initial,
+        half=config.half,
+        trained_on=[f"{tracks[0].data}/{subset}" for subset in (*config.train, *(config.valid if judges else ()))],
+    )
+    _plot(config.out, f"{name} of {', '.join(system.sources)}", history)
+    return weights
+
+
+def _tracks(config: TrainConfig, subsets: tuple[str, ...]) -> list[Track]:
+    """Tracks of some subsets; of those that nothing is asked of but to choose, there may be none."""
+    found = open_data(config.data, "sum")
+    present = [subset for subset in subsets if subset in found.subsets]
+    if subsets == config.train and len(present) < len(subsets):
+        raise ConfigError(f"train: {', '.join(subsets)} came, {config.data} has {', '.join(found.subsets)}")
+    return [track for subset in present for track in found.tracks(subset)[: config.tracks]]
+
+
+def _plot(out: Path, title: str, history: list[dict[str, float]]) -> None:
+    """Two figures, for a loss and an SDR have no common scale; nothing where no epoch was trained."""
+    from stemfuse.analysis.figures.time import plot_training
+
+    figures = {
+        "loss": ("valid_loss", title),
+        "validation": ("train_loss", f"{title}: minus SDR in dB of validation"),
+    }
+    for name, (left_out, what) in figures.items() if len(history) > 1 else ():
+        rows = [{key: value for key, value in row.items() if key != left_out} for row in history]
+        plot_training(rows, what).savefig(out / f"{name}.png", dpi=150)

@@ -1,0 +1,272 @@
+"""Audio as the rest of the house sees it: float32, (channel, time), readable by time range."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+
+from stemfuse.separators.errors import AudioError, WriteError
+
+RATE = 44_100
+"""The papers' sample rate, in Hz."""
+
+BLOCK = 1 << 18
+"""Samples read at a time when a song is streamed: 6 s, a few MB per stereo signal."""
+
+Samples = NDArray[np.float32]
+
+
+class Signal(ABC):
+    """A piece of audio that is read by time range, so that no song has to lie in memory.
+
+    Attributes
+    ----------
+    rate : int
+        Sample rate in Hz.
+    channels : int
+        Number of channels.
+    frames : int
+        Length in samples.
+    """
+
+    rate: int
+    channels: int
+    frames: int
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> Samples:
+        """Samples of a range that is known to lie inside the signal."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> Samples:
+        """Read samples ``start`` to ``stop``.
+
+        Parameters
+        ----------
+        start, stop : int
+            Range in samples, with 0 <= start <= stop <= frames; ``stop`` is the end when not given.
+
+        Returns
+        -------
+        ndarray, shape (channel, time), float32
+            Full scale is 1.
+
+        Raises
+        ------
+        AudioError
+            The range does not lie inside the signal, the file is damaged, or a sample is NaN or infinite.
+        """
+        stop = self.frames if stop is None else stop
+        if not 0 <= start <= stop <= self.frames:
+            raise AudioError(f"{self}: samples {start} to {stop} were asked for, it has 0 to {self.frames}")
+        samples = self._read(start, stop)
+        if not np.isfinite(samples).all():
+            channel, time = np.argwhere(~np.isfinite(samples))[0]
+            raise AudioError(
+                f"{self}: sample {start + int(time)} of channel {int(channel)} is {samples[channel, time]}; "
+                "expected finite numbers: export the audio again or repair it"
+            )
+        return samples
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Samples]]:
+        """Yield ``(start, samples)`` from the beginning to the end, ``size`` samples at a time."""
+        for start in range(0, self.frames, size):
+            yield start, self.read(start, min(start + size, self.frames))
+
+    def __repr__(self) -> str:
+        return f"<{self}: {self.channels} x {self.frames} at {self.rate} Hz>"
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+class ArraySignal(Signal):
+    """A signal that lies in memory.
+
+    Parameters
+    ----------
+    samples : array_like, shape (channel, time)
+        Converted to float32.
+    rate : int
+        Sample rate in Hz.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ArraySignal(np.zeros((2, 44100))).read(10, 14).shape
+    (2, 4)
+    """
+
+    def __init__(self, samples: NDArray[np.floating] | Samples, rate: int = RATE) -> None:
+        array = np.asarray(samples, dtype=np.float32)
+        if array.ndim != 2:
+            raise AudioError(f"audio of shape {array.shape} came, expected (channel, time)")
+        self.samples = array
+        self.rate = int(rate)
+        self.channels, self.frames = array.shape
+
+    def _read(self, start: int, stop: int) -> Samples:
+        return self.samples[:, start:stop]
+
+    def __str__(self) -> str:
+        return "audio in memory"
+
+
+class FileSignal(Signal):
+    """A signal in a WAV, FLAC, MP3 or OGG file, read by libsndfile where it lies.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. Its header is read at once, its samples only when asked for.
+
+    Raises
+    ------
+    AudioError
+        No such file, no audio in it, or no samples.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise AudioError(f"{self.path}: no such file")
+        try:
+            info = sf.info(str(self.path))
+        except (sf.SoundFileError, RuntimeError) as error:
+            size = self.path.stat().st_size
+            raise AudioError(
+                f"{self.path}: {size} bytes that are no readable audio ({error}); expected WAV, FLAC, MP3, OGG, "
+                "M4A or stem.mp4: export the file again"
+            ) from error
+        self.rate, self.channels, self.frames = int(info.samplerate), int(info.channels), int(info.frames)
+        self.subtype = str(info.subtype)
+        if missing := self._missing_bytes():
+            raise AudioError(
+                f"{self.path}: its header promises {missing} bytes of samples more than the file has: "
+                "it is truncated, copy or export it again"
+            )
+        if self.frames == 0:
+            raise AudioError(f"{self.path}: the file has no samples; export it again")
+
+    def _missing_bytes(self) -> int:
+        """Bytes that a WAV or AIFF header promises and the file lacks; libsndfile shortens such files silently."""
+        with self.path.open("rb") as file:
+            kind = file.read(12)[:4]
+            if kind not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+                return 0
+            order: Literal["little", "big"] = "big" if kind in (b"RIFX", b"FORM") else "little"
+            long_size = 0
+            while len(head := file.read(8)) == 8:
+                name, size = head[:4], int.from_bytes(head[4:], order)
+                if name in (b"data", b"SSND"):
+                    size = long_size if kind == b"RF64" else size
+                    # programs that write into a pipe put one of these in place of a size they cannot know
+                    unknown = 0x7FFFF000 <= size <= 0x7FFFFFFF or 0xFFFFF000 <= size <= 0xFFFFFFFF
+                    return 0 if unknown else max(0, size - (self.path.stat().st_size - file.tell()))
+                if name == b"ds64":
+                    long_size = int.from_bytes(file.read(16)[8:], "little")
+                    size -= 16
+                file.seek(size + size % 2, os.SEEK_CUR)
+        return 0
+
+    def _read(self, start: int, stop: int) -> Samples:
+        try:
+            with sf.SoundFile(str(self.path)) as file:
+                file.seek(start)
+                samples = file.read(stop - start, dtype="float32", always_2d=True)
+        except (sf.SoundFileError, RuntimeError) as error:
+            raise AudioError(f"{self.path}: cannot be read ({error}); export the file again") from error
+        if len(samples) != stop - start:
+            raise AudioError(
+                f"{self.path}: ends at sample {start + len(samples)}, its header says {self.frames}: "
+                "the file is truncated, copy or export it again"
+            )
+        return np.ascontiguousarray(samples.T)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def write_audio(
+    paths: Sequence[str | os.PathLike[str]],
+    blocks: Iterable[Samples],
+    rate: int,
+    channels: int,
+    subtype: str = "FLOAT",
+) -> None:
+    """Stream blocks into files, one per entry of the first axis; each file appears whole or not at all.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        The suffix sets the format (``.wav``, ``.flac``); the folders must exist.
+    blocks : iterable of ndarray, shape (file, channel, time)
+        Written one after the other.
+    rate : int
+        Sample rate in Hz.
+    channels : int
+        Number of channels.
+    subtype : str
+        libsndfile's sample format; float32 unless asked otherwise.
+
+    Raises
+    ------
+    WriteError
+        The disk is full or a folder cannot be written; nothing is left behind.
+    """
+    targets = [Path(path) for path in paths]
+    written: list[Path] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            files = []
+            for target in targets:
+                handle, name = tempfile.mkstemp(prefix=".writing-", suffix=target.suffix, dir=target.parent)
+                os.close(handle)
+                written.append(Path(name))
+                files.append(
+                    stack.enter_context(sf.SoundFile(name, "w", samplerate=rate, channels=channels, subtype=subtype))
+                )
+            for block in blocks:
+                for file, samples in zip(files, block, strict=True):
+                    file.write(samples.T)
+        for temporary, target in zip(written, targets, strict=True):
+            temporary.chmod(0o644)
+            temporary.replace(target)
+    except (OSError, sf.SoundFileError) as error:
+        where = targets[0] if len(targets) == 1 else targets[0].parent
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WriteError(f"{where}: cannot be written ({reason}); free some space or choose another folder") from error
+    finally:
+        for temporary in written:
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write(file)`` on a temporary file that then takes its place, so that no half file is ever seen.
+
+    Raises
+    ------
+    WriteError
+        The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

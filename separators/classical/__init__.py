@@ -1,0 +1,1 @@
+"""Separators by signal processing: nothing is learnt, nothing is downloaded."""

@@ -1,0 +1,129 @@
+"""The voice by what does not repeat: REPET-SIM."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
+
+from stemfuse.separators.audio.signals import RATE, Samples
+from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.separator import BaseSeparator
+
+from .masking import Mask, Spectrum, apply_masks, below, check_options, split_percussive, transform
+
+ROWS = 256
+"""Frames compared at a time, so that the similarity matrix is never whole in memory."""
+
+
+class RepetSim(BaseSeparator):
+    """REPET-SIM for the voice, then harmonic/percussive separation and a bass band for the rest.
+
+    An accompaniment repeats, a voice seldom does. For every frame of the spectrum the frames most similar to it are
+    found by the cosine; their median W is a model of the accompaniment, in which whatever sounds only once is gone.
+    What of the magnitude V exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is
+    split into drums by running medians, bass below the crossover and other above it. The four sum to the mixture.
+
+    Strong on vocals over loops, and on other; whatever plays once, a solo or a fill, goes to vocals.
+
+    Parameters
+    ----------
+    crossover_hz : float
+        Bass lies below it, voice and other lie above. The paper cuts the voice at 100 Hz.
+    distance_s : float
+        Two frames that one frame is similar to are at least so far apart. The paper has 1 s.
+    neighbours : int
+        The most frames a median is taken over, the frame itself among them. The paper has 100.
+    reach_s : float
+        Similar frames are sought up to so far before and after a frame. It bounds time and memory, which otherwise
+        grow with the square of the length; songs up to this length are compared as a whole.
+    window : int
+        Of the spectrum, in samples, half overlapping as in the paper; 2048 are 46 ms.
+
+    Raises
+    ------
+    SeparatorError
+        An option is out of range.
+
+    References
+    ----------
+    Z. Rafii and B. Pardo, "Music/voice separation using the similarity matrix", ISMIR 2012.
+
+    Examples
+    --------
+    A loop repeats and is no voice:
+
+    >>> loop = np.tile(np.random.default_rng(0).normal(0, 0.1, (2, 22528)).astype("float32"), 4)
+    >>> stems = RepetSim().separate(loop, 44100)
+    >>> float(np.square(stems["vocals"].read(22528, 67584)).sum() / np.square(loop).sum()) < 1e-3
+    True
+    """
+
+    name: ClassVar[str] = "repet_sim"
+
+    def __init__(
+        self,
+        crossover_hz: float = 250.0,
+        distance_s: float = 0.5,
+        neighbours: int = 40,
+        reach_s: float = 120.0,
+        window: int = 2048,
+    ) -> None:
+        check_options(crossover_hz, window)
+        for name, value in (("distance_s", distance_s), ("neighbours", neighbours), ("reach_s", reach_s)):
+            if not value > 0:
+                raise SeparatorError(f"{name}={value} came, expected more than 0")
+        self.crossover_hz = crossover_hz
+        self.distance_s = distance_s
+        self.neighbours = neighbours
+        self.reach_s = reach_s
+        self.window = window
+
+    def _separate(self, mixture: Samples) -> Samples:
+        hop = self.window // 2
+        model = self._accompaniment(mean_magnitude(mixture, self.window, hop), RATE / hop)
+        high = 1 - below(self.crossover_hz, self.window)
+
+        def voice(spectrum: Spectrum, first: int) -> list[Mask]:
+            magnitude = np.abs(spectrum).mean(axis=0)
+            # a piece reaches over both ends of the song by frames that are not heard
+            frames = np.arange(first, first + magnitude.shape[1]).clip(0, len(model) - 1)
+            excess = np.maximum(magnitude - model[frames].T, 0)
+            return [high * np.divide(excess, magnitude, out=np.zeros_like(magnitude), where=magnitude > 0)]
+
+        vocals, background = apply_masks(mixture, voice, self.window, hop)
+        return np.concatenate([split_percussive(background, self.crossover_hz), vocals[None]])
+
+    def _accompaniment(self, magnitude: NDArray[np.float32], frames_per_s: float) -> NDArray[np.float32]:
+        """Median of the frames that are similar to each frame, (frame, frequency)."""
+        distance = max(1, round(self.distance_s * frames_per_s))
+        reach = max(1, round(self.reach_s * frames_per_s))
+        norm = np.linalg.norm(magnitude, axis=1, keepdims=True)
+        unit = np.divide(magnitude, norm, out=np.zeros_like(magnitude), where=norm > 0)
+        model = magnitude.copy()
+        for start in range(0, len(magnitude), ROWS):
+            first = max(0, start - reach)
+            cosine = unit[start : start + ROWS] @ unit[first : start + ROWS + reach].T
+            # a similar frame is a peak: no frame nearer than the distance is more similar
+            cosine[cosine < maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
+            for frame, row in enumerate(cosine, start):
+                peaks = np.flatnonzero(row > 0)
+                peaks = peaks[np.abs(first + peaks - frame) <= reach]
+                similar = peaks[np.argsort(-row[peaks], kind="stable")[: self.neighbours]]
+                if len(similar):
+                    model[frame] = np.median(magnitude[first + similar], axis=0)
+        return model
+
+
+def mean_magnitude(audio: Samples, window: int, hop: int) -> NDArray[np.float32]:
+    """Magnitude of a spectrum, the mean of the channels, (frame, frequency); frame n lies around sample n * hop."""
+    stft = transform(window, hop)
+    padded = np.pad(audio, ((0, 0), (0, max(0, window - audio.shape[1]))))
+    count = -(-audio.shape[1] // hop)
+    magnitude = np.empty((count, window // 2 + 1), np.float32)
+    for start in range(0, count, ROWS):
+        stop = min(start + ROWS, count)
+        magnitude[start:stop] = np.abs(stft.stft(padded, start, stop)).mean(axis=0).T
+    return magnitude

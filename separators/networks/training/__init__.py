@@ -1,0 +1,1 @@
+"""What separators are trained by: networks and their sizes, chunks of songs, and losses."""

@@ -1,0 +1,159 @@
+"""What training separators minimises: a network, what it makes of a mixture, and how far that is from the truth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stemfuse.separators.networks.demucs_v2 import centred
+from stemfuse.separators.networks.spectrogram import ComplexAsChannels, transformed
+from stemfuse.separators.networks.wiener import wiener_filter
+from stemfuse.separators.stems import SOURCES
+
+from .combination_loss import combination_loss
+
+FLOOR = 1e-3
+"""Energy added to signal and error of the SDR, relative to the mixture's: what is 30 dB below it counts as silence."""
+
+ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
+"""Of a sample's difference."""
+
+
+def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
+    """SDR of each piece in dB, mean over sources; see `FLOOR` for silent ones.
+
+    Parameters
+    ----------
+    estimates, references : Tensor, shape (batch, source, channel, time)
+    mixture : Tensor, shape (batch, channel, time)
+
+    Examples
+    --------
+    >>> references = torch.ones(1, 2, 2, 1000)
+    >>> round(float(sdr_db(0.9 * references, references, references.sum(1))), 1)
+    18.6
+    """
+    floor = FLOOR * mixture.square().sum(dim=(1, 2))[:, None] + 1e-9
+    signal, error = (part.square().sum(dim=(2, 3)) + floor for part in (references, references - estimates))
+    return 10 * torch.log10(signal / error).mean(dim=1)
+
+
+class SeparationObjective(nn.Module, ABC):
+    """Loss per piece while training, and minus the SDR in dB per piece while validating.
+
+    Parameters
+    ----------
+    network : Module
+        What is trained; its own tensors alone are saved.
+    sources : sequence of str
+        What comes out of it.
+    loss : {"l1", "l2"}
+        Mean absolute or squared error of the waveforms.
+    weights : sequence of float, optional
+        Of the sources in the loss; equal when not given.
+    """
+
+    def __init__(
+        self, network: nn.Module, sources: Sequence[str] = SOURCES, loss: str = "l1", weights: Sequence[float] = ()
+    ) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.loss = loss
+        self.shares: Tensor
+        self.chosen = [SOURCES.index(source) for source in sources]
+        shares = torch.tensor(weights or [1.0] * len(sources))
+        self.register_buffer("shares", shares / shares.sum(), persistent=False)
+
+    def forward(self, stems: Tensor) -> Tensor:
+        """One value per piece, of stems (batch, source, channel, time)."""
+        mixture, references = stems.sum(dim=1), stems[:, self.chosen]
+        if self.training:
+            return self.losses(mixture, references)
+        estimates = self.separate(mixture)
+        length = estimates.shape[-1]
+        return -sdr_db(estimates, centred(references, length), centred(mixture, length))
+
+    @abstractmethod
+    def separate(self, mixture: Tensor) -> Tensor:
+        """Stems (batch, source, channel, time), maybe of the middle only, of mixtures (batch, channel, time)."""
+
+    def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
+        """Mean error of each piece, sources weighted."""
+        estimates = self.separate(mixture)
+        errors = ERRORS[self.loss](estimates - centred(references, estimates.shape[-1]))
+        weighted: Tensor = errors.mean(dim=(2, 3)) @ self.shares
+        return weighted
+
+
+class SpectrogramObjective(SeparationObjective):
+    """TFC-TDF-U-Net: the loss is of the waveform after the inverse transform (Kim et al. 2021, section 2.2).
+
+    Parameters
+    ----------
+    transform : ComplexAsChannels
+        Into what the network takes.
+    network, **more
+        See `SeparationObjective`.
+    """
+
+    def __init__(self, network: nn.Module, transform: ComplexAsChannels, **more: Any) -> None:
+        super().__init__(network, **more)
+        self.transform = transform
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        # no transform has half precision
+        spectra = self.network(self.transform.pack(mixture)).float()
+        rows = self.transform.unpack(spectra, mixture.shape[-1])
+        return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
+
+
+class MaskObjective(SeparationObjective):
+    """X-UMX: the multi-domain combination loss; separated songs go through the Wiener filter in any case.
+
+    Parameters
+    ----------
+    n_fft : int
+        Window in samples; the hop is a quarter of it.
+    loss : {"magnitude", "complex"}
+        See `stemfuse.separators.networks.training.combination_loss.combination_loss`.
+    network, **more
+        See `SeparationObjective`.
+    """
+
+    def __init__(self, network: nn.Module, n_fft: int, **more: Any) -> None:
+        super().__init__(network, **more)
+        self.n_fft, self.hop = n_fft, n_fft // 4
+
+    def _masks(self, spectrum: Tensor) -> Tensor:
+        masks: Tensor = self.network(spectrum.abs())
+        return masks.float()
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        spectrum = transformed(mixture, self.n_fft, self.hop)
+        magnitudes = self._masks(spectrum) * spectrum.abs()[:, None]
+        filtered = wiener_filter(magnitudes.double(), spectrum.to(torch.complex128)).to(spectrum.dtype)
+        window = torch.hann_window(self.n_fft, dtype=mixture.dtype, device=mixture.device)
+        rows = torch.istft(filtered.flatten(0, 2), self.n_fft, self.hop, window=window, length=mixture.shape[-1])
+        return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
+
+    def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
+        """The same value for all pieces: the loss is a mean over them."""
+        masks = self._masks(transformed(mixture, self.n_fft, self.hop))
+        kind: Any = self.loss
+        value = combination_loss(masks, mixture, references, self.n_fft, self.hop, kind)
+        return value.expand(len(mixture))
+
+
+class WaveformObjective(SeparationObjective):
+    """Demucs: what comes out is the middle of what goes in (Défossez et al. 2019, section 4)."""
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        stems: Tensor = self.network(mixture)
+        return stems.float()

@@ -1,0 +1,330 @@
+"""The stem store: every separator's stems of every track, kept once, in museval's estimates tree."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stemfuse.separators.errors import StemfuseError, StoreError
+from stemfuse.separators.separator import Separator, digest
+from stemfuse.separators.stems import SOURCES, Stems
+from stemfuse.separators.track import StoredStems, Track
+
+from .adoption import Adoption, How, find_stems
+from .alignment import Alignment
+from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_record, sha256_of, write_record
+
+log = logging.getLogger(__name__)
+
+
+class Problem(NamedTuple):
+    """An entry that is not what it should be."""
+
+    entry: Path
+    reason: str
+
+
+class StemStore:
+    """A folder of stems, ``STORE/<separator>/<subset>/<track>/<source>.wav`` beside ``stems.json``.
+
+    It is museval's estimates tree, so any tool reads it. ``<separator>`` is the separator's name and the
+    first eight digits of its fingerprint: other options or weights get a folder of their own. An entry is written
+    to a temporary folder and renamed, so a killed process leaves none half done and several processes may
+    fill one store. An entry is used only when its record, its files and its mixture fit together.
+
+    Parameters
+    ----------
+    root : path-like
+        Made when the first stems are put; may be read-only otherwise.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from stemfuse.separators import Track, load_separator
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, (2, 22050)).astype("float32")
+    >>> track, separator = Track.from_arrays("noise", noise), load_separator("centre_channel")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = StemStore(folder)
+    ...     store.put(track, separator, separator.separate(noise, 44100))
+    ...     store.get(track, separator).sources, store.missing([track], separator)
+    (('drums', 'bass', 'other', 'vocals'), [])
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    @staticmethod
+    def key(separator: Separator | str) -> str:
+        """Folder of a separator: readable, and unique per fingerprint; a string is taken as it is."""
+        return separator if isinstance(separator, str) else f"{separator.name}-{separator.fingerprint()[:8]}"
+
+    def keys(self) -> list[str]:
+        """Folders of all separators that have stems here, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def find(self, name: str) -> str:
+        """The folder that a name means: the folder itself, or the only one of a separator of this name.
+
+        Raises
+        ------
+        StoreError
+            None or several fit; the message lists them.
+        """
+        keys = self.keys()
+        if name in keys:
+            return name
+        fitting = [key for key in keys if key.rpartition("-")[0] == name]
+        if len(fitting) == 1:
+            return fitting[0]
+        listed = ", ".join(fitting or keys) or "none"
+        what = "several separators" if fitting else "no separator"
+        raise StoreError(f"{self.root}: {what} named {name!r}; name one of {listed}, or separate or adopt stems first")
+
+    def path(self, track: Track, separator: Separator | str) -> Path:
+        """Folder of one entry, whether it is there or not."""
+        for part in (track.subset, track.name):
+            if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(".writing-"):
+                raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
+        return self.root / self.key(separator) / track.subset / track.name
+
+    def get(self, track: Track, separator: Separator | str) -> Stems | None:
+        """Stems of a track, left in their files.
+
+        Parameters
+        ----------
+        track : Track
+            Its mixture has to be the one that was separated.
+        separator : Separator or str
+            The separator, or its folder in the store.
+
+        Returns
+        -------
+        Stems or None
+            None when the store has none.
+
+        Raises
+        ------
+        StoreError
+            The entry is damaged, or belongs to another mixture; the message says what is wrong.
+        """
+        path = self.path(track, separator)
+        if not path.is_dir():
+            return None
+        record = read_record(path)
+        signals = open_files(path, record)
+        recorded = record["mixture"]
+        stamp = file_stamp(track.mixture)
+        known = stamp is not None and stamp == recorded.get("stamp")
+        if not known and track.mixture_sha256() != recorded["sha256"]:
+            raise StoreError(
+                f"{path}: these are the stems of another mixture than {track.mixture}; "
+                "delete the folder and separate again"
+            )
+        stems = Stems.from_signals(signals)
+        if stems.frames != track.frames or stems.rate != track.rate:
+            raise StoreError(f"{path}: {stems} do not fit {track.mixture!r}; delete the folder and separate again")
+        return stems
+
+    def put(self, track: Track, separator: Separator | str, stems: Stems, description: Any = None) -> None:
+        """File the stems of a track; the entry appears whole or not at all.
+
+        A usable entry of the same mixture that stands already stays: `remove` it first to replace it.
+
+        Parameters
+        ----------
+        track : Track
+            The track whose mixture was separated.
+        separator : Separator or str
+            The separator, or its folder in the store.
+        stems : Stems
+            Written as float32 WAV; lazy stems are streamed.
+        description : mapping, optional
+            What the record says of the separator; its own ``describe()`` when not given.
+
+        Raises
+        ------
+        StoreError
+            The stems do not fit the track, or the store cannot be written (read-only, full disk).
+        """
+        path = self.path(track, separator)
+        for what in ("rate", "channels", "frames"):
+            if getattr(stems, what) != getattr(track.mixture, what):
+                raise StoreError(
+                    f"{self.key(separator)}: stems of {track.name!r} have {what} {getattr(stems, what)}, "
+                    f"the mixture has {getattr(track.mixture, what)}; a separator must keep it"
+                )
+        with new_entry(path) as folder:
+            stems.write(folder)
+            if description is None:
+                description = _describe(separator)
+            write_record(folder, track, stems, description, getattr(separator, "trained_on", None))
+
+    def adopt(
+        self,
+        folder: str | os.PathLike[str],
+        name: str,
+        tracks: Iterable[Track],
+        how: How = "refuse",
+        model: str | None = None,
+        sources: Sequence[str] = SOURCES,
+        replace: bool = False,
+    ) -> tuple[Adoption, list[Alignment]]:
+        """Take in stems that another tool made, checked against their mixtures.
+
+        Parameters
+        ----------
+        folder : path-like
+            The other tool's output, in any layout that `find_stems` reads.
+        name : str
+            What the separator is to be called.
+        tracks : iterable of Track
+            Those that were separated.
+        how : {"refuse", "shift", "as-is"}
+            What becomes of stems that are offset against their mixture; see `FoundStems.load`.
+        model : str, optional
+            Which one, where the folder holds stems by several models.
+        sources : sequence of str
+            Those to take in.
+        replace : bool
+            Whether stems that were adopted before under this name give way.
+
+        Returns
+        -------
+        adoption : Adoption
+            What was found and what was left over.
+        alignments : list of Alignment
+            One per adopted track: offset, gain, residual.
+
+        Raises
+        ------
+        StemfuseError
+            Nothing was found, stems do not fit, or (without ``replace``) others were adopted before.
+        """
+        key = f"{name}-{digest({'adopted': name})[:8]}"
+        adoption = find_stems(folder, tracks, sources, model)
+        standing = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]
+        if standing:
+            raise StoreError(
+                f"{self.root}: stems of {standing[0].name!r} were adopted before under the name {name!r}; "
+                "choose another name, or replace them (--replace)"
+            )
+        # all are checked before the first one is filed, so that a refusal leaves nothing half adopted
+        loaded = [(found, *found.load(how)) for found in adoption.found]
+        for found, stems, alignment in loaded:
+            self.remove(found.track, key)
+            origin = {source: str(path) for source, path in found.files.items()}
+            self.put(found.track, key, stems, {"name": name, "adopted": origin, "alignment": str(alignment)})
+        alignments = [alignment for _, _, alignment in loaded]
+        return adoption, alignments
+
+    def remove(self, track: Track, separator: Separator | str) -> None:
+        """Delete an entry, damaged or not; nothing happens when there is none."""
+        path = self.path(track, separator)
+        if path.is_dir():
+            discard(path)
+
+    def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
+        """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
+        lacking = []
+        for track in tracks:
+            try:
+                stems = self.get(track, separator)
+            except StoreError as error:
+                log.warning("%s", error)
+                stems = None
+            if stems is None:
+                lacking.append(track)
+        return lacking
+
+    def attach(self, track: Track, separators: Mapping[str, Separator | str] | Sequence[Separator | str]) -> Track:
+        """The track with the stems of these separators.
+
+        Parameters
+        ----------
+        track : Track
+            Any track whose stems are in the store.
+        separators : mapping of str to Separator or str, or a sequence of them
+            The keys are the names that labels and tables show; a sequence uses the separators' own names.
+
+        Raises
+        ------
+        StoreError
+            Stems are missing or damaged, or two separators have one name.
+        """
+        if not isinstance(separators, Mapping):
+            names = [_short_name(separator) for separator in separators]
+            if len(set(names)) < len(names):
+                raise StoreError(f"separators {', '.join(names)}: give each a name of its own")
+            separators = dict(zip(names, separators, strict=True))
+        stems, stored = {}, {}
+        for label, separator in separators.items():
+            found = self.get(track, separator)
+            if found is None:
+                raise StoreError(
+                    f"{self.root}: no stems of {track.subset}/{track.name} by {self.key(separator)}; "
+                    "run stemfuse separate or stemfuse adopt first"
+                )
+            stems[label] = found
+            trained_on = self.record(track, separator).get("trained_on")
+            declared = None if trained_on is None else tuple(trained_on)
+            stored[label] = StoredStems(self.root, self.key(separator), declared)
+        return track.with_stems(stems, stored)
+
+    def verify(self, separator: Separator | str | None = None) -> list[Problem]:
+        """Read every file again and compare its checksum.
+
+        Parameters
+        ----------
+        separator : Separator or str, optional
+            Only this one's entries.
+
+        Returns
+        -------
+        list of Problem
+            Empty when all is well. Remains of killed processes are listed too.
+        """
+        keys = self.keys() if separator is None else [self.key(separator)]
+        problems = []
+        for key in keys:
+            for path in sorted((self.root / key).glob("*/*/")):
+                try:
+                    record = read_record(path)
+                    open_files(path, record)
+                    for source, file in record["files"].items():
+                        if sha256_of(path / file["name"]) != file["sha256"]:
+                            raise StoreError(f"{path / file['name']}: the {source} are not what was written")
+                except StemfuseError as error:
+                    problems.append(Problem(path, str(error)))
+            problems += [
+                Problem(path, f"{path}: left by a process that was killed; delete it")
+                for path in sorted((self.root / key).glob(".writing-*"))
+                if not is_alive(path)
+            ]
+        return problems
+
+    def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
+        """What ``stems.json`` of an entry says."""
+        return read_record(self.path(track, separator))
+
+    def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
+        """(subset, track) of every entry of a separator, sorted."""
+        return sorted((path.parent.name, path.name) for path in (self.root / self.key(separator)).glob("*/*/"))
+
+
+def _short_name(separator: Separator | str) -> str:
+    if not isinstance(separator, str):
+        return separator.name
+    name, dash, tail = separator.rpartition("-")
+    return name if dash and len(tail) == 8 else separator
+
+
+def _describe(separator: Separator | str) -> Any:
+    if isinstance(separator, str):
+        return {"name": separator}
+    describe = getattr(separator, "describe", None)
+    return describe() if describe else {"name": separator.name, "fingerprint": separator.fingerprint()}

@@ -1,0 +1,1 @@
+"""Files of weights: where they lie, what is published, how they are filed, fetched and read."""
