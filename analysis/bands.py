@@ -62,7 +62,7 @@ def band_statistics(
     whole = GramStatistics.of(track, window, hop)
     signals = input_signals(track)
     moments = np.empty((len(edges) + 1, *whole.moments.shape))
-    for index, frame in enumerate(frame_slices(track.frames, window, hop)):
+    for index, frame in enumerate(frame_slices(track.length, window, hop)):
         block = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
         spectrum = scipy.fft.rfft(block.astype(np.float64))
         length = frame.stop - frame.start

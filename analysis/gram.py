@@ -114,7 +114,7 @@ class GramStatistics:
         TrackError
             The track has no references.
         """
-        references = track.true_stems()
+        references = track.required_references()
         channels = _channel_names(track.channels)
         names = [MIXTURE]
         for separator, stems in track.stems.items():
@@ -122,7 +122,7 @@ class GramStatistics:
         inputs = tuple(f"{name}.{channel}" for name in names for channel in channels)
         outputs = tuple(f"{source}.{channel}" for source in references.sources for channel in channels)
         signals = input_signals(track)
-        slices = frame_slices(track.frames, window, hop)
+        slices = frame_slices(track.length, window, hop)
         moments = np.empty((len(slices), len(inputs) + len(outputs), len(inputs) + len(outputs)))
         silent = np.empty(len(slices), bool)
         for index, frame in enumerate(slices):
@@ -158,7 +158,7 @@ class GramStatistics:
         window, hop : int
             Frame length and distance in samples.
         """
-        references = track.true_stems()
+        references = track.required_references()
         records = {label: store.record(track, separator) for label, separator in separators.items()}
         identity: dict[str, Any] = {
             "schema": SCHEMA,
@@ -381,7 +381,7 @@ class GramStatistics:
 
 def input_signals(track: Track) -> list[Signal]:
     """Signals in the order of the statistics' channels: the mixture, every stem, every reference."""
-    references = track.true_stems()
+    references = track.required_references()
     stems = [given[source] for given in track.stems.values() for source in given.sources]
     return [track.mixture, *stems, *(references[source] for source in references.sources)]
 

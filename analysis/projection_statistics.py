@@ -102,15 +102,15 @@ class ProjectionStatistics:
             raise GramError(f"track {track.name!r}: no inputs, expected stems or the mixture")
         gram = GramStatistics.from_track(track, window, hop)
         gram = gram.select([label for name in signals for label in gram.inputs if label.rpartition(".")[0] == name])
-        references = readable(track.true_stems(), "references")
-        projection = project(references, slice(0, track.frames), arithmetic_on("cpu", workers))
+        references = readable(track.required_references(), "references")
+        projection = project(references, slice(0, track.length), arithmetic_on("cpu", workers))
         # each signal stands once per source, so that its projection on every single reference comes out
         repeated = (_repeated(signal, references.sources) for signal in signals.values())
         filters = list(projection.filters(repeated))
-        size = scipy.fft.next_fast_len(min(window, track.frames) + TAPS - 1, real=True)
+        size = scipy.fft.next_fast_len(min(window, track.length) + TAPS - 1, real=True)
         responses = [scipy.fft.rfft(taps, size, axis=1) for taps in _by_input(filters, track.channels)]
         parts = []
-        for frame in frame_slices(track.frames, window, hop):
+        for frame in frame_slices(track.length, window, hop):
             inputs = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals.values()])
             parts.append(_moments(references.read(frame.start, frame.stop), inputs, responses, size))
         return cls(gram, *(np.stack(moments) for moments in zip(*parts, strict=True)))
@@ -166,7 +166,7 @@ def _repeated(signal: Signal, sources: Sequence[str]) -> Any:
         samples = signal.read(start, stop)
         return np.broadcast_to(samples, (len(sources), *samples.shape))
 
-    return Stems.lazy(read, sources, signal.channels, signal.frames, signal.rate)
+    return Stems.lazy(read, sources, signal.channels, signal.length, signal.rate)
 
 
 def _by_input(filters: Sequence[Filters], channels: int) -> list[Moments]:

@@ -266,7 +266,7 @@ def _by_source(references: Audio, estimates: Audio) -> Iterator[tuple[Waves, Wav
 
 def _read_source(audio: SourceAudio, source: int, role: str) -> Waves:
     name = audio.sources[source]
-    waves: Waves = audio[name].read() if isinstance(audio, Stems) else audio.read(0, audio.frames)[source]
+    waves: Waves = audio[name].read() if isinstance(audio, Stems) else audio.read(0, audio.length)[source]
     if not np.isfinite(_inner(waves, waves)):
         raise_not_finite(audio, role)
     return waves

@@ -52,7 +52,7 @@ def score_track(
     """
     import pandas as pd
 
-    references = track.true_stems()
+    references = track.required_references()
     window, hop = window_s * track.rate, hop_s * track.rate
     by_sources: dict[tuple[str, ...], list[str]] = {}
     for name, stems in methods.items():

@@ -58,7 +58,7 @@ def usual_way(seconds_of_audio: float = 6.0) -> float:
     stems = {name: references + generator.normal(0, 0.03, references.shape) for name in SEPARATORS}
     track = Track.from_arrays("song", references.sum(0), references, stems)
     fusion = Mean().fit([track])
-    truth = track.true_stems().audio.transpose(0, 2, 1)
+    truth = track.required_references().audio.transpose(0, 2, 1)
 
     def candidate() -> object:
         fused = apply_weights(fusion.weights_, track).audio.transpose(0, 2, 1)

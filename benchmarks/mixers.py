@@ -212,7 +212,9 @@ def scores(songs: Songs) -> Rows:
         took, _ = timed(lambda fusion=fusion: fusion.fit(songs["train"], songs["valid"]))
         medians = []
         for track in songs["test"]:
-            sdr = bss_eval(*(stems.audio.swapaxes(1, 2) for stems in (track.true_stems(), fusion.fuse(track))))[0]
+            sdr = bss_eval(
+                *(stems.audio.swapaxes(1, 2) for stems in (track.required_references(), fusion.fuse(track)))
+            )[0]
             medians.append(np.nanmedian(sdr, axis=1))
         values = np.nanmedian(medians, axis=0)
         rows.append({"fusion": name, "fit_s": took, "sdr_db": values.tolist(), "mean_db": float(values.mean())})

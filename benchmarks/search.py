@@ -75,7 +75,7 @@ def usual_search(tracks: list[Track], trials: int) -> None:
         weights = MixingWeights.same_source(blend)
         medians = []
         for track in tracks:
-            truth = track.true_stems().audio.transpose(0, 2, 1)
+            truth = track.required_references().audio.transpose(0, 2, 1)
             estimate = apply_weights(weights, track).audio.transpose(0, 2, 1)
             medians.append(np.nanmedian(museval.evaluate(truth, estimate)[0], axis=1))
         return float(np.median(medians, axis=0).mean())

@@ -94,18 +94,18 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
         fused: Samples = matrix[0] @ inputs if len(matrix) == 1 else _join(matrix, spans, window, inputs, start, stop)
         return fused.reshape(len(sources), channels, stop - start)
 
-    return Stems.lazy(read, sources, channels, track.frames, track.rate)
+    return Stems.lazy(read, sources, channels, track.length, track.rate)
 
 
 def _spans(weights: MixingWeights, track: Track) -> list[tuple[int, int]]:
     """(start, stop) of every segment in samples, checked to cover the track."""
     starts = np.rint(weights.starts_s * track.rate).astype(int)
     if weights.duration_s is None:
-        stops = np.append(starts[1:], max(track.frames, starts[-1] + 1))
+        stops = np.append(starts[1:], max(track.length, starts[-1] + 1))
     else:
         stops = starts + max(1, round(weights.duration_s * track.rate))
         gaps = starts[1:] > stops[:-1]
-        if len(starts) > 1 and (gaps.any() or stops[-1] < track.frames):
+        if len(starts) > 1 and (gaps.any() or stops[-1] < track.length):
             end_s = (starts[1:][gaps][0] if gaps.any() else stops[-1]) / track.rate
             raise FusionError(
                 f"track {track.name!r} lasts {track.duration_s:.3f} s, its segments do not reach past {end_s:.3f} s; "

@@ -120,10 +120,10 @@ class _BandSignal(Signal):
 
     def __init__(self, signal: Signal, filters: BandSplit, band: int) -> None:
         self.signal, self.filters, self.band = signal, filters, slice(band, band + 1)
-        self.rate, self.channels, self.frames = signal.rate, signal.channels, signal.frames
+        self.rate, self.channels, self.length = signal.rate, signal.channels, signal.length
 
     def _read(self, start: int, stop: int) -> Samples:
-        return self.filters.apply(self._read_whole, self.frames, start, stop, self.band)
+        return self.filters.apply(self._read_whole, self.length, start, stop, self.band)
 
     def _read_whole(self, start: int, stop: int) -> Samples:
         return self.signal.read(start, stop)[None]

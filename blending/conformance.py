@@ -116,20 +116,20 @@ def _output_problems(fusion: Any, track: Track) -> Iterator[str]:
         return
     if fused.sources != tuple(source for source in SOURCES if source in fused.sources):
         yield f"sources {fused.sources} have to be of {SOURCES}, in this order"
-    came = (fused.channels, fused.frames, fused.rate)
-    expected = (track.channels, track.frames, track.rate)
+    came = (fused.channels, fused.length, fused.rate)
+    expected = (track.channels, track.length, track.rate)
     if came != expected:
         yield f"(channels, samples, rate) of the output are {came}, expected the mixture's {expected}"
         return
     audio = fused.audio
-    if audio.shape != (len(fused.sources), fused.channels, fused.frames) or audio.dtype != np.float32:
+    if audio.shape != (len(fused.sources), fused.channels, fused.length) or audio.dtype != np.float32:
         yield f"the output is {audio.dtype} {audio.shape}, expected float32 (source, channel, time)"
     if not np.isfinite(audio).all():
         yield "the output has NaN or infinite samples"
     if not np.array_equal(audio, fusion.fuse(track).audio):
         yield "two calls of fuse differ; the same input has to give the same output"
-    middle = fused.read(track.frames // 3, track.frames // 2)
-    if not np.allclose(middle, audio[:, :, track.frames // 3 : track.frames // 2], atol=1e-6):
+    middle = fused.read(track.length // 3, track.length // 2)
+    if not np.allclose(middle, audio[:, :, track.length // 3 : track.length // 2], atol=1e-6):
         yield "a part that is read alone differs from the same part of the whole"
 
 

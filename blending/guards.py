@@ -73,7 +73,7 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
 def _is_same(track: Track, other: Track) -> bool:
     if track.name.casefold() == other.name.casefold():
         return True
-    if (track.frames, track.rate, track.channels) != (other.frames, other.rate, other.channels):
+    if (track.length, track.rate, track.channels) != (other.length, other.rate, other.channels):
         return False
     return _mixture_sha256(track) == _mixture_sha256(other)
 

@@ -118,14 +118,14 @@ class _AudioObjective:
         energies = gram.reference_energies[:, rows].sum(1)
         count = max(1, round(EXCERPT_S * track.rate / gram.hop))
         start = int(np.convolve(energies, np.ones(min(count, len(energies))), "valid").argmax()) * gram.hop
-        stop = min(start + round(EXCERPT_S * track.rate), track.frames)
+        stop = min(start + round(EXCERPT_S * track.rate), track.length)
         audio = read_inputs(track, gram.inputs, start, stop)
         outputs = [gram.outputs[row] for row in rows]
         brought = np.zeros((len(space.terms(source)), len(outputs), stop - start), np.float32)
         for term, brings in zip(brought, space.terms(source).values(), strict=True):
             for output, label in brings.items():
                 term[outputs.index(output)] += audio[gram.inputs.index(label)]
-        return track.true_stems()[source].read(start, stop), brought
+        return track.required_references()[source].read(start, stop), brought
 
     def __call__(self, theta: Array) -> float:
         from stemfuse.analysis import bleedless_fullness, si_sdr

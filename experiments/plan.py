@@ -138,7 +138,7 @@ def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, as far as it is known without reading audio."""
     config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store"})
     tracks = [
-        (entry.data, entry.track.subset, entry.track.name, entry.track.frames, file_stamp(entry.track.mixture))
+        (entry.data, entry.track.subset, entry.track.name, entry.track.length, file_stamp(entry.track.mixture))
         for entry in plan.tracks
     ]
     versions = {name: version for name, version in describe_versions().items() if name in NUMERIC}

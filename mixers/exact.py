@@ -309,7 +309,7 @@ def _least_squared(blocks: TrackBlocks, report: _Report) -> Solution:
 def _least_absolute(blocks: TrackBlocks, tolerance: float, passes: int, seed: int, report: _Report) -> Solution:
     """Newton's method on a sample, then on all samples until duality proves the gap."""
     sample = [blocks.sample(ROWS, seed)]
-    whole, passes = (sample, 10 * passes) if blocks.frames <= ROWS else (None, passes)
+    whole, passes = (sample, 10 * passes) if blocks.length <= ROWS else (None, passes)
     newton, quiet, basis = _on_sample(sample, tolerance / 2, report)
     gap, moments = np.inf, Moments(len(blocks.inputs), len(blocks.outputs), basis)
     for number in range(passes):

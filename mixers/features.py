@@ -105,8 +105,8 @@ def frame_features(
     Every half frame is read and transformed once, for both frames that it belongs to; the last one may be shorter.
     """
     groups, hop = list(signals_of(labels).values()), frame // 2
-    count = len(segment_starts(track.frames, frame, hop))
-    borders = [min(hop * index, track.frames) for index in range(count + 1)] + [track.frames]
+    count = len(segment_starts(track.length, frame, hop))
+    borders = [min(hop * index, track.length) for index in range(count + 1)] + [track.length]
     energies = [
         band_energies(read_inputs(track, labels, start, stop), track.rate, edges_hz)
         for start, stop in pairwise(borders)

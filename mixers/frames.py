@@ -70,7 +70,7 @@ class FrameRuns:
         gram = GramStatistics.of(track, frame, frame // 2).select(blocks.inputs)
         # the statistics have whole frames alone
         features = frame_features(track, blocks.inputs, frame, edges_hz, scale)[: len(gram.moments)]
-        size = scale**2 * min(frame, track.frames)
+        size = scale**2 * min(frame, track.length)
         moments = (gram.input_moments, gram.cross_moments, gram.reference_energies)
         return features, *((part / size).astype(np.float32) for part in moments), ~gram.silent
 

@@ -173,7 +173,7 @@ class GramMixer(NetworkMixer):
 
         self.check_track(track)
         frame = round(self.frame_s * track.rate)
-        starts = segment_starts(track.frames, frame, frame // 2)
+        starts = segment_starts(track.length, frame, frame // 2)
         scale = Normalisation.of(track.mixture).deviation
         features = frame_features(track, self.inputs_, frame, self.edges_hz, scale)
         with torch.no_grad():

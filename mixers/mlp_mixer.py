@@ -195,7 +195,7 @@ class MLPMixer(NetworkMixer):
         from stemfuse.separators.training.loop import device_of
 
         self.check_track(track)
-        starts = segment_starts(track.frames, self.segment, max(1, self.segment // 4))
+        starts = segment_starts(track.length, self.segment, max(1, self.segment // 4))
         scale = np.float32(1 / Normalisation.of(track.mixture).deviation)
         matrix = np.empty((len(starts), len(self.outputs_), len(self.inputs_)), np.float32)
         device = device_of(self.execution)
@@ -205,7 +205,7 @@ class MLPMixer(NetworkMixer):
                 some = starts[first : first + self.batch].tolist()
                 heard = np.zeros((len(some), self.segment, len(self.inputs_)), np.float32)
                 for row, start in enumerate(some):
-                    stop = min(start + self.segment, track.frames)
+                    stop = min(start + self.segment, track.length)
                     heard[row, : stop - start] = read_inputs(track, self.inputs_, start, stop).T * scale
                 matrix[first : first + len(some)] = network(torch.from_numpy(heard).to(device)).cpu().numpy()
         self.network_.cpu()

@@ -46,7 +46,7 @@ class Normalisation:
         for _, block in mixture.blocks():
             total += float(block.sum(dtype=np.float64))
             energy += float(np.square(block, dtype=np.float64).sum())
-        count = mixture.channels * mixture.frames
+        count = mixture.channels * mixture.length
         mean = total / count
         variance = energy / count - mean**2
         return cls(float(np.sqrt(variance)) if variance > 0 else 1.0, mean)
@@ -102,12 +102,16 @@ class TrackBlocks:
         self.tracks = list(tracks)
         first = self.tracks[0]
         self.inputs = input_labels(first, mixture)
-        self.outputs = output_labels(first.true_stems().sources, first.channels)
+        self.outputs = output_labels(first.required_references().sources, first.channels)
         self.rate, self.mixture = first.rate, mixture
         if not self.inputs:
             raise FusionError(f"track {first.name!r} has no stems and the mixture is off; attach some")
         for track in self.tracks:
-            came = (input_labels(track, mixture), output_labels(track.true_stems().sources, track.channels), track.rate)
+            came = (
+                input_labels(track, mixture),
+                output_labels(track.required_references().sources, track.channels),
+                track.rate,
+            )
             if came != (self.inputs, self.outputs, self.rate):
                 raise FusionError(
                     f"track {track.name!r} has the inputs {', '.join(came[0])} at {track.rate} Hz, track {first.name!r}"
@@ -117,17 +121,17 @@ class TrackBlocks:
         self.scales = scales if centred else [Normalisation(scale.deviation) for scale in scales]
 
     @property
-    def frames(self) -> int:
+    def length(self) -> int:
         """Length of all tracks in samples."""
-        return sum(track.frames for track in self.tracks)
+        return sum(track.length for track in self.tracks)
 
     def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
         """Samples ``start`` to ``stop`` of a track: inputs (time, input) and references (time, output)."""
         track, scale = self.tracks[index], self.scales[index]
-        references = track.true_stems().read(start, stop).reshape(len(self.outputs), stop - start)
+        references = track.required_references().read(start, stop).reshape(len(self.outputs), stop - start)
         if not np.isfinite(references).all():
-            for source in track.true_stems().sources:
-                track.true_stems()[source].read(start, stop)  # raises, and names the sample
+            for source in track.required_references().sources:
+                track.required_references()[source].read(start, stop)  # raises, and names the sample
         inputs = read_inputs(track, self.inputs, start, stop)
         return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
 
@@ -136,8 +140,8 @@ class TrackBlocks:
         with ThreadPoolExecutor(1) as reader:
             coming: Future[tuple[Samples, Samples]] | None = None
             for index, track in enumerate(self.tracks):
-                for start in range(0, track.frames, size):
-                    last, coming = coming, reader.submit(self.read, index, start, min(start + size, track.frames))
+                for start in range(0, track.length, size):
+                    last, coming = coming, reader.submit(self.read, index, start, min(start + size, track.length))
                     if last is not None:
                         yield last.result()
             if coming is not None:
@@ -162,17 +166,17 @@ class TrackBlocks:
         references : ndarray, shape (row, output)
         """
         parts = []
-        if self.frames <= rows * stride:
-            stride = -(-self.frames // rows)
+        if self.length <= rows * stride:
+            stride = -(-self.length // rows)
             parts = [(inputs[::stride], references[::stride]) for inputs, references in self.blocks()]
         else:
             generator = np.random.default_rng(seed)
-            ends = np.cumsum([track.frames for track in self.tracks])
+            ends = np.cumsum([track.length for track in self.tracks])
             count = max(1, rows * stride // run)
-            places = ((np.arange(count) + generator.random(count)) * (self.frames / count)).astype(np.int64)
+            places = ((np.arange(count) + generator.random(count)) * (self.length / count)).astype(np.int64)
             for place in places.tolist():
                 index = int(np.searchsorted(ends, place, side="right"))
-                frames = self.tracks[index].frames
+                frames = self.tracks[index].length
                 start = max(0, min(place - int(ends[index]) + frames, frames - run))
                 inputs, references = self.read(index, start, min(start + run, frames))
                 parts.append((inputs[::stride], references[::stride]))
@@ -206,7 +210,7 @@ class Segments:
         if length < 1 or shift < 1:
             raise FusionError(f"segments of {length} samples every {shift} came, expected at least 1 each")
         self.blocks, self.length, self.shift = blocks, length, shift
-        counts = [len(segment_starts(track.frames, length, shift, tails)) for track in blocks.tracks]
+        counts = [len(segment_starts(track.length, length, shift, tails)) for track in blocks.tracks]
         self._ends = np.cumsum(counts)
 
     def __len__(self) -> int:
@@ -226,7 +230,7 @@ class Segments:
             track = int(np.searchsorted(self._ends, index, side="right"))
             before = int(self._ends[track - 1]) if track else 0
             start = (int(index) - before) * self.shift
-            stop = min(start + self.length, self.blocks.tracks[track].frames)
+            stop = min(start + self.length, self.blocks.tracks[track].length)
             inputs[row, : stop - start], references[row, : stop - start] = self.blocks.read(track, start, stop)
         return inputs, references
 
@@ -263,5 +267,5 @@ def training_blocks(
 def identity_of(mixer: Any, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
     """What a checkpoint has to agree with: the mixer's kind and arguments, and the tracks."""
     arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
-    tracks = [[[track.name, track.frames] for track in part.tracks] for part in (blocks, held_out) if part]
+    tracks = [[[track.name, track.length] for track in part.tracks] for part in (blocks, held_out) if part]
     return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}

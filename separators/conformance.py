@@ -152,10 +152,10 @@ def _labels(separator: Separator, mixture: Samples) -> None:
 
 def _shape(separator: Separator, mixture: Samples) -> None:
     # whole, odd, shorter than any window, a single sample
-    for frames in (mixture.shape[1], mixture.shape[1] // 2 | 1, 100, 1):
-        stems = _separate(separator, mixture[:, :frames].copy())
-        came = min(frames, mixture.shape[1])
-        _require(stems.frames == came, f"{came} samples gave stems of {stems.frames}")
+    for length in (mixture.shape[1], mixture.shape[1] // 2 | 1, 100, 1):
+        stems = _separate(separator, mixture[:, :length].copy())
+        came = min(length, mixture.shape[1])
+        _require(stems.length == came, f"{came} samples gave stems of {stems.length}")
         _require(stems.channels == 2, f"2 channels gave stems of {stems.channels}")
         expected = (len(stems.sources), 2, came)
         _require(stems.audio.shape == expected, f"samples of shape {stems.audio.shape} came, expected {expected}")

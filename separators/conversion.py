@@ -58,7 +58,7 @@ class ConvertedSignal(Signal):
         self._period = (signal.rate // divisor, rate // divisor)
         self._periods = max(1, WINDOW // self._period[1])
         # halves are rounded up, as soxr does
-        self.frames = (2 * signal.frames * rate + signal.rate) // (2 * signal.rate)
+        self.length = (2 * signal.length * rate + signal.rate) // (2 * signal.rate)
 
     def _read(self, start: int, stop: int) -> Samples:
         if self.rate == self.signal.rate:
@@ -78,7 +78,7 @@ class ConvertedSignal(Signal):
         begin = number * self._periods * before
         margin = -(-MARGIN // before) * before
         first = max(0, begin - margin)
-        last = min(self.signal.frames, begin + self._periods * before + margin)
+        last = min(self.signal.length, begin + self._periods * before + margin)
         converted = soxr.resample(self.signal.read(first, last).T, self.signal.rate, self.rate, quality="VHQ").T
         skipped = (begin - first) // before * after
         window: Samples = converted[:, skipped : skipped + self._periods * after]
@@ -115,7 +115,7 @@ def convert(track: Track, rate: int = RATE, channels: int = 2) -> Track:
     Examples
     --------
     >>> track = Track.from_arrays("tone", np.zeros((1, 96_000)), rate=48_000)
-    >>> convert(track).frames, convert(track).channels, convert(track).notes
+    >>> convert(track).length, convert(track).channels, convert(track).notes
     (88200, 2, ('resampled from 48000 to 44100 Hz', '1 channel copied to 2'))
     """
     notes = []

@@ -61,17 +61,17 @@ class Stems:
             )
         self._set(sources, array.shape[1], array.shape[2], rate, partial(_slice, array))
 
-    def _set(self, sources: tuple[str, ...], channels: int, frames: int, rate: int, read: ReadStems) -> None:
+    def _set(self, sources: tuple[str, ...], channels: int, length: int, rate: int, read: ReadStems) -> None:
         if len(set(sources)) != len(sources):
             raise AudioError(f"sources {sources} came, expected different names")
-        self.sources, self.channels, self.frames, self.rate = sources, channels, frames, int(rate)
+        self.sources, self.channels, self.length, self.rate = sources, channels, length, int(rate)
         self._read = read
 
     @classmethod
-    def lazy(cls, read: ReadStems, sources: Sequence[str], channels: int, frames: int, rate: int = RATE) -> Stems:
+    def lazy(cls, read: ReadStems, sources: Sequence[str], channels: int, length: int, rate: int = RATE) -> Stems:
         """Stems that ``read(start, stop) -> (source, channel, time)`` computes when a range is asked for."""
         stems = cls.__new__(cls)
-        stems._set(tuple(sources), channels, frames, rate, read)
+        stems._set(tuple(sources), channels, length, rate, read)
         return stems
 
     @classmethod
@@ -92,7 +92,7 @@ class Stems:
             raise AudioError("no signal came, expected one for each source")
         first, *others = signals.values()
         for signal in others:
-            for what in ("rate", "channels", "frames"):
+            for what in ("rate", "channels", "length"):
                 if getattr(signal, what) != getattr(first, what):
                     raise AudioError(
                         f"{signal}: {what} is {getattr(signal, what)}, expected {getattr(first, what)} as in {first}"
@@ -101,7 +101,7 @@ class Stems:
             partial(_stack, tuple(signals.values())),
             tuple(signals),
             first.channels,
-            first.frames,
+            first.length,
             first.rate,
         )
         stems._signals = dict(signals)
@@ -111,9 +111,9 @@ class Stems:
 
     def read(self, start: int = 0, stop: int | None = None) -> Samples:
         """Read samples ``start`` to ``stop`` of all sources: (source, channel, time), float32."""
-        stop = self.frames if stop is None else stop
-        if not 0 <= start <= stop <= self.frames:
-            raise AudioError(f"samples {start} to {stop} of the stems were asked for, they have 0 to {self.frames}")
+        stop = self.length if stop is None else stop
+        if not 0 <= start <= stop <= self.length:
+            raise AudioError(f"samples {start} to {stop} of the stems were asked for, they have 0 to {self.length}")
         return self._read(start, stop)
 
     @property
@@ -123,8 +123,8 @@ class Stems:
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Samples]]:
         """Yield ``(start, samples)`` of all sources from the beginning to the end."""
-        for start in range(0, self.frames, size):
-            yield start, self.read(start, min(start + size, self.frames))
+        for start in range(0, self.length, size):
+            yield start, self.read(start, min(start + size, self.length))
 
     def __getitem__(self, source: str) -> Signal:
         if source not in self.sources:
@@ -144,7 +144,7 @@ class Stems:
         if unknown:
             raise TrackError(f"source {unknown[0]!r} was asked for, there are {', '.join(self.sources)}")
         rows = [self.sources.index(source) for source in sources]
-        return Stems.lazy(partial(_read_rows, self, rows), sources, self.channels, self.frames, self.rate)
+        return Stems.lazy(partial(_read_rows, self, rows), sources, self.channels, self.length, self.rate)
 
     def write(self, folder: str | os.PathLike[str], subtype: str = "FLOAT", suffix: str = ".wav") -> None:
         """Stream every source into ``folder/<source>.wav``; a folder that lacks is made.
@@ -167,7 +167,7 @@ class Stems:
         write_audio(paths, (block for _, block in self.blocks()), self.rate, self.channels, subtype)
 
     def __repr__(self) -> str:
-        return f"<Stems {', '.join(self.sources)}: {self.channels} x {self.frames} at {self.rate} Hz>"
+        return f"<Stems {', '.join(self.sources)}: {self.channels} x {self.length} at {self.rate} Hz>"
 
 
 # functions and not lambdas, so that stems travel between processes
@@ -188,7 +188,7 @@ class _StemSignal(Signal):
     """One source of stems that are computed together."""
 
     def __init__(self, stems: Stems, source: str) -> None:
-        self.rate, self.channels, self.frames = stems.rate, stems.channels, stems.frames
+        self.rate, self.channels, self.length = stems.rate, stems.channels, stems.length
         self._stems, self._source = stems, source
 
     def _read(self, start: int, stop: int) -> Samples:

@@ -86,7 +86,7 @@ class Track:
         for what, stems in parts.items():
             if stems is None:
                 continue
-            for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("frames", "samples")):
+            for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("length", "samples")):
                 came, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
                 if came != expected:
                     raise AudioError(
@@ -119,9 +119,9 @@ class Track:
         return self.mixture.rate
 
     @property
-    def frames(self) -> int:
+    def length(self) -> int:
         """Length in samples."""
-        return self.mixture.frames
+        return self.mixture.length
 
     @property
     def channels(self) -> int:
@@ -131,14 +131,14 @@ class Track:
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return self.frames / self.rate
+        return self.length / self.rate
 
     def with_stems(self, stems: Mapping[str, Stems], stored: Mapping[str, StoredStems] | None = None) -> Track:
         """The same track with these stems beside or in place of those it has."""
         kept = {label: where for label, where in self.stored.items() if label not in stems}
         return replace(self, stems={**self.stems, **stems}, stored={**kept, **(stored or {})})
 
-    def true_stems(self) -> Stems:
+    def required_references(self) -> Stems:
         """The references, or an error that says that there are none."""
         if self.references is None:
             raise TrackError(f"track {self.name!r} has no references; expected a data set with one file per source")
@@ -146,7 +146,7 @@ class Track:
 
     def mixture_sha256(self) -> str:
         """Hexadecimal sha256 of the mixture's float32 samples, channel after channel within blocks."""
-        state = hashlib.sha256(f"{self.rate} {self.channels} {self.frames}".encode())
+        state = hashlib.sha256(f"{self.rate} {self.channels} {self.length}".encode())
         for _, block in self.mixture.blocks():
             state.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
         return state.hexdigest()
@@ -155,19 +155,19 @@ class Track:
 class FittedSignal(Signal):
     """A signal cut or lengthened with zeros at its end, which `fit_length` has reported."""
 
-    def __init__(self, signal: Signal, frames: int) -> None:
-        self.rate, self.channels, self.frames = signal.rate, signal.channels, frames
+    def __init__(self, signal: Signal, length: int) -> None:
+        self.rate, self.channels, self.length = signal.rate, signal.channels, length
         self.signal = signal
 
     def _read(self, start: int, stop: int) -> Samples:
-        inside = self.signal.read(min(start, self.signal.frames), min(stop, self.signal.frames))
+        inside = self.signal.read(min(start, self.signal.length), min(stop, self.signal.length))
         return np.pad(inside, ((0, 0), (0, stop - start - inside.shape[1])))
 
     def __str__(self) -> str:
         return str(self.signal)
 
 
-def fit_length(signal: Signal, frames: int, tolerance: int = LENGTH_TOLERANCE) -> tuple[Signal, str | None]:
+def fit_length(signal: Signal, length: int, tolerance: int = LENGTH_TOLERANCE) -> tuple[Signal, str | None]:
     """Make a signal as long as its mixture, by one written rule.
 
     Real data sets have stems that are some samples shorter or longer than their mixture (encoders pad, editors
@@ -186,15 +186,15 @@ def fit_length(signal: Signal, frames: int, tolerance: int = LENGTH_TOLERANCE) -
     AudioError
         The difference is larger than the tolerance.
     """
-    excess = signal.frames - frames
+    excess = signal.length - length
     if excess == 0:
         return signal, None
     if abs(excess) > tolerance:
         raise AudioError(
-            f"{signal}: {signal.frames} samples, its mixture has {frames}; "
+            f"{signal}: {signal.length} samples, its mixture has {length}; "
             f"a difference of up to {tolerance} is mended, this is {abs(excess)}: export it again"
         )
     done = f"{excess} samples cut from" if excess > 0 else f"{-excess} zeros added to"
     note = f"{signal}: {done} its end, to be as long as the mixture"
     log.warning(note)
-    return FittedSignal(signal, frames), note
+    return FittedSignal(signal, length), note

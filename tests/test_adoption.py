@@ -264,7 +264,7 @@ def test_an_offset_is_refused_shifted_or_left(tmp_path: Path, late: int) -> None
     with pytest.raises(AudioError, match=rf"'Song': the stems are {abs(late)} samples .*--shift .*, or with --as-is"):
         found.load()
     moved, alignment = found.load("shift")
-    inner = slice(max(-late, 0), TRACK.frames - max(late, 0))
+    inner = slice(max(-late, 0), TRACK.length - max(late, 0))
     np.testing.assert_array_equal(moved.audio[..., inner], MUSIC.astype(np.float32)[..., inner])
     assert not moved.audio[..., inner.stop :].any()
     assert not moved.audio[..., : inner.start].any()
@@ -325,7 +325,7 @@ def test_inverted_polarity_is_a_problem(tmp_path: Path) -> None:
         (MUSIC[:, :1], RATE, "1 channels, the mixture has 2"),
         (MUSIC, 48_000, "48000 Hz, the mixture has 44100"),
         (MUSIC[..., :-20_000], RATE, "112300 samples, its mixture has 132300.*this is 20000"),
-        (np.where(np.arange(TRACK.frames) == 99_999, np.nan, MUSIC), RATE, r"drums.wav: sample 99999 .* nan"),
+        (np.where(np.arange(TRACK.length) == 99_999, np.nan, MUSIC), RATE, r"drums.wav: sample 99999 .* nan"),
     ],
 )
 @pytest.mark.parametrize("how", ["refuse", "as-is"])
@@ -338,7 +338,7 @@ def test_what_cannot_be_stored_is_refused_in_any_way(
 
 def test_a_slightly_shorter_file_is_mended_and_said(tmp_path: Path) -> None:
     stems, alignment = put(tmp_path, MUSIC[..., :-10]).load()
-    assert stems.frames == TRACK.frames
+    assert stems.length == TRACK.length
     assert alignment.offset == 0
     assert [text for text in alignment.warnings if "10 zeros added to its end" in text]
 
@@ -391,11 +391,11 @@ def test_exact_loops_are_left_where_they_fit() -> None:
 class Watched(Signal):
     """A long song at 8 kHz that remembers its longest read."""
 
-    rate, channels, frames = 8000, 1, 8000 * 45
+    rate, channels, length = 8000, 1, 8000 * 45
 
     def __init__(self, seed: int, loud: int, late: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        samples = rng.normal(0, 0.001, (1, self.frames))
+        samples = rng.normal(0, 0.001, (1, self.length))
         samples[:, loud : loud + 20_000] *= 100
         self.samples = shifted(samples, late).astype(np.float32)
         self.longest = 0
@@ -439,7 +439,7 @@ def test_real_music_with_its_own_mastering() -> None:
     (path,) = Path(folder.submodule_search_locations[0], "data").glob("*.stem.mp4")
     mixture, *stems = (open_signal(path, stream).read() for stream in range(5))
     track = Track.from_arrays("Falcon 69", mixture)
-    assert track.frames > 5 * RATE
+    assert track.length > 5 * RATE
     everything = check(shifted(np.stack(stems), 500), track=track)
     assert everything.offset == 500
     assert everything.residual_db == pytest.approx(-15.5, abs=0.5)

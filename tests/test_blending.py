@@ -35,7 +35,7 @@ def random_weights(track, segments=1, generator=None, **times):
 
 def all_inputs(track):
     stems = [track.mixture.read()[None], *(stems.audio for stems in track.stems.values())]
-    return np.concatenate(stems).reshape(-1, track.frames)
+    return np.concatenate(stems).reshape(-1, track.length)
 
 
 def test_apply_is_the_matrix_product(tracks):
@@ -101,7 +101,7 @@ def test_inputs_without_weight_are_not_read(tracks):
     def never(start, stop):
         raise AssertionError("read")
 
-    idle = Stems.lazy(never, SOURCES, 2, tracks[0].frames)
+    idle = Stems.lazy(never, SOURCES, 2, tracks[0].length)
     track = tracks[0].with_stems({"idle": idle})
     fused = Fixed({"drums": {"a": 1.0, "idle": 0.0}}).fit([track]).fuse(track)
     np.testing.assert_array_equal(fused["drums"].read(), track.stems["a"]["drums"].read())

@@ -32,7 +32,7 @@ def test_each_bound_contains_the_one_before(table):
 
 def median_sdr(track, stems):
     """Of whole frames of one second, from the audio."""
-    seconds = track.frames // 44_100
+    seconds = track.length // 44_100
     truth, error = (
         np.square(audio[..., : seconds * 44_100].astype(float)).reshape(4, 2, seconds, -1).sum((1, 3))
         for audio in (track.references.audio, track.references.audio - stems.audio)
@@ -111,4 +111,4 @@ def test_the_useless_separator_is_told(tracks):
 def _noise(generator, track):
     from stemfuse.separators import Stems
 
-    return Stems(generator.normal(0, 0.1, (4, 2, track.frames)).astype(np.float32))
+    return Stems(generator.normal(0, 0.1, (4, 2, track.length)).astype(np.float32))

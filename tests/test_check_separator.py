@@ -81,7 +81,7 @@ def lazy(make):
     """A separator whose stems are computed when read."""
 
     def spoil(stems):
-        return Stems.lazy(lambda start, stop: make(stems.read(start, stop)), SOURCES, 2, stems.frames)
+        return Stems.lazy(lambda start, stop: make(stems.read(start, stop)), SOURCES, 2, stems.length)
 
     return spoiled(spoil)
 

@@ -80,7 +80,7 @@ def test_any_range_of_any_stream_is_the_slice_of_its_full_decode(full, stream, r
 
 def test_the_five_streams_of_a_real_stem_file_have_one_shape(full):
     signals = ContainerSignal.all_streams(CLIP)
-    assert [(signal.rate, signal.channels, signal.frames) for signal in signals] == [(44_100, 2, CLIP_FRAMES)] * 5
+    assert [(signal.rate, signal.channels, signal.length) for signal in signals] == [(44_100, 2, CLIP_FRAMES)] * 5
     for signal, samples in zip(signals, full, strict=True):
         np.testing.assert_array_equal(signal.read(), samples)
 
@@ -123,10 +123,10 @@ def test_every_format_is_read_to_the_sample(name, music, tmp_path):
     expected = decode(path)
     signal = open_signal(path)
     assert isinstance(signal, ContainerSignal)
-    assert signal.frames == expected.shape[1], "the length is not what the decoder yields"
-    assert abs(signal.frames - music.shape[1]) < 3_000
+    assert signal.length == expected.shape[1], "the length is not what the decoder yields"
+    assert abs(signal.length - music.shape[1]) < 3_000
     random = np.random.default_rng(0)
-    for start in (140_000, 3, 70_000, 65_536, 65_535, *random.integers(0, signal.frames - 5_000, 6)):
+    for start in (140_000, 3, 70_000, 65_536, 65_535, *random.integers(0, signal.length - 5_000, 6)):
         np.testing.assert_array_equal(signal.read(start, start + 5_000), expected[:, start : start + 5_000])
     np.testing.assert_array_equal(signal.read(), expected)
 
@@ -150,7 +150,7 @@ def test_noise_substitution_is_the_trap_that_it_is_taken_for(music, tmp_path):
 def test_lossless_samples_come_back_in_place_and_scale(name, codec, bits, music, tmp_path):
     samples = np.round(music * 2.0 ** (bits - 1)) / 2.0 ** (bits - 1)
     signal = open_signal(encode(tmp_path / name, samples, codec, container_format="ipod" if codec == "alac" else None))
-    assert signal.frames == samples.shape[1]
+    assert signal.length == samples.shape[1]
     assert np.abs(signal.read(65_000, 140_000) - samples[:, 65_000:140_000]).max() <= 2.0 ** (1 - bits)
 
 
@@ -216,7 +216,7 @@ def test_odd_names_are_only_names(music, tmp_path):
     for name in ('it\'s "50%" %03d #1?.m4a', "http:音楽 – Été.m4a", "-i.m4a", "concat:a|b.M4A"):
         copy = tmp_path / name
         shutil.copy(path, copy)
-        assert open_signal(copy).frames == ContainerSignal(path).frames
+        assert open_signal(copy).length == ContainerSignal(path).length
 
 
 @pytest.mark.parametrize("suffix", [".m4a", ".stem.mp4", ".mp3", ".aac", ".webm", ".unknown"])
@@ -320,7 +320,7 @@ def test_the_reader_that_is_exact_for_a_format_is_chosen(name, subtype, reader, 
     sf.write(tmp_path / name, music.T, rate, subtype=subtype, format=container)
     signal = open_signal(tmp_path / name)
     assert type(signal) is reader
-    assert (signal.frames, signal.rate, signal.channels) == (music.shape[1], rate, 2)
+    assert (signal.length, signal.rate, signal.channels) == (music.shape[1], rate, 2)
     whole = signal.read()
-    for start in np.random.default_rng(1).integers(0, signal.frames - 3_000, 12):
+    for start in np.random.default_rng(1).integers(0, signal.length - 3_000, 12):
         np.testing.assert_array_equal(signal.read(start, start + 3_000), whole[:, start : start + 3_000])

@@ -21,14 +21,14 @@ def test_reading_by_range_is_the_conversion_of_the_whole(rate, tolerance):
     samples = noise(2, 5 * rate + 321)
     whole = soxr.resample(samples.T, rate, 44_100, quality="VHQ").T
     signal = ConvertedSignal(ArraySignal(samples, rate))
-    assert (signal.rate, signal.frames) == (44_100, whole.shape[1])
+    assert (signal.rate, signal.length) == (44_100, whole.shape[1])
     read = signal.read()
     assert np.abs(read - whole).max() <= tolerance
     for start, stop in (
         (0, 10),
         (WINDOW - 3, WINDOW + 3),
         (100_000, 200_001),
-        (signal.frames - 5, signal.frames),
+        (signal.length - 5, signal.length),
         (7, 7),
     ):
         np.testing.assert_array_equal(signal.read(start, stop), read[:, start:stop])
@@ -59,9 +59,9 @@ def test_a_track_is_converted_with_all_its_parts_and_says_so():
     references = np.stack([noise(1, 48_000, seed) for seed in range(4)])
     track = Track.from_arrays("song", references.sum(0), references, {"some": references / 2}, rate=48_000)
     converted = convert(track)
-    assert (converted.rate, converted.channels, converted.frames) == (44_100, 2, 44_100)
+    assert (converted.rate, converted.channels, converted.length) == (44_100, 2, 44_100)
     assert converted.notes == ("resampled from 48000 to 44100 Hz", "1 channel copied to 2")
-    audio = converted.true_stems().audio
+    audio = converted.required_references().audio
     assert audio.shape == (4, 2, 44_100)
     assert np.abs(audio.sum(0) - converted.mixture.read()).max() < 1e-6, "converting is linear"
     assert np.abs(converted.stems["some"].audio - audio / 2).max() < 1e-7

@@ -92,8 +92,8 @@ def test_a_tree_is_read_with_its_samples(tmp_path):
     assert [(track.subset, track.name) for track in data] == [("test", "a"), ("eval", "b")]
     for track in data:
         np.testing.assert_array_equal(track.mixture.read(), audio.sum(0))
-        np.testing.assert_array_equal(track.true_stems().read(100, 200), audio[:, :, 100:200])
-        assert track.true_stems().sources == SOURCES
+        np.testing.assert_array_equal(track.required_references().read(100, 200), audio[:, :, 100:200])
+        assert track.required_references().sources == SOURCES
         assert track.notes == ()
 
 
@@ -111,7 +111,7 @@ def test_order_is_by_code_point_and_odd_names_are_names(tmp_path):
         write_track(tmp_path / "test" / name, parts=("mixture",))
     tracks = open_data(tmp_path).tracks()
     assert [track.name for track in tracks] == sorted(ODD_NAMES)
-    assert all(track.frames == FRAMES for track in tracks)
+    assert all(track.length == FRAMES for track in tracks)
 
 
 def test_hidden_things_are_passed_over_and_links_are_followed(tmp_path):
@@ -126,7 +126,7 @@ def test_hidden_things_are_passed_over_and_links_are_followed(tmp_path):
         stray.write_bytes(b"\0\0\0\1Bud1")
     data = open_data(root)
     assert {subset: data.names(subset) for subset in data.subsets} == {"train": ("real",), "test": ("linked",)}
-    np.testing.assert_array_equal(data.tracks("test")[0].true_stems().audio, audio)
+    np.testing.assert_array_equal(data.tracks("test")[0].required_references().audio, audio)
 
 
 def test_musdb18_stem_files_are_read_through_pyav(tmp_path):
@@ -137,9 +137,9 @@ def test_musdb18_stem_files_are_read_through_pyav(tmp_path):
     assert data.layout == "stem.mp4"
     assert data.names() == ("Band - One", "A. Band - 3", "Band - Two")
     track = data.tracks("test")[1]
-    assert (track.name, track.frames, track.channels, track.rate) == ("Band - Two", 268_288, 2, 44_100)
+    assert (track.name, track.length, track.channels, track.rate) == ("Band - Two", 268_288, 2, 44_100)
     # the clip's stems add up to its mixture but for the mastering
-    mixture, total = track.mixture.read(), track.true_stems().audio.sum(0)
+    mixture, total = track.mixture.read(), track.required_references().audio.sum(0)
     assert np.corrcoef(mixture.ravel(), total.ravel())[0, 1] > 0.95
 
 
@@ -151,27 +151,27 @@ def test_songs_have_no_references(tmp_path):
     data = open_data(tmp_path)
     assert (data.layout, data.subsets, data.names()) == ("files", ("songs",), ("a", "b.b", "c", "d"))
     for track in data:
-        assert (track.subset, track.references, track.frames) == ("songs", None, FRAMES)
+        assert (track.subset, track.references, track.length) == ("songs", None, FRAMES)
     single = open_data(tmp_path / "c.wav").tracks()[0]
     np.testing.assert_array_equal(single.mixture.read(), samples)
     with pytest.raises(TrackError, match="'c' has no references"):
-        single.true_stems()
+        single.required_references()
 
 
 def test_one_track_is_opened_by_its_folder_or_stem_file(tmp_path, monkeypatch):
     audio = write_track(tmp_path / "My Song")
     for track in (open_song(tmp_path / "My Song"), *open_data(tmp_path / "My Song")):
         assert (track.name, track.subset) == ("My Song", "songs")
-        np.testing.assert_array_equal(track.true_stems().audio, audio)
+        np.testing.assert_array_equal(track.required_references().audio, audio)
     monkeypatch.chdir(tmp_path / "My Song")
     assert open_song(".").name == "My Song"
-    assert open_song(CLIP).true_stems().frames == 268_288
+    assert open_song(CLIP).required_references().length == 268_288
 
 
 def test_tracks_travel_between_processes(tmp_path):
     audio = write_track(tmp_path / "song")
     track = pickle.loads(pickle.dumps(open_song(tmp_path / "song")))
-    np.testing.assert_array_equal(track.true_stems().audio, audio)
+    np.testing.assert_array_equal(track.required_references().audio, audio)
 
 
 # data sets that cannot be used

@@ -118,7 +118,7 @@ def test_stems_are_the_packages_own_matched_by_name(tmp_path, mixture, kind):
     expected = by_package(tmp_path, "ab12", mixture)
     stems = load_separator("demucs", model="ab12", repo=tmp_path).separate(mixture, 44_100)
     assert stems.sources == ("drums", "bass", "other", "vocals")
-    assert stems.frames == LENGTH
+    assert stems.length == LENGTH
     for source in stems.sources:
         np.testing.assert_array_equal(stems[source].read(), expected[source])
     assert len({expected[source].tobytes() for source in expected}) == 4
@@ -387,7 +387,7 @@ def test_weights_that_arrive_later_are_found(tmp_path, mixture):
     with pytest.raises(MissingWeightsError):
         separator.separate(mixture, 44_100)
     save(tmp_path, "ab12", make())
-    assert separator.separate(mixture, 44_100).frames == LENGTH
+    assert separator.separate(mixture, 44_100).length == LENGTH
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_download_is_verified_and_only_when_asked_for(tmp_path, monkeypatch, mix
     with pytest.raises(MissingWeightsError, match=rf"put {published.name} into .*download=True"):
         Demucs(model="bag").separate(mixture, 44_100)
     assert not (tmp_path / "own").exists()
-    assert Demucs(model="bag", download=True).separate(mixture, 44_100).frames == LENGTH
+    assert Demucs(model="bag", download=True).separate(mixture, 44_100).length == LENGTH
     folder = Path(tmp_path / "own" / "demucs")
     for signature in ("cd34", "ef56"):
         with pytest.raises(MissingWeightsError, match=rf"{signature}-01234567\.th could not be downloaded"):

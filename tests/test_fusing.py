@@ -80,7 +80,7 @@ def test_a_song_without_a_store_is_separated_by_what_the_file_names(place, tmp_p
         store.put(track, separator, separator.separate(track.mixture.read(), track.rate))
     attached = store.attach(track, {name: store.find(name) for name in SEPARATORS})
     ours, _ = soundfile.read(folder / "bass.wav", dtype="float32")
-    np.testing.assert_allclose(ours.T, fusion.fuse(attached)["bass"].read(0, track.frames), atol=1e-6)
+    np.testing.assert_allclose(ours.T, fusion.fuse(attached)["bass"].read(0, track.length), atol=1e-6)
 
 
 def test_errors_are_told_in_words(place, tmp_path):

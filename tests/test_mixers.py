@@ -101,9 +101,9 @@ def test_gram_least_squares_is_numpys():
 
 def test_a_silent_or_repeated_stem_does_no_harm():
     song = planted_songs(1, noise=0.3)[0]
-    silent = song.with_stems({"silent": Stems(np.zeros((4, 2, song.frames)), SOURCES, RATE), "twin": song.stems["a"]})
+    silent = song.with_stems({"silent": Stems(np.zeros((4, 2, song.length)), SOURCES, RATE), "twin": song.stems["a"]})
     plain, more = (Conv1x1Mixer("exact").fit([track]) for track in (song, silent))
-    errors = [np.abs(mixer.fuse(silent).audio - song.true_stems().audio).mean() for mixer in (plain, more)]
+    errors = [np.abs(mixer.fuse(silent).audio - song.required_references().audio).mean() for mixer in (plain, more)]
     assert errors[1] <= errors[0] * (1 + 2e-4)
 
 

@@ -168,7 +168,7 @@ def test_odd_names_are_normal(tmp_path, name):
     track = write_mixture(tmp_path / "data" / f"{name}.wav")
     store, separator = filled(tmp_path, track)
     assert store.tracks_of(separator) == [("test", name)]
-    assert store.get(track, separator).frames == 8000
+    assert store.get(track, separator).length == 8000
 
 
 def test_a_name_finds_its_only_separator(tmp_path, track):
@@ -269,7 +269,7 @@ def test_kill_9_in_the_middle_of_a_write_leaves_no_half_entry(tmp_path, track):
         from stemfuse.separators import stems
         stems.BLOCK = 1000
         Stems.blocks.__defaults__ = (1000,)
-        store.put(track, Quarter(), Stems.lazy(slow, SOURCES, 2, track.frames))
+        store.put(track, Quarter(), Stems.lazy(slow, SOURCES, 2, track.length))
         """,
     )
     assert process.stdout.readline() == "writing\n"

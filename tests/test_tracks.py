@@ -73,7 +73,7 @@ def test_stems_of_about_the_length_of_the_mixture_are_mended_with_a_note(excess,
     longer = np.pad(audio[3], ((0, 0), (0, 600)), mode="edge")[:, : FRAMES + excess]
     sf.write(tmp_path / "song" / "vocals.wav", longer.T, 44_100)
     track = open_song(tmp_path / "song")
-    vocals = track.true_stems()["vocals"].read()
+    vocals = track.required_references()["vocals"].read()
     kept = min(FRAMES, FRAMES + excess)
     np.testing.assert_array_equal(vocals[:, :kept], audio[3, :, :kept])
     assert vocals.shape == (2, FRAMES)
@@ -152,7 +152,7 @@ def test_a_truncated_file_is_found_when_it_is_opened(name, subtype, container, l
     path = tmp_path / name
     sf.write(path, sources()[0].T, 44_100, subtype=subtype, format=container)
     whole = path.read_bytes()
-    assert open_song(path).frames == FRAMES
+    assert open_song(path).length == FRAMES
     path.write_bytes(whole[: -int(lost * FRAMES * 2)])
     with pytest.raises(TrackError, match=r"track 'a': .*promises \d+ bytes of samples more than the file has"):
         open_song(path)
@@ -187,21 +187,21 @@ def test_a_sample_that_is_no_number_is_an_error_where_it_lies(value, tmp_path):
     audio[1, 1, 1_234] = value
     write_track(tmp_path / "song", audio, subtype="FLOAT")
     track = open_song(tmp_path / "song")
-    assert track.true_stems().read(0, 1_234).shape == (4, 2, 1_234)
+    assert track.required_references().read(0, 1_234).shape == (4, 2, 1_234)
     with pytest.raises(AudioError, match=rf"bass\.wav: sample 1234 of channel 1 is {value}"):
-        track.true_stems().read(1_000, 2_000)
+        track.required_references().read(1_000, 2_000)
     with pytest.raises(AudioError, match=r"mixture\.wav: sample 1234"):
         track.mixture_sha256()
 
 
 def test_silence_mono_48_khz_and_8_bits_are_read_as_they_are(tmp_path):
     write_track(tmp_path / "silence", np.zeros((4, 2, 99)))
-    assert not open_song(tmp_path / "silence").true_stems().audio.any()
+    assert not open_song(tmp_path / "silence").required_references().audio.any()
     audio = write_track(tmp_path / "mono", sources(channels=1), rate=48_000)
     track = open_song(tmp_path / "mono")
-    assert (track.channels, track.rate, track.frames) == (1, 48_000, FRAMES)
-    np.testing.assert_array_equal(track.true_stems().audio, audio)
+    assert (track.channels, track.rate, track.length) == (1, 48_000, FRAMES)
+    np.testing.assert_array_equal(track.required_references().audio, audio)
     audio = write_track(tmp_path / "coarse", subtype="PCM_U8")
-    assert np.abs(open_song(tmp_path / "coarse").true_stems().audio - audio).max() <= 2**-7
+    assert np.abs(open_song(tmp_path / "coarse").required_references().audio - audio).max() <= 2**-7
     write_track(tmp_path / "one sample", sources(1))
     assert open_song(tmp_path / "one sample").mixture.read().shape == (2, 1)

@@ -153,11 +153,11 @@ class ReferenceProjection:
     ) -> None:
         self._references = readable(references, "references")
         self._mode = _checked(mode)
-        self.frames = frame_slices(self._references.frames, window, hop)
+        self.frames = frame_slices(self._references.length, window, hop)
         self._arithmetic = arithmetic_on(device, workers)
         self._projection: Projection | None = None
         if mode == "v4":
-            span = slice(0, self._references.frames)
+            span = slice(0, self._references.length)
             self._projection = project(self._references, span, self._arithmetic, self.frames)
 
     def evaluate(self, estimates: Audio) -> Scores:
@@ -230,8 +230,8 @@ def _ratios(parts: list[Energies]) -> Scores:
 def _museval(references: SourceAudio, estimates: SourceAudio, window: float, hop: float, mode: Mode) -> Scores:
     """The same by museval, whose rules for whole silent sources and bad input are made to be ours."""
     check_pair(references, estimates)
-    frames = frame_slices(references.frames, window, hop)
-    pair = [audio.read(0, audio.frames).swapaxes(1, 2) for audio in (references, estimates)]
+    frames = frame_slices(references.length, window, hop)
+    pair = [audio.read(0, audio.length).swapaxes(1, 2) for audio in (references, estimates)]
     for audio, waves, role in zip((references, estimates), pair, ("references", "estimates"), strict=True):
         if not np.isfinite(waves).all():
             raise_not_finite(audio, role)
@@ -284,8 +284,8 @@ def song_sdr(references: Audio, estimates: Audio) -> NDArray[np.float64]:
     pair = readable(references, "references"), readable(estimates, "estimates")
     check_pair(*pair)
     signal, distortion = np.full((2, len(pair[0].sources)), SONG_EPSILON)
-    for start in range(0, pair[0].frames, BLOCK):
-        stop = min(start + BLOCK, pair[0].frames)
+    for start in range(0, pair[0].length, BLOCK):
+        stop = min(start + BLOCK, pair[0].length)
         truth, estimate = (audio.read(start, stop).astype(np.float64) for audio in pair)
         signal += np.einsum("sct,sct->s", truth, truth)
         distortion += np.einsum("sct,sct->s", truth - estimate, truth - estimate)

@@ -22,7 +22,7 @@ class SourceAudio(Protocol):
 
     sources: tuple[str, ...]
     channels: int
-    frames: int
+    length: int
 
     def read(self, start: int, stop: int) -> Waves:
         """Samples of a range, (source, channel, time)."""
@@ -34,7 +34,7 @@ class ArrayAudio:
 
     def __init__(self, array: Waves) -> None:
         self._waves = array.swapaxes(1, 2)
-        count, self.channels, self.frames = self._waves.shape
+        count, self.channels, self.length = self._waves.shape
         self.sources = tuple(f"number {index}" for index in range(count))
 
     def read(self, start: int, stop: int) -> Waves:
@@ -87,7 +87,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
 
 def check_pair(references: SourceAudio, estimates: SourceAudio) -> None:
     """Raise an `AudioError` unless estimates have the references' sources, length and channels."""
-    shapes = [(len(audio.sources), audio.frames, audio.channels) for audio in (references, estimates)]
+    shapes = [(len(audio.sources), audio.length, audio.channels) for audio in (references, estimates)]
     if shapes[0] != shapes[1]:
         raise AudioError(
             f"estimates (source, time, channel) = {shapes[1]} came, expected {shapes[0]} as the references: "
@@ -101,8 +101,8 @@ def check_pair(references: SourceAudio, estimates: SourceAudio) -> None:
 
 def raise_not_finite(audio: SourceAudio, role: str) -> NoReturn:
     """Raise the `AudioError` of audio whose squares are not finite; it names the first NaN or infinite sample."""
-    for start in range(0, audio.frames, BLOCK):
-        samples = audio.read(start, min(start + BLOCK, audio.frames))
+    for start in range(0, audio.length, BLOCK):
+        samples = audio.read(start, min(start + BLOCK, audio.length))
         if not np.isfinite(samples).all():
             source, channel, time = np.argwhere(~np.isfinite(samples))[0]
             raise AudioError(

@@ -94,7 +94,7 @@ def _track_of_files(files: Sequence[str | os.PathLike[str]]) -> Track:
                 f"{signal}: {signal.channels} channels at {signal.rate} Hz came, expected {first.channels} at "
                 f"{first.rate} Hz as in {first}; convert one to the other"
             )
-        signals.append(fit_length(signal, first.frames)[0])
+        signals.append(fit_length(signal, first.length)[0])
     stems = {str(number): Stems.from_signals({STEM: signal}) for number, signal in enumerate(signals, 1)}
     return Track(str(first), first, stems=stems)
 

@@ -226,12 +226,12 @@ class Combine(WeightlessFusion):
             def read(low: int, high: int) -> Samples:
                 return read_inputs(track, labels, low, high).reshape(*shape, high - low)
 
-            return transform.apply(read, rule, track.frames, start, stop) if spectral else rule(read(start, stop))
+            return transform.apply(read, rule, track.length, start, stop) if spectral else rule(read(start, stop))
 
         def read_all(start: int, stop: int) -> Samples:
             return np.stack([combined(source, start, stop) for source in giving])
 
-        return Stems.lazy(read_all, tuple(giving), track.channels, track.frames, track.rate)
+        return Stems.lazy(read_all, tuple(giving), track.channels, track.length, track.rate)
 
 
 class Crossover(WeightlessFusion):
@@ -292,6 +292,6 @@ class Crossover(WeightlessFusion):
             return np.stack([part.read(start, stop) for part in parts])
 
         def read_all(start: int, stop: int) -> Samples:
-            return split.apply(read, track.frames, start, stop)
+            return split.apply(read, track.length, start, stop)
 
-        return Stems.lazy(read_all, parts[0].sources, track.channels, track.frames, track.rate)
+        return Stems.lazy(read_all, parts[0].sources, track.channels, track.length, track.rate)

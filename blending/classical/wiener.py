@@ -79,9 +79,9 @@ class EnergyConsistency(_SpectralRule):
         transform = ShortTimeFourier(self.n_fft, self.hop)
 
         def read_all(start: int, stop: int) -> Samples:
-            return transform.apply(read, _share_by_energy, track.frames, start, stop)
+            return transform.apply(read, _share_by_energy, track.length, start, stop)
 
-        return Stems.lazy(read_all, stems.sources, track.channels, track.frames, track.rate)
+        return Stems.lazy(read_all, stems.sources, track.channels, track.length, track.rate)
 
 
 def _share_by_energy(spectra: Array) -> Array:
@@ -138,17 +138,17 @@ class Wiener(_SpectralRule):
 
         @cache
         def fitted() -> SpatialFilter:
-            first, last = transform.touching(0, track.frames)
+            first, last = transform.touching(0, track.length)
             step = max(1, PIECE // self.hop)
             result = SpatialFilter()
             for start in range(first, last, step):
-                result.listen(transform.spectra(read, track.frames, start, min(start + step, last)))
+                result.listen(transform.spectra(read, track.length, start, min(start + step, last)))
             return result
 
         def read_all(start: int, stop: int) -> Samples:
-            return transform.apply(read, fitted().split, track.frames, start, stop).astype(np.float32)
+            return transform.apply(read, fitted().split, track.length, start, stop).astype(np.float32)
 
-        return Stems.lazy(read_all, stems.sources, track.channels, track.frames, track.rate)
+        return Stems.lazy(read_all, stems.sources, track.channels, track.length, track.rate)
 
 
 class SpatialFilter:

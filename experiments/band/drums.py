@@ -200,7 +200,7 @@ def play_drums(form: Form, hits: tuple[Hit, ...], width: float) -> Wave:
     """
     rng = form.generator("kit")
     kit = Kit(rng, electronic=bool(rng.random() < STYLES[form.style].electronic))
-    bus = np.zeros((2, form.frames), np.float32)
+    bus = np.zeros((2, form.length), np.float32)
     closed = np.array([hit.start_s for hit in hits if hit.piece in ("hat", "open")] + [np.inf])
     for number, hit in enumerate(hits):
         wave = kit.stroke(hit.piece, hit.velocity, number)

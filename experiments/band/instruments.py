@@ -293,7 +293,7 @@ def play_part(form: Form, part: Part) -> Wave:
     longest: dict[float, int] = {}
     for note, length in zip(part.notes, lengths, strict=True):
         longest[note.pitch] = max(length, longest.get(note.pitch, 0))
-    bus = np.zeros(form.frames, np.float32)
+    bus = np.zeros(form.length, np.float32)
     held: dict[tuple[float, float, float | None, int], Wave] = {}
     for number, (note, length) in enumerate(zip(part.notes, lengths, strict=True)):
         layer = min(LAYERS, key=lambda level: abs(level - note.velocity))
@@ -305,7 +305,7 @@ def play_part(form: Form, part: Part) -> Wave:
     if part.instrument in DISTORTED:
         bus = _drive(bus, rng.uniform(6, 25))
     if part.instrument in TREMBLING and rng.random() < 0.6:
-        bus *= 1 - np.float32(rng.uniform(0.15, 0.5)) * _swing(form.frames, rng.uniform(3, 7))
+        bus *= 1 - np.float32(rng.uniform(0.15, 0.5)) * _swing(form.length, rng.uniform(3, 7))
     if part.instrument in SWEPT and rng.random() < (0.2 if form.loops else 0.7):
         bus = _sweep(bus, rng.uniform(400, 1_500), rng.uniform(0.1, 0.4))
     return bus

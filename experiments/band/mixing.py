@@ -214,7 +214,7 @@ def _hiss(stem: Wave, noise: Wave) -> None:
 def _play_dry(song: Song, production: Production) -> dict[str, Wave]:
     """Let the band play without a room: source -> (channel, time)."""
     form = song.form
-    other = np.zeros((2, form.frames), np.float32)
+    other = np.zeros((2, form.length), np.float32)
     for part, pan, delay_s in zip(song.others, production.part_pans, production.part_delays_s, strict=False):
         wave = play_part(form, part)
         _widen(other, wave / np.float32(_level(wave[None]) or 1.0), pan, delay_s)
@@ -247,9 +247,9 @@ def mix(song: Song) -> NDArray[np.int16]:
         stems.append(wave)
     loudest = max(float(max(wave.max(), -wave.min())) for wave in (*stems, sum(stems, np.float32(0))))
     # one noise, read from a second further on for each stem
-    noise = form.generator("hiss").standard_normal((2, form.frames + len(SOURCES) * RATE), np.float32)
+    noise = form.generator("hiss").standard_normal((2, form.length + len(SOURCES) * RATE), np.float32)
     noise *= np.float32(FULL_SCALE * 10 ** (HISS_DB / 20))
-    samples = np.empty((len(SOURCES), 2, form.frames), np.int16)
+    samples = np.empty((len(SOURCES), 2, form.length), np.int16)
     for number, (wave, target) in enumerate(zip(stems, samples, strict=True)):
         wave *= np.float32(production.peak * FULL_SCALE / (loudest or 1.0))
         _hiss(wave, noise[:, number * RATE :])

@@ -152,7 +152,7 @@ class Form:
     """
 
     seed: tuple[int, ...]
-    frames: int
+    length: int
     style: str
     tempo_bpm: float
     feel: tuple[float, float, float, float]

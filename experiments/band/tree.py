@@ -86,9 +86,9 @@ def _is_complete(folder: Path, frames: int) -> bool:
             signal = FileSignal(folder / f"{name}.wav")
         except AudioError as error:
             raise TrackError(f"{folder}: not a whole track ({error}); {remedy}") from error
-        if (signal.frames, signal.rate, signal.channels) != (frames, RATE, 2):
+        if (signal.length, signal.rate, signal.channels) != (frames, RATE, 2):
             raise TrackError(
-                f"{signal}: {signal.frames} samples, {signal.channels} channels at {signal.rate} Hz, "
+                f"{signal}: {signal.length} samples, {signal.channels} channels at {signal.rate} Hz, "
                 f"expected {frames}, 2 and {RATE}; {remedy}"
             )
     return True

@@ -294,7 +294,7 @@ def play_voice(form: Form, phrases: tuple[Phrase, ...], pan: float, width: float
     ndarray, shape (channel, time), float32
     """
     rng = form.generator("singer")
-    bus = np.zeros((2, form.frames), np.float32)
+    bus = np.zeros((2, form.length), np.float32)
     if not phrases:
         return bus
     middle = np.mean([syllable.pitch for phrase in phrases for syllable in phrase.syllables])

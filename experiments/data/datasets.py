@@ -177,7 +177,7 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     ...         track.mkdir(parents=True)
     ...         soundfile.write(track / "mixture.wav", numpy.zeros((100, 2)), 44_100)
     ...     data = open_data(folder)
-    ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].frames
+    ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
     path = Path(path).expanduser()

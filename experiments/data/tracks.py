@@ -160,13 +160,13 @@ def _open_folder(folder: Path, mixture: MixtureRule) -> dict[str, Signal]:
 def _assemble(name: str, subset: str, parts: Mapping[str, Signal]) -> Track:
     notes: list[str] = []
     references = {source: parts[source] for source in SOURCES if source in parts}
-    mixture = parts.get("mixture") or max(references.values(), key=lambda signal: signal.frames)
+    mixture = parts.get("mixture") or max(references.values(), key=lambda signal: signal.length)
     for source, signal in references.items():
         for what, unit in (("rate", "Hz"), ("channels", "channels")):
             came, expected = getattr(signal, what), getattr(mixture, what)
             if came != expected:
                 raise AudioError(f"{signal}: {came} {unit}, {mixture} has {expected}; convert one to the other")
-        references[source], note = fit_length(signal, mixture.frames)
+        references[source], note = fit_length(signal, mixture.length)
         notes += [note] if note else []
     if "mixture" not in parts:
         mixture = SumSignal(references)
@@ -194,7 +194,7 @@ class SumSignal(Signal):
 
     def __init__(self, signals: Mapping[str, Signal]) -> None:
         first = next(iter(signals.values()))
-        self.rate, self.channels, self.frames = first.rate, first.channels, first.frames
+        self.rate, self.channels, self.length = first.rate, first.channels, first.length
         self.signals = dict(signals)
 
     def _read(self, start: int, stop: int) -> Samples:

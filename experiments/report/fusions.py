@@ -168,8 +168,8 @@ def keep_song(result: Run, label: str, fusion: Any, track: Track) -> dict[str, A
     fusion.weights(track).save(result.path / file)
     levels = {}
     for source in track.references.sources if track.references is not None else ():
-        signal = track.true_stems()[source]
-        seconds = [signal.read(s, min(s + track.rate, track.frames)) for s in range(0, track.frames, track.rate)]
+        signal = track.required_references()[source]
+        seconds = [signal.read(s, min(s + track.rate, track.length)) for s in range(0, track.length, track.rate)]
         energies = [float(np.mean(np.square(part, dtype=np.float64))) for part in seconds]
         levels[source] = [round(10 * float(np.log10(max(energy, 1e-10))), 1) for energy in energies]
     return {"file": file, "levels_db": levels}

@@ -79,8 +79,8 @@ def write_players(
     """
     folder, song = Path(run_folder) / "report", f"audio/{safe_name(track.name)}"
     start_s = busiest_start_s(track, duration_s) if start_s is None else start_s
-    start = min(max(round(start_s * track.rate), 0), track.frames - 1)
-    stop = min(start + max(round(duration_s * track.rate), 1), track.frames)
+    start = min(max(round(start_s * track.rate), 0), track.length - 1)
+    stop = min(start + max(round(duration_s * track.rate), 1), track.length)
     parts = [_Part("mixture", "mixture", song, Stems.from_signals({"mixture": track.mixture}))]
     if track.references is not None:
         parts.append(_Part("reference", "reference", f"{song}/_reference", track.references))
@@ -143,7 +143,7 @@ def busiest_start_s(track: Track, duration_s: float) -> float:
     the others. Without references the mixture alone decides; a silent song gives its middle.
     """
     stems = track.references or Stems.from_signals({"mixture": track.mixture})
-    seconds = track.frames // track.rate
+    seconds = track.length // track.rate
     length = min(round(duration_s), seconds)
     if length == 0 or seconds == length:
         return 0.0
@@ -172,9 +172,9 @@ def safe_name(name: str) -> str:
 
 def _blocks(part: _Part, track: Track, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
     """The excerpt of all sources, some seconds at a time."""
-    if part.stems.frames != track.frames:
+    if part.stems.length != track.length:
         raise AudioError(
-            f"track {track.name!r}: {part.name} has {part.stems.frames} samples, the mixture has {track.frames}; "
+            f"track {track.name!r}: {part.name} has {part.stems.length} samples, the mixture has {track.length}; "
             "fuse or separate it again"
         )
     for at in range(start, stop, 10 * track.rate):

@@ -115,7 +115,7 @@ def open_estimates(folder: Path, track: Track) -> Stems:
 
     signals: dict[str, Signal] = {}
     for source, path in _files(folder).items():
-        signals[source], _ = fit_length(open_signal(path), track.frames)
+        signals[source], _ = fit_length(open_signal(path), track.length)
     return Stems.from_signals(signals)
 
 
@@ -180,7 +180,7 @@ def _plan(
 def _part_name(track: Track, label: str, folder: Path, options: ScoreConfig) -> str:
     from stemfuse.separators import open_signal
 
-    references = track.true_stems()
+    references = track.required_references()
     heard = [file_stamp(references[source]) for source in references.sources]
     heard += [file_stamp(open_signal(path)) for path in _files(folder).values()]
     return digest({"label": label, "track": track.name, "heard": heard, "score": options.model_dump()})[:24]

@@ -70,7 +70,7 @@ class ContainerSignal(Signal):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     soundfile.write(f"{folder}/song.mp3", np.zeros((50_000, 2)), 44_100)
     ...     song = ContainerSignal(f"{folder}/song.mp3")
-    ...     song.frames, song.read(20_000, 20_004).shape
+    ...     song.length, song.read(20_000, 20_004).shape
     (50000, (2, 4))
     """
 
@@ -100,14 +100,14 @@ class ContainerSignal(Signal):
         last = last_frame(container, stream)
         if last is not None and last.pts is not None and last.time_base == Fraction(1, last.sample_rate):
             self.rate, self.channels = frame_format(last)
-            self.frames = last.pts + last.samples - (stream.start_time or 0)
+            self.length = last.pts + last.samples - (stream.start_time or 0)
         else:
-            (self.rate, self.channels), self.frames, self._marks = scan(path, number)
+            (self.rate, self.channels), self.length, self._marks = scan(path, number)
         promised = promised_s(container, stream) * self.rate
         # edit lists and WebM round to milliseconds, encoders to whole frames
-        if self.frames < promised - self.rate / 10:
+        if self.length < promised - self.rate / 10:
             raise AudioError(
-                f"{path}: ends at sample {self.frames}, its header says {promised:.0f}: "
+                f"{path}: ends at sample {self.length}, its header says {promised:.0f}: "
                 "the file is truncated, copy or export it again"
             )
 
@@ -120,7 +120,7 @@ class ContainerSignal(Signal):
                 begin = number * CHUNK
                 first, last = max(start, begin), min(stop, begin + CHUNK)
                 chunk = self._chunk(decoder, number)
-                if chunk.shape != (self.channels, min(CHUNK, self.frames - begin)):
+                if chunk.shape != (self.channels, min(CHUNK, self.length - begin)):
                     raise self._damaged(begin + chunk.shape[1])
                 samples[:, first - start : last - start] = chunk[:, first - begin : last - begin]
         return samples
@@ -143,15 +143,15 @@ class ContainerSignal(Signal):
     def _index(self) -> tuple[Mark, ...]:
         """The marks of all chunks, from one decode of the file when they are first asked for."""
         if self._marks is None:
-            _, frames, marks = scan(self.path, self.stream)
-            if frames != self.frames:
-                raise self._damaged(frames)
+            _, length, marks = scan(self.path, self.stream)
+            if length != self.length:
+                raise self._damaged(length)
             self._marks = marks
         return self._marks
 
-    def _damaged(self, frames: int) -> AudioError:
+    def _damaged(self, length: int) -> AudioError:
         return AudioError(
-            f"{self}: decodes to {frames} samples, its time stamps say {self.frames}: "
+            f"{self}: decodes to {length} samples, its time stamps say {self.length}: "
             "the file is damaged, copy or export it again"
         )
 
@@ -193,7 +193,7 @@ def open_signal(path: str | os.PathLike[str], stream: int | None = None) -> Sign
     >>> import soundfile, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     soundfile.write(f"{folder}/song.flac", np.zeros((50_000, 2)), 44_100)
-    ...     open_signal(f"{folder}/song.flac").frames
+    ...     open_signal(f"{folder}/song.flac").length
     50000
     """
     if stream is None and Path(path).suffix.lower() in LIBSNDFILE_SUFFIXES:

@@ -127,13 +127,13 @@ class Decoder:
 def scan(path: Path, stream: int) -> tuple[tuple[int, int], int, tuple[Mark, ...]]:
     """Decode everything once: rate and channels, the number of samples, and where each chunk begins."""
     decoder = Decoder(path, stream)
-    marks, frames = [], 0
+    marks, length = [], 0
     while decoder.rest.size:
         time, offset = decoder.mark()
         samples = decoder.next_chunk()
         marks.append(Mark(time, offset, zlib.crc32(samples.data)))
-        frames += samples.shape[1]
-    return decoder.format, frames, tuple(marks)
+        length += samples.shape[1]
+    return decoder.format, length, tuple(marks)
 
 
 def frame_format(frame: AudioFrame) -> tuple[int, int]:

@@ -34,13 +34,13 @@ class Signal(ABC):
         Sample rate in Hz.
     channels : int
         Number of channels.
-    frames : int
-        Length in samples.
+    length : int
+        Number of samples.
     """
 
     rate: int
     channels: int
-    frames: int
+    length: int
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> Samples:
@@ -52,7 +52,7 @@ class Signal(ABC):
         Parameters
         ----------
         start, stop : int
-            Range in samples, with 0 <= start <= stop <= frames; ``stop`` is the end when not given.
+            Range in samples, with 0 <= start <= stop <= length; ``stop`` is the end when not given.
 
         Returns
         -------
@@ -64,9 +64,9 @@ class Signal(ABC):
         AudioError
             The range does not lie inside the signal, the file is damaged, or a sample is NaN or infinite.
         """
-        stop = self.frames if stop is None else stop
-        if not 0 <= start <= stop <= self.frames:
-            raise AudioError(f"{self}: samples {start} to {stop} were asked for, it has 0 to {self.frames}")
+        stop = self.length if stop is None else stop
+        if not 0 <= start <= stop <= self.length:
+            raise AudioError(f"{self}: samples {start} to {stop} were asked for, it has 0 to {self.length}")
         samples = self._read(start, stop)
         if not np.isfinite(samples).all():
             channel, time = np.argwhere(~np.isfinite(samples))[0]
@@ -78,11 +78,11 @@ class Signal(ABC):
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Samples]]:
         """Yield ``(start, samples)`` from the beginning to the end, ``size`` samples at a time."""
-        for start in range(0, self.frames, size):
-            yield start, self.read(start, min(start + size, self.frames))
+        for start in range(0, self.length, size):
+            yield start, self.read(start, min(start + size, self.length))
 
     def __repr__(self) -> str:
-        return f"<{self}: {self.channels} x {self.frames} at {self.rate} Hz>"
+        return f"<{self}: {self.channels} x {self.length} at {self.rate} Hz>"
 
     def __str__(self) -> str:
         return type(self).__name__
@@ -111,7 +111,7 @@ class ArraySignal(Signal):
             raise AudioError(f"audio of shape {array.shape} came, expected (channel, time)")
         self.samples = array
         self.rate = int(rate)
-        self.channels, self.frames = array.shape
+        self.channels, self.length = array.shape
 
     def _read(self, start: int, stop: int) -> Samples:
         return self.samples[:, start:stop]
@@ -146,14 +146,14 @@ class FileSignal(Signal):
                 f"{self.path}: {size} bytes that are no readable audio ({error}); expected WAV, FLAC, MP3, OGG, "
                 "M4A or stem.mp4: export the file again"
             ) from error
-        self.rate, self.channels, self.frames = int(info.samplerate), int(info.channels), int(info.frames)
+        self.rate, self.channels, self.length = int(info.samplerate), int(info.channels), int(info.frames)
         self.subtype = str(info.subtype)
         if missing := self._missing_bytes():
             raise AudioError(
                 f"{self.path}: its header promises {missing} bytes of samples more than the file has: "
                 "it is truncated, copy or export it again"
             )
-        if self.frames == 0:
+        if self.length == 0:
             raise AudioError(f"{self.path}: the file has no samples; export it again")
 
     def _missing_bytes(self) -> int:
@@ -186,7 +186,7 @@ class FileSignal(Signal):
             raise AudioError(f"{self.path}: cannot be read ({error}); export the file again") from error
         if len(samples) != stop - start:
             raise AudioError(
-                f"{self.path}: ends at sample {start + len(samples)}, its header says {self.frames}: "
+                f"{self.path}: ends at sample {start + len(samples)}, its header says {self.length}: "
                 "the file is truncated, copy or export it again"
             )
         return np.ascontiguousarray(samples.T)

@@ -92,7 +92,7 @@ def check_alignment(
     """
     signals = {source: stems[source] for source in (stems.sources if isinstance(stems, Stems) else stems)}
     fitted = fit_stems(signals, track)
-    mended = [note for signal in signals.values() if (note := fit_length(signal, track.frames)[1])]
+    mended = [note for signal in signals.values() if (note := fit_length(signal, track.length)[1])]
     gram, loudest = _gram(track.mixture, fitted)
     offset = _find_offset(track.mixture, fitted, loudest, round(search_s * track.rate))
     if offset:
@@ -140,14 +140,14 @@ def fit_stems(signals: Mapping[str, Signal], track: Track, late: int = 0) -> Ste
     AudioError
         Rate, channels or length do not fit.
     """
-    frames = track.frames + max(late, 0)
-    stems = Stems.from_signals({source: FittedSignal(signal, frames) for source, signal in signals.items()})
+    length = track.length + max(late, 0)
+    stems = Stems.from_signals({source: FittedSignal(signal, length) for source, signal in signals.items()})
 
     def read(start: int, stop: int) -> Samples:
         moved = stems.read(max(start + late, 0), max(stop + late, 0))
         return np.pad(moved, ((0, 0), (0, 0), (stop - start - moved.shape[2], 0)))
 
-    moved = Stems.lazy(read, stems.sources, stems.channels, track.frames, stems.rate) if late else stems
+    moved = Stems.lazy(read, stems.sources, stems.channels, track.length, stems.rate) if late else stems
     return track.with_stems({"this folder": moved}).stems["this folder"]
 
 
@@ -155,8 +155,8 @@ def _gram(mixture: Signal, stems: Stems, offset: int = 0) -> tuple[NDArray[np.fl
     """Products of [mixture, stems] with each other over the song, stems read `offset` later; where both are loudest."""
     size, inputs = EXCERPT_S * mixture.rate, 1 + len(stems.sources)
     gram, loudness = np.zeros((inputs, inputs)), {0: 0.0}
-    for start in range(max(0, -offset), mixture.frames - max(0, offset), size):
-        stop = min(start + size, mixture.frames - max(0, offset))
+    for start in range(max(0, -offset), mixture.length - max(0, offset), size):
+        stop = min(start + size, mixture.length - max(0, offset))
         parts = [mixture.read(start, stop)[None], stems.read(start + offset, stop + offset)]
         rows = np.concatenate(parts).reshape(inputs, -1).astype(np.float64)
         products = rows @ rows.T
@@ -167,10 +167,10 @@ def _gram(mixture: Signal, stems: Stems, offset: int = 0) -> tuple[NDArray[np.fl
 
 def _find_offset(mixture: Signal, stems: Stems, start: int, search: int) -> int | None:
     """Samples by which the stems are late, from the excerpt at `start`; None where the peak is not distinct."""
-    stop = min(start + EXCERPT_S * mixture.rate, mixture.frames)
+    stop = min(start + EXCERPT_S * mixture.rate, mixture.length)
     # tapered, since edges at the same place in both would correlate
     total = stems.read(start, stop).sum(0, dtype=np.float64) * np.hanning(stop - start)
-    first, last = max(start - search, 0), min(stop + search, mixture.frames)
+    first, last = max(start - search, 0), min(stop + search, mixture.length)
     around = np.pad(mixture.read(first, last), ((0, 0), (first - start + search, stop + search - last)))
     size = 1 << (around.shape[1] - 1).bit_length()
     cross = (np.fft.rfft(around, size) * np.fft.rfft(total, size).conj()).sum(0)

@@ -131,7 +131,7 @@ def write_record(
         "subset": track.subset,
         "rate": stems.rate,
         "channels": stems.channels,
-        "frames": stems.frames,
+        "frames": stems.length,
         "sources": list(stems.sources),
         "separator": description,
         "fingerprint": digest(description),

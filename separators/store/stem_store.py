@@ -126,7 +126,7 @@ class StemStore:
                 "delete the folder and separate again"
             )
         stems = Stems.from_signals(signals)
-        if stems.frames != track.frames or stems.rate != track.rate:
+        if stems.length != track.length or stems.rate != track.rate:
             raise StoreError(f"{path}: {stems} do not fit {track.mixture!r}; delete the folder and separate again")
         return stems
 
@@ -152,7 +152,7 @@ class StemStore:
             The stems do not fit the track, or the store cannot be written (read-only, full disk).
         """
         path = self.path(track, separator)
-        for what in ("rate", "channels", "frames"):
+        for what in ("rate", "channels", "length"):
             if getattr(stems, what) != getattr(track.mixture, what):
                 raise StoreError(
                     f"{self.key(separator)}: stems of {track.name!r} have {what} {getattr(stems, what)}, "

@@ -66,15 +66,15 @@ def checked_tracks(tracks: Sequence[Track], samples: int) -> list[Track]:
     if not tracks:
         raise TrainingError("no track came, expected at least one with references")
     for track in tracks:
-        if set(track.true_stems().sources) != set(SOURCES) or (track.rate, track.channels) != (RATE, 2):
+        if set(track.required_references().sources) != set(SOURCES) or (track.rate, track.channels) != (RATE, 2):
             raise TrainingError(
-                f"track {track.name!r}: {', '.join(track.true_stems().sources)} at {track.rate} Hz with "
+                f"track {track.name!r}: {', '.join(track.required_references().sources)} at {track.rate} Hz with "
                 f"{track.channels} channels came, expected {', '.join(SOURCES)} at {RATE} Hz in stereo: convert it"
             )
-    shortest = min(tracks, key=lambda track: track.frames)
-    if shortest.frames < samples:
+    shortest = min(tracks, key=lambda track: track.length)
+    if shortest.length < samples:
         raise TrainingError(
-            f"track {shortest.name!r} has {shortest.frames} samples, pieces have {samples}: leave the track out or "
+            f"track {shortest.name!r} has {shortest.length} samples, pieces have {samples}: leave the track out or "
             "choose shorter pieces"
         )
     return list(tracks)
@@ -93,7 +93,7 @@ def deviation(mixture: Signal) -> float:
     for _, block in mixture.blocks(BLOCK):
         total += float(block.sum(dtype=np.float64))
         energy += float(np.square(block, dtype=np.float64).sum())
-    count = mixture.channels * mixture.frames
+    count = mixture.channels * mixture.length
     variance = energy / count - (total / count) ** 2
     return float(np.sqrt(variance)) if variance > 0 else 1.0
 
@@ -145,7 +145,7 @@ class RandomChunks:
         self.tracks = checked_tracks(tracks, samples)
         self.samples, self.count, self.seed = samples, count, seed
         self.augmentation = augmentation or Augmentation()
-        usable = [[copy for copy in some if copy.frames >= samples] for some in copies]
+        usable = [[copy for copy in some if copy.length >= samples] for some in copies]
         self.copies = usable or [[] for _ in self.tracks]
         self.scales = [1 / deviation(track.mixture) if standardise else 1.0 for track in self.tracks]
 
@@ -171,8 +171,8 @@ class RandomChunks:
         index = int(generator.integers(len(self.tracks)))
         copies = self.copies[index]
         stretched = generator.random() < self.augmentation.stretched and bool(copies)
-        song = copies[int(generator.integers(len(copies)))] if stretched else self.tracks[index].true_stems()
-        return song, int(generator.integers(song.frames - self.samples + 1)), np.float32(self.scales[index])
+        song = copies[int(generator.integers(len(copies)))] if stretched else self.tracks[index].required_references()
+        return song, int(generator.integers(song.length - self.samples + 1)), np.float32(self.scales[index])
 
     def _changed(self, stem: Samples, generator: np.random.Generator) -> Samples:
         gain = generator.uniform(*self.augmentation.gain)
@@ -209,7 +209,7 @@ class FixedChunks:
         self.places = [
             (index, int(start))
             for index, track in enumerate(self.tracks)
-            for start in np.linspace(0, track.frames - samples, min(count, track.frames // samples)).round()
+            for start in np.linspace(0, track.length - samples, min(count, track.length // samples)).round()
         ]
 
     def __len__(self) -> int:
@@ -217,7 +217,7 @@ class FixedChunks:
 
     def __getitem__(self, number: int) -> Samples:
         index, start = self.places[number]
-        song = self.tracks[index].true_stems()
+        song = self.tracks[index].required_references()
         stems = np.stack([song[source].read(start, start + self.samples) for source in SOURCES])
         return np.asarray(stems * np.float32(self.scales[index]))
 

@@ -96,7 +96,7 @@ def train_separator(
         "chunks": [chunks, valid_chunks, [len(some) for some in data.copies]],
         "augmentation": asdict(data.augmentation),
         "initial": None if initial is None else hashlib.sha256(path.read_bytes()).hexdigest(),
-        "tracks": [[[track.name, track.frames] for track in part] for part in (train, valid)],
+        "tracks": [[[track.name, track.length] for track in part] for part in (train, valid)],
     }
     history = minimise(objective, data, judges, recipe, execution, identity)
     notes: dict[str, Any] = {**system.notes(), "trained_on": list(trained_on)}

@@ -130,7 +130,7 @@ def _render(track: Track, place: Path, semitones: int, percent: int) -> None:
     temporary.mkdir(parents=True, exist_ok=True)
     try:
         for source in SOURCES:
-            audio = stretched(track.true_stems()[source].read(), track.rate, semitones, percent)
+            audio = stretched(track.required_references()[source].read(), track.rate, semitones, percent)
             # what is louder than full scale would be clipped
             audio /= max(1.0, float(np.abs(audio).max()))
             write_audio([temporary / f"{source}.wav"], [audio[None]], track.rate, len(audio), subtype="PCM_16")
