@@ -1,7 +1,8 @@
 """What a track is, who separates it, and where its stems are kept."""
 
 from .audio.containers import ContainerSignal, open_signal
-from .audio.signals import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio, write_whole
+from .audio.signals import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
+from .audio.whole_files import whole_file, whole_folder, write_whole
 from .conformance import check_separator
 from .conversion import ConvertedSignal, convert
 from .errors import (
@@ -15,6 +16,17 @@ from .errors import (
     TrainingError,
     WriteError,
 )
+from .labels import (
+    MIXTURE,
+    ChannelLabel,
+    WeightsLike,
+    channel_names,
+    input_labels,
+    mixture_labels,
+    output_labels,
+    stem_labels,
+)
+from .optional import import_optional
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
@@ -27,6 +39,7 @@ from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length
 __all__ = [
     "BLOCK",
     "LENGTH_TOLERANCE",
+    "MIXTURE",
     "RATE",
     "SOURCES",
     "Adoption",
@@ -34,6 +47,7 @@ __all__ = [
     "ArraySignal",
     "AudioError",
     "BaseSeparator",
+    "ChannelLabel",
     "ConformanceError",
     "ContainerSignal",
     "ConvertedSignal",
@@ -53,7 +67,9 @@ __all__ = [
     "Track",
     "TrackError",
     "TrainingError",
+    "WeightsLike",
     "WriteError",
+    "channel_names",
     "check_alignment",
     "check_separator",
     "convert",
@@ -61,10 +77,17 @@ __all__ = [
     "file_stamp",
     "find_stems",
     "fit_length",
+    "import_optional",
+    "input_labels",
     "list_separators",
     "load_separator",
+    "mixture_labels",
     "open_signal",
+    "output_labels",
     "separator_class",
+    "stem_labels",
+    "whole_file",
+    "whole_folder",
     "write_audio",
     "write_whole",
 ]

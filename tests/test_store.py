@@ -154,7 +154,7 @@ def test_putting_again_replaces_our_entry_but_never_a_foreign_folder(tmp_path, t
 
 def test_stems_that_do_not_fit_are_refused(tmp_path, track):
     store = StemStore(tmp_path / "store")
-    with pytest.raises(StoreError, match="have frames 7999, the mixture has 8000"):
+    with pytest.raises(StoreError, match="have length 7999, the mixture has 8000"):
         store.put(track, Quarter(), Stems(np.zeros((4, 2, 7999))))
     with pytest.raises(AudioError, match="finite numbers"):
         store.put(track, Quarter(), Stems.from_signals({"bass": ArraySignal(np.full((2, 8000), np.nan))}))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
 from stemfuse.separators.errors import AudioError, WriteError
+
+from .whole_files import whole_file
 
 RATE = 44_100
 """The papers' sample rate, in Hz."""
@@ -222,51 +223,19 @@ def write_audio(
     WriteError
         The disk is full or a folder cannot be written; nothing is left behind.
     """
-    targets = [Path(path) for path in paths]
-    written: list[Path] = []
-    try:
-        with contextlib.ExitStack() as stack:
+    advice = "free some space or choose another folder"
+    with contextlib.ExitStack() as stack:
+        try:
             files = []
-            for target in targets:
-                handle, name = tempfile.mkstemp(prefix=".writing-", suffix=target.suffix, dir=target.parent)
-                os.close(handle)
-                written.append(Path(name))
-                files.append(
-                    stack.enter_context(sf.SoundFile(name, "w", samplerate=rate, channels=channels, subtype=subtype))
-                )
+            for path in paths:
+                temporary = stack.enter_context(whole_file(path, advice))
+                opened = sf.SoundFile(temporary, "w", samplerate=rate, channels=channels, subtype=subtype)
+                files.append(stack.enter_context(opened))
             for block in blocks:
                 for file, samples in zip(files, block, strict=True):
                     file.write(samples.T)
-        for temporary, target in zip(written, targets, strict=True):
-            temporary.chmod(0o644)
-            temporary.replace(target)
-    except (OSError, sf.SoundFileError) as error:
-        where = targets[0] if len(targets) == 1 else targets[0].parent
-        reason = getattr(error, "strerror", None) or str(error)
-        raise WriteError(f"{where}: cannot be written ({reason}); free some space or choose another folder") from error
-    finally:
-        for temporary in written:
-            temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call ``write(file)`` on a temporary file that then takes its place, so that no half file is ever seen.
-
-    Raises
-    ------
-    WriteError
-        The disk is full or the folder cannot be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        except sf.SoundFileError as error:
+            where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
+            raise WriteError(
+                f"{where}: cannot be written ({error}); free some space or choose another folder"
+            ) from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.separators.audio.signals import write_whole
+from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import TrainingError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from stemfuse.separators.audio.signals import write_whole
+from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import SeparatorError
 
 from .folder import NOTES
