@@ -19,6 +19,7 @@ from .exchange.exports import (
 from .exchange.imports import import_kuielab_mixer
 from .explanation import Decomposition, decompose, weighted_average
 from .fusion import (
+    BaseFusion,
     Fusion,
     LinearFusion,
     WeightlessFusion,
@@ -42,6 +43,7 @@ __all__ = [
     "PRESETS",
     "RULES",
     "Average",
+    "BaseFusion",
     "BlendSpace",
     "Combine",
     "Crossover",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from stemfuse.separators import Registry, Stems, Track, write_whole
 
@@ -15,14 +16,40 @@ from .application import apply_weights
 from .errors import FusionError
 from .weights import MixingWeights, load_arrays
 
+if TYPE_CHECKING:
+    from stemfuse.separators.training import Execution
+
 
 @runtime_checkable
 class Fusion(Protocol):
-    """Anything that turns a track with stems into fused stems.
+    """Anything that turns a track with stems into fused stems, and declares what it is.
 
     As in scikit-learn: arguments are stored unchanged, `fit` returns the fusion itself, and what it has learnt ends
-    in ``_``. `check_fusion` tests all this; an entry point in the group ``stemfuse.fusions`` makes one known by name.
+    in ``_``. `BaseFusion` has all of this; `check_fusion` tests it; an entry point in the group ``stemfuse.fusions``
+    makes one known by name.
+
+    Attributes
+    ----------
+    kind : str
+        The name it is registered under.
+    learns : bool
+        Whether `fit` needs tracks with references; otherwise it only looks at which stems there are.
+    is_linear : bool
+        Whether it has weights: a method ``weights(track) -> MixingWeights``.
+    varies_in_time : bool
+        Whether its weights are predicted for each song, segment by segment.
+    suffix : str
+        What the name of its file ends in.
+    separators : sequence of str, optional
+        Labels of the separators that it mixes; None for all that the track has.
     """
+
+    kind: ClassVar[str]
+    learns: ClassVar[bool]
+    is_linear: ClassVar[bool]
+    varies_in_time: ClassVar[bool]
+    suffix: ClassVar[str]
+    separators: Sequence[str] | None
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn from tracks with references and stems; ``valid`` chooses among what was learnt."""
@@ -37,47 +64,105 @@ class Fusion(Protocol):
         ...
 
 
-class LinearFusion:
-    """Base of fusions that are a matrix: a subclass implements `fit` and sets ``weights_``.
+class BaseFusion:
+    """Base of all fusions, linear or not: a subclass implements `fit` and `fuse`, and declares what it is.
 
     Attributes
     ----------
-    kind : str
-        The name it is registered under.
-    learns : bool
-        Whether `fit` needs to hear tracks with references; otherwise it only looks at which stems there are.
-    weights_ : MixingWeights
-        What `fit` has learnt.
+    kind, learns, is_linear, varies_in_time, suffix, separators
+        See `Fusion`.
+    needs_no_stems : bool
+        Whether it fuses tracks without stems too, from the mixture alone.
     separators_ : mapping of str to mapping
-        By label, how each separator describes itself, where whoever fitted has said so: what `save` keeps, so that
-        missing stems can be made by the same ones.
+        By label, how each separator describes itself: what `save` keeps, so that missing stems can be made by the
+        same ones. Set by whoever fits; empty when not known.
+    execution : Execution, optional
+        Where a training runs, checkpoints, progress; None where nothing is trained by gradient.
+    progress : callable, optional
+        Called as ``progress(source, done, total)`` while `fit` searches; set it before.
+    history_ : sequence of dict
+        One row per epoch of a training; not saved.
+    studies_ : mapping of str to optuna.Study
+        A search's trials by source.
     """
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
-    suffix: ClassVar[str] = ".npz"
-    weights_: MixingWeights
-    separators_: Mapping[str, Any]
+    is_linear: ClassVar[bool] = False
+    varies_in_time: ClassVar[bool] = False
+    needs_no_stems: ClassVar[bool] = False
+    suffix: ClassVar[str] = ".json"
+    separators: Sequence[str] | None = None
+    separators_: Mapping[str, Any] = MappingProxyType({})
+    execution: Execution | None = None
+    progress: Callable[[str, int, int], None] | None = None
+    history_: Sequence[Mapping[str, float]] = ()
+    studies_: Mapping[str, Any] = MappingProxyType({})
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` has learnt something that the fusion keeps."""
+        return any(name.endswith("_") and not name.startswith("_") for name in vars(self))
+
+    @property
+    def constant_weights(self) -> MixingWeights | None:
+        """The fitted weights that hold for all tracks; None where there are none."""
+        return None
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn the weights from tracks with stems; see the subclass."""
+        """Learn from tracks with references and stems; see the subclass."""
         raise FusionError(f"{type(self).__name__} cannot be fitted")
 
+    def fuse(self, track: Track) -> Stems:
+        """Fused stems of one track, computed range by range; see the subclass."""
+        raise FusionError(f"{type(self).__name__} cannot fuse")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write kind, arguments and separators as JSON."""
+        save_description(path, self)
+
+    def restore(self, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote beside the description; the arguments are those that it was saved with."""
+        return self
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class LinearFusion(BaseFusion):
+    """Base of fusions that are a matrix: a subclass implements `fit` and sets ``weights_``.
+
+    Attributes
+    ----------
+    weights_ : MixingWeights
+        What `fit` has learnt.
+    """
+
+    is_linear: ClassVar[bool] = True
+    suffix: ClassVar[str] = ".npz"
+    weights_: MixingWeights
+
+    @property
+    def constant_weights(self) -> MixingWeights | None:
+        """The fitted weights that hold for all tracks; None where there are none."""
+        return vars(self).get("weights_")
+
     def weights(self, track: Track) -> MixingWeights:
-        """Weights for a track; the same for all tracks unless the fusion says otherwise.
+        """Weights for a track; the same for all tracks unless the fusion varies in time.
 
         Raises
         ------
         FusionError
             The fusion is not fitted.
         """
-        if not hasattr(self, "weights_"):
+        if self.constant_weights is None:
             raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
-        return self.weights_
+        return self.constant_weights
 
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range; see `apply_weights`."""
@@ -85,13 +170,20 @@ class LinearFusion:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted weights and the fusion's kind and arguments into one ``.npz`` without pickle."""
-        if not hasattr(self, "weights_"):
+        if self.constant_weights is None:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
-        self.weights_.save(path, fusion=describe_fusion(self))
+        self.constant_weights.save(path, fusion=describe_fusion(self))
 
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
-        return f"{type(self).__name__}({arguments})"
+
+class WeightlessFusion(BaseFusion):
+    """Base of fusions that are no matrix and learn nothing: a subclass implements `fuse` and is its arguments."""
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Check that the first of the tracks, and so all, has the stems that `fuse` needs; no audio is read."""
+        self.fuse(first_of(train))
+        return self
 
 
 REGISTRY = Registry(
@@ -142,7 +234,7 @@ def fusion_class(kind: str) -> Any:
 
 def file_suffix(fusion: Any) -> str:
     """What the name of a fusion's file has to end in: ``.npz`` unless its class says otherwise in ``suffix``."""
-    return str(getattr(fusion, "suffix", ".npz" if hasattr(fusion, "weights") else ".json"))
+    return str(fusion.suffix)
 
 
 def make_fusion(name: str, **arguments: Any) -> Fusion:
@@ -187,7 +279,7 @@ def load_fusion(path: str | os.PathLike[str]) -> Fusion:
     if path.suffix in (".json", ".safetensors"):
         described = path.with_suffix(".json")
         fusion: Any = _described(described, _read_text(described))
-        made: Fusion = fusion.restore(path) if hasattr(fusion, "restore") else fusion
+        made: Fusion = fusion.restore(path)
         return made
     arrays = load_arrays(path)
     weights = MixingWeights.from_arrays(arrays, path)
@@ -220,8 +312,8 @@ def _described(path: Path, text: str) -> Any:
 def describe_fusion(fusion: Any) -> str:
     """Kind, arguments and, when known, separators of a fusion, as JSON."""
     described = {"kind": fusion.kind, "arguments": fusion.arguments()}
-    if getattr(fusion, "separators_", None):
-        described["separators"] = fusion.separators_
+    if fusion.separators_:
+        described["separators"] = dict(fusion.separators_)
     return json.dumps(described, ensure_ascii=False, indent=1, default=list)
 
 
@@ -229,41 +321,6 @@ def save_description(path: str | os.PathLike[str], fusion: Any) -> None:
     """Write a fusion without weights as JSON: its description is all of it."""
     text = describe_fusion(fusion)
     write_whole(Path(path), lambda file: file.write(text.encode()))
-
-
-class WeightlessFusion:
-    """Base of fusions that are no matrix and learn nothing: a subclass implements `fuse` and is its arguments.
-
-    Attributes
-    ----------
-    kind : str
-        The name it is registered under.
-    """
-
-    kind: ClassVar[str]
-    learns: ClassVar[bool] = False
-    suffix: ClassVar[str] = ".json"
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments as they were given."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Check that the first of the tracks, and so all, has the stems that `fuse` needs; no audio is read."""
-        self.fuse(first_of(train))
-        return self
-
-    def fuse(self, track: Track) -> Stems:
-        """Fused stems of one track, computed range by range; see the subclass."""
-        raise FusionError(f"{type(self).__name__} cannot fuse")
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write kind and arguments as JSON."""
-        save_description(path, self)
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def first_of(train: Sequence[Track]) -> Track:

@@ -34,6 +34,7 @@ class NetworkMixer(LinearFusion):
         Where training runs, checkpoints, progress; set it before `fit`.
     """
 
+    varies_in_time: ClassVar[bool] = True
     suffix: ClassVar[str] = ".safetensors"
     execution: Execution = Execution()
     network_: nn.Module

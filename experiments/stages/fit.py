@@ -241,9 +241,9 @@ def _kept_in(result: Run, name: str, label: str) -> dict[str, str]:
 
 def watch(fusion: Any, label: str, progress: Progress, checkpoints: Path | None = None) -> None:
     """Show the trials of a search or the epochs of a training, which goes on from its checkpoints when killed."""
-    if hasattr(fusion, "progress"):
+    if fusion.learns:
         fusion.progress = lambda source, trial, trials: progress(f"{label}: {source}", trial, trials)
-    if hasattr(fusion, "execution"):
+    if fusion.execution is not None:
 
         def show(row: Mapping[str, float]) -> None:
             if "epoch" in row:  # a solver's passes have no number that is known before
