@@ -1,13 +1,15 @@
 """The package as others get it: every file in the wheel, light imports, a README that tells the truth."""
 
 import os
-import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import stemfuse
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("separators", "analysis", "blending", "mixers", "experiments")
@@ -49,10 +51,36 @@ def test_every_public_name_is_there_and_documented():
                 assert thing.__doc__, f"stemfuse.{folder}.{name} has no docstring"
 
 
-def test_the_readme_ends_with_the_tree_as_it_is():
-    listed = set(re.findall(r"^ {4,}([\w./-]+\.\w+) {2,}\S", (ROOT / "README.md").read_text(), re.MULTILINE))
-    tree = {name.rsplit("/", 1)[-1] for name in sources() if not name.endswith("__init__.py")}
-    assert tree <= listed, f"not in the README's tree: {sorted(tree - listed)}"
+def test_the_trees_of_files_are_up_to_date():
+    command = [sys.executable, ROOT / "docs" / "tree.py", "--check"]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    readme = (ROOT / "README.md").read_text()
+    shown = readme[readme.index("<!-- tree") :].splitlines()
+    assert len(shown) <= 60
+    assert readme.rstrip().endswith("<!-- /tree -->"), "the README ends with the tree"
+
+
+def test_both_lists_of_packages_hold_every_folder():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        path.parent.relative_to(ROOT).as_posix() for top in FOLDERS for path in (ROOT / top).rglob("__init__.py")
+    }
+    places = {f"stemfuse.{folder.replace('/', '.')}": folder for folder in folders} | {"stemfuse": "stemfuse"}
+    assert set(project["packages"]) == set(places)
+    assert project["package-dir"] == places
+
+
+def test_stemfuse_hands_out_its_names_when_they_are_used():
+    code = (
+        "import stemfuse, sys; before = set(sys.modules); assert 'numpy' not in before; "
+        "assert set(stemfuse.__all__) <= set(dir(stemfuse)); "
+        "[getattr(stemfuse, name) for name in stemfuse.__all__]; "
+        "assert stemfuse.bss_eval.__name__ == 'bss_eval'; assert stemfuse.mixers.Conv1x1Mixer"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        stemfuse.nonsense  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["make demo", "make test"])
