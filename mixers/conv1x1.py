@@ -45,7 +45,7 @@ class Conv1x1Mixer(Mixer):
         T and S, in samples: a training segment is T long, and one starts every S samples.
     initial : {"uniform", "mean"}
         Where adam starts: at random weights, as in a torch layer, or at the mean of the separators. The paper does not
-        say where.
+        state which.
     tolerance : float
         For ``exact``: the result's l1 is above the minimum by at most this share of it, as proved by duality.
     optimiser, learning_rate, batch, accumulate, epochs, patience, seed

@@ -54,7 +54,7 @@ def test_exact_recovers_planted_weights():
 
 
 def test_adam_recovers_planted_weights():
-    songs = planted_songs(frames=4000)
+    songs = planted_songs(length=4000)
     mixer = Conv1x1Mixer(segment=512, shift=128, learning_rate=1e-3, batch=8, epochs=130)
     mixer.execution = CPU
     mixer.fit(songs[:2], songs[2:])
