@@ -1,9 +1,9 @@
-"""Mixers: the exact solver against Adam, what an MLP-Mixer and a GramMixer cost, the data path, and what they reach.
+"""Mixers: the exact solver against Adam, the cost of MLP-Mixer and GramMixer, the speed of reading, and scores.
 
 Run ``python benchmarks/mixers.py [solvers] [costs] [reading] [scores] [--folder DIR] [--out mixers.json]``; without a
-section all are run. The songs are those of the synthetic band, separated by the embedded separators and kept in the
-folder. A song lasts ``--seconds``; ``--tracks`` of them train, half as many validate and half as many are held out.
-The solvers are compared by the validation error they reach after how much time of training, validation not counted.
+section, all are measured. The songs are those of the synthetic band, separated by the embedded separators and kept in
+the folder. A song lasts ``--seconds``; ``--tracks`` of them train, half as many validate and half as many are held out.
+The solvers are compared by the validation error that they reach after a time of training, without that of validation.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from stemfuse.experiments.data.datasets import open_data
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
 from stemfuse.mixers.gram_mixer import GramMixer
+from stemfuse.mixers.losses import MixingObjective
 from stemfuse.mixers.mlp_mixer import MLPMixer, mlp_cost
 from stemfuse.mixers.mlp_network import MLPMixerNetwork
-from stemfuse.mixers.objectives import MixingObjective
 from stemfuse.mixers.segments import Segments, TrackBlocks
 from stemfuse.separators import RATE, StemStore, Track, load_separator
 from stemfuse.separators.training import Execution
@@ -79,23 +79,23 @@ def peak_mb() -> float:
 
 
 class EnoughError(Exception):
-    """Ends a training that has run for long enough to be compared."""
+    """Ends a training that is long enough to be compared."""
 
 
 def solvers(songs: Songs, epochs: int, times: float) -> Rows:
     """Seconds until the validation L1 is within 0.1 % of the optimum's."""
     segments = Segments(TrackBlocks(songs["valid"]), SEGMENT, SEGMENT, tails=True)
 
-    def judge(matrix: Any) -> float:
+    def validation_loss(matrix: Any) -> float:
         losses = []
         for index in range(len(segments)):
             inputs, references = segments[index]
             losses.append(float(np.abs(references - inputs @ np.asarray(matrix, np.float32).T).mean()))
         return statistics.mean(losses)
 
-    optimum = judge(solve(TrackBlocks(songs["train"]), tolerance=1e-5).matrix)
+    optimum = validation_loss(solve(TrackBlocks(songs["train"]), tolerance=1e-5).matrix)
     took, exact = timed(lambda: Conv1x1Mixer("exact").fit(songs["train"]))
-    above = judge(exact.weights_.matrix[0]) / optimum - 1
+    above = validation_loss(exact.weights_.matrix[0]) / optimum - 1
     rows: Rows = [{"solver": "exact", "seconds": took, "above": above, "passes": exact.history_}]
     print(f"validation L1 of the optimum: {optimum:.6f} on the scale of the mixture's standard deviation")
     print("exact, pass by pass: stage (0 on a sample, 1 on all), training L1, gap, seconds")
@@ -158,8 +158,8 @@ def costs(songs: Songs) -> Rows:
         mixer.execution = Execution("cpu")
         whole, _ = timed(lambda mixer=mixer: mixer.fit(songs["train"]))
         epoch = mixer.history_[-1]["seconds"] / (len(mixer.history_) - 1)
-        heard, _ = timed(lambda mixer=mixer: mixer.weights(song))
-        per_minute = 60 * heard / song.duration_s
+        took, _ = timed(lambda mixer=mixer: mixer.weights(song))
+        per_minute = 60 * took / song.duration_s
         rows.append({"mixer": name, "fit_s": whole, "epoch_s": epoch, "weights_s_per_minute": per_minute})
         print(f"{name:24} epoch {epoch:8.2f} s, fit {whole:8.2f} s, weights of a minute {per_minute:8.2f} s")
     paper = 60 * RATE / (SEGMENT // 4) * rows[0]["forward_s"]
@@ -208,7 +208,7 @@ def scores(songs: Songs) -> Rows:
     }
     rows: Rows = []
     for name, fusion in fusions.items():
-        fusion.execution = Execution("cpu")  # type: ignore[attr-defined]
+        fusion.execution = Execution("cpu")
         took, _ = timed(lambda fusion=fusion: fusion.fit(songs["train"], songs["valid"]))
         medians = []
         for track in songs["test"]:
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--times", type=float, default=40, help="of exact's time that adam gets at most")
+    parser.add_argument("--times", type=float, default=40, help="adam gets at most so many times the time of exact")
     parser.add_argument("--out", type=Path, default=Path("mixers.json"))
     options = parser.parse_args()
     chosen = options.sections or ["solvers", "costs", "reading", "scores"]

@@ -5,7 +5,7 @@ from stemfuse.separators.training import Execution, History, Recipe
 from .conv1x1 import Conv1x1Mixer
 from .exact import Solution, solve
 from .gram_mixer import GramMixer
-from .mixer import NetworkMixer
+from .mixer import Mixer, NetworkMixer
 from .mlp_mixer import MLPMixer, mlp_cost
 from .segments import Normalisation, Segments, TrackBlocks, segment_starts
 
@@ -15,6 +15,7 @@ __all__ = [
     "GramMixer",
     "History",
     "MLPMixer",
+    "Mixer",
     "NetworkMixer",
     "Normalisation",
     "Recipe",

@@ -1,25 +1,31 @@
-"""The 1x1 convolution: one matrix for all segments and songs, by the published recipe or solved exactly."""
+"""The 1x1 convolution: one matrix for all segments and songs, trained as published or solved exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 
-from stemfuse.blending import FusionError, LinearFusion, Mean, MixingWeights
+from stemfuse.blending import FusionError, Mean, MixingWeights
 from stemfuse.separators import Samples, Track
-from stemfuse.separators.training import Execution, History, Recipe
+from stemfuse.separators.training import History
 
+from .exact import solve
+from .mixer import Mixer, seeded
 from .segments import Segments, TrackBlocks, identity_of, training_blocks
 
 SEGMENT = 1 << 18
 """T of the MDX-Mixer paper in samples: 5.9 s."""
 SHIFT = 1 << 15
 """S of the MDX-Mixer paper in samples: how far apart training segments start."""
+SOLVERS = ("adam", "exact")
+INITIALS = ("uniform", "mean")
 
 
-class Conv1x1Mixer(LinearFusion):
+@dataclass(eq=False, repr=False)
+class Conv1x1Mixer(Mixer):
     """Every output channel is a weighted sum of all input channels; the weights hold for all songs.
 
     Negative weights, stems of other sources, the other side's channels and the mixture are all allowed. With the
@@ -29,18 +35,19 @@ class Conv1x1Mixer(LinearFusion):
     Parameters
     ----------
     solver : {"adam", "exact"}
-        Gradient descent as published, or the optimum by `stemfuse.mixers.solve`: the problem is convex for
-        the losses l1 and l2. ``exact`` uses loss, mixture, tolerance and seed alone, every sample once.
+        Gradient descent as published, or the optimum by `stemfuse.mixers.solve`: the problem is convex for the losses
+        l1 and l2. ``exact`` takes every sample once and uses only the arguments loss, mixture, tolerance and seed.
     loss : {"l1", "l2", "sdr"}
-        On signals normalised by the mixture: mean |s - y|, mean (s - y)^2, or minus the SDR of segments (adam only).
+        On signals normalised by the mixture: mean |s - y|, mean (s - y)^2, or (adam only) minus the SDR of segments.
     mixture : bool
         Whether the mixture is one of the inputs.
     segment, shift : int
-        T and S, in samples.
+        T and S, in samples: a training segment is T long, and one starts every S samples.
     initial : {"uniform", "mean"}
-        Where adam starts: random as a torch layer does (the paper does not say), or from the mean of the separators.
+        Where adam starts: at random weights, as in a torch layer, or at the mean of the separators. The paper does not
+        state which.
     tolerance : float
-        Of ``exact``: how far above the minimal l1 the result is at most, relative to it, as proved by duality.
+        For ``exact``: the result's l1 is above the minimum by at most this share of it, as proved by duality.
     optimiser, learning_rate, batch, accumulate, epochs, patience, seed
         See `stemfuse.mixers.Recipe`; the defaults are the paper's.
 
@@ -67,40 +74,21 @@ class Conv1x1Mixer(LinearFusion):
     """
 
     kind = "conv1x1"
-    execution: Execution = Execution()
-    SOLVERS: ClassVar[tuple[str, ...]] = ("adam", "exact")
 
-    def __init__(
-        self,
-        solver: Literal["adam", "exact"] = "adam",
-        loss: Literal["l1", "l2", "sdr"] = "l1",
-        mixture: bool = True,
-        segment: int = SEGMENT,
-        shift: int = SHIFT,
-        initial: Literal["uniform", "mean"] = "uniform",
-        tolerance: float = 1e-4,
-        optimiser: str = "adam",
-        learning_rate: float = 3e-4,
-        batch: int = 4,
-        accumulate: int = 1,
-        epochs: int = 50,
-        patience: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.solver = solver
-        self.loss = loss
-        self.mixture = mixture
-        self.segment = segment
-        self.shift = shift
-        self.initial = initial
-        self.tolerance = tolerance
-        self.optimiser = optimiser
-        self.learning_rate = learning_rate
-        self.batch = batch
-        self.accumulate = accumulate
-        self.epochs = epochs
-        self.patience = patience
-        self.seed = seed
+    solver: Literal["adam", "exact"] = "adam"
+    loss: Literal["l1", "l2", "sdr"] = "l1"
+    mixture: bool = True
+    segment: int = SEGMENT
+    shift: int = SHIFT
+    initial: Literal["uniform", "mean"] = "uniform"
+    tolerance: float = 1e-4
+    optimiser: str = "adam"
+    learning_rate: float = 3e-4
+    batch: int = 4
+    accumulate: int = 1
+    epochs: int = 50
+    patience: int | None = None
+    seed: int = 0
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn the matrix.
@@ -119,43 +107,39 @@ class Conv1x1Mixer(LinearFusion):
         AudioError
             A sample is NaN.
         """
-        if self.solver not in self.SOLVERS:
-            raise FusionError(f"solver {self.solver!r} is unknown, there are {', '.join(self.SOLVERS)}")
-        if self.initial not in ("uniform", "mean"):
-            raise FusionError(f"initial {self.initial!r} is unknown, there are uniform, mean")
+        if self.solver not in SOLVERS:
+            raise FusionError(f"solver {self.solver!r} is unknown, there are {', '.join(SOLVERS)}")
+        if self.initial not in INITIALS:
+            raise FusionError(f"initial {self.initial!r} is unknown, there are {', '.join(INITIALS)}")
         blocks, held_out = training_blocks(train, valid, self.mixture)
-        matrix, self.history_ = self._solve(blocks) if self.solver == "exact" else self._train(blocks, held_out)
+        matrix, self.history_ = self._solve(blocks) if self.solver == "exact" else self._descend(blocks, held_out)
         self.weights_ = MixingWeights(matrix, blocks.inputs, blocks.outputs)
         return self
 
     def _solve(self, blocks: TrackBlocks) -> tuple[Samples, History]:
-        from .exact import solve
-
+        """The optimum, and a row per pass over the data."""
         if self.loss not in ("l1", "l2"):
-            raise FusionError(f"loss {self.loss!r} has no exact solution; take l1 or l2, or solver='adam'")
+            raise FusionError(f"loss {self.loss!r} has no exact solution; use l1 or l2, or solver='adam'")
         solution = solve(blocks, self.loss, self.tolerance, seed=self.seed, progress=self.execution.progress)
         return solution.matrix.astype(np.float32), solution.history
 
-    def _train(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Samples, History]:
-        from stemfuse.separators.training.loop import minimise
-
-        from .objectives import Convolution1x1, MixingObjective, seeded
+    def _descend(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Samples, History]:
+        """The matrix after gradient descent, and a row per epoch."""
+        from .conv1x1_network import Convolution1x1
+        from .losses import MixingObjective
 
         with seeded(self.seed):
-            start = self._start(blocks)
+            start = mean_matrix(blocks) if self.initial == "mean" else None
             network = Convolution1x1(len(blocks.inputs), len(blocks.outputs), start)
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
         data = Segments(blocks, self.segment, self.shift)
-        valid = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
-        history = minimise(objective, data, valid, Recipe.of(self), self.execution, identity_of(self, blocks, held_out))
+        valid_data = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
+        history = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
         return network.weight.detach().numpy(), history
-
-    def _start(self, blocks: TrackBlocks) -> Any:
-        return None if self.initial == "uniform" else mean_matrix(blocks)
 
 
 def mean_matrix(blocks: TrackBlocks) -> Samples:
-    """Weights by which each output is the mean of the separators' stems of it, (output, input)."""
+    """Weights, (output, input), that make each output the mean of the separators' stems of it."""
     weights = Mean().fit(blocks.tracks[:1]).weights_
     matrix = np.zeros((len(blocks.outputs), len(blocks.inputs)), np.float32)
     for row, output in enumerate(weights.outputs):

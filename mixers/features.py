@@ -1,4 +1,4 @@
-"""What GramMixer hears: levels and correlations of all signals in a few frequency bands, frame by frame."""
+"""The features that GramMixer predicts from: levels and correlations of signals in a few bands, frame by frame."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from stemfuse.blending import read_inputs
-from stemfuse.separators import Samples, Track
+from stemfuse.separators import ChannelLabel, Samples, Track
 
 from .segments import segment_starts
 
-FLOOR = 1e-6
-"""Energy, relative to the mixture's mean over the song, that is added to every level: -60 dB is silence."""
+SILENCE = 1e-6
+"""Energy added to every level, relative to the mean energy of the song's mixture: -60 dB is silence."""
 
 
 def signals_of(labels: Sequence[str]) -> dict[str, list[int]]:
@@ -28,7 +28,7 @@ def signals_of(labels: Sequence[str]) -> dict[str, list[int]]:
     """
     signals: dict[str, list[int]] = {}
     for position, label in enumerate(labels):
-        signals.setdefault(label.rpartition(".")[0], []).append(position)
+        signals.setdefault(ChannelLabel.parse(label).signal, []).append(position)
     return signals
 
 
@@ -42,7 +42,7 @@ def band_energies(samples: Samples, rate: int, edges_hz: Sequence[float]) -> NDA
     rate : int
         Sample rate in Hz.
     edges_hz : sequence of float
-        Where a band ends and the next one starts; the first starts at 0, the last ends at rate / 2.
+        Where a band ends and the next one starts; the first band starts at 0, the last one ends at rate / 2.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def band_energies(samples: Samples, rate: int, edges_hz: Sequence[float]) -> NDA
     """
     size = scipy.fft.next_fast_len(max(1, samples.shape[1]), real=True)
     spectra = scipy.fft.rfft(samples, size)
-    # Parseval: every bin stands for two, but for that of 0 Hz and an even length's last one
+    # Parseval: every bin counts twice, except that of 0 Hz and the last one of an even length
     spectra[:, 0] *= np.float32(np.sqrt(0.5))
     if size % 2 == 0:
         spectra[:, -1] *= np.float32(np.sqrt(0.5))
@@ -75,9 +75,9 @@ def log_gram(moments: NDArray[np.float64], groups: Sequence[Sequence[int]], scal
     moments : ndarray, shape (band, channel, channel)
         See `band_energies`, divided by the length.
     groups : sequence of sequence of int
-        Channels of each signal, left before right: like channels are compared.
+        Channels of each signal, left before right: left is compared with left, right with right.
     scale : float
-        The mixture's standard deviation over the song, so that loudness does not matter.
+        Standard deviation of the song's mixture, so that loudness does not matter.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def log_gram(moments: NDArray[np.float64], groups: Sequence[Sequence[int]], scal
         for channel in range(channels)
     )
     relative = np.asarray(shared, np.float64) / (channels * scale**2)
-    energies = np.diagonal(relative, axis1=1, axis2=2) + FLOOR
+    energies = np.diagonal(relative, axis1=1, axis2=2) + SILENCE
     sizes = np.sqrt(energies)
     correlations = relative / (sizes[:, :, None] * sizes[:, None, :])
     above = np.triu_indices(len(groups), 1)
@@ -100,9 +100,22 @@ def log_gram(moments: NDArray[np.float64], groups: Sequence[Sequence[int]], scal
 def frame_features(
     track: Track, labels: Sequence[str], frame: int, edges_hz: Sequence[float], scale: float
 ) -> NDArray[np.float32]:
-    """Features of all frames of a track, (frame, feature): one every half frame, until the end is covered.
+    """Features of all frames of a track, (frame, feature): a frame starts every half frame, until the end is covered.
 
-    Every half frame is read and transformed once, for both frames that it belongs to; the last one may be shorter.
+    Every half frame is read and transformed once, for the two frames that it belongs to; the last one may be shorter.
+
+    Parameters
+    ----------
+    track : Track
+        With all inputs.
+    labels : sequence of str
+        Which input channels.
+    frame : int
+        Length of a frame in samples.
+    edges_hz : sequence of float
+        Borders of the bands; see `band_energies`.
+    scale : float
+        Standard deviation of the song's mixture.
     """
     groups, hop = list(signals_of(labels).values()), frame // 2
     count = len(segment_starts(track.length, frame, hop))

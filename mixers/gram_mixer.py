@@ -1,20 +1,22 @@
-"""GramMixer: weights that follow the song, said by a small network from the inputs' log-Gram."""
+"""GramMixer: weights that follow the song, predicted by a small network from the inputs' log-Gram."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
 
 from stemfuse.blending import FusionError, MixingWeights
 from stemfuse.separators import Samples, Track
-from stemfuse.separators.training import Recipe
 
 from .conv1x1 import mean_matrix
 from .exact import solve
 from .features import frame_features, signals_of
-from .frames import FrameRuns
-from .mixer import NetworkMixer
-from .segments import Normalisation, identity_of, segment_starts, training_blocks
+from .frame_sequences import FrameSequences
+from .mixer import NetworkMixer, seeded
+from .segments import Normalisation, TrackBlocks, identity_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
     from .gram_network import GramNetwork
@@ -22,28 +24,30 @@ if TYPE_CHECKING:
 BASES = ("least_squares", "conv1x1", "mean")
 
 
+@dataclass(eq=False, repr=False)
 class GramMixer(NetworkMixer):
-    """Time-varying weights at a thousandth of the MLP-Mixer's cost.
+    """Weights that vary in time, at a thousandth of the MLP-Mixer's cost.
 
-    Each frame of a song is heard as its log-Gram: levels of all input signals in a few bands and correlations of
-    every pair. A small network maps it to a correction of constant weights. Because the error of a frame is a quadratic
-    form in its weights, training needs the frames' second moments alone and can minimise the score itself: audio
-    is read before it, not in it. Weights of neighbouring frames, which overlap by half, are joined under Hann windows.
+    Each frame of a song is described by its log-Gram: levels of all input signals in a few bands and correlations of
+    every pair. From it, a small network predicts a correction of constant weights. The error of a frame is a quadratic
+    form in its weights. So training needs only the frames' second moments, and can minimise the score itself: audio is
+    read once, before training. Frames overlap by half; their weights are joined under Hann windows.
 
     Parameters
     ----------
     loss : {"sdr", "median_sdr", "l2"}
-        Minus the mean SDR of frames, minus its soft median over runs, or the squared error, over the mixture's.
+        Minus the mean SDR of a sequence's frames, minus their soft median, or the squared error relative to the
+        mixture's energy.
     mixture : bool
         Whether the mixture is one of the inputs.
     base : {"least_squares", "conv1x1", "mean"}
-        The constant weights that are corrected, of `constraint` free: of the least squared error, of the least absolute
-        error (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
+        The constant weights that are corrected, when `constraint` is free: those of the least squared error, those of
+        the least absolute error (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
     constraint : {"free", "simplex", "selection"}
         Free correction; or weights over each source's own stems that are positive and sum to one
-        (Jaureguiberry et al. 2016); or the best of these stems alone (Manilow et al. 2017). The last two have no base.
+        (Jaureguiberry et al. 2016); or the best of these stems alone (Manilow et al. 2017). The last two use no base.
     sides : {"same", "all"}
-        Whether left is corrected from left and right from right, alike, or every weight on its own.
+        Same: left is corrected from left and right from right, by the same value. All: every weight has its own.
     frame_s : float
         Length of a frame in seconds; one starts every half of it.
     edges_hz : sequence of float
@@ -51,9 +55,9 @@ class GramMixer(NetworkMixer):
     hidden, dropout : int, float
         Width of the network's two hidden layers, 0 for a linear map, and the share of units dropped in training.
     run : int
-        Frames in a run: what one loss is computed of.
+        Number of frames in a sequence, which has one loss.
     optimiser, learning_rate, batch, accumulate, epochs, patience, seed
-        See `stemfuse.mixers.Recipe`; batch counts runs.
+        See `stemfuse.mixers.Recipe`; a batch is so many sequences.
 
     Examples
     --------
@@ -69,43 +73,23 @@ class GramMixer(NetworkMixer):
 
     kind = "gram_mixer"
 
-    def __init__(
-        self,
-        loss: Literal["sdr", "median_sdr", "l2"] = "sdr",
-        mixture: bool = True,
-        base: Literal["least_squares", "conv1x1", "mean"] = "least_squares",
-        constraint: Literal["free", "simplex", "selection"] = "free",
-        sides: Literal["same", "all"] = "same",
-        frame_s: float = 1.0,
-        edges_hz: Sequence[float] = (200.0, 1000.0, 4000.0),
-        hidden: int = 64,
-        dropout: float = 0.2,
-        run: int = 32,
-        optimiser: str = "adam",
-        learning_rate: float = 1e-3,
-        batch: int = 8,
-        accumulate: int = 1,
-        epochs: int = 100,
-        patience: int | None = 20,
-        seed: int = 0,
-    ) -> None:
-        self.loss = loss
-        self.mixture = mixture
-        self.base = base
-        self.constraint = constraint
-        self.sides = sides
-        self.frame_s = frame_s
-        self.edges_hz = edges_hz
-        self.hidden = hidden
-        self.dropout = dropout
-        self.run = run
-        self.optimiser = optimiser
-        self.learning_rate = learning_rate
-        self.batch = batch
-        self.accumulate = accumulate
-        self.epochs = epochs
-        self.patience = patience
-        self.seed = seed
+    loss: Literal["sdr", "median_sdr", "l2"] = "sdr"
+    mixture: bool = True
+    base: Literal["least_squares", "conv1x1", "mean"] = "least_squares"
+    constraint: Literal["free", "simplex", "selection"] = "free"
+    sides: Literal["same", "all"] = "same"
+    frame_s: float = 1.0
+    edges_hz: Sequence[float] = (200.0, 1000.0, 4000.0)
+    hidden: int = 64
+    dropout: float = 0.2
+    run: int = 32
+    optimiser: str = "adam"
+    learning_rate: float = 1e-3
+    batch: int = 8
+    accumulate: int = 1
+    epochs: int = 100
+    patience: int | None = 20
+    seed: int = 0
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> GramNetwork:
         """Make the network, not trained, for inputs and outputs of these labels."""
@@ -123,7 +107,7 @@ class GramMixer(NetworkMixer):
         train : sequence of Track
             With references, and stems of the same separators and sources.
         valid : sequence of Track, optional
-            Choose the epoch that is kept, which may be the base's; without them it is the last.
+            Choose the epoch that is kept, which may be the untrained base; without them it is the last.
 
         Raises
         ------
@@ -134,10 +118,7 @@ class GramMixer(NetworkMixer):
         """
         import torch
 
-        from stemfuse.separators.training.loop import minimise
-
         from .gram_network import GramObjective
-        from .objectives import seeded
 
         if self.base not in BASES:
             raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
@@ -146,28 +127,29 @@ class GramMixer(NetworkMixer):
             network = self.build(blocks.inputs, blocks.outputs)
         objective = GramObjective(network, self.loss, blocks.tracks[0].channels)
         frame = round(self.frame_s * blocks.rate)
-        data = FrameRuns(blocks, frame, self.edges_hz, self.run)
-        judged = None if held_out is None else FrameRuns(held_out, frame, self.edges_hz, self.run)
-        starts: dict[str, Callable[[], Samples]] = {
-            "least_squares": data.least_squares,
-            "conv1x1": lambda: solve(blocks).matrix.astype("float32"),
-            "mean": lambda: mean_matrix(blocks),
-        }
-        for name, value in (("base", starts[self.base]()), ("mean", data.mean), ("deviation", data.deviation)):
-            getattr(network, name).copy_(torch.from_numpy(value))
-        identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
+        data = FrameSequences(blocks, frame, self.edges_hz, self.run)
+        valid_data = None if held_out is None else FrameSequences(held_out, frame, self.edges_hz, self.run)
+        network.base.copy_(torch.from_numpy(self._base(blocks, data)))
+        network.mean.copy_(torch.from_numpy(data.mean))
+        network.deviation.copy_(torch.from_numpy(data.deviation))
+        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
+    def _base(self, blocks: TrackBlocks, data: FrameSequences) -> Samples:
+        """The constant weights that are corrected, (output, input)."""
+        if self.base == "least_squares":
+            return data.least_squares()
+        return solve(blocks).matrix.astype(np.float32) if self.base == "conv1x1" else mean_matrix(blocks)
+
     def weights(self, track: Track) -> MixingWeights:
-        """Weights per frame of a track, one frame every half frame; reads the inputs once, frame by frame.
+        """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once.
 
         Raises
         ------
         FusionError
             The mixer is not fitted.
         TrackError
-            The track lacks an input or has another rate.
+            An input is missing, or the track has another sample rate.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""GramMixer's network, from a frame's log-Gram to its weights, and the score of these weights from moments alone."""
+"""GramMixer's network, which predicts the weights of a frame from its log-Gram, and their loss from moments alone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from stemfuse.blending import FusionError
+from stemfuse.separators import ChannelLabel
 
 from .features import signals_of
-from .objectives import FLOOR
+from .losses import FLOOR
 
 CONSTRAINTS = ("free", "simplex", "selection")
 SIDES = ("same", "all")
-LOSSES = ("sdr", "median_sdr", "l2")
+MOMENT_LOSSES = ("sdr", "median_sdr", "l2")
 SOFTNESS_DB = 2.0
-"""How near the median of a run frames have to be to count in the soft median."""
+"""A frame this far from the median of its sequence counts 1 / e of one at the median, in the soft median."""
 
 
 class GramNetwork(nn.Module):
@@ -33,7 +34,8 @@ class GramNetwork(nn.Module):
     dropout : float
         Share of hidden units dropped in training.
     sides : {"same", "all"}
-        Whether a correction has one value per source and signal, for like sides, or one per output and input.
+        Same: a correction has one value per source and signal, from left to left and from right to right. All: it has
+        one value per output and input.
     constraint : {"free", "simplex", "selection"}
         Free: base plus correction. Simplex: the weights of each source's own stems are positive and
         sum to one (Jaureguiberry et al. 2016). Selection: the largest of these becomes one (Manilow et al. 2017).
@@ -66,8 +68,8 @@ class GramNetwork(nn.Module):
         super().__init__()
         if constraint not in CONSTRAINTS or sides not in SIDES:
             raise FusionError(
-                f"constraint={constraint!r}, sides={sides!r} came; the constraints are {', '.join(CONSTRAINTS)}, the "
-                f"sides {', '.join(SIDES)}"
+                f"got constraint={constraint!r} and sides={sides!r}, expected one of {', '.join(CONSTRAINTS)}, and one "
+                f"of {', '.join(SIDES)}"
             )
         self.constraint = constraint
         self.register_buffer("base", torch.zeros(len(outputs), len(inputs)))
@@ -84,20 +86,21 @@ class GramNetwork(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def _place(self, inputs: Sequence[str], outputs: Sequence[str], sides: str) -> None:
-        """Which value of the network's grid every weight takes, and which weights take any."""
+        """Decide which value of the network's grid every weight takes, and which weights take none."""
+        gives, takes = ([ChannelLabel.parse(label) for label in labels] for labels in (outputs, inputs))
         sources, signals = list(signals_of(outputs)), list(signals_of(inputs))
         rows, columns = torch.arange(len(outputs)), torch.arange(len(inputs))
         reached = torch.ones(len(outputs), len(inputs))
         own = torch.ones(len(outputs), len(inputs), dtype=torch.bool)
         if sides == "same":
-            rows = torch.tensor([sources.index(label.rpartition(".")[0]) for label in outputs])
-            columns = torch.tensor([signals.index(label.rpartition(".")[0]) for label in inputs])
-            channels = [[label.rpartition(".")[2] for label in labels] for labels in (outputs, inputs)]
-            reached = torch.tensor([[float(one == other) for other in channels[1]] for one in channels[0]])
-            own = torch.tensor([[signal.rpartition(".")[2] == source for signal in signals] for source in sources])
+            rows = torch.tensor([sources.index(label.signal) for label in gives])
+            columns = torch.tensor([signals.index(label.signal) for label in takes])
+            reached = torch.tensor([[float(given.channel == taken.channel) for taken in takes] for given in gives])
+            made = {label.signal: label.source for label in takes}
+            own = torch.tensor([[made[signal] == source for signal in signals] for source in sources])
         if self.constraint != "free" and not own.any(1).all():
             missing = sources[int((~own.any(1)).nonzero()[0])]
-            raise FusionError(f"constraint {self.constraint!r}: no separator gives {missing}; take constraint='free'")
+            raise FusionError(f"constraint {self.constraint!r}: no separator gives {missing}; use constraint='free'")
         for name, value in (("rows", rows), ("columns", columns), ("reached", reached), ("own", own)):
             self.register_buffer(name, value, persistent=False)
 
@@ -113,35 +116,36 @@ class GramNetwork(nn.Module):
 
 
 class GramObjective(nn.Module):
-    """Loss of a run of frames from second moments: no audio is touched.
+    """Loss of a sequence of frames from second moments, without audio.
 
     The error of output o in a frame is W_o G W_o' - 2 W_o C_o' + E_o, with G the inputs' moments, C those of references
-    and inputs, E the references' energies (Nakano and Goto's loss cannot be had so: it is no quadratic form).
+    and inputs, E the references' energies. Nakano and Goto's absolute error is no quadratic form and cannot be computed
+    like this.
 
     Parameters
     ----------
     network : GramNetwork
-        Trained.
+        The network to be trained.
     loss : {"sdr", "median_sdr", "l2"}
-        Minus the mean SDR in dB of a run's frames, minus their soft median, or the mean squared error relative to
-        the mixture's. Frames with a silent reference count in l2 alone, as in museval.
+        Minus the mean SDR in dB of a sequence's frames, minus their soft median, or the mean squared error relative
+        to the mixture's energy. Frames with a silent reference count only in l2; museval leaves them out, too.
     channels : int
         Channels of a source.
     """
 
     def __init__(self, network: GramNetwork, loss: str = "sdr", channels: int = 2) -> None:
         super().__init__()
-        if loss not in LOSSES:
-            raise FusionError(f"loss {loss!r} is unknown, there are {', '.join(LOSSES)}")
+        if loss not in MOMENT_LOSSES:
+            raise FusionError(f"loss {loss!r} is unknown, there are {', '.join(MOMENT_LOSSES)}")
         self.network, self.loss, self.channels = network, loss, channels
 
     def forward(
-        self, features: Tensor, moments: Tensor, cross: Tensor, energies: Tensor, present: Tensor, heard: Tensor
+        self, features: Tensor, moments: Tensor, cross: Tensor, energies: Tensor, present: Tensor, sounding: Tensor
     ) -> Tensor:
-        """Loss per run, (run,).
+        """Loss per sequence, (sequence,).
 
-        Parameters are (run, frame, ...): features, moments (input, input), cross (output, input), energies
-        (output), whether there is such a frame, and whether its references sound.
+        Parameters have the shape (sequence, frame, ...): features, moments (input, input), cross (output, input),
+        energies (output), whether there is such a frame, and whether all of its references sound.
         """
         weights = self.network(features)
         with torch.autocast(features.device.type, enabled=False):
@@ -155,12 +159,12 @@ class GramObjective(nn.Module):
                 for part in (energies, errors.clamp(min=0))
             )
             decibels = 10 * torch.log10(signal / error)
-            loss: Tensor = -(self._shares(decibels.detach(), heard) * decibels).sum(1).mean(-1)
+            loss: Tensor = -(self._shares(decibels.detach(), sounding) * decibels).sum(1).mean(-1)
         return loss
 
-    def _shares(self, decibels: Tensor, heard: Tensor) -> Tensor:
-        """How much each frame counts, (run, frame, source), summing to one over the frames of a run that sound."""
-        counted = heard[..., None].to(decibels.dtype).expand_as(decibels)
+    def _shares(self, decibels: Tensor, sounding: Tensor) -> Tensor:
+        """How much each frame counts, (sequence, frame, source): in sum one over the sounding frames of a sequence."""
+        counted = sounding[..., None].to(decibels.dtype).expand_as(decibels)
         if self.loss == "median_sdr":
             middle = decibels.masked_fill(counted == 0, torch.nan).nanmedian(1, keepdim=True).values
             counted = counted * torch.exp(-(decibels - middle.nan_to_num()).abs() / SOFTNESS_DB)

@@ -1,24 +1,77 @@
-"""Base of mixers whose weights vary in time: a network that says them, its labels, its files."""
+"""Bases of the mixers: training by gradient, and networks that predict weights for each song, with their files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
 from stemfuse.separators import Track, TrackError, TrainingError
-from stemfuse.separators.training import Execution, History, read_checkpoint, write_checkpoint
+from stemfuse.separators.training import Execution, History, Recipe, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from stemfuse.separators.training.loop import Batches
 
-class NetworkMixer(LinearFusion):
-    """A linear fusion whose weights a network finds from the song; subclasses say which one.
+
+class Mixer(LinearFusion):
+    """A linear fusion that is trained by gradient.
+
+    Attributes
+    ----------
+    execution : Execution
+        Where training runs, its checkpoints, its progress; set it before `fit`.
+    history_ : sequence of dict
+        One row per epoch; not saved.
+    """
+
+    execution: Execution = Execution()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained: a recipe from the constructor's arguments of the same names."""
+        names = {field.name for field in fields(Recipe)}
+        return Recipe(**{name: value for name, value in self.arguments().items() if name in names})
+
+    def train(
+        self, objective: nn.Module, data: Batches, valid_data: Batches | None, identity: Mapping[str, Any]
+    ) -> History:
+        """Minimise an objective in place by this mixer's recipe and execution.
+
+        Parameters
+        ----------
+        objective : Module
+            From a batch to one loss per example.
+        data, valid_data : Batches
+            What is trained on, and what chooses the epoch; without ``valid_data`` the last epoch is kept.
+        identity : mapping
+            What a checkpoint has to agree with; see `stemfuse.mixers.segments.identity_of`.
+
+        Returns
+        -------
+        list of dict
+            One row per epoch.
+
+        Raises
+        ------
+        TrainingError
+            An argument of the recipe is out of range, the loss is not finite, or a checkpoint is of another training.
+        """
+        from stemfuse.separators.training.loop import minimise
+
+        return minimise(objective, data, valid_data, self.recipe, self.execution, identity)
+
+
+class NetworkMixer(Mixer):
+    """A mixer whose weights are predicted for each song by a network; a subclass implements `build` and `fit`.
 
     It is saved as two files of one name: ``.safetensors`` with the network's tensors and the labels of its inputs and
-    outputs, and ``.json`` with kind and arguments. It loads on a machine without CUDA whatever it was trained on.
+    outputs, and ``.json`` with kind and arguments. A network trained on CUDA loads on a machine without it.
 
     Attributes
     ----------
@@ -28,34 +81,33 @@ class NetworkMixer(LinearFusion):
         Labels of input and output channels.
     rate_ : int
         Sample rate in Hz of the tracks that it was fitted on.
-    history_ : list of dict
-        One row per epoch; not saved.
-    execution : Execution
-        Where training runs, checkpoints, progress; set it before `fit`.
     """
 
     varies_in_time: ClassVar[bool] = True
     suffix: ClassVar[str] = ".safetensors"
-    execution: Execution = Execution()
     network_: nn.Module
     inputs_: tuple[str, ...]
     outputs_: tuple[str, ...]
     rate_: int
-    history_: History
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a trained network."""
+        return "network_" in vars(self)
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
-        """Make the network of these arguments, not trained, for inputs and outputs of these labels."""
-        raise FusionError(f"{type(self).__name__} has no network of its own; take a subclass")
+        """Make the network, not trained, for inputs and outputs of these labels."""
+        raise FusionError(f"{type(self).__name__} has no network of its own; use a subclass that implements build")
 
-    def learnt(self, network: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], rate: int) -> Self:
-        """Keep what was learnt."""
+    def learnt(self, network: nn.Module, inputs: Sequence[str], outputs: Sequence[str], rate: int) -> Self:
+        """Keep a trained network and what it was trained for."""
         self.network_ = network.cpu().eval()
         self.inputs_, self.outputs_, self.rate_ = tuple(inputs), tuple(outputs), rate
         return self
 
     def check_track(self, track: Track) -> None:
-        """Raise unless the mixer is fitted and the track has its inputs."""
-        if not hasattr(self, "network_"):
+        """Raise unless the mixer is fitted and the track has its inputs and its sample rate."""
+        if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
         present = input_labels(track)
         for label in self.inputs_:
@@ -73,10 +125,12 @@ class NetworkMixer(LinearFusion):
         Raises
         ------
         FusionError
-            Not fitted, another suffix, or the files cannot be written.
+            The mixer is not fitted, or the path has another suffix.
+        WriteError
+            A file cannot be written.
         """
         path = Path(path)
-        if not hasattr(self, "network_"):
+        if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
         if path.suffix != self.suffix:
             raise FusionError(f"{path}: a network is saved as {self.suffix}, choose such a name")
@@ -85,7 +139,7 @@ class NetworkMixer(LinearFusion):
         save_description(path.with_suffix(".json"), self)
 
     def restore(self, path: str | os.PathLike[str]) -> Self:
-        """Read the network that `save` wrote; the arguments have to be those that it was saved with.
+        """Read the network that `save` wrote; the mixer needs the arguments that it was saved with.
 
         Raises
         ------
@@ -100,3 +154,13 @@ class NetworkMixer(LinearFusion):
             return self.learnt(network, inputs, outputs, int(description["rate"]))
         except (KeyError, RuntimeError, TrainingError) as error:
             raise FusionError(f"{path}: not a network of {self!r} ({error}); fit again") from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers from a seed inside the block; those of the caller go on untouched after it."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,19 +1,19 @@
-"""The MDX-Mixer: weights of each segment said by an MLP-Mixer from the segment's own samples."""
+"""The MDX-Mixer: weights of each segment, predicted by an MLP-Mixer from the segment's own samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from stemfuse.blending import FusionError, MixingWeights, read_inputs
 from stemfuse.separators import Samples, Track
-from stemfuse.separators.training import Recipe
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
 from .exact import solve
-from .mixer import NetworkMixer
+from .mixer import NetworkMixer, seeded
 from .segments import Normalisation, Segments, TrackBlocks, identity_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
@@ -22,37 +22,38 @@ if TYPE_CHECKING:
 BASES = ("none", "conv1x1", "mean")
 
 
+@dataclass(eq=False, repr=False)
 class MLPMixer(NetworkMixer):
-    """MDX-Mixer of Nakano and Goto (2024): Y_k = X_k W_k with W_k from an MLP-Mixer that hears X_k.
+    """MDX-Mixer of Nakano and Goto (2024): Y_k = X_k W_k, with W_k predicted from X_k by an MLP-Mixer.
 
-    What the paper leaves open is decided here, and switchable where it is ambiguous:
+    The paper leaves these points open; where it is ambiguous, an argument decides:
 
-    * The global average is taken over tokens, as in the MLP-Mixer: what is left is one vector of (2 + C) F channels.
-      No layer normalisation comes before it, for the paper names none.
+    * The global average is taken over tokens, as in the MLP-Mixer, which gives one vector of (2 + C) F channels.
+      There is no layer normalisation before it, because the paper names none.
     * A token is F consecutive samples of all inputs. The order within it does not matter to a fully connected layer.
     * Layers start as torch's do (uniform within 1 / sqrt(inputs)); with a base, the last one starts at zero.
     * Segments of a song, T / 4 apart, are joined under Hann windows divided by their sum, so that equal weights give
       the constant fusion exactly. The last segment, or that of a song shorter than T, is filled with zeros.
-    * Waveforms are divided by the standard deviation of the song's mixture. Its mean, 1e-5 in music, is not taken off:
-      a mix without bias could not put it back.
+    * Waveforms are divided by the standard deviation of the song's mixture. Its mean, in music only 1e-5, is not
+      subtracted, because a mix without bias could not add it again.
 
     Parameters
     ----------
     segment, shift : int
-        T and S, in samples; a training segment starts every S samples.
+        T and S, in samples: a training segment is T long, and one starts every S samples.
     fold : int
         F, which divides T.
     layers : int
         N; the paper has 8 and 16.
     token_hidden, channel_hidden : int, optional
-        D_T and D_C; T / F and (2 + C) F as in the paper when not given.
+        D_T and D_C; when not given, T / F and (2 + C) F as in the paper.
     dropout : float
         p; the paper has 0 and 0.2.
     mixture : bool
         Whether the mixture is one of the inputs.
     base : {"none", "conv1x1", "mean"}
-        From scratch as in the paper, or a correction of constant weights at which training starts: of the least
-        absolute error (`Conv1x1Mixer` exact), or the mean of the separators.
+        Weights from scratch as in the paper, or a correction of constant weights, at which training starts: those of
+        the least absolute error (`Conv1x1Mixer` exact), or the mean of the separators.
     pooling : {"tokens", "channels"}
         Axis of the global average.
     folding : {"consecutive", "strided"}
@@ -80,47 +81,25 @@ class MLPMixer(NetworkMixer):
 
     kind = "mlp_mixer"
 
-    def __init__(
-        self,
-        segment: int = SEGMENT,
-        shift: int = SHIFT,
-        fold: int = 1 << 7,
-        layers: int = 8,
-        token_hidden: int | None = None,
-        channel_hidden: int | None = None,
-        dropout: float = 0.0,
-        mixture: bool = True,
-        base: Literal["none", "conv1x1", "mean"] = "none",
-        pooling: Literal["tokens", "channels"] = "tokens",
-        folding: Literal["consecutive", "strided"] = "consecutive",
-        loss: Literal["l1", "l2", "sdr"] = "l1",
-        optimiser: str = "adam",
-        learning_rate: float = 3e-4,
-        batch: int = 4,
-        accumulate: int = 1,
-        epochs: int = 100,
-        patience: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.segment = segment
-        self.shift = shift
-        self.fold = fold
-        self.layers = layers
-        self.token_hidden = token_hidden
-        self.channel_hidden = channel_hidden
-        self.dropout = dropout
-        self.mixture = mixture
-        self.base = base
-        self.pooling = pooling
-        self.folding = folding
-        self.loss = loss
-        self.optimiser = optimiser
-        self.learning_rate = learning_rate
-        self.batch = batch
-        self.accumulate = accumulate
-        self.epochs = epochs
-        self.patience = patience
-        self.seed = seed
+    segment: int = SEGMENT
+    shift: int = SHIFT
+    fold: int = 1 << 7
+    layers: int = 8
+    token_hidden: int | None = None
+    channel_hidden: int | None = None
+    dropout: float = 0.0
+    mixture: bool = True
+    base: Literal["none", "conv1x1", "mean"] = "none"
+    pooling: Literal["tokens", "channels"] = "tokens"
+    folding: Literal["consecutive", "strided"] = "consecutive"
+    loss: Literal["l1", "l2", "sdr"] = "l1"
+    optimiser: str = "adam"
+    learning_rate: float = 3e-4
+    batch: int = 4
+    accumulate: int = 1
+    epochs: int = 100
+    patience: int | None = None
+    seed: int = 0
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> MLPMixerNetwork:
         """Make the network, not trained, for inputs and outputs of these labels."""
@@ -159,9 +138,7 @@ class MLPMixer(NetworkMixer):
         """
         import torch
 
-        from stemfuse.separators.training.loop import minimise
-
-        from .objectives import MixingObjective, seeded
+        from .losses import MixingObjective
 
         if self.base not in BASES:
             raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
@@ -172,23 +149,23 @@ class MLPMixer(NetworkMixer):
             network.base.copy_(torch.tensor(self._base(blocks)))
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
         data = Segments(blocks, self.segment, self.shift)
-        judged = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
-        identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
+        valid_data = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
+        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def _base(self, blocks: TrackBlocks) -> Samples:
+        """The constant weights that are corrected, (output, input)."""
         return mean_matrix(blocks) if self.base == "mean" else solve(blocks).matrix.astype(np.float32)
 
     def weights(self, track: Track) -> MixingWeights:
-        """Weights per segment of a track, T / 4 apart; reads and hears a batch of segments at a time.
+        """Predict the weights of each segment of a track, T / 4 apart; a batch of segments is read at a time.
 
         Raises
         ------
         FusionError
             The mixer is not fitted.
         TrackError
-            The track lacks an input or has another rate.
+            An input is missing, or the track has another sample rate.
         """
         import torch
 
@@ -202,12 +179,12 @@ class MLPMixer(NetworkMixer):
         network = self.network_.to(device)
         with torch.inference_mode():
             for first in range(0, len(starts), self.batch):
-                some = starts[first : first + self.batch].tolist()
-                heard = np.zeros((len(some), self.segment, len(self.inputs_)), np.float32)
-                for row, start in enumerate(some):
+                chosen = starts[first : first + self.batch].tolist()
+                inputs = np.zeros((len(chosen), self.segment, len(self.inputs_)), np.float32)
+                for row, start in enumerate(chosen):
                     stop = min(start + self.segment, track.length)
-                    heard[row, : stop - start] = read_inputs(track, self.inputs_, start, stop).T * scale
-                matrix[first : first + len(some)] = network(torch.from_numpy(heard).to(device)).cpu().numpy()
+                    inputs[row, : stop - start] = read_inputs(track, self.inputs_, start, stop).T * scale
+                matrix[first : first + len(chosen)] = network(torch.from_numpy(inputs).to(device)).cpu().numpy()
         self.network_.cpu()
         return MixingWeights(matrix, self.inputs_, self.outputs_, starts / track.rate, self.segment / track.rate)
 
@@ -215,23 +192,25 @@ class MLPMixer(NetworkMixer):
 def mlp_cost(
     inputs: int,
     outputs: int = 8,
-    segment: int = 1 << 18,
+    segment: int = SEGMENT,
     fold: int = 1 << 7,
     layers: int = 8,
     token_hidden: int | None = None,
     channel_hidden: int | None = None,
 ) -> dict[str, float]:
-    """Size of an MLP-Mixer's network without making it.
+    """Size of an MLP-Mixer's network, computed without building it.
+
+    The parameters are those of `MLPMixer`, with the numbers of input and output channels.
 
     Returns
     -------
     dict
-        parameters, and flops of one segment forward (two per multiplication of the fully connected layers and
-        of the mix; a training step takes three times as many).
+        ``parameters``; and ``flops`` of one segment's forward pass: two per multiplication of the fully connected
+        layers and of the mix. A training step takes three times as many.
 
     Examples
     --------
-    The paper's T, F and N with two mixture channels and the stems of three models (B: vocals; C, D: all four).
+    The paper's T, F and N, with two mixture channels and the stems of three models (B: vocals; C, D: all four).
 
     >>> paper = mlp_cost(20)
     >>> f"{paper['parameters'] / 1e6:.1f} M, {paper['flops'] / 1e9:.0f} GFLOP"

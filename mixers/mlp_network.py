@@ -1,4 +1,4 @@
-"""The MDX-Mixer's network: an MLP-Mixer that says the weights of a segment from its samples."""
+"""The MDX-Mixer's network: an MLP-Mixer that predicts the weights of a segment from its samples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def perceptron(width: int, hidden: int, dropout: float) -> nn.Sequential:
 
 
 class MixerLayer(nn.Module):
-    """One layer of an MLP-Mixer (Tolstikhin et al. 2021): mix across tokens, then across channels, both with a skip.
+    """One layer of an MLP-Mixer (Tolstikhin et al. 2021), which mixes across tokens, then across channels.
+
+    What comes in is added to the result of both steps.
 
     Parameters
     ----------
     tokens, channels : int
-        Rows and columns of what is mixed.
+        Number of rows and columns.
     token_hidden, channel_hidden : int
         D_T and D_C, the widths of the two perceptrons' hidden layers.
     dropout : float
@@ -45,7 +47,7 @@ class MixerLayer(nn.Module):
 
 
 class MLPMixerNetwork(nn.Module):
-    """From the samples of a segment to its weights.
+    """Predicts the weights of a segment from its samples.
 
     Parameters
     ----------
@@ -60,16 +62,16 @@ class MLPMixerNetwork(nn.Module):
     dropout : float
         p.
     pooling : {"tokens", "channels"}
-        Which axis the global average takes away.
+        Axis of the global average.
     folding : {"consecutive", "strided"}
-        Whether a token is F consecutive samples of all inputs, or every (T / F)-th.
+        A token is F consecutive samples of all inputs, or every (T / F)-th sample of them.
     corrects : bool
         Whether the last layer starts at zero, so that training starts at ``base``.
 
     Attributes
     ----------
     base : Tensor, shape (output, input)
-        Constant weights to which those that the network says are added.
+        Constant weights, to which the predicted ones are added.
 
     Examples
     --------
@@ -96,10 +98,13 @@ class MLPMixerNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if fold < 1 or segment % fold or layers < 0:
-            raise FusionError(f"segment={segment}, fold={fold}, layers={layers} came, expected a fold that divides it")
+            raise FusionError(
+                f"got segment={segment}, fold={fold}, layers={layers}, expected a fold of at least 1 that divides the "
+                "segment, and at least 0 layers"
+            )
         if pooling not in POOLINGS or folding not in FOLDINGS:
             raise FusionError(
-                f"pooling={pooling!r}, folding={folding!r} came; the poolings are {', '.join(POOLINGS)}, the foldings "
+                f"got pooling={pooling!r} and folding={folding!r}, expected one of {', '.join(POOLINGS)} and one of "
                 f"{', '.join(FOLDINGS)}"
             )
         self.tokens, self.columns = segment // fold, inputs * fold

@@ -1,4 +1,4 @@
-"""The data path: inputs and references of tracks as blocks (time, channel), read where they lie, normalised."""
+"""What mixers are trained on: inputs and references of tracks, normalised, in blocks or segments, read from disk."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.blending import FusionError, input_labels, output_labels, read_inputs
+from stemfuse.blending import BaseFusion, FusionError, input_labels, output_labels, read_inputs
 from stemfuse.separators import Samples, Signal, Track
 
 BLOCK = 1 << 16
-"""Samples read at a time when all tracks are read once: 9 MB with 26 inputs and 8 references."""
+"""Number of samples read at a time: 9 MB with 26 inputs and 8 references."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Scale of one track: what makes its mixture's mean 0 and its standard deviation 1.
+    """Scale of one track, on which its mixture has the mean 0 and the standard deviation 1.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, mixture: Signal) -> Self:
-        """Read a mixture once, block by block."""
+        """Scale of a mixture, which is read once, block by block."""
         total = energy = 0.0
         for _, block in mixture.blocks():
             total += float(block.sum(dtype=np.float64))
@@ -52,18 +52,18 @@ class Normalisation:
         return cls(float(np.sqrt(variance)) if variance > 0 else 1.0, mean)
 
     def apply(self, samples: Samples) -> Samples:
-        """Samples on the scale that mixers are trained on."""
+        """Samples from the track's own scale to the one that mixers are trained on."""
         scaled: Samples = (samples - np.float32(self.mean)) / np.float32(self.deviation)
         return scaled
 
     def invert(self, samples: Samples) -> Samples:
-        """Samples on the track's own scale."""
+        """Samples from the scale that mixers are trained on to the track's own."""
         original: Samples = samples * np.float32(self.deviation) + np.float32(self.mean)
         return original
 
 
 class TrackBlocks:
-    """Inputs and references of several tracks, any part of them, as a mixer is trained on.
+    """Normalised inputs and references of several tracks, read in blocks or in any other range.
 
     Parameters
     ----------
@@ -72,8 +72,9 @@ class TrackBlocks:
     mixture : bool
         Whether the mixture is one of the inputs.
     centred : bool
-        Whether the mixture's mean is taken off all channels, as the papers do. A mix without bias cannot
-        put it back, and the mean of music is 1e-5 of full scale: without it, W is the same on every scale.
+        Whether the mixture's mean is subtracted from all channels, as in the papers. A mix without bias cannot
+        add it again, and in music it is only 1e-5 of full scale. When it is not subtracted, the weights are the same
+        on every scale.
 
     Raises
     ------
@@ -84,7 +85,7 @@ class TrackBlocks:
 
     Notes
     -----
-    Only the tracks' scales are kept: memory does not grow with their number or length.
+    No audio is kept: memory does not grow with the number or length of tracks.
 
     Examples
     --------
@@ -98,24 +99,27 @@ class TrackBlocks:
 
     def __init__(self, tracks: Sequence[Track], mixture: bool = True, centred: bool = False) -> None:
         if not tracks:
-            raise FusionError("no track came, expected at least one with stems and references")
+            raise FusionError("got no track, expected at least one with stems and references")
         self.tracks = list(tracks)
         first = self.tracks[0]
         self.inputs = input_labels(first, mixture)
         self.outputs = output_labels(first.required_references().sources, first.channels)
         self.rate, self.mixture = first.rate, mixture
         if not self.inputs:
-            raise FusionError(f"track {first.name!r} has no stems and the mixture is off; attach some")
+            raise FusionError(
+                f"track {first.name!r} has no stems, and the mixture is no input; attach stems or use mixture=True"
+            )
         for track in self.tracks:
-            came = (
+            found = (
                 input_labels(track, mixture),
                 output_labels(track.required_references().sources, track.channels),
                 track.rate,
             )
-            if came != (self.inputs, self.outputs, self.rate):
+            if found != (self.inputs, self.outputs, self.rate):
                 raise FusionError(
-                    f"track {track.name!r} has the inputs {', '.join(came[0])} at {track.rate} Hz, track {first.name!r}"
-                    f" has {', '.join(self.inputs)} at {self.rate} Hz; all need the same stems, references and rate"
+                    f"track {track.name!r} has the inputs {', '.join(found[0])} at {track.rate} Hz, "
+                    f"track {first.name!r} has {', '.join(self.inputs)} at {self.rate} Hz; all need the same stems, "
+                    "references and rate"
                 )
         scales = [Normalisation.of(track.mixture) for track in self.tracks]
         self.scales = scales if centred else [Normalisation(scale.deviation) for scale in scales]
@@ -136,29 +140,31 @@ class TrackBlocks:
         return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[Samples, Samples]]:
-        """Yield every sample of every track once; while one block is worked on, the next is read."""
+        """Yield every sample of every track once, in blocks; the next one is read while the caller works."""
         with ThreadPoolExecutor(1) as reader:
-            coming: Future[tuple[Samples, Samples]] | None = None
+            following: Future[tuple[Samples, Samples]] | None = None
             for index, track in enumerate(self.tracks):
                 for start in range(0, track.length, size):
-                    last, coming = coming, reader.submit(self.read, index, start, min(start + size, track.length))
-                    if last is not None:
-                        yield last.result()
-            if coming is not None:
-                yield coming.result()
+                    stop = min(start + size, track.length)
+                    present, following = following, reader.submit(self.read, index, start, stop)
+                    if present is not None:
+                        yield present.result()
+            if following is not None:
+                yield following.result()
 
-    def sample(self, rows: int, seed: int = 0, run: int = 4096, stride: int = 32) -> tuple[Samples, Samples]:
+    def sample(self, rows: int, seed: int = 0, block: int = 4096, stride: int = 32) -> tuple[Samples, Samples]:
         """About ``rows`` samples, spread evenly over all tracks.
 
         Parameters
         ----------
         rows : int
-            How many; all samples come when there are no more.
+            How many; all samples are taken when there are no more.
         seed : int
-            Of the places.
-        run, stride : int
-            Every ``stride``-th sample of ``run`` consecutive ones is taken from each of many random places, for
-            neighbours are too alike to tell much; short data are read whole instead, with a smaller stride.
+            Decides the places.
+        block, stride : int
+            A block of so many samples is read at each of many random places, and every ``stride``-th sample of it is
+            taken, because neighbours are too alike to add much. Short data are read whole instead, with a smaller
+            stride.
 
         Returns
         -------
@@ -172,19 +178,19 @@ class TrackBlocks:
         else:
             generator = np.random.default_rng(seed)
             ends = np.cumsum([track.length for track in self.tracks])
-            count = max(1, rows * stride // run)
+            count = max(1, rows * stride // block)
             places = ((np.arange(count) + generator.random(count)) * (self.length / count)).astype(np.int64)
             for place in places.tolist():
                 index = int(np.searchsorted(ends, place, side="right"))
-                frames = self.tracks[index].length
-                start = max(0, min(place - int(ends[index]) + frames, frames - run))
-                inputs, references = self.read(index, start, min(start + run, frames))
+                length = self.tracks[index].length
+                start = max(0, min(place - int(ends[index]) + length, length - block))
+                inputs, references = self.read(index, start, min(start + block, length))
                 parts.append((inputs[::stride], references[::stride]))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 class Segments:
-    """Segments of tracks in random access: what a torch ``DataLoader`` reads, with any number of workers.
+    """Segments of tracks in random access, for a torch ``DataLoader`` with any number of workers.
 
     Parameters
     ----------
@@ -193,8 +199,8 @@ class Segments:
     length, shift : int
         T and S, in samples: a segment starts every S samples.
     tails : bool
-        Whether the last segment of a song may reach past its end; otherwise only whole segments are taken, and
-        a song shorter than T is one segment. What lies past the end is zero, of which any mix is zero
+        Whether the last segment of a song may reach past its end; otherwise only whole segments are taken, except
+        that a song shorter than T is one segment. Inputs and references past the end are zero, where every mix is
         without error. ``shift=length, tails=True`` covers every sample once.
 
     Examples
@@ -208,7 +214,7 @@ class Segments:
 
     def __init__(self, blocks: TrackBlocks, length: int, shift: int, tails: bool = False) -> None:
         if length < 1 or shift < 1:
-            raise FusionError(f"segments of {length} samples every {shift} came, expected at least 1 each")
+            raise FusionError(f"got segments of {length} samples, one every {shift}, expected at least 1 each")
         self.blocks, self.length, self.shift = blocks, length, shift
         counts = [len(segment_starts(track.length, length, shift, tails)) for track in blocks.tracks]
         self._ends = np.cumsum(counts)
@@ -226,7 +232,7 @@ class Segments:
         references = np.zeros((len(indices), self.length, len(self.blocks.outputs)), np.float32)
         for row, index in enumerate(indices):
             if not 0 <= index < len(self):
-                raise IndexError(f"segment {index} was asked for, there are {len(self)}")
+                raise IndexError(f"got segment {index}, there are {len(self)} segments")
             track = int(np.searchsorted(self._ends, index, side="right"))
             before = int(self._ends[track - 1]) if track else 0
             start = (int(index) - before) * self.shift
@@ -235,8 +241,22 @@ class Segments:
         return inputs, references
 
 
-def segment_starts(frames: int, length: int, shift: int, tails: bool = True) -> NDArray[np.int64]:
+def segment_starts(length: int, segment: int, shift: int, tails: bool = True) -> NDArray[np.int64]:
     """Where segments of a song start, in samples.
+
+    Parameters
+    ----------
+    length : int
+        Of the song.
+    segment, shift : int
+        Length of a segment, and how far apart they start.
+    tails : bool
+        Whether the last segment may reach past the end, so that every sample is covered.
+
+    Returns
+    -------
+    ndarray, shape (segment,)
+        At least one.
 
     Examples
     --------
@@ -245,7 +265,7 @@ def segment_starts(frames: int, length: int, shift: int, tails: bool = True) -> 
     >>> segment_starts(1001, 400, 200, tails=False).tolist(), segment_starts(10, 400, 200, tails=False).tolist()
     ([0, 200, 400, 600], [0])
     """
-    beyond = max(0, frames - length)
+    beyond = max(0, length - segment)
     count = 1 + (-(-beyond // shift) if tails else beyond // shift)
     return np.arange(count, dtype=np.int64) * shift
 
@@ -253,7 +273,13 @@ def segment_starts(frames: int, length: int, shift: int, tails: bool = True) -> 
 def training_blocks(
     train: Sequence[Track], valid: Sequence[Track] | None, mixture: bool
 ) -> tuple[TrackBlocks, TrackBlocks | None]:
-    """Training and validation tracks, checked to have the same inputs and outputs."""
+    """Training tracks and, when given, validation tracks, with the same inputs and outputs.
+
+    Raises
+    ------
+    FusionError
+        There is no training track, or tracks differ in their inputs, outputs or sample rate.
+    """
     blocks = TrackBlocks(train, mixture)
     held_out = TrackBlocks(valid, mixture) if valid else None
     if held_out and (held_out.inputs, held_out.outputs, held_out.rate) != (blocks.inputs, blocks.outputs, blocks.rate):
@@ -264,8 +290,8 @@ def training_blocks(
     return blocks, held_out
 
 
-def identity_of(mixer: Any, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
-    """What a checkpoint has to agree with: the mixer's kind and arguments, and the tracks."""
+def identity_of(mixer: BaseFusion, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
+    """What a checkpoint has to agree with to be resumed: the mixer's kind and arguments, and the tracks."""
     arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
     tracks = [[[track.name, track.length] for track in part.tracks] for part in (blocks, held_out) if part]
     return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}

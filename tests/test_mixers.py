@@ -28,15 +28,15 @@ def planted_weights(track, seed=3, mixture=True):
     return MixingWeights(generator.uniform(-0.4, 0.4, (1, 8, len(inputs))), inputs, output_labels())
 
 
-def planted_songs(count=3, frames=6000, noise=0.0, mixture=True):
+def planted_songs(count=3, length=6000, noise=0.0, mixture=True):
     """Songs whose references are exactly a constant mix of their inputs, or with Laplacian noise on top."""
     songs = []
     for index in range(count):
         generator = np.random.default_rng(index)
         loud = 0.02 * (1 + index)
-        stems = {"a": Stems(generator.normal(0, loud, (4, 2, frames + 77 * index)), SOURCES, RATE)}
-        stems["voice"] = Stems(generator.normal(0, loud, (1, 2, frames + 77 * index)), ("vocals",), RATE)
-        bare = Track.from_arrays(f"song {index}", generator.normal(0, loud, (2, frames + 77 * index)), rate=RATE)
+        stems = {"a": Stems(generator.normal(0, loud, (4, 2, length + 77 * index)), SOURCES, RATE)}
+        stems["voice"] = Stems(generator.normal(0, loud, (1, 2, length + 77 * index)), ("vocals",), RATE)
+        bare = Track.from_arrays(f"song {index}", generator.normal(0, loud, (2, length + 77 * index)), rate=RATE)
         bare = bare.with_stems(stems)
         mixed = apply_weights(planted_weights(bare, mixture=mixture), bare).audio
         mixed = mixed + generator.laplace(0, noise * loud, mixed.shape) if noise else mixed
@@ -54,7 +54,7 @@ def test_exact_recovers_planted_weights():
 
 
 def test_adam_recovers_planted_weights():
-    songs = planted_songs(frames=4000)
+    songs = planted_songs(length=4000)
     mixer = Conv1x1Mixer(segment=512, shift=128, learning_rate=1e-3, batch=8, epochs=130)
     mixer.execution = CPU
     mixer.fit(songs[:2], songs[2:])
@@ -64,7 +64,7 @@ def test_adam_recovers_planted_weights():
 
 def test_exact_reaches_the_linear_programs_optimum():
     """Least absolute errors as a linear program, solved by HiGHS, one output channel at a time."""
-    songs = planted_songs(2, frames=150, noise=0.8)
+    songs = planted_songs(2, length=150, noise=0.8)
     blocks = TrackBlocks(songs)
     solution = solve(blocks)
     inputs, references = (np.concatenate(part).astype(float) for part in zip(*blocks.blocks(), strict=True))
@@ -85,7 +85,7 @@ def test_exact_reaches_the_linear_programs_optimum():
 def test_exact_proves_its_gap_on_more_samples_than_it_starts_from(monkeypatch):
     exact = importlib.import_module("stemfuse.mixers.exact")
     monkeypatch.setattr(exact, "ROWS", 500)
-    blocks = TrackBlocks(planted_songs(3, frames=20_000, noise=0.5))
+    blocks = TrackBlocks(planted_songs(3, length=20_000, noise=0.5))
     few, best = solve(blocks, tolerance=1e-3), solve(blocks, tolerance=1e-4)
     assert few.gap <= 1e-3
     assert best.loss <= few.loss <= best.loss * (1 + few.gap + 1e-6)
@@ -108,7 +108,7 @@ def test_a_silent_or_repeated_stem_does_no_harm():
 
 
 def test_segments_cover_a_song_and_are_normalised_by_its_mixture():
-    songs = planted_songs(2, frames=1000)
+    songs = planted_songs(2, length=1000)
     blocks = TrackBlocks(songs)
     segments = Segments(blocks, 300, 300, tails=True)
     assert len(segments) == 4 + 4
@@ -135,20 +135,20 @@ def test_normalisation_has_an_inverse():
 
 
 def test_audio_is_read_where_it_lies(tmp_path):
-    """Segments of WAV files through worker processes are those of the same audio in memory."""
+    """Segments of WAV files, read by worker processes, are those of the same audio in memory."""
     from torch.utils.data import DataLoader
 
     from stemfuse.separators import FileSignal
 
-    song = planted_songs(1, frames=2000)[0]
+    song = planted_songs(1, length=2000)[0]
     signals = {}
     for name, stems in {"references": song.references, **song.stems}.items():
         stems.write(tmp_path / name)
         signals[name] = Stems.from_signals({s: FileSignal(tmp_path / name / f"{s}.wav") for s in stems.sources})
     write_audio([tmp_path / "mixture.wav"], [song.mixture.read()[None]], RATE, 2)
     references = signals.pop("references")
-    lying = Track(song.name, FileSignal(tmp_path / "mixture.wav"), "train", references, signals)
-    segments = Segments(TrackBlocks([lying]), 256, 128)
+    on_disk = Track(song.name, FileSignal(tmp_path / "mixture.wav"), "train", references, signals)
+    segments = Segments(TrackBlocks([on_disk]), 256, 128)
     expected = Segments(TrackBlocks([song]), 256, 128)
     loaded = DataLoader(segments, batch_size=4, num_workers=2, collate_fn=tuple)
     inputs = np.concatenate([batch[0] for batch in loaded])
@@ -156,7 +156,7 @@ def test_audio_is_read_where_it_lies(tmp_path):
 
 
 def test_songs_shorter_than_a_segment_train_too():
-    songs = planted_songs(3, frames=700)
+    songs = planted_songs(3, length=700)
     mixer = Conv1x1Mixer(segment=1 << 12, shift=1 << 10, learning_rate=3e-3, batch=3, epochs=300)
     mixer.execution = CPU
     mixer.fit(songs)
@@ -200,7 +200,7 @@ def test_what_cannot_be_trained_on_is_refused():
         {"solver": "exact", "loss": "sdr"},
     ],
 )
-def test_unknown_arguments_are_refused_in_words(arguments):
+def test_unknown_arguments_are_refused(arguments):
     mixer = Conv1x1Mixer(**{"epochs": 1, "segment": 512, **arguments})
     mixer.execution = CPU
     with pytest.raises((FusionError, TrainingError), match=r"unknown|expected|no exact"):
@@ -209,7 +209,7 @@ def test_unknown_arguments_are_refused_in_words(arguments):
 
 @pytest.mark.parametrize("loss", ["l2", "sdr"])
 def test_other_losses_and_rmsprop_lower_the_error(loss):
-    songs = planted_songs(3, frames=4000)
+    songs = planted_songs(3, length=4000)
     mixer = Conv1x1Mixer(loss=loss, segment=512, shift=512, batch=4, epochs=15, optimiser="rmsprop", learning_rate=0.01)
     mixer.execution = CPU
     mixer.fit(songs[:2], songs[2:])
@@ -228,7 +228,7 @@ def test_accumulated_batches_are_one_large_batch():
 
 
 def test_the_best_epoch_is_kept_and_training_stops_early():
-    songs = planted_songs(3, frames=2000)
+    songs = planted_songs(3, length=2000)
     mixer = Conv1x1Mixer(segment=512, shift=512, learning_rate=0.2, batch=2, epochs=60, patience=3, initial="mean")
     mixer.execution = CPU
     mixer.fit(songs[:2], songs[2:])
@@ -293,7 +293,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, request):
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_summed_batch():
     """Gloo on the CPU; 19 segments, so that the last step is dealt out unevenly."""
-    songs = planted_songs(3, frames=2000)
+    songs = planted_songs(3, length=2000)
     results = []
     for batch, execution in (
         (4, CPU),

@@ -19,19 +19,19 @@ SMALL = {"segment": 512, "shift": 256, "fold": 32, "layers": 1}
 def song(seed, seconds=8.0, switching=True, separators=1, error=0.3):
     """A song whose references are inputs mixed by one of two matrices, by whether the voice sounds."""
     generator = np.random.default_rng(seed)
-    frames = int(seconds * RATE) + 37 * seed
-    sings = np.zeros(frames, bool)
+    length = int(seconds * RATE) + 37 * seed
+    sings = np.zeros(length, bool)
     position = 0
-    while position < frames:
-        length = int(generator.uniform(1.2, 2.4) * RATE)
-        sings[position : position + length] = not sings[position - 1]
-        position += length
+    while position < length:
+        phrase = int(generator.uniform(1.2, 2.4) * RATE)
+        sings[position : position + phrase] = not sings[position - 1]
+        position += phrase
     stems = {}
     for name in ("a", "b")[:separators]:
-        audio = generator.normal(0, 0.1, (4, 2, frames)).astype("float32")
+        audio = generator.normal(0, 0.1, (4, 2, length)).astype("float32")
         audio[3] *= np.where(sings, 1.0, 0.01)
         stems[name] = Stems(audio, SOURCES, RATE)
-    bare = Track.from_arrays(f"song {seed}", generator.normal(0, 0.1, (2, frames)), rate=RATE).with_stems(stems)
+    bare = Track.from_arrays(f"song {seed}", generator.normal(0, 0.1, (2, length)), rate=RATE).with_stems(stems)
     planted = np.random.default_rng(5).uniform(-0.5, 0.5, (2, 8, len(input_labels(bare))))
     first, second = (
         apply_weights(MixingWeights(matrix, input_labels(bare), output_labels()), bare).audio for matrix in planted
@@ -86,7 +86,7 @@ def constant_sdr(songs):
     ],
     ids=["gram", "mlp"],
 )
-def test_a_cue_that_switches_the_weights_is_heard(songs, constant_sdr, mixer):
+def test_a_cue_that_switches_the_weights_is_learnt(songs, constant_sdr, mixer):
     mixer = fitted(mixer, songs[:6], songs[6:7])
     test = songs[-1]
     reached, best = sdr(test.references.audio, mixer.fuse(test).audio), oracle(test, mixer.weights(test))
@@ -133,17 +133,17 @@ def test_losses_of_moments_lower_what_they_name(songs, loss):
 def test_scores_from_moments_are_those_of_the_audio(songs):
     import torch
 
-    from stemfuse.mixers.frames import FrameRuns
+    from stemfuse.mixers.frame_sequences import FrameSequences
     from stemfuse.mixers.gram_network import GramObjective
-    from stemfuse.mixers.objectives import FLOOR
+    from stemfuse.mixers.losses import FLOOR
     from stemfuse.mixers.segments import TrackBlocks
 
     blocks = TrackBlocks(songs[:1])
     mixer = GramMixer(frame_s=0.5, base="mean")
     network = mixer.build(blocks.inputs, blocks.outputs)
     network.base.copy_(torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, network.base.shape)))
-    runs = FrameRuns(blocks, 2000, mixer.edges_hz, 4)
-    batch = [torch.as_tensor(part) for part in runs.__getitems__([1])]
+    sequences = FrameSequences(blocks, 2000, mixer.edges_hz, 4)
+    batch = [torch.as_tensor(part) for part in sequences.__getitems__([1])]
     inputs, references = blocks.read(0, 4000, 4000 + 2500 + 2500)
     fused = inputs @ network.base.numpy().T
     squared, decibels = [], []
@@ -166,11 +166,11 @@ def test_silent_references_do_not_count_in_the_score():
     mixer = GramMixer()
     network = mixer.build(("a.bass.left", "a.bass.right"), ("bass.left", "bass.right"))
     features, eye = torch.zeros(1, 2, len(network.mean)), torch.eye(2).expand(1, 2, 2, 2)
-    present, heard = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
+    present, sounding = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
     energies = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
     for loss in ("sdr", "median_sdr"):
         # the weights are zero, so that the error of the frame that counts is the reference itself: 0 dB
-        value = GramObjective(network, loss)(features, eye, torch.zeros(1, 2, 2, 2), energies, present, heard)
+        value = GramObjective(network, loss)(features, eye, torch.zeros(1, 2, 2, 2), energies, present, sounding)
         assert abs(value.item()) < 1e-5
         none = GramObjective(network, loss)(features, eye, eye, energies, present, ~present)
         assert none.item() == 0
@@ -185,7 +185,9 @@ def test_constraints_hold(songs):
         assert (weights.matrix >= 0).all()
         np.testing.assert_allclose(weights.matrix.sum(2), 1, atol=1e-6)
         for row, output in enumerate(weights.outputs):
-            others = [column for column, label in enumerate(weights.inputs) if label.partition(".")[2] != output]
+            others = [
+                column for column, label in enumerate(weights.inputs) if label not in (f"a.{output}", f"b.{output}")
+            ]
             assert not weights.matrix[:, row, others].any()
         second = [weights.inputs.index(f"b.{output}") for output in weights.outputs]
         share = weights.matrix[:, range(8), second]
@@ -247,11 +249,11 @@ class TestBoth:
 
     def test_songs_of_any_length_are_fused(self, songs, make):
         mixer = fitted(make(epochs=1), songs[:1])
-        for frames in (1, 100, 511, 512, 513, 999, 1000, 1001, 1501):
-            stems = {"a": Stems(songs[1].stems["a"].read(0, frames), SOURCES, RATE)}
-            short = Track.from_arrays("short", songs[1].mixture.read(0, frames), rate=RATE).with_stems(stems)
+        for length in (1, 100, 511, 512, 513, 999, 1000, 1001, 1501):
+            stems = {"a": Stems(songs[1].stems["a"].read(0, length), SOURCES, RATE)}
+            short = Track.from_arrays("short", songs[1].mixture.read(0, length), rate=RATE).with_stems(stems)
             audio = mixer.fuse(short).audio
-            assert audio.shape == (4, 2, frames)
+            assert audio.shape == (4, 2, length)
             assert np.isfinite(audio).all()
 
     def test_fewer_sources_and_no_mixture(self, songs, make):
@@ -341,7 +343,7 @@ def test_a_token_is_consecutive_samples_or_every_nth():
     assert tokens["consecutive"][0].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
     assert tokens["strided"][0].tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
     for wrong in ({"fold": 5}, {"fold": 3, "pooling": "time"}, {"fold": 3, "folding": "random"}):
-        with pytest.raises(FusionError, match=r"divides it|poolings"):
+        with pytest.raises(FusionError, match=r"divides the segment|tokens, channels"):
             MLPMixerNetwork(2, 2, 6, **wrong)
 
 

@@ -1,19 +1,16 @@
-"""What is minimised: a network that gives weights, the mix that these weights make, and its loss per segment."""
+"""Losses per segment of the mix that predicted weights make: absolute error, squared error, SDR."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stemfuse.blending import FusionError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of a mix and its references, both (segment, time, output): one value per segment."""
+"""From a mix and its references, both (segment, time, output), to one value per segment."""
 
 FLOOR = 1e-4
 """Energy added to signal and error of the SDR loss, relative to the mixture's: -40 dB."""
@@ -50,7 +47,13 @@ LOSSES: dict[str, Loss] = {"l1": absolute_error, "l2": squared_error, "sdr": neg
 
 
 def loss_named(name: str, channels: int = 2) -> Loss:
-    """One of `LOSSES`; an unknown name raises, and the message lists the known ones."""
+    """One of `LOSSES`.
+
+    Raises
+    ------
+    FusionError
+        The name is unknown; the message lists the known ones.
+    """
     if name not in LOSSES:
         raise FusionError(f"loss {name!r} is unknown, there are {', '.join(LOSSES)}")
     if name == "sdr":
@@ -58,21 +61,13 @@ def loss_named(name: str, channels: int = 2) -> Loss:
     return LOSSES[name]
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch from a seed inside, and those of the caller untouched outside."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
 class MixingObjective(nn.Module):
-    """Loss of the mix Y_k = X_k W_k, with W_k what a network says of the segment.
+    """Loss of the mix Y_k = X_k W_k, with the weights W_k that a network predicts for the segment.
 
     Parameters
     ----------
     network : Module
-        From inputs (segment, time, input) to weights (segment, output, input), or (output, input) for all.
+        From inputs (segment, time, input) to weights (segment, output, input), or (output, input) for all segments.
     loss : {"l1", "l2", "sdr"}
         See `LOSSES`.
     channels : int
@@ -87,27 +82,6 @@ class MixingObjective(nn.Module):
     def forward(self, inputs: Tensor, references: Tensor) -> Tensor:
         """Loss per segment, for inputs (segment, time, input) and references (segment, time, output)."""
         weights = self.network(inputs)
-        # audio needs more than the 8 bits of a bfloat16
+        # the 8 bits of a bfloat16 are too few for audio
         with torch.autocast(inputs.device.type, enabled=False):
             return loss_named(self.loss, self.channels)(inputs @ weights.float().mT, references)
-
-
-class Convolution1x1(nn.Module):
-    """One W for all segments: an unbiased fully connected layer over channels, (2 + C) x 8 parameters.
-
-    Parameters
-    ----------
-    inputs, outputs : int
-        Number of channels.
-    initial : ndarray, shape (output, input), optional
-        Where training starts; as a torch linear layer's, uniform within 1 / sqrt(inputs), when not given.
-    """
-
-    def __init__(self, inputs: int, outputs: int, initial: NDArray[np.float32] | None = None) -> None:
-        super().__init__()
-        weight = nn.Linear(inputs, outputs, bias=False).weight.detach() if initial is None else torch.tensor(initial)
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The weights, (output, input), whatever the inputs are."""
-        return self.weight
