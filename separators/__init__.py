@@ -27,6 +27,7 @@ from .labels import (
     stem_labels,
 )
 from .optional import import_optional
+from .options import check_fields, checked_constructor, checked_options
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
@@ -71,7 +72,10 @@ __all__ = [
     "WriteError",
     "channel_names",
     "check_alignment",
+    "check_fields",
     "check_separator",
+    "checked_constructor",
+    "checked_options",
     "convert",
     "digest",
     "file_stamp",

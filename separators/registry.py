@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
@@ -10,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .errors import StemfuseError
+from .options import checked_options
 
 
 class Registry:
@@ -48,11 +48,6 @@ class Registry:
         raise self.error(f"{self.what} {name!r} is unknown, there are {', '.join(self.names())}")
 
     def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Make one; an unknown argument raises, and the message lists the known ones."""
+        """Make one; an argument that is unknown, missing or of the wrong kind raises, see `checked_options`."""
         made = self.find(name)
-        allowed = inspect.signature(made).parameters
-        for argument in arguments:
-            if argument not in allowed:
-                listed = ", ".join(allowed) or "none"
-                raise self.error(f"{self.what} {name}: argument {argument!r} is unknown, its arguments are {listed}")
-        return made(**arguments)
+        return made(**checked_options(made, arguments, f"{self.what} {name}", self.error))
