@@ -138,7 +138,7 @@ def check_fields(instance: Any, error: type[StemfuseError]) -> None:
     >>> Recipe("3")
     Recipe(epochs=3)
     """
-    kind = type(instance)
+    kind: Any = type(instance)
     for name, parameter in _fields(kind).items():
         value = getattr(instance, name)
         checked = parameter.checked(value, kind.__name__, error)
@@ -168,7 +168,7 @@ class _Parameter:
 
 
 @functools.cache
-def _parameters(made: Callable[..., Any]) -> Mapping[str, _Parameter]:
+def _parameters(made: Any) -> Mapping[str, _Parameter]:
     """The arguments of a class or function by name."""
     function = inspect.unwrap(made.__init__ if isinstance(made, type) else made)
     # a constructor may be inherited from another module
@@ -190,7 +190,7 @@ def _names_around(made: Any) -> Mapping[str, Any]:
 
 
 @functools.cache
-def _fields(kind: type) -> Mapping[str, _Parameter]:
+def _fields(kind: Any) -> Mapping[str, _Parameter]:
     """The fields of a dataclass by name, each annotation read in the module of the class that declares it."""
     declared = {name: base for base in reversed(kind.__mro__) for name in vars(base).get("__annotations__", ())}
     types_of = {part.name: resolve(part.type, _names_around(declared[part.name])) for part in fields(kind)}

@@ -18,11 +18,11 @@ class Registry:
     Parameters
     ----------
     what : str
-        What they are, for messages: ``"separator"``.
+        The word for one of them in messages: ``"separator"``.
     group : str
-        Entry point group by which other packages join. Their names do not replace the package's own.
+        Entry point group in which other packages register theirs; their names never replace the package's own.
     built_in : mapping of str to str
-        The package's own, as ``"module:Class"``.
+        The package's own, by name, as ``"module:Class"``.
     error : type
         What is raised, a `StemfuseError`.
     """
@@ -39,7 +39,7 @@ class Registry:
         return sorted({*self._joined, *self.built_in})
 
     def find(self, name: str) -> Any:
-        """The class, or other maker, of a name; an unknown one raises, and the message lists the known ones."""
+        """The class, or other callable, of a name; an unknown name raises, and the message lists the known ones."""
         if name in self.built_in:
             module, attribute = self.built_in[name].split(":")
             return getattr(import_module(module), attribute)
