@@ -56,7 +56,7 @@ class Expected:
     annotation: Any
 
     def fit(self, value: Any) -> Any:
-        """The value: the same object where it fits, else what its text says; ValueError where it does not fit.
+        """The value: the same object where it fits, else converted from text; ValueError where it does not fit.
 
         A whole number fits where a number is expected, and stays one.
         """

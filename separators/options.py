@@ -107,7 +107,7 @@ def checked_constructor(init: Callable[..., None], error: type[StemfuseError]) -
         try:
             bound = signature.bind(self, *positional, **named)
         except TypeError:
-            # the call itself says best what is wrong with it
+            # Python's own message is the best one for a wrong call
             return init(self, *positional, **named)
         known = _parameters(init)
         for name, value in list(bound.arguments.items())[1:]:
@@ -156,7 +156,7 @@ class _Parameter:
     collects: bool = False
 
     def checked(self, value: Any, what: str, error: type[StemfuseError]) -> Any:
-        """The value as it fits; the default always does, whatever its annotation says."""
+        """The value as it fits; the default always does, also against its annotation."""
         if self.collects or value is self.default:
             return value
         try:
@@ -170,7 +170,7 @@ class _Parameter:
 @functools.cache
 def _parameters(made: Any) -> Mapping[str, _Parameter]:
     """The arguments of a class or function by name."""
-    function = inspect.unwrap(made.__init__ if isinstance(made, type) else made)
+    function = inspect.unwrap(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
     # a constructor may be inherited from another module
     names = function.__globals__ if isinstance(function, types.FunctionType) else _names_around(made)
     collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

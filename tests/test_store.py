@@ -247,12 +247,12 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, track):
         try:
             store.put(track, Quarter(), Quarter().separate(track.mixture.read(), RATE))
         except StoreError as error:
-            print("said:", error)
+            print("error:", error)
         """,
     )
-    said, _ = process.communicate(timeout=60)
-    assert "said:" in said
-    assert "free some space" in said
+    printed, _ = process.communicate(timeout=60)
+    assert "error:" in printed
+    assert "free some space" in printed
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 

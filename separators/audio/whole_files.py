@@ -82,7 +82,7 @@ def whole_folder(
     Parameters
     ----------
     path : path-like
-        The folder, which is not there yet; the one that it lies in is made when missing.
+        The folder, which is not there yet; its parent is made when missing.
     advice, error
         As for `whole_file`.
     within : path-like, optional
@@ -131,9 +131,9 @@ def write_whole(
 
 
 def temporary_in(folder: Path, suffix: str = "") -> Path:
-    """A name that nothing else has, from which `is_alive` tells host and process; nothing is made.
+    """A new name for a temporary file or folder, which `is_alive` can read; nothing is made on disk.
 
-    It is not made of a file's own name: with a prefix, that could be longer than names may be.
+    It does not contain a file's own name: with a prefix, that could become too long.
     """
     return folder / f"{PREFIX}{HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 

@@ -2,8 +2,8 @@
 
 from .adoption import OTHER_STEMS, STEM_NAMES, TOOLS, Adoption, FoundStems, find_stems
 from .alignment import Alignment, check_alignment
-from .entry import file_stamp
-from .stem_store import DescribedSeparator, Problem, StemStore, TrainedSeparator
+from .entry import DescribedSeparator, TrainedSeparator, file_stamp
+from .stem_store import Problem, StemStore
 
 __all__ = [
     "OTHER_STEMS",

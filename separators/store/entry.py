@@ -9,18 +9,47 @@ import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stemfuse.separators.audio.signals import FileSignal, Signal
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
-from stemfuse.separators.separator import digest
+from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
 SCHEMA = 1
 RECORD = "stems.json"
 ADVICE = "free some space or choose another store with --store"
+
+
+@runtime_checkable
+class DescribedSeparator(Protocol):
+    """A separator that describes itself, as those with a base class do; a third party's need not."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """All that the output depends on."""
+
+
+@runtime_checkable
+class TrainedSeparator(Protocol):
+    """A separator that declares what data it was trained on, as those with a base class do."""
+
+    trained_on: tuple[str, ...] | None
+
+
+def describe_separator(separator: Separator | str) -> Any:
+    """What a record holds of a separator: its own description where it has one."""
+    if isinstance(separator, str):
+        return {"name": separator}
+    if isinstance(separator, DescribedSeparator):
+        return separator.describe()
+    return {"name": separator.name, "fingerprint": separator.fingerprint()}
+
+
+def training_data(separator: Separator | str) -> tuple[str, ...] | None:
+    """The data that a separator was trained on; None when it is not known."""
+    return separator.trained_on if isinstance(separator, TrainedSeparator) else None
 
 
 @contextlib.contextmanager

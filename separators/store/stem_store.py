@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from stemfuse.separators.audio.whole_files import PREFIX, remains_in
 from stemfuse.separators.errors import StemfuseError, StoreError, listed
@@ -16,7 +16,17 @@ from stemfuse.separators.track import StoredStems, Track
 
 from .adoption import Adoption, How, find_stems
 from .alignment import Alignment
-from .entry import discard, file_stamp, new_entry, open_files, read_record, sha256_of, write_record
+from .entry import (
+    describe_separator,
+    discard,
+    file_stamp,
+    new_entry,
+    open_files,
+    read_record,
+    sha256_of,
+    training_data,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +36,6 @@ class Problem(NamedTuple):
 
     entry: Path
     reason: str
-
-
-@runtime_checkable
-class DescribedSeparator(Protocol):
-    """A separator that describes itself, as those with a base class do; a third party's need not."""
-
-    def describe(self) -> Mapping[str, Any]:
-        """All that the output depends on."""
-
-
-@runtime_checkable
-class TrainedSeparator(Protocol):
-    """A separator that says what data it was trained on, as those with a base class do."""
-
-    trained_on: tuple[str, ...] | None
 
 
 class StemStore:
@@ -176,10 +171,8 @@ class StemStore:
                 )
         with new_entry(path) as folder:
             stems.write(folder)
-            if description is None:
-                description = _describe(separator)
-            trained_on = separator.trained_on if isinstance(separator, TrainedSeparator) else None
-            write_record(folder, track, stems, description, trained_on)
+            described = describe_separator(separator) if description is None else description
+            write_record(folder, track, stems, described, training_data(separator))
 
     def adopt(
         self,
@@ -339,11 +332,3 @@ def _short_name(separator: Separator | str) -> str:
         return separator.name
     name, dash, tail = separator.rpartition("-")
     return name if dash and len(tail) == 8 else separator
-
-
-def _describe(separator: Separator | str) -> Any:
-    if isinstance(separator, str):
-        return {"name": separator}
-    if isinstance(separator, DescribedSeparator):
-        return separator.describe()
-    return {"name": separator.name, "fingerprint": separator.fingerprint()}
