@@ -1,8 +1,19 @@
 """What a track is, who separates it, and where its stems are kept."""
 
-from .audio.containers import ContainerSignal, open_signal
-from .audio.signals import BLOCK, RATE, ArraySignal, FileSignal, Samples, Signal, write_audio
-from .audio.whole_files import whole_file, whole_folder, write_whole
+from .audio import (
+    BLOCK,
+    RATE,
+    ArraySignal,
+    ContainerSignal,
+    FileSignal,
+    Samples,
+    Signal,
+    open_signal,
+    whole_file,
+    whole_folder,
+    write_audio,
+    write_whole,
+)
 from .conformance import check_separator
 from .conversion import ConvertedSignal, convert
 from .errors import (
@@ -15,6 +26,7 @@ from .errors import (
     TrackError,
     TrainingError,
     WriteError,
+    listed,
 )
 from .labels import (
     MIXTURE,
@@ -27,13 +39,11 @@ from .labels import (
     stem_labels,
 )
 from .optional import import_optional
+from .options import check_fields, checked_constructor, checked_options
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
-from .store.adoption import Adoption, FoundStems, find_stems
-from .store.alignment import Alignment, check_alignment
-from .store.entry import file_stamp
-from .store.stem_store import StemStore
+from .store import Adoption, Alignment, FoundStems, StemStore, check_alignment, file_stamp, find_stems
 from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length
 
 __all__ = [
@@ -71,7 +81,10 @@ __all__ = [
     "WriteError",
     "channel_names",
     "check_alignment",
+    "check_fields",
     "check_separator",
+    "checked_constructor",
+    "checked_options",
     "convert",
     "digest",
     "file_stamp",
@@ -80,6 +93,7 @@ __all__ = [
     "import_optional",
     "input_labels",
     "list_separators",
+    "listed",
     "load_separator",
     "mixture_labels",
     "open_signal",

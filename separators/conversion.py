@@ -12,24 +12,24 @@ from .errors import AudioError
 from .stems import Stems
 from .track import Track
 
-WINDOW = 1 << 16
-"""Samples of output that are resampled at a time, about."""
+CONVERT_BLOCK = 1 << 16
+"""About how many samples of output are resampled at a time."""
 
 MARGIN = 1 << 11
-"""Samples of input read beyond both ends of a window: longer than the filter's memory."""
+"""Samples of input read beyond both ends of a block: longer than the filter's memory."""
 
 
 class ConvertedSignal(Signal):
     """A signal at another sample rate, or a mono one as several equal channels, converted when it is read.
 
-    Resampling is soxr's ``VHQ``, in windows that begin where both rates meet. With 48 kHz and the other usual rates the
-    result is the conversion of the whole signal to the last bit, with odd ones to 1e-5, and always the same whatever
-    range is read.
+    Resampling is soxr's ``VHQ``, in blocks that begin where samples of both rates coincide. With 48 kHz and the other
+    usual rates the result is the conversion of the whole signal to the last bit, with odd rates to 1e-5. It does not
+    depend on the range that is read.
 
     Parameters
     ----------
     signal : Signal
-        What is converted.
+        The signal to convert.
     rate : int
         The new sample rate in Hz.
     channels : int
@@ -50,13 +50,13 @@ class ConvertedSignal(Signal):
     def __init__(self, signal: Signal, rate: int = RATE, channels: int = 2) -> None:
         if signal.channels not in (1, channels):
             raise AudioError(
-                f"{signal}: {signal.channels} channels came, expected 1 or {channels}: "
+                f"{signal}: got {signal.channels} channels, expected 1 or {channels}: "
                 f"mix it down to {channels} channels in an editor first"
             )
         self.signal, self.rate, self.channels = signal, rate, channels
         divisor = gcd(signal.rate, rate)
         self._period = (signal.rate // divisor, rate // divisor)
-        self._periods = max(1, WINDOW // self._period[1])
+        self._periods = max(1, CONVERT_BLOCK // self._period[1])
         # halves are rounded up, as soxr does
         self.length = (2 * signal.length * rate + signal.rate) // (2 * signal.rate)
 
@@ -66,12 +66,12 @@ class ConvertedSignal(Signal):
         else:
             size = self._periods * self._period[1]
             first = start // size
-            windows = [self._window(number) for number in range(first, -(-stop // size))]
-            joined = np.concatenate([np.empty((self.signal.channels, 0), np.float32), *windows], axis=1)
+            blocks = [self._block(number) for number in range(first, -(-stop // size))]
+            joined = np.concatenate([np.empty((self.signal.channels, 0), np.float32), *blocks], axis=1)
             samples = joined[:, start - first * size : stop - first * size]
         return np.repeat(samples, self.channels, axis=0) if len(samples) < self.channels else samples
 
-    def _window(self, number: int) -> Samples:
+    def _block(self, number: int) -> Samples:
         import soxr
 
         before, after = self._period
@@ -81,36 +81,36 @@ class ConvertedSignal(Signal):
         last = min(self.signal.length, begin + self._periods * before + margin)
         converted = soxr.resample(self.signal.read(first, last).T, self.signal.rate, self.rate, quality="VHQ").T
         skipped = (begin - first) // before * after
-        window: Samples = converted[:, skipped : skipped + self._periods * after]
-        return window
+        block: Samples = converted[:, skipped : skipped + self._periods * after]
+        return block
 
     def __str__(self) -> str:
         return str(self.signal)
 
 
 def convert(track: Track, rate: int = RATE, channels: int = 2) -> Track:
-    """Bring a track to the sample rate and channels that separators expect; nothing else converts.
+    """Convert a track to the sample rate and channels that separators expect; nothing else converts.
 
-    The mixture, references and stems are converted when they are read, so that no song lies in memory.
+    The mixture, references and stems are converted when they are read, so that no song has to fit into memory.
 
     Parameters
     ----------
     track : Track
-        Any sample rate; mono, or as many channels as asked for.
+        At any sample rate; mono, or with ``channels`` channels.
     rate : int
         Sample rate in Hz.
     channels : int
-        Number of channels; a mono track becomes as many equal ones.
+        Number of channels; those of a mono track become equal.
 
     Returns
     -------
     Track
-        The same one where there is nothing to do, else one whose notes say what was done.
+        The same track where there is nothing to do, else one whose notes say what was done.
 
     Raises
     ------
     AudioError
-        The track has other channels than one or those asked for.
+        The track has neither one nor ``channels`` channels.
 
     Examples
     --------

@@ -1,4 +1,33 @@
-"""What can go wrong at the border: every error says what came, what was expected and what to do."""
+"""What can go wrong: every error says what it got, what was expected and what to do.
+
+Each package has an ``errors.py``. All errors of stemfuse, and where they are defined::
+
+    StemfuseError                       separators    a user can mend it; printed without a traceback
+    ├── AudioError                      separators    audio that cannot be used as it is
+    │   └── WriteError                  separators    a file that cannot be written
+    ├── TrackError                      separators    a track or data set with something missing
+    ├── StoreError                      separators    an entry of the stem store
+    ├── SeparatorError                  separators    a separator and its options
+    │   └── MissingWeightsError         separators    weights that are not on this machine
+    ├── ConformanceError                separators    a separator that breaks rules
+    ├── TrainingError                   separators    a training
+    ├── DeviceError                     analysis      a device that this machine does not have
+    ├── GramError                       analysis      statistics of a track
+    ├── ScoreError                      analysis      tables of scores
+    ├── FusionError                     blending      a fusion, its options and its weights
+    ├── ConfigError                     experiments   a recipe
+    └── RunError                        experiments   a run
+
+    ArithmeticError (Python's)
+    └── NotPositiveDefiniteError        analysis      caught inside the package
+    UserWarning (Python's)
+    ├── SingularReferencesWarning       analysis      references whose projection rounding decides
+    └── LeakWarning                     blending      tracks that were seen in training are scored
+
+Most of them are a ValueError too, so that code that knows nothing of stemfuse can catch them.
+"""
+
+from collections.abc import Iterable
 
 
 class StemfuseError(Exception):
@@ -14,7 +43,7 @@ class WriteError(AudioError):
 
 
 class TrackError(StemfuseError, ValueError):
-    """A track or a data set that lacks something: a source, a reference, a mixture, a name."""
+    """A track or a data set with something missing: a source, a reference, a mixture, a name."""
 
 
 class StoreError(StemfuseError, ValueError):
@@ -39,3 +68,25 @@ class MissingWeightsError(SeparatorError, FileNotFoundError):
 
 class ConformanceError(StemfuseError, AssertionError):
     """A separator broke rules of the protocol; the message has one line per broken rule."""
+
+
+def listed(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
+    """Names for a message: the first few, and how many more there are.
+
+    Parameters
+    ----------
+    names : iterable
+        Shown as ``str()`` shows them; give ``map(repr, names)`` for quotes.
+    most : int
+        How many are shown.
+    between : str
+        What separates them.
+
+    Examples
+    --------
+    >>> listed(["drums", "bass"]), listed("abcdefgh", most=3)
+    ('drums, bass', 'a, b, c and 5 more')
+    """
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .track import Track
 
 MIXTURE = "mixture"
-"""What stands in place of a separator's name in the labels of the mixture's channels."""
+"""The word in place of a separator's name in labels of the mixture's channels."""
 
 
 class ChannelLabel(NamedTuple):
@@ -48,12 +48,12 @@ class ChannelLabel(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> ChannelLabel:
-        """The label that a text is.
+        """Read a label from text; the inverse of ``str()``.
 
         Raises
         ------
         ValueError
-            It has no dot.
+            The text has no dot.
         """
         signal, dot, channel = str(text).rpartition(".")
         if not dot:
@@ -67,7 +67,7 @@ class ChannelLabel(NamedTuple):
 
     @property
     def signal(self) -> str:
-        """What the channel is one of: ``"mdx.drums"``, ``"mixture"`` or, of an output, ``"drums"``."""
+        """The signal that the channel belongs to: ``"mdx.drums"``, ``"mixture"`` or, for an output, ``"drums"``."""
         return str(self._replace(channel=""))
 
     @property
@@ -82,7 +82,7 @@ class ChannelLabel(NamedTuple):
 
 
 class WeightsLike(Protocol):
-    """What is read of mixing weights by all that measures and draws them; `stemfuse.blending.MixingWeights` has it."""
+    """The part of mixing weights that measuring and drawing needs; `stemfuse.blending.MixingWeights` has it."""
 
     @property
     def matrix(self) -> NDArray[Any]:
@@ -106,7 +106,7 @@ class WeightsLike(Protocol):
 
 
 def channel_names(channels: int) -> tuple[str, ...]:
-    """Names that labels end in: left and right, or mono, or numbers from 1.
+    """Names of channels, the ends of labels: left and right, or mono, or numbers from 1.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def input_labels(track: Track, mixture: bool = True) -> tuple[str, ...]:
     track : Track
         With stems attached.
     mixture : bool
-        Whether the mixture is one of the inputs.
+        Whether the mixture's channels are among the inputs.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Packages that not everybody has: imported when they are needed, and what to install when they are missing."""
+"""Packages that are not always installed: imported when needed; when missing, the error says what to install."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from .errors import SeparatorError, StemfuseError
 
 
 def import_optional(module: str, extra: str, what: str, error: type[StemfuseError] = SeparatorError) -> Any:
-    """A module of a package that an extra of stemfuse brings.
+    """Import a module of a package that an extra of stemfuse installs.
 
     Parameters
     ----------
     module : str
         Such as ``"onnxruntime"``.
     extra : str
-        The extra that brings it, such as ``"onnx"``.
+        The extra that installs it, such as ``"onnx"``.
     what : str
         What needs it, for the message: ``"ONNX files"``.
     error : type
         What is raised when it is missing.
+
+    Returns
+    -------
+    module
+        The imported module.
 
     Raises
     ------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
@@ -10,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .errors import StemfuseError
+from .options import checked_options
 
 
 class Registry:
@@ -18,11 +18,11 @@ class Registry:
     Parameters
     ----------
     what : str
-        What they are, for messages: ``"separator"``.
+        The word for one of them in messages: ``"separator"``.
     group : str
-        Entry point group by which other packages join. Their names do not replace the package's own.
+        Entry point group in which other packages register theirs; their names never replace the package's own.
     built_in : mapping of str to str
-        The package's own, as ``"module:Class"``.
+        The package's own, by name, as ``"module:Class"``.
     error : type
         What is raised, a `StemfuseError`.
     """
@@ -39,7 +39,7 @@ class Registry:
         return sorted({*self._joined, *self.built_in})
 
     def find(self, name: str) -> Any:
-        """The class, or other maker, of a name; an unknown one raises, and the message lists the known ones."""
+        """The class, or other callable, of a name; an unknown name raises, and the message lists the known ones."""
         if name in self.built_in:
             module, attribute = self.built_in[name].split(":")
             return getattr(import_module(module), attribute)
@@ -48,11 +48,6 @@ class Registry:
         raise self.error(f"{self.what} {name!r} is unknown, there are {', '.join(self.names())}")
 
     def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Make one; an unknown argument raises, and the message lists the known ones."""
+        """Make one; an argument that is unknown, missing or of the wrong kind raises, see `checked_options`."""
         made = self.find(name)
-        allowed = inspect.signature(made).parameters
-        for argument in arguments:
-            if argument not in allowed:
-                listed = ", ".join(allowed) or "none"
-                raise self.error(f"{self.what} {name}: argument {argument!r} is unknown, its arguments are {listed}")
-        return made(**arguments)
+        return made(**checked_options(made, arguments, f"{self.what} {name}", self.error))

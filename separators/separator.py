@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .audio.signals import RATE, Samples
 from .errors import AudioError, SeparatorError
+from .options import checked_constructor
 from .registry import Registry
 from .stems import SOURCES, Stems
 
@@ -70,6 +71,11 @@ class BaseSeparator:
     channels: ClassVar[int] = 2
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked_constructor(cls.__init__, SeparatorError)  # type: ignore[method-assign]
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""

@@ -39,7 +39,7 @@ class Stems:
     See Also
     --------
     Stems.from_signals : stems that stay in their files.
-    Stems.lazy : stems that are computed range by range.
+    Stems.lazy : stems that are computed when they are read.
 
     Examples
     --------
@@ -56,14 +56,14 @@ class Stems:
         sources = tuple(sources)
         if array.ndim != 3 or len(array) != len(sources):
             raise AudioError(
-                f"stems of shape {array.shape} came with {len(sources)} sources {sources}, "
+                f"got stems of shape {array.shape} for {len(sources)} sources {sources}, "
                 f"expected (source, channel, time) = ({len(sources)}, channel, time)"
             )
         self._set(sources, array.shape[1], array.shape[2], rate, partial(_slice, array))
 
     def _set(self, sources: tuple[str, ...], channels: int, length: int, rate: int, read: ReadStems) -> None:
         if len(set(sources)) != len(sources):
-            raise AudioError(f"sources {sources} came, expected different names")
+            raise AudioError(f"got sources {sources}, expected different names")
         self.sources, self.channels, self.length, self.rate = sources, channels, length, int(rate)
         self._read = read
 
@@ -86,16 +86,16 @@ class Stems:
         Raises
         ------
         AudioError
-            There is none, or they differ; the message names the odd one.
+            There is no signal, or they differ; the message names one that differs.
         """
         if not signals:
-            raise AudioError("no signal came, expected one for each source")
+            raise AudioError("got no signal, expected one for each source")
         first, *others = signals.values()
         for signal in others:
             for what in ("rate", "channels", "length"):
                 if getattr(signal, what) != getattr(first, what):
                     raise AudioError(
-                        f"{signal}: {what} is {getattr(signal, what)}, expected {getattr(first, what)} as in {first}"
+                        f"{signal}: got {what} {getattr(signal, what)}, expected {getattr(first, what)} as in {first}"
                     )
         stems = cls.lazy(
             partial(_stack, tuple(signals.values())),
@@ -113,12 +113,12 @@ class Stems:
         """Read samples ``start`` to ``stop`` of all sources: (source, channel, time), float32."""
         stop = self.length if stop is None else stop
         if not 0 <= start <= stop <= self.length:
-            raise AudioError(f"samples {start} to {stop} of the stems were asked for, they have 0 to {self.length}")
+            raise AudioError(f"stems: got a range of samples {start} to {stop}, expected one within 0 to {self.length}")
         return self._read(start, stop)
 
     @property
     def audio(self) -> Samples:
-        """All samples, (source, channel, time), float32; lazy stems are read or computed anew each time."""
+        """All samples, (source, channel, time), float32; files are read and lazy stems computed each time."""
         return self.read()
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Samples]]:
@@ -128,7 +128,7 @@ class Stems:
 
     def __getitem__(self, source: str) -> Signal:
         if source not in self.sources:
-            raise TrackError(f"source {source!r} was asked for, there are {', '.join(self.sources)}")
+            raise TrackError(f"got source {source!r}, expected one of {', '.join(self.sources)}")
         if self._signals is not None:
             return self._signals[source]
         return _StemSignal(self, source)
@@ -142,17 +142,17 @@ class Stems:
             return Stems.from_signals({source: self[source] for source in sources})
         unknown = [source for source in sources if source not in self.sources]
         if unknown:
-            raise TrackError(f"source {unknown[0]!r} was asked for, there are {', '.join(self.sources)}")
+            raise TrackError(f"got source {unknown[0]!r}, expected some of {', '.join(self.sources)}")
         rows = [self.sources.index(source) for source in sources]
         return Stems.lazy(partial(_read_rows, self, rows), sources, self.channels, self.length, self.rate)
 
     def write(self, folder: str | os.PathLike[str], subtype: str = "FLOAT", suffix: str = ".wav") -> None:
-        """Stream every source into ``folder/<source>.wav``; a folder that lacks is made.
+        """Write every source to ``folder/<source>.wav``, block by block; the folder is made when missing.
 
         Parameters
         ----------
         folder : path-like
-            Where the files go; each appears whole or not at all.
+            The folder of the files; each file appears whole or not at all.
         subtype : str
             libsndfile's sample format: ``"FLOAT"``, ``"PCM_24"``, ``"PCM_16"``.
         suffix : str

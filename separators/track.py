@@ -23,7 +23,7 @@ LENGTH_TOLERANCE = 2048
 
 
 class StoredStems(NamedTuple):
-    """Where a track's stems lie, so that what is computed of them can be kept beside them.
+    """Where a track's stems are stored, so that what is computed of them can be kept beside them.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class StoredStems(NamedTuple):
     key : str
         The separator's folder in it.
     trained_on : tuple of str or None
-        What data the separator says that it was trained on; None when that is not known.
+        The data that the separator was trained on; None when that is not known.
     """
 
     root: Path
@@ -49,19 +49,20 @@ class Track:
     name : str
         Unique in its data set.
     mixture : Signal
-        What the separators hear. Its length is the track's length.
+        The input of the separators. Its length is the track's length.
     subset : str
         ``"train"``, ``"valid"``, ``"test"``, or any other word for a single song.
     references : Stems, optional
         The true sources, when known.
     stems : mapping of str to Stems
-        What separators made of the mixture, by the separator's name; see `StemStore.attach`.
+        The stems that separators made of the mixture, by the separator's name; see `StemStore.attach`.
     notes : tuple of str
         What was done to make the parts fit, in words.
     data : str
-        The data set that it is of, as separators name what they were trained on: ``"musdb18hq"``; empty if unknown.
+        The data set that it belongs to, by the name that separators use for what they were trained on:
+        ``"musdb18hq"``; empty when unknown.
     stored : mapping of str to StoredStems
-        Which of the stems lie in a store, by the separator's name.
+        The stems that are in a store, by the separator's name.
 
     Examples
     --------
@@ -87,10 +88,10 @@ class Track:
             if stems is None:
                 continue
             for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("length", "samples")):
-                came, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
-                if came != expected:
+                got, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
+                if got != expected:
                     raise AudioError(
-                        f"track {self.name!r}: {what} have {came} {unit}, the mixture has {expected}; "
+                        f"track {self.name!r}: {what} have {got} {unit}, the mixture has {expected}; "
                         "convert one to the other"
                     )
 
@@ -139,13 +140,13 @@ class Track:
         return replace(self, stems={**self.stems, **stems}, stored={**kept, **(stored or {})})
 
     def required_references(self) -> Stems:
-        """The references, or an error that says that there are none."""
+        """The references; a TrackError where there are none."""
         if self.references is None:
             raise TrackError(f"track {self.name!r} has no references; expected a data set with one file per source")
         return self.references
 
     def mixture_sha256(self) -> str:
-        """Hexadecimal sha256 of the mixture's float32 samples, channel after channel within blocks."""
+        """Hexadecimal sha256 of rate, channels, length and the mixture's float32 samples."""
         state = hashlib.sha256(f"{self.rate} {self.channels} {self.length}".encode())
         for _, block in self.mixture.blocks():
             state.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
@@ -171,15 +172,16 @@ def fit_length(signal: Signal, length: int, tolerance: int = LENGTH_TOLERANCE) -
     """Make a signal as long as its mixture, by one written rule.
 
     Real data sets have stems that are some samples shorter or longer than their mixture (encoders pad, editors
-    round). Up to `LENGTH_TOLERANCE` samples the end is cut or filled with zeros, and the returned note says so;
-    beyond it the files do not belong together and an error is raised. The beginning is never touched.
+    round). A difference of up to `LENGTH_TOLERANCE` samples is mended: the end is cut or filled with zeros, and the
+    returned note says so. A larger one is an error, as the files do not belong together. The beginning is never
+    changed.
 
     Returns
     -------
     signal : Signal
-        Of the asked length.
+        With ``length`` samples.
     note : str or None
-        What was done, for the track's notes; None when nothing was.
+        What was done, for the track's notes; None when nothing was done.
 
     Raises
     ------
@@ -191,8 +193,8 @@ def fit_length(signal: Signal, length: int, tolerance: int = LENGTH_TOLERANCE) -
         return signal, None
     if abs(excess) > tolerance:
         raise AudioError(
-            f"{signal}: {signal.length} samples, its mixture has {length}; "
-            f"a difference of up to {tolerance} is mended, this is {abs(excess)}: export it again"
+            f"{signal}: got {signal.length} samples, expected {length} as in its mixture; "
+            f"a difference of up to {tolerance} is mended, this one is {abs(excess)}: export it again"
         )
     done = f"{excess} samples cut from" if excess > 0 else f"{-excess} zeros added to"
     note = f"{signal}: {done} its end, to be as long as the mixture"

@@ -133,7 +133,7 @@ def test_input_suffixes_left_in_names_are_read(tmp_path: Path) -> None:
     assert list(files_of(find_stems(tmp_path, map(make_track, ("Song", "Two"))))) == ["Song", "Two"]
 
 
-def test_what_is_not_adopted_is_said(tmp_path: Path) -> None:
+def test_what_is_not_adopted_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "A/vocals.wav", "A/drums.wav", "A/no_vocals.wav", "A/Instrumental.wav", "A/lead vocals.wav")
     touch(tmp_path, "B/vocals.wav", "B/accompaniment.wav", "A/guitar.wav")
     touch(tmp_path, "Z/vocals.wav", "A/clicks.wav", "loop.flac", "A/vocals.png", "A/._vocals.wav", "notes.txt")
@@ -147,12 +147,12 @@ def test_what_is_not_adopted_is_said(tmp_path: Path) -> None:
     assert "one folder per track" in text
     assert "C: no stems" in text
     assert "ignored: 1 x no_vocals, such as A/no_vocals.wav" in text
-    assert "left over, no track's stem: loop.flac" in text
+    assert "left over, not a track's stem: loop.flac" in text
 
 
-def test_two_models_in_one_folder_are_refused_and_can_be_told_apart(tmp_path: Path) -> None:
+def test_two_models_in_one_folder_are_refused_and_can_be_selected(tmp_path: Path) -> None:
     touch(tmp_path, *(f"Song_({source})_{model}.wav" for source in ("Vocals", "Bass") for model in ("MDX", "htdemucs")))
-    with pytest.raises(TrackError, match=r"2 models lie mixed.*'MDX': 2 files such as Song_.*'htdemucs'.*--model"):
+    with pytest.raises(TrackError, match=r"got stems of 2 models.*'MDX': 2 files such as Song_.*'htdemucs'.*--model"):
         find_stems(tmp_path, [make_track("Song")])
     adoption = find_stems(tmp_path, [make_track("Song")], model="MDX")
     assert files_of(adoption) == {"Song": {"bass": "Song_(Bass)_MDX.wav", "vocals": "Song_(Vocals)_MDX.wav"}}
@@ -163,14 +163,14 @@ def test_two_models_in_one_folder_are_refused_and_can_be_told_apart(tmp_path: Pa
 
 def test_models_of_different_tracks_are_not_mixed(tmp_path: Path) -> None:
     touch(tmp_path, "htdemucs/A/vocals.wav", "mdx/B/vocals.wav")
-    with pytest.raises(TrackError, match="2 models lie mixed"):
+    with pytest.raises(TrackError, match="got stems of 2 models"):
         find_stems(tmp_path, map(make_track, "AB"))
     assert list(files_of(find_stems(tmp_path, map(make_track, "AB"), model="mdx"))) == ["B"]
 
 
 def test_two_files_for_one_stem_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "Song/vocals.wav", "Song/vocals.flac")
-    with pytest.raises(TrackError, match=r"2 files claim to be vocals: .*vocals.flac, .*vocals.wav"):
+    with pytest.raises(TrackError, match=r"got 2 files for vocals, expected one: .*vocals.flac, .*vocals.wav"):
         find_stems(tmp_path, [make_track("Song")])
 
 
@@ -194,9 +194,9 @@ def test_nothing_found_says_what_was_expected(tmp_path: Path) -> None:
 def make_music(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
     """Four sources of coloured noise in beats, overlapping in frequency: (source, channel, time)."""
     rng = np.random.default_rng(seed)
-    frames = int(seconds * RATE)
-    beats = 0.1 + (np.arange(frames) // 9000 % np.array([[2], [3], [5], [7]]) == 0)
-    noise = rng.normal(0, 0.1, (4, 2, frames)) * beats[:, None]
+    length = int(seconds * RATE)
+    beats = 0.1 + (np.arange(length) // 9000 % np.array([[2], [3], [5], [7]]) == 0)
+    noise = rng.normal(0, 0.1, (4, 2, length)) * beats[:, None]
     poles = zip((0.0, 0.98, 0.8, 0.5), noise, strict=True)
     return np.stack([(1 - pole) ** 0.5 * lfilter([1], [1, -pole], part) for pole, part in poles])
 
@@ -302,7 +302,7 @@ def test_gain_is_reported_and_refused_beyond_a_limit(tmp_path: Path) -> None:
     assert "  problem: their sum is 12.0 dB louder" in str(alignment)
 
 
-def test_stems_that_were_scaled_one_by_one_are_told_apart() -> None:
+def test_stems_that_were_scaled_one_by_one_are_found() -> None:
     gains_db = np.array([-1.5, 0.0, 3.0, -6.0])
     alignment = check(MUSIC * 10 ** (gains_db / 20)[:, None, None])
     assert not alignment.problems
@@ -324,7 +324,7 @@ def test_inverted_polarity_is_a_problem(tmp_path: Path) -> None:
     [
         (MUSIC[:, :1], RATE, "1 channels, the mixture has 2"),
         (MUSIC, 48_000, "48000 Hz, the mixture has 44100"),
-        (MUSIC[..., :-20_000], RATE, "112300 samples, its mixture has 132300.*this is 20000"),
+        (MUSIC[..., :-20_000], RATE, "got 112300 samples, expected 132300 as in its mixture.*this one is 20000"),
         (np.where(np.arange(TRACK.length) == 99_999, np.nan, MUSIC), RATE, r"drums.wav: sample 99999 .* nan"),
     ],
 )
@@ -336,7 +336,7 @@ def test_what_cannot_be_stored_is_refused_in_any_way(
         put(tmp_path, audio, rate=rate).load(how)
 
 
-def test_a_slightly_shorter_file_is_mended_and_said(tmp_path: Path) -> None:
+def test_a_slightly_shorter_file_is_mended_with_a_warning(tmp_path: Path) -> None:
     stems, alignment = put(tmp_path, MUSIC[..., :-10]).load()
     assert stems.length == TRACK.length
     assert alignment.offset == 0
@@ -359,7 +359,7 @@ def test_stems_of_another_song_are_refused(tmp_path: Path) -> None:
     assert found.load("as-is")[1].offset is None
     one = check(make_music(seed=1)[3:], ("vocals",))
     assert one.offset is None
-    assert [text for text in one.warnings if "offset cannot be told" in text]
+    assert [text for text in one.warnings if "offset is unknown" in text]
     assert "offset unknown" in str(one)
 
 
@@ -406,7 +406,7 @@ class Watched(Signal):
 
 
 @pytest.mark.parametrize("loud", [0, 170_000, 340_000])
-def test_long_songs_are_read_in_excerpts(loud: int) -> None:
+def test_long_songs_are_read_in_blocks(loud: int) -> None:
     mixture, stem = Watched(0, loud), Watched(0, loud, late=-431)
     alignment = check_alignment({"vocals": stem}, Track("Long", mixture))
     assert alignment.offset == -431

@@ -152,7 +152,7 @@ def test_killed_run_leaves_no_half_song_and_is_continued(tmp_path):
 
 
 def test_temporary_folder_of_a_dead_process_is_no_track(tmp_path):
-    from stemfuse.separators.store.entry import HOST
+    from stemfuse.separators.audio.whole_files import HOST
 
     remains = tmp_path / f".writing-{HOST}-{2**22 + 1}-abcd"
     elsewhere = tmp_path / ".writing-another_host-1-abcd"

@@ -26,7 +26,7 @@ from stemfuse.separators.audio.containers import OPEN_FILES, ContainerSignal, op
 CLIP = next(
     Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore
 )
-CLIP_FRAMES = 262 * 1024
+CLIP_LENGTH = 262 * 1024
 
 
 def decode(path, stream=0):
@@ -52,7 +52,7 @@ def encode(path, samples, codec, rate=44_100, bit_rate=128_000, container_format
 
 @pytest.fixture(scope="module")
 def music():
-    """Real music, an odd number of samples that is no whole number of frames or chunks."""
+    """Real music, an odd number of samples that is no whole number of codec frames or blocks."""
     return decode(CLIP)[:, :150_001].clip(-1, 0.999)
 
 
@@ -62,8 +62,8 @@ def full():
 
 
 RANGES = st.lists(
-    st.tuples(st.integers(0, CLIP_FRAMES), st.integers(0, 80_000)).map(
-        lambda pair: (pair[0], min(pair[0] + pair[1], CLIP_FRAMES))
+    st.tuples(st.integers(0, CLIP_LENGTH), st.integers(0, 80_000)).map(
+        lambda pair: (pair[0], min(pair[0] + pair[1], CLIP_LENGTH))
     ),
     min_size=1,
     max_size=4,
@@ -80,7 +80,7 @@ def test_any_range_of_any_stream_is_the_slice_of_its_full_decode(full, stream, r
 
 def test_the_five_streams_of_a_real_stem_file_have_one_shape(full):
     signals = ContainerSignal.all_streams(CLIP)
-    assert [(signal.rate, signal.channels, signal.length) for signal in signals] == [(44_100, 2, CLIP_FRAMES)] * 5
+    assert [(signal.rate, signal.channels, signal.length) for signal in signals] == [(44_100, 2, CLIP_LENGTH)] * 5
     for signal, samples in zip(signals, full, strict=True):
         np.testing.assert_array_equal(signal.read(), samples)
 
@@ -225,7 +225,7 @@ def test_odd_names_are_only_names(music, tmp_path):
     [b"", b"This is no music.\n" * 50, bytes(np.random.default_rng(0).integers(0, 256, 20_000, np.uint8))],
     ids=["nothing", "text", "random bytes"],
 )
-def test_what_is_no_audio_is_an_error_that_names_the_file(suffix, content, tmp_path):
+def test_what_is_not_audio_is_an_error_that_names_the_file(suffix, content, tmp_path):
     path = tmp_path / f"song{suffix}"
     path.write_bytes(content)
     with pytest.raises(AudioError, match=rf"song{suffix}: .*"):
@@ -248,7 +248,7 @@ def test_no_file_no_stream_and_no_sound(tmp_path):
         open_signal(tmp_path / "missing.m4a")
     with pytest.raises(AudioError, match="no such file"):
         open_signal(tmp_path)
-    with pytest.raises(AudioError, match=r"audio stream 5 was asked for, the file has 5"):
+    with pytest.raises(AudioError, match=r"got audio stream 5, expected one of the file's 5"):
         ContainerSignal(CLIP, 5)
     path = tmp_path / "silent film.mp4"
     with av.open(str(path), "w") as container:
@@ -257,7 +257,7 @@ def test_no_file_no_stream_and_no_sound(tmp_path):
         frame.pts, frame.time_base = 0, Fraction(1, 25)
         container.mux(film.encode(frame))
         container.mux(film.encode(None))
-    with pytest.raises(AudioError, match="the file has 0"):
+    with pytest.raises(AudioError, match="expected one of the file's 0"):
         open_signal(path)
 
 

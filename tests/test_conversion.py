@@ -7,11 +7,11 @@ import pytest
 import soxr
 
 from stemfuse.separators import ArraySignal, AudioError, Track
-from stemfuse.separators.conversion import WINDOW, ConvertedSignal, convert
+from stemfuse.separators.conversion import CONVERT_BLOCK, ConvertedSignal, convert
 
 
-def noise(channels, frames, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, (channels, frames)).astype(np.float32)
+def noise(channels, length, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, (channels, length)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_reading_by_range_is_the_conversion_of_the_whole(rate, tolerance):
     assert np.abs(read - whole).max() <= tolerance
     for start, stop in (
         (0, 10),
-        (WINDOW - 3, WINDOW + 3),
+        (CONVERT_BLOCK - 3, CONVERT_BLOCK + 3),
         (100_000, 200_001),
         (signal.length - 5, signal.length),
         (7, 7),
@@ -35,9 +35,9 @@ def test_reading_by_range_is_the_conversion_of_the_whole(rate, tolerance):
     np.testing.assert_array_equal(np.concatenate([part for _, part in signal.blocks(9_999)], axis=1), read)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 147, 160, 1_000, WINDOW * 160 // 147 + 1])
-def test_lengths_are_those_of_soxr(frames):
-    samples = noise(1, frames)
+@pytest.mark.parametrize("length", [1, 2, 147, 160, 1_000, CONVERT_BLOCK * 160 // 147 + 1])
+def test_lengths_are_those_of_soxr(length):
+    samples = noise(1, length)
     whole = soxr.resample(samples.T, 48_000, 44_100, quality="VHQ").T
     np.testing.assert_array_equal(ConvertedSignal(ArraySignal(samples, 48_000), channels=1).read(), whole)
 
@@ -55,7 +55,7 @@ def test_mono_becomes_two_equal_channels():
     np.testing.assert_array_equal(ConvertedSignal(ArraySignal(samples)).read(3, 900), samples[[0, 0], 3:900])
 
 
-def test_a_track_is_converted_with_all_its_parts_and_says_so():
+def test_a_track_is_converted_with_all_its_parts_and_noted():
     references = np.stack([noise(1, 48_000, seed) for seed in range(4)])
     track = Track.from_arrays("song", references.sum(0), references, {"some": references / 2}, rate=48_000)
     converted = convert(track)
@@ -76,5 +76,5 @@ def test_what_fits_already_stays_the_same_track():
 @pytest.mark.parametrize(("channels", "wanted"), [(6, 2), (2, 1)])
 def test_channels_are_never_mixed_down(channels, wanted):
     track = Track.from_arrays("song", noise(channels, 100))
-    with pytest.raises(AudioError, match=rf"{channels} channels came, expected 1( or {wanted})?: mix it down"):
+    with pytest.raises(AudioError, match=rf"got {channels} channels, expected 1( or {wanted})?: mix it down"):
         convert(track, channels=wanted)

@@ -420,7 +420,7 @@ def test_other_files_are_refused(fault, tmp_path):
     ("make", "words"),
     [
         (lambda: Ismir2020(source="piano"), "source='piano' came, expected one of drums"),
-        (lambda: TFCTDF(frames=True), "expected whole numbers"),
+        (lambda: TFCTDF(frames=True), "expected a whole number"),
         (lambda: TFCTDF(runtime="tensorrt"), "expected 'torch' or 'onnxruntime'"),
         (lambda: TFCTDF(runtime="onnxruntime", device="cuda"), "onnxruntime runs on the CPU"),
         (lambda: ResUNet143Subband(segment_s=0.0), "segment_s=0.0 came"),

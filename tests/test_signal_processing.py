@@ -91,11 +91,11 @@ def test_errors_are_complementary_on_real_music(clip, clip_stems):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("frames", [1, 2, 100, 4097])
-def test_any_length(name, frames):
-    mixture = band(0.1)[:, :, :frames].sum(axis=0)
+@pytest.mark.parametrize("length", [1, 2, 100, 4097])
+def test_any_length(name, length):
+    mixture = band(0.1)[:, :, :length].sum(axis=0)
     stems = separate(name, mixture)
-    assert stems.shape == (4, 2, frames)
+    assert stems.shape == (4, 2, length)
     assert np.abs(stems.sum(axis=0) - mixture).max() < 1e-6
 
 
@@ -145,10 +145,10 @@ def test_loudness_does_not_matter(name, gain):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pieces_cannot_be_heard(name, monkeypatch):
+def test_blocks_leave_no_trace(name, monkeypatch):
     mixture = band(2.0).sum(axis=0)
     whole = separate(name, mixture)
-    monkeypatch.setattr(masking, "PIECE", 30_000)
+    monkeypatch.setattr(masking, "MASK_BLOCK", 30_000)
     np.testing.assert_allclose(separate(name, mixture), whole, atol=1e-6)
 
 
@@ -168,16 +168,16 @@ def test_remainder_is_one_minus_the_masks():
     np.testing.assert_allclose(parts, np.array([0.3, 0.2, 0.5])[:, None, None] * noise, atol=1e-6)
 
 
-def test_masks_are_told_which_frames_they_mask():
+def test_masks_get_the_number_of_their_first_frame():
     """A mask that opens for one frame alone lets a window of sound through, around that frame's sample."""
     noise = np.random.default_rng(2).normal(size=(2, 40_000)).astype(np.float32)
 
     def masks(spectrum, first):
         return [(np.arange(first, first + spectrum.shape[2]) == 100).astype(float)]
 
-    heard = np.flatnonzero(np.abs(masking.apply_masks(noise, masks, 1024, 256)[0]).sum(axis=0))
-    assert 100 * 256 - 512 <= heard[0] <= heard[-1] < 100 * 256 + 512
-    assert heard.size > 900
+    open_at = np.flatnonzero(np.abs(masking.apply_masks(noise, masks, 1024, 256)[0]).sum(axis=0))
+    assert 100 * 256 - 512 <= open_at[0] <= open_at[-1] < 100 * 256 + 512
+    assert open_at.size > 900
 
 
 def test_crossover_halves_at_its_frequency_and_falls_by_48_db_per_octave():
@@ -186,7 +186,7 @@ def test_crossover_halves_at_its_frequency_and_falls_by_48_db_per_octave():
     np.testing.assert_allclose(20 * np.log10(mask[4_000] / mask[2_000]), -48, atol=0.2)
 
 
-def test_strokes_low_and_held_tones_are_told_apart():
+def test_strokes_low_and_held_tones_are_separated():
     strokes, low, chord, _ = references = band(4.0)
     stems = separate("harmonic_percussive", references[:3].sum(axis=0))
     inner = np.s_[:, RATE : 3 * RATE]
@@ -240,7 +240,7 @@ def test_voice_stays_above_the_crossover(loop):
     assert energy(low) < 1e-3 * energy(np.abs(np.fft.rfft(mixture[0]))[: 150 * 3])
 
 
-def test_centre_is_told_from_the_sides():
+def test_centre_is_separated_from_the_sides():
     references = band(2.0)
     stems = separate("centre_channel", references[1:].sum(axis=0))
     for source in (BASS, OTHER):

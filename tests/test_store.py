@@ -44,9 +44,9 @@ class Quarter(BaseSeparator):
         return np.stack([self.gain * mixture] * len(SOURCES))
 
 
-def write_mixture(path, seed=0, frames=8000):
+def write_mixture(path, seed=0, length=8000):
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(seed).normal(0, 0.1, (frames, 2)).astype("float32")
+    samples = np.random.default_rng(seed).normal(0, 0.1, (length, 2)).astype("float32")
     sf.write(path, samples, RATE, subtype="FLOAT")
     return Track(path.stem, FileSignal(path))
 
@@ -119,7 +119,7 @@ def test_a_copied_or_touched_mixture_is_known_by_its_samples(tmp_path, track):
         ),
     ],
 )
-def test_a_damaged_entry_is_found_and_said_so(tmp_path, track, damage, message):
+def test_a_damaged_entry_is_found_and_reported(tmp_path, track, damage, message):
     store, separator = filled(tmp_path, track)
     damage(store.path(track, separator))
     with pytest.raises(StoreError, match=message):
@@ -135,7 +135,7 @@ def test_verify_finds_one_changed_sample_that_get_cannot_see(tmp_path, track):
     content[-3] ^= 1
     path.write_bytes(content)
     (problem,) = store.verify()
-    assert "the other are not what was written" in problem.reason
+    assert "the samples of other have changed since written" in problem.reason
 
 
 def test_putting_again_replaces_our_entry_but_never_a_foreign_folder(tmp_path, track):
@@ -154,7 +154,7 @@ def test_putting_again_replaces_our_entry_but_never_a_foreign_folder(tmp_path, t
 
 def test_stems_that_do_not_fit_are_refused(tmp_path, track):
     store = StemStore(tmp_path / "store")
-    with pytest.raises(StoreError, match="have length 7999, the mixture has 8000"):
+    with pytest.raises(StoreError, match="length 7999, expected 8000 as in the mixture"):
         store.put(track, Quarter(), Stems(np.zeros((4, 2, 7999))))
     with pytest.raises(AudioError, match="finite numbers"):
         store.put(track, Quarter(), Stems.from_signals({"bass": ArraySignal(np.full((2, 8000), np.nan))}))
@@ -193,7 +193,7 @@ def test_attach_names_what_is_missing(tmp_path, track):
         store.attach(track, [separator, separator])
 
 
-def test_a_read_only_store_is_read_and_says_why_it_cannot_be_written(tmp_path, track):
+def test_a_read_only_store_is_read_and_the_error_gives_the_reason(tmp_path, track):
     store, separator = filled(tmp_path, track)
     other = write_mixture(tmp_path / "data" / "b.wav")
     top = store.root / store.key(separator)
@@ -247,12 +247,12 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, track):
         try:
             store.put(track, Quarter(), Quarter().separate(track.mixture.read(), RATE))
         except StoreError as error:
-            print("said:", error)
+            print("error:", error)
         """,
     )
-    said, _ = process.communicate(timeout=60)
-    assert "said:" in said
-    assert "free some space" in said
+    printed, _ = process.communicate(timeout=60)
+    assert "error:" in printed
+    assert "free some space" in printed
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 

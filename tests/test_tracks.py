@@ -11,12 +11,12 @@ import soundfile as sf
 from stemfuse.experiments.data.tracks import open_song
 from stemfuse.separators import SOURCES, AudioError, TrackError
 
-FRAMES = 3_001
+LENGTH = 3_001
 
 
-def sources(frames=FRAMES, channels=2, seed=0):
+def sources(length=LENGTH, channels=2, seed=0):
     """Audio of four sources (source, channel, time) on the grid of 16-bit samples."""
-    noise = np.random.default_rng(seed).normal(0, 0.05, (4, channels, frames))
+    noise = np.random.default_rng(seed).normal(0, 0.05, (4, channels, length))
     return (np.round(noise * 2**15) / 2**15).astype(np.float32)
 
 
@@ -30,7 +30,7 @@ def write_track(folder, audio=None, rate=44_100, suffix=".wav", parts=("mixture"
     return audio
 
 
-def test_a_stem_file_that_lacks_streams_says_so(tmp_path):
+def test_a_stem_file_with_missing_streams_is_an_error(tmp_path):
     import av
 
     path = tmp_path / "song.stem.mp4"
@@ -70,13 +70,13 @@ def test_the_sum_is_as_long_as_the_longest_source(tmp_path):
 )
 def test_stems_of_about_the_length_of_the_mixture_are_mended_with_a_note(excess, done, tmp_path):
     audio = write_track(tmp_path / "song")
-    longer = np.pad(audio[3], ((0, 0), (0, 600)), mode="edge")[:, : FRAMES + excess]
+    longer = np.pad(audio[3], ((0, 0), (0, 600)), mode="edge")[:, : LENGTH + excess]
     sf.write(tmp_path / "song" / "vocals.wav", longer.T, 44_100)
     track = open_song(tmp_path / "song")
     vocals = track.required_references()["vocals"].read()
-    kept = min(FRAMES, FRAMES + excess)
+    kept = min(LENGTH, LENGTH + excess)
     np.testing.assert_array_equal(vocals[:, :kept], audio[3, :, :kept])
-    assert vocals.shape == (2, FRAMES)
+    assert vocals.shape == (2, LENGTH)
     assert not vocals[:, kept:].any()
     assert len(track.notes) == 1
     assert "vocals.wav" in track.notes[0]
@@ -89,19 +89,19 @@ def spoil_with_samples(part, samples, rate=44_100, suffix=".wav"):
 
 BAD_TRACKS = {
     "a stem too short": (
-        spoil_with_samples("vocals", np.zeros((FRAMES - 2049, 2))),
-        r"vocals\.wav: 952 samples, its mixture has 3001",
+        spoil_with_samples("vocals", np.zeros((LENGTH - 2049, 2))),
+        r"vocals\.wav: got 952 samples, expected 3001 as in its mixture",
     ),
     "a stem too long": (
-        spoil_with_samples("vocals", np.zeros((FRAMES + 2049, 2))),
-        r"vocals\.wav: 5050 samples, its mixture has 3001",
+        spoil_with_samples("vocals", np.zeros((LENGTH + 2049, 2))),
+        r"vocals\.wav: got 5050 samples, expected 3001 as in its mixture",
     ),
     "a stem at another rate": (
-        spoil_with_samples("bass", np.zeros((FRAMES, 2)), 48_000),
+        spoil_with_samples("bass", np.zeros((LENGTH, 2)), 48_000),
         r"bass\.wav: 48000 Hz, .*mixture\.wav has 44100",
     ),
     "a mono stem": (
-        spoil_with_samples("other", np.zeros(FRAMES)),
+        spoil_with_samples("other", np.zeros(LENGTH)),
         r"other\.wav: 1 channels, .*mixture\.wav has 2",
     ),
     "a stem of no samples": (
@@ -110,18 +110,18 @@ BAD_TRACKS = {
     ),
     "an empty file": (
         lambda folder: (folder / "drums.wav").write_bytes(b""),
-        r"drums\.wav: 0 bytes that are no readable audio",
+        r"drums\.wav: 0 bytes that are not readable audio",
     ),
     "text called wav": (
         lambda folder: (folder / "mixture.wav").write_text("la la la " * 99),
-        r"mixture\.wav: 891 bytes that are no readable audio",
+        r"mixture\.wav: 891 bytes that are not readable audio",
     ),
     "a missing stem": (
         lambda folder: (folder / "bass.wav").unlink(),
         r"no bass, only mixture, drums, other, vocals; expected all four",
     ),
     "two files of a stem": (
-        spoil_with_samples("bass", np.zeros((FRAMES, 2)), suffix=".flac"),
+        spoil_with_samples("bass", np.zeros((LENGTH, 2)), suffix=".flac"),
         r"2 files of bass \(bass\.flac, bass\.wav\), expected one",
     ),
 }
@@ -152,8 +152,8 @@ def test_a_truncated_file_is_found_when_it_is_opened(name, subtype, container, l
     path = tmp_path / name
     sf.write(path, sources()[0].T, 44_100, subtype=subtype, format=container)
     whole = path.read_bytes()
-    assert open_song(path).length == FRAMES
-    path.write_bytes(whole[: -int(lost * FRAMES * 2)])
+    assert open_song(path).length == LENGTH
+    path.write_bytes(whole[: -int(lost * LENGTH * 2)])
     with pytest.raises(TrackError, match=r"track 'a': .*promises \d+ bytes of samples more than the file has"):
         open_song(path)
 
@@ -199,7 +199,7 @@ def test_silence_mono_48_khz_and_8_bits_are_read_as_they_are(tmp_path):
     assert not open_song(tmp_path / "silence").required_references().audio.any()
     audio = write_track(tmp_path / "mono", sources(channels=1), rate=48_000)
     track = open_song(tmp_path / "mono")
-    assert (track.channels, track.rate, track.length) == (1, 48_000, FRAMES)
+    assert (track.channels, track.rate, track.length) == (1, 48_000, LENGTH)
     np.testing.assert_array_equal(track.required_references().audio, audio)
     audio = write_track(tmp_path / "coarse", subtype="PCM_U8")
     assert np.abs(open_song(tmp_path / "coarse").required_references().audio - audio).max() <= 2**-7

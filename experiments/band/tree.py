@@ -14,7 +14,7 @@ import numpy as np
 from scipy.io import wavfile
 
 from stemfuse.separators import RATE, SOURCES, AudioError, FileSignal, TrackError, WriteError
-from stemfuse.separators.store.entry import HOST, is_alive
+from stemfuse.separators.audio.whole_files import HOST, is_alive
 
 from .composition import compose, frames_of
 from .mixing import mix

@@ -1,4 +1,4 @@
-"""Audio that libsndfile does not read, or not to the sample: stem.mp4, M4A, WebM, MP3, Opus, through PyAV."""
+"""Audio that libsndfile cannot read exactly, read through PyAV: stem.mp4, M4A, WebM, MP3, Opus."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 
 from stemfuse.separators.errors import AudioError
 
-from .decoder import CHUNK, Decoder, Mark, audio_errors, frame_format, last_frame, look_into, promised_s, scan
+from .decoder import DECODE_BLOCK, Decoder, Mark, audio_errors, frame_format, last_frame, look_into, promised_s, scan
 from .signals import FileSignal, Samples, Signal
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 OPEN_FILES = 32
-"""Decoders that a process keeps open between reads; the one that rested longest is closed first."""
+"""Decoders that a process keeps open between reads; the least recently used is closed first."""
 
 LIBSNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".rf64", ".flac", ".ogg", ".oga", ".aif", ".aiff", ".caf"})
 """Files that `open_signal` gives to libsndfile."""
@@ -38,12 +38,12 @@ INEXACT_SUBTYPES = frozenset({"OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAY
 class ContainerSignal(Signal):
     """One audio stream of a file that PyAV decodes; the program ffmpeg is not needed.
 
-    The signal is what a decoder yields that starts at the beginning of the file, after the container's edit list
-    and skipped samples. A read that continues the last one goes on decoding; one that goes elsewhere jumps to a packet
-    somewhat before its range, and every chunk that follows is compared with a checksum. Where they differ, as with AAC
-    that substitutes noise for bands, Opus, or inexact time stamps, the file is decoded from its beginning instead. So
-    every range is, bit for bit, the slice of the full decode, whatever was read before. The checksums come from one
-    pass over the file, made before its first jump.
+    The signal is the full decode: what a decoder yields that starts at the beginning of the file, after the
+    container's edit list and skipped samples. A read that continues the last one goes on decoding. Any other read jumps
+    to a packet somewhat before its range, and the checksum of every block that follows is compared with the full
+    decode's. Where they differ, the file is decoded from its beginning instead; this happens with Opus, inexact time
+    stamps, and AAC that replaces bands by noise. So every range is, bit for bit, the slice of the full decode,
+    whatever was read before. The checksums are made in one pass over the file, before its first jump.
 
     A signal can be pickled, and read by several threads and by forked processes.
 
@@ -74,13 +74,15 @@ class ContainerSignal(Signal):
     (50000, (2, 4))
     """
 
+    path: Path
+
     def __init__(self, path: str | os.PathLike[str], stream: int = 0) -> None:
         with look_into(Path(path)) as container:
             self._measure(Path(path), stream, container)
 
     @classmethod
     def all_streams(cls, path: str | os.PathLike[str]) -> tuple[ContainerSignal, ...]:
-        """Every audio stream of a file, for one reading of its header."""
+        """All audio streams of a file; its header is read once."""
         signals = []
         with look_into(Path(path)) as container:
             for stream in range(len(container.streams.audio)):
@@ -92,7 +94,7 @@ class ContainerSignal(Signal):
     def _measure(self, path: Path, number: int, container: InputContainer) -> None:
         streams = container.streams.audio
         if not 0 <= number < len(streams):
-            raise AudioError(f"{path}: audio stream {number} was asked for, the file has {len(streams)} (from 0)")
+            raise AudioError(f"{path}: got audio stream {number}, expected one of the file's {len(streams)}, from 0")
         self.path, self.stream = path, number
         self._marks: tuple[Mark, ...] | None = None
         self._jumps_are_exact = True
@@ -104,10 +106,10 @@ class ContainerSignal(Signal):
         else:
             (self.rate, self.channels), self.length, self._marks = scan(path, number)
         promised = promised_s(container, stream) * self.rate
-        # edit lists and WebM round to milliseconds, encoders to whole frames
+        # edit lists and WebM round to milliseconds, encoders to whole codec frames
         if self.length < promised - self.rate / 10:
             raise AudioError(
-                f"{path}: ends at sample {self.length}, its header says {promised:.0f}: "
+                f"{path}: ends at sample {self.length}, expected {promised:.0f} as in its header: "
                 "the file is truncated, copy or export it again"
             )
 
@@ -116,32 +118,32 @@ class ContainerSignal(Signal):
         with audio_errors(self.path):
             decoder = _decoder(self, os.getpid())
         with decoder.lock, audio_errors(self.path):
-            for number in range(start // CHUNK, -(-stop // CHUNK)):
-                begin = number * CHUNK
-                first, last = max(start, begin), min(stop, begin + CHUNK)
-                chunk = self._chunk(decoder, number)
-                if chunk.shape != (self.channels, min(CHUNK, self.length - begin)):
-                    raise self._damaged(begin + chunk.shape[1])
-                samples[:, first - start : last - start] = chunk[:, first - begin : last - begin]
+            for number in range(start // DECODE_BLOCK, -(-stop // DECODE_BLOCK)):
+                begin = number * DECODE_BLOCK
+                first, last = max(start, begin), min(stop, begin + DECODE_BLOCK)
+                block = self._block(decoder, number)
+                if block.shape != (self.channels, min(DECODE_BLOCK, self.length - begin)):
+                    raise self._damaged(begin + block.shape[1])
+                samples[:, first - start : last - start] = block[:, first - begin : last - begin]
         return samples
 
-    def _chunk(self, decoder: Decoder, number: int) -> Samples:
-        """A chunk as the decode from the beginning has it, by the shortest way that is proven."""
+    def _block(self, decoder: Decoder, number: int) -> Samples:
+        """A block of the full decode, by the shortest way that is known to give it."""
         if number == decoder.position - 1:
-            return decoder.chunk
+            return decoder.block
         if number == 0:
             return decoder.run(0)
         elsewhere = number < decoder.position or (number > decoder.position and self._marks is not None)
         if elsewhere and self._jumps_are_exact:
             decoder.jump(number, self._index()[number])
         if decoder.jumped:
-            if decoder.position == number and zlib.crc32(decoder.next_chunk().data) == self._index()[number].checksum:
-                return decoder.chunk
+            if decoder.position == number and zlib.crc32(decoder.next_block().data) == self._index()[number].checksum:
+                return decoder.block
             self._jumps_are_exact = False
         return decoder.run(number)
 
     def _index(self) -> tuple[Mark, ...]:
-        """The marks of all chunks, from one decode of the file when they are first asked for."""
+        """The marks of all blocks, from one decode of the file when they are first needed."""
         if self._marks is None:
             _, length, marks = scan(self.path, self.stream)
             if length != self.length:
@@ -151,7 +153,7 @@ class ContainerSignal(Signal):
 
     def _damaged(self, length: int) -> AudioError:
         return AudioError(
-            f"{self}: decodes to {length} samples, its time stamps say {self.length}: "
+            f"{self}: decodes to {length} samples, expected {self.length} as in its time stamps: "
             "the file is damaged, copy or export it again"
         )
 
@@ -161,15 +163,15 @@ class ContainerSignal(Signal):
 
 @lru_cache(maxsize=OPEN_FILES)
 def _decoder(signal: ContainerSignal, process: int) -> Decoder:
-    """The open decoder of a signal in this process: a forked child shares file positions, so it needs its own."""
+    """The open decoder of a signal in this process: a forked child would share its file position, so it has its own."""
     return Decoder(signal.path, signal.stream)
 
 
 def open_signal(path: str | os.PathLike[str], stream: int | None = None) -> Signal:
-    """Open an audio file with the reader that is exact for it.
+    """Open an audio file with the reader that reads it exactly.
 
-    WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, everything else through PyAV: libsndfile cannot read M4A and
-    its kin, it guesses the length of MP3 files without a Xing frame, and its Opus is not the same after a seek.
+    WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, everything else through PyAV: libsndfile cannot read M4A
+    and the like, guesses the length of MP3 files without a Xing frame, and reads other Opus samples after a seek.
 
     Parameters
     ----------

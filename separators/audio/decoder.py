@@ -1,4 +1,4 @@
-"""Decoding one audio stream of a file through PyAV, in chunks, with a way back to each of them."""
+"""Decoding one audio stream of a file through PyAV, block by block, with a way back to each block."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-CHUNK = 1 << 16
+DECODE_BLOCK = 1 << 16
 """Samples that are decoded at a time: 1.5 s."""
 
 PREROLL = 1 << 13
-"""Samples decoded and dropped before a jump's target: eight AAC frames, more than MP3's bit reservoir holds."""
+"""Samples decoded and dropped before the block that is jumped to: eight AAC frames, more than MP3's bit reservoir."""
 
 DEMUXERS = "mov,matroska,ogg,mp3,aac,asf,ac3,eac3,flac,wav,w64,aiff,caf,au,ape,wv,tta,avi,flv,mpeg,mpegts"
 """The containers that are opened: ffmpeg's libraries also know playlists, which would read other files."""
 
 
 class Mark(NamedTuple):
-    """How a chunk is found again: its first sample's place in a decoder's frame, and the checksum of its samples."""
+    """How a block is found again: the codec frame that it begins in, the samples before it there, its checksum."""
 
     time: int | None
     offset: int
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 
 
 class Decoder:
-    """An open file and the place up to which one of its streams is decoded, chunk after chunk."""
+    """An open file, and the place up to which one of its streams is decoded, block after block."""
 
     def __init__(self, path: Path, stream: int) -> None:
         self.path, self.number = path, stream
@@ -60,32 +60,34 @@ class Decoder:
         if first is None:
             raise AudioError(f"{self.path}: audio stream {self.number} has no samples; export it again")
         self.format = frame_format(first)
-        self.chunk = self.rest = self._take(first)
+        self.block = self.rest = self._take(first)
 
     def close(self) -> None:
-        """Close the file: PyAV's objects hold each other, they would keep it open until garbage is collected."""
-        if hasattr(self, "container"):
-            self.container.close()
+        """Close the file: PyAV's objects refer to each other, so it would stay open until garbage is collected."""
+        # there is none where the file could not be opened
+        container = vars(self).get("container")
+        if container is not None:
+            container.close()
 
     __del__ = close
 
     def run(self, number: int) -> Samples:
-        """Decode up to a chunk on the way from the beginning, and give it out."""
+        """Decode from the beginning up to a block, and return it."""
         if self.jumped or self.position > number:
             self.restart()
         while self.position <= number:
-            self.next_chunk()
-        return self.chunk
+            self.next_block()
+        return self.block
 
     def jump(self, number: int, mark: Mark) -> None:
-        """Go to the beginning of a chunk, or nowhere; what is decoded from there has to be checked."""
+        """Go to the beginning of a block if that is possible; what is decoded from there has to be checked."""
         import av
 
         self.position, self.jumped = -1, True
         if mark.time is None or self.stream.time_base is None:
             return
         ticks = round(PREROLL / self.format[0] / self.stream.time_base)
-        # what a codec complains of behind a seek is no damage
+        # errors of a codec after a seek do not mean that the file is damaged
         with contextlib.suppress(av.FFmpegError):
             self.container.seek(max(mark.time - ticks, 0), stream=self.stream)
             self.source = self.container.decode(self.stream)
@@ -95,42 +97,42 @@ class Decoder:
                 if frame.pts is None or frame.pts >= mark.time:
                     return
 
-    def next_chunk(self) -> Samples:
-        """Decode the next chunk: shorter at the end of the stream, empty behind it."""
+    def next_block(self) -> Samples:
+        """Decode the next block: shorter at the end of the stream, empty after it."""
         position, jumped = self.position, self.jumped
-        # nowhere, should the decoder fail in between
+        # no position, in case the decoder fails
         self.position, self.jumped = -1, True
         parts, count = [self.rest], self.rest.shape[1]
-        # one sample more than the chunk, so that `mark` knows the frame that the next one begins in
-        while count <= CHUNK and (frame := next(self.source, None)) is not None:
+        # one sample more than the block, so that `mark` knows the codec frame that the next one begins in
+        while count <= DECODE_BLOCK and (frame := next(self.source, None)) is not None:
             parts.append(self._take(frame))
             count += frame.samples
         samples = np.concatenate(parts, axis=1)
-        self.chunk, self.rest = np.ascontiguousarray(samples[:, :CHUNK]), samples[:, CHUNK:]
+        self.block, self.rest = np.ascontiguousarray(samples[:, :DECODE_BLOCK]), samples[:, DECODE_BLOCK:]
         self.position, self.jumped = position + 1, jumped
-        return self.chunk
+        return self.block
 
     def mark(self) -> tuple[int | None, int]:
-        """Where the next chunk begins: the time stamp of the decoder's frame, and the samples of it before that."""
+        """Where the next block begins: the time stamp of the codec frame, and the samples before the block in it."""
         return self.last.pts, self.last.samples - self.rest.shape[1]
 
     def _take(self, frame: AudioFrame) -> Samples:
         if frame_format(frame) != self.format:
             raise AudioError(
-                f"{self.path}: changes from {self.format} to {frame_format(frame)} Hz and channels on its way; "
-                "expected one format, export it again"
+                f"{self.path}: changes from {self.format} to {frame_format(frame)} Hz and channels in the middle; "
+                "expected one format: export it again"
             )
         self.last = frame
         return frame_samples(frame)
 
 
 def scan(path: Path, stream: int) -> tuple[tuple[int, int], int, tuple[Mark, ...]]:
-    """Decode everything once: rate and channels, the number of samples, and where each chunk begins."""
+    """Decode everything once: rate and channels, the length in samples, and where each block begins."""
     decoder = Decoder(path, stream)
     marks, length = [], 0
     while decoder.rest.size:
         time, offset = decoder.mark()
-        samples = decoder.next_chunk()
+        samples = decoder.next_block()
         marks.append(Mark(time, offset, zlib.crc32(samples.data)))
         length += samples.shape[1]
     return decoder.format, length, tuple(marks)
@@ -142,7 +144,7 @@ def frame_format(frame: AudioFrame) -> tuple[int, int]:
 
 
 def frame_samples(frame: AudioFrame) -> Samples:
-    """A decoder's frame as float32 (channel, time), full scale 1."""
+    """A codec frame as float32 (channel, time), full scale 1."""
     array = frame.to_ndarray()
     if not frame.format.is_planar:
         array = array.reshape(frame.samples, -1).T
@@ -154,7 +156,10 @@ def frame_samples(frame: AudioFrame) -> Samples:
 
 
 def last_frame(container: InputContainer, stream: AudioStream) -> AudioFrame | None:
-    """The last frame, where the container has a table of packets that leads there; a quarter of a second is decoded."""
+    """The last codec frame, found by the container's table of packets; None where there is no table.
+
+    A quarter of a second is decoded.
+    """
     if not (stream.frames and stream.duration and stream.time_base):
         return None
     end = (stream.start_time or 0) + stream.duration
@@ -185,7 +190,7 @@ def open_container(path: Path) -> InputContainer:
 
 @contextlib.contextmanager
 def look_into(path: Path) -> Iterator[InputContainer]:
-    """Open a file for a look at its header."""
+    """Open a file to read its header."""
     if not path.is_file():
         raise AudioError(f"{path}: no such file")
     with audio_errors(path), open_container(path) as container:
@@ -194,7 +199,7 @@ def look_into(path: Path) -> Iterator[InputContainer]:
 
 @contextlib.contextmanager
 def audio_errors(path: Path) -> Iterator[None]:
-    """Say what ffmpeg's libraries complain of in our words."""
+    """Errors of ffmpeg's libraries become an AudioError that says what to do."""
     import av
 
     try:

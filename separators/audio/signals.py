@@ -1,4 +1,4 @@
-"""Audio as the rest of the house sees it: float32, (channel, time), readable by time range."""
+"""Signals: audio as float32 (channel, time), read by time range from memory or files, and written to files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Samples = NDArray[np.float32]
 
 
 class Signal(ABC):
-    """A piece of audio that is read by time range, so that no song has to lie in memory.
+    """Audio that is read by time range, so that no song has to fit into memory.
 
     Attributes
     ----------
@@ -37,15 +37,21 @@ class Signal(ABC):
         Number of channels.
     length : int
         Number of samples.
+    path : Path, optional
+        The file that holds the samples as they are read; None where there is no such file.
+    stream : int
+        Which of the file's audio streams, from 0.
     """
 
     rate: int
     channels: int
     length: int
+    path: Path | None = None
+    stream: int = 0
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> Samples:
-        """Samples of a range that is known to lie inside the signal."""
+        """Samples of a range that `read` has checked to be inside the signal."""
 
     def read(self, start: int = 0, stop: int | None = None) -> Samples:
         """Read samples ``start`` to ``stop``.
@@ -63,11 +69,13 @@ class Signal(ABC):
         Raises
         ------
         AudioError
-            The range does not lie inside the signal, the file is damaged, or a sample is NaN or infinite.
+            The range is not inside the signal, the file is damaged, or a sample is NaN or infinite.
         """
         stop = self.length if stop is None else stop
         if not 0 <= start <= stop <= self.length:
-            raise AudioError(f"{self}: samples {start} to {stop} were asked for, it has 0 to {self.length}")
+            raise AudioError(
+                f"{self}: got a range of samples {start} to {stop}, expected one within 0 to {self.length}"
+            )
         samples = self._read(start, stop)
         if not np.isfinite(samples).all():
             channel, time = np.argwhere(~np.isfinite(samples))[0]
@@ -90,7 +98,7 @@ class Signal(ABC):
 
 
 class ArraySignal(Signal):
-    """A signal that lies in memory.
+    """A signal in memory.
 
     Parameters
     ----------
@@ -109,7 +117,7 @@ class ArraySignal(Signal):
     def __init__(self, samples: NDArray[np.floating] | Samples, rate: int = RATE) -> None:
         array = np.asarray(samples, dtype=np.float32)
         if array.ndim != 2:
-            raise AudioError(f"audio of shape {array.shape} came, expected (channel, time)")
+            raise AudioError(f"got audio of shape {array.shape}, expected (channel, time)")
         self.samples = array
         self.rate = int(rate)
         self.channels, self.length = array.shape
@@ -122,7 +130,7 @@ class ArraySignal(Signal):
 
 
 class FileSignal(Signal):
-    """A signal in a WAV, FLAC, MP3 or OGG file, read by libsndfile where it lies.
+    """A signal in a WAV, FLAC, MP3 or OGG file, read by libsndfile when asked for.
 
     Parameters
     ----------
@@ -135,6 +143,8 @@ class FileSignal(Signal):
         No such file, no audio in it, or no samples.
     """
 
+    path: Path
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_file():
@@ -144,7 +154,7 @@ class FileSignal(Signal):
         except (sf.SoundFileError, RuntimeError) as error:
             size = self.path.stat().st_size
             raise AudioError(
-                f"{self.path}: {size} bytes that are no readable audio ({error}); expected WAV, FLAC, MP3, OGG, "
+                f"{self.path}: {size} bytes that are not readable audio ({error}); expected WAV, FLAC, MP3, OGG, "
                 "M4A or stem.mp4: export the file again"
             ) from error
         self.rate, self.channels, self.length = int(info.samplerate), int(info.channels), int(info.frames)
@@ -158,7 +168,7 @@ class FileSignal(Signal):
             raise AudioError(f"{self.path}: the file has no samples; export it again")
 
     def _missing_bytes(self) -> int:
-        """Bytes that a WAV or AIFF header promises and the file lacks; libsndfile shortens such files silently."""
+        """Bytes that a WAV or AIFF header promises and the file does not have; libsndfile passes over it silently."""
         with self.path.open("rb") as file:
             kind = file.read(12)[:4]
             if kind not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
@@ -187,7 +197,7 @@ class FileSignal(Signal):
             raise AudioError(f"{self.path}: cannot be read ({error}); export the file again") from error
         if len(samples) != stop - start:
             raise AudioError(
-                f"{self.path}: ends at sample {start + len(samples)}, its header says {self.length}: "
+                f"{self.path}: ends at sample {start + len(samples)}, expected {self.length} as in its header: "
                 "the file is truncated, copy or export it again"
             )
         return np.ascontiguousarray(samples.T)
@@ -203,7 +213,7 @@ def write_audio(
     channels: int,
     subtype: str = "FLOAT",
 ) -> None:
-    """Stream blocks into files, one per entry of the first axis; each file appears whole or not at all.
+    """Write blocks into files as they are made, one file per entry of the first axis, each whole or not at all.
 
     Parameters
     ----------
@@ -224,8 +234,11 @@ def write_audio(
         The disk is full or a folder cannot be written; nothing is left behind.
     """
     advice = "free some space or choose another folder"
-    with contextlib.ExitStack() as stack:
-        try:
+    for folder in {Path(path).parent for path in paths}:
+        if not folder.is_dir():
+            raise WriteError(f"{folder}: no such folder; make it or choose another folder")
+    try:
+        with contextlib.ExitStack() as stack:
             files = []
             for path in paths:
                 temporary = stack.enter_context(whole_file(path, advice))
@@ -234,8 +247,6 @@ def write_audio(
             for block in blocks:
                 for file, samples in zip(files, block, strict=True):
                     file.write(samples.T)
-        except sf.SoundFileError as error:
-            where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
-            raise WriteError(
-                f"{where}: cannot be written ({error}); free some space or choose another folder"
-            ) from error
+    except sf.SoundFileError as error:
+        where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
+        raise WriteError(f"{where}: cannot be written ({error}); {advice}") from error

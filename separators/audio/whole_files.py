@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +14,9 @@ from typing import BinaryIO
 from stemfuse.separators.errors import StemfuseError, WriteError
 
 PREFIX = ".writing-"
-"""How the names of temporary files and folders begin: whatever bears it was left by a process that was killed."""
+"""How the names of temporary files and folders begin; host and process follow, see `is_alive`."""
 
+HOST = socket.gethostname().replace("-", "_")
 ADVICE = "free some space or choose another place"
 
 
@@ -55,7 +57,7 @@ def whole_file(
     ('whole', 1)
     """
     path = Path(path)
-    temporary = _beside(path, path.suffix)
+    temporary = temporary_in(path.parent, path.suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -69,18 +71,51 @@ def whole_file(
 
 @contextlib.contextmanager
 def whole_folder(
-    path: str | os.PathLike[str], advice: str = ADVICE, error: type[StemfuseError] = WriteError
+    path: str | os.PathLike[str],
+    advice: str = ADVICE,
+    error: type[StemfuseError] = WriteError,
+    within: str | os.PathLike[str] | None = None,
+    place: Callable[[Path, Path], object] = Path.rename,
 ) -> Iterator[Path]:
-    """A temporary folder beside ``path``, which is not there yet, that takes its name when the block ends well.
+    """A temporary folder that takes the name ``path`` when the block ends well, and is gone otherwise.
 
-    Parameters, errors and the folder that is yielded are as for `whole_file`.
+    Parameters
+    ----------
+    path : path-like
+        The folder, which is not there yet; its parent is made when missing.
+    advice, error
+        As for `whole_file`.
+    within : path-like, optional
+        A folder above ``path`` where the temporary one is made; beside ``path`` when not given.
+    place : callable
+        ``place(temporary, path)`` gives the temporary folder its name, or leaves it to be deleted.
+
+    Yields
+    ------
+    Path
+        The temporary folder, empty.
+
+    Raises
+    ------
+    WriteError
+        Or ``error``: the disk is full or the folder cannot be written; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "new")
+    >>> with whole_folder(path) as temporary:
+    ...     _ = (temporary / "notes.txt").write_text("whole")
+    >>> [file.name for file in path.iterdir()]
+    ['notes.txt']
     """
     path = Path(path)
-    temporary = _beside(path)
+    temporary = temporary_in(path.parent if within is None else Path(within))
     try:
-        temporary.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         yield temporary
-        temporary.rename(path)
+        place(temporary, path)
     except OSError as problem:
         raise error(_message(path, problem, advice)) from problem
     finally:
@@ -95,9 +130,40 @@ def write_whole(
         write(file)
 
 
-def _beside(path: Path, suffix: str = "") -> Path:
-    # not of the file's own name: with a prefix it could be longer than names may be
-    return path.with_name(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{suffix}")
+def temporary_in(folder: Path, suffix: str = "") -> Path:
+    """A new name for a temporary file or folder, which `is_alive` can read; nothing is made on disk.
+
+    It does not contain a file's own name: with a prefix, that could become too long.
+    """
+    return folder / f"{PREFIX}{HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the process that writes a temporary file or folder still runs; of other hosts nobody knows, so True."""
+    host, _, rest = path.name.removeprefix(PREFIX).partition("-")
+    if host != HOST:
+        return True
+    try:
+        os.kill(int(rest.partition("-")[0]), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remains_in(folder: Path) -> list[Path]:
+    """Temporary files and folders that killed processes left in a folder, sorted."""
+    return [path for path in sorted(folder.glob(f"{PREFIX}*")) if not is_alive(path)]
+
+
+def clear_remains(folder: Path) -> None:
+    """Delete what killed processes left in a folder."""
+    for path in remains_in(folder):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _message(path: Path, problem: OSError, advice: str) -> str:

@@ -1,4 +1,4 @@
-"""The voice by its place: what both loudspeakers play alike."""
+"""The voice by its place in the stereo image: what both channels have in common."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class CentreChannel(BaseSeparator):
 
     Engineers put voice and bass in the centre and spread the rest. In each cell of the spectrum the similarity of
     left L and right R is 2 Re(L R*) / (abs(L)^2 + abs(R)^2): 1 in the centre, 0 on one side alone, negative where the
-    channels oppose each other. Its power is the mask of the centre, nothing where it is negative. Percussion is taken
-    out first, by running medians. Of the tones in the centre, bass lies below the crossover and vocals above it;
-    other is what is left. The four sum to the mixture.
+    channels have opposite phase. The mask of the centre is a power of the similarity, and 0 where it is negative.
+    Percussion is taken out first, by running medians. Of the tones in the centre, those below the crossover are bass
+    and those above it vocals; other is the rest. The four sum to the mixture.
 
     Strong on bass, and on other in wide mixes; instruments in the centre go to vocals.
 
@@ -29,7 +29,7 @@ class CentreChannel(BaseSeparator):
     crossover_hz : float
         Between bass and vocals.
     selectivity : float
-        Exponent of the similarity, above 0: the larger, the narrower the centre.
+        Exponent of the similarity, above 0: the larger it is, the narrower the centre.
     window : int
         Of the spectrum, in samples; 8192 are 0.19 s.
 
@@ -41,7 +41,7 @@ class CentreChannel(BaseSeparator):
     References
     ----------
     C. Avendano, "Frequency-domain source identification and manipulation in stereo mixes for enhancement,
-    suppression and re-panning applications", WASPAA 2003: the similarity, here of the real part, which leaves out
+    suppression and re-panning applications", WASPAA 2003: the similarity, here with the real part, which excludes
     opposite phase.
 
     Examples
@@ -57,7 +57,7 @@ class CentreChannel(BaseSeparator):
     def __init__(self, crossover_hz: float = 250.0, selectivity: float = 4.0, window: int = 8192) -> None:
         check_options(crossover_hz, window)
         if not selectivity > 0:
-            raise SeparatorError(f"a selectivity of {selectivity} came, expected more than 0")
+            raise SeparatorError(f"got a selectivity of {selectivity}, expected more than 0")
         self.crossover_hz = crossover_hz
         self.selectivity = selectivity
         self.window = window
@@ -79,12 +79,12 @@ def similarity(spectrum: Spectrum) -> Mask:
 
     Parameters
     ----------
-    spectrum : ndarray, shape (2, frequency, frame)
+    spectrum : ndarray, shape (2, frequency, STFT frame)
         Of left and right.
 
     Returns
     -------
-    ndarray, shape (frequency, frame)
+    ndarray, shape (frequency, STFT frame)
         With L and R the channels, 2 Re(L R*) / (abs(L)^2 + abs(R)^2).
 
     Examples

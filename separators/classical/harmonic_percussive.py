@@ -15,19 +15,19 @@ from .masking import Mask, Spectrum, apply_masks, below, check_options, percussi
 class HarmonicPercussive(BaseSeparator):
     """Two passes of harmonic/percussive separation and a bass band.
 
-    Through a long window, an instrument that holds its pitch is a line along time. Drums are not, and neither is a
-    voice, which glides and trembles: the first pass takes both out together. Through a short window the voice is a
-    line along time too, and the second pass takes it out of the drums, above the crossover. What the first pass left
-    is bass below the crossover and other above it. The four sum to the mixture.
+    In a spectrogram with a long window, an instrument that holds its pitch is a line along time. Drums are not, and
+    neither is a voice, which glides and trembles: the first pass takes both out together. With a short window the voice
+    is a line along time too, and the second pass takes it out of the drums, above the crossover. The rest of the first
+    pass is bass below the crossover and other above it. The four sum to the mixture.
 
     Strong on drums and vocals; steady vowels stay in other, bent notes of instruments go to vocals.
 
     Parameters
     ----------
     crossover_hz : float
-        Bass lies below it, voice and other lie above.
+        Bass is below it, voice and other are above.
     window : int
-        Window of the first pass in samples; 16384 are 0.37 s. The shorter, the more of the voice counts as other.
+        Window of the first pass in samples; 16384 are 0.37 s. The shorter it is, the more of the voice counts as other.
     voice_window : int
         Window of the second pass in samples; 1024 are 23 ms.
 

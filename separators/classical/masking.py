@@ -1,4 +1,4 @@
-"""Masking: short-time Fourier masks applied to songs of any length, and the masks that several methods share."""
+"""Masks over short-time Fourier transforms of songs of any length, and the masks that several methods share."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 Spectrum = NDArray[np.complex128]
 Mask = NDArray[np.float64]
 Masks = Callable[[Spectrum, int], Sequence[Mask]]
-PIECE = 1 << 19
-"""Samples masked at a time: 12 s, some hundred MB of spectra whatever the song's length."""
+MASK_BLOCK = 1 << 19
+"""Samples masked at a time: 12 s, some hundred MB of spectra for songs of any length."""
 
 
 def check_options(crossover_hz: float, *windows: int) -> None:
-    """Raise a `SeparatorError` for a crossover or a window that no transform can have."""
+    """Raise a `SeparatorError` for a crossover or a window that a transform cannot have."""
     if not 0 < crossover_hz < RATE / 2:
-        raise SeparatorError(f"a crossover of {crossover_hz} Hz came, expected more than 0 and less than {RATE / 2} Hz")
+        raise SeparatorError(f"got a crossover of {crossover_hz} Hz, expected more than 0 and less than {RATE / 2} Hz")
     for window in windows:
         if window < 64 or window % 4:
-            raise SeparatorError(f"a window of {window} samples came, expected a multiple of 4, at least 64")
+            raise SeparatorError(f"got a window of {window} samples, expected a multiple of 4, at least 64")
 
 
 def transform(window: int, hop: int) -> ShortTimeFFT:
     """Short-time Fourier transform with a Hann window of ``window`` samples, ``hop`` samples apart."""
-    # takes longer to import than everything else that a finished run needs
+    # its import takes longer than all others that a finished run needs
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
@@ -42,23 +42,23 @@ def transform(window: int, hop: int) -> ShortTimeFFT:
 
 
 def apply_masks(audio: Samples, masks: Masks, window: int, hop: int, context: int = 0) -> Samples:
-    """Split audio by masks over its spectrum; the last part is what the masks leave.
+    """Split audio by masks over its spectrum; the last part is the remainder.
 
-    The song is worked through in pieces, each with so much audio on both sides that the result is the same as
-    without pieces. Its two ends are continued by their mirror image.
+    The song is processed in blocks. Each is taken with so much audio on both sides that the result is the same as
+    without blocks. Beyond both ends the song is continued by its mirror image.
 
     Parameters
     ----------
     audio : ndarray, shape (channel, time), float32
         Of any length from one sample.
     masks : callable
-        ``masks(spectrum, first)`` gets a spectrum (channel, frequency, frame) and the number of its first frame, which
-        lies around sample ``first * hop``, and returns one mask between 0 and 1 per part, which broadcasts to the
-        spectrum.
+        ``masks(spectrum, first)`` takes a spectrum (channel, frequency, STFT frame) and the number of its first STFT
+        frame, whose centre is sample ``first * hop``. It returns one mask between 0 and 1 per part, which broadcasts to
+        the spectrum.
     window, hop : int
         Of the transform, in samples.
     context : int
-        Frames on either side that the masks of a frame depend on.
+        STFT frames on either side that the masks of an STFT frame depend on.
 
     Returns
     -------
@@ -73,25 +73,25 @@ def apply_masks(audio: Samples, masks: Masks, window: int, hop: int, context: in
     True
     """
     stft = transform(window, hop)
-    frames = audio.shape[1]
-    length = PIECE // hop * hop
+    length = audio.shape[1]
+    block = MASK_BLOCK // hop * hop
     margin = (context + 2 * -(-window // hop)) * hop
     padded = np.pad(audio, ((0, 0), (margin, margin)), mode="symmetric")
     parts: list[Samples] = []
-    for start in range(0, frames, length):
-        stop = min(start + length, frames)
-        piece = padded[:, start : stop + 2 * margin]
-        spectrum = stft.stft(piece)
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        samples = padded[:, start : stop + 2 * margin]
+        spectrum = stft.stft(samples)
         for index, mask in enumerate(masks(spectrum, (start - margin) // hop + stft.p_min)):
             if index == len(parts):
                 parts.append(np.empty_like(audio))
-            masked = stft.istft(mask * spectrum, k1=piece.shape[1])
+            masked = stft.istft(mask * spectrum, k1=samples.shape[1])
             parts[index][:, start:stop] = masked[:, margin : margin + stop - start]
     return np.stack([*parts, audio - sum(parts)])
 
 
 def below(crossover_hz: float, window: int) -> Mask:
-    """Mask (frequency, 1) of what lies below a crossover, 48 dB per octave; one minus it is what lies above.
+    """Mask (frequency, 1) of what is below a crossover, 48 dB per octave; one minus it is the mask of what is above.
 
     The magnitude of a Linkwitz-Riley crossover of order eight, 1 / (1 + (f / crossover)^8).
 
@@ -108,27 +108,27 @@ def _median(magnitude: Mask, taps: int, axis: int) -> Mask:
     rows = np.moveaxis(magnitude, axis, -1)
     half = taps // 2
     rows = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
-    # SciPy's filter of one-dimensional data is thirteen times faster than its others: the rows one after the other
+    # all rows in one line: SciPy's filter of one-dimensional data is thirteen times faster than its others
     smooth = median_filter(rows.ravel(), size=taps).reshape(rows.shape)
     return np.moveaxis(smooth[:, half : rows.shape[1] - half], -1, axis)
 
 
 def percussive_mask(magnitude: Mask, frames: int, bins: int) -> Mask:
-    """Share of what is percussive in a spectrogram, after Fitzgerald.
+    """Share of percussion in each cell of a spectrogram, after Fitzgerald.
 
     A tone is a line along time and survives a median over ``frames``; a stroke is a line along frequency and
     survives a median over ``bins``. With these medians H and P the mask is the Wiener filter P^2 / (H^2 + P^2).
 
     Parameters
     ----------
-    magnitude : ndarray, shape (frequency, frame)
+    magnitude : ndarray, shape (frequency, STFT frame)
         Of the spectrum, all channels together.
     frames, bins : int
-        Lengths of the two medians, odd.
+        Lengths of the two medians, in STFT frames and in bins, odd.
 
     Returns
     -------
-    ndarray, shape (frequency, frame)
+    ndarray, shape (frequency, STFT frame)
         Between 0 and 1; a half where both medians are zero.
 
     References
@@ -149,10 +149,10 @@ def percussive_mask(magnitude: Mask, frames: int, bins: int) -> Mask:
 
 
 def split_percussive(audio: Samples, crossover_hz: float, window: int = 8192) -> Samples:
-    """Split audio into what is percussive, the low tones and the other tones.
+    """Split audio into percussion, low tones and other tones.
 
-    The medians run over 17 frames a quarter of a window apart and 9 bins. The longer the window, the more of
-    whatever glides or trembles is percussive, a voice for instance.
+    The medians are taken over 17 STFT frames, a quarter of a window apart, and over 9 bins. The longer the window, the
+    more of everything that glides or trembles, such as a voice, counts as percussion.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The voice by what does not repeat: REPET-SIM."""
+"""The voice as the part that does not repeat: REPET-SIM."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from stemfuse.separators.separator import BaseSeparator
 from .masking import Mask, Spectrum, apply_masks, below, check_options, split_percussive, transform
 
 ROWS = 256
-"""Frames compared at a time, so that the similarity matrix is never whole in memory."""
+"""STFT frames compared at a time, so that the similarity matrix is never whole in memory."""
 
 
 class RepetSim(BaseSeparator):
     """REPET-SIM for the voice, then harmonic/percussive separation and a bass band for the rest.
 
-    An accompaniment repeats, a voice seldom does. For every frame of the spectrum the frames most similar to it are
-    found by the cosine; their median W is a model of the accompaniment, in which whatever sounds only once is gone.
-    What of the magnitude V exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is
-    split into drums by running medians, bass below the crossover and other above it. The four sum to the mixture.
+    An accompaniment repeats, a voice seldom does. For every STFT frame, the STFT frames most similar to it by the
+    cosine are found. Their median W is a model of the accompaniment, without what sounds only once. The part of the
+    magnitude V that exceeds it is the voice, above the crossover: its mask is 1 - min(W, V) / V. The rest is split into
+    drums, by running medians, bass below the crossover and other above it. The four sum to the mixture.
 
-    Strong on vocals over loops, and on other; whatever plays once, a solo or a fill, goes to vocals.
+    Strong on vocals over loops, and on other; everything that sounds once, such as a solo, goes to vocals.
 
     Parameters
     ----------
     crossover_hz : float
-        Bass lies below it, voice and other lie above. The paper cuts the voice at 100 Hz.
+        Bass is below it, voice and other are above. The paper cuts the voice at 100 Hz.
     distance_s : float
-        Two frames that one frame is similar to are at least so far apart. The paper has 1 s.
+        Least distance between two of the STFT frames that one is similar to. The paper has 1 s.
     neighbours : int
-        The most frames a median is taken over, the frame itself among them. The paper has 100.
+        The most STFT frames that a median is taken over, the frame itself among them. The paper has 100.
     reach_s : float
-        Similar frames are sought up to so far before and after a frame. It bounds time and memory, which otherwise
+        How far before and after an STFT frame similar ones are looked for. It limits time and memory, which otherwise
         grow with the square of the length; songs up to this length are compared as a whole.
     window : int
         Of the spectrum, in samples, half overlapping as in the paper; 2048 are 46 ms.
@@ -74,7 +74,7 @@ class RepetSim(BaseSeparator):
         check_options(crossover_hz, window)
         for name, value in (("distance_s", distance_s), ("neighbours", neighbours), ("reach_s", reach_s)):
             if not value > 0:
-                raise SeparatorError(f"{name}={value} came, expected more than 0")
+                raise SeparatorError(f"got {name}={value}, expected more than 0")
         self.crossover_hz = crossover_hz
         self.distance_s = distance_s
         self.neighbours = neighbours
@@ -88,7 +88,7 @@ class RepetSim(BaseSeparator):
 
         def voice(spectrum: Spectrum, first: int) -> list[Mask]:
             magnitude = np.abs(spectrum).mean(axis=0)
-            # a piece reaches over both ends of the song by frames that are not heard
+            # a block extends beyond both ends of the song by STFT frames that are cut off later
             frames = np.arange(first, first + magnitude.shape[1]).clip(0, len(model) - 1)
             excess = np.maximum(magnitude - model[frames].T, 0)
             return [high * np.divide(excess, magnitude, out=np.zeros_like(magnitude), where=magnitude > 0)]
@@ -97,7 +97,7 @@ class RepetSim(BaseSeparator):
         return np.concatenate([split_percussive(background, self.crossover_hz), vocals[None]])
 
     def _accompaniment(self, magnitude: NDArray[np.float32], frames_per_s: float) -> NDArray[np.float32]:
-        """Median of the frames that are similar to each frame, (frame, frequency)."""
+        """Median of the STFT frames that are similar to each one, (STFT frame, frequency)."""
         distance = max(1, round(self.distance_s * frames_per_s))
         reach = max(1, round(self.reach_s * frames_per_s))
         norm = np.linalg.norm(magnitude, axis=1, keepdims=True)
@@ -106,7 +106,7 @@ class RepetSim(BaseSeparator):
         for start in range(0, len(magnitude), ROWS):
             first = max(0, start - reach)
             cosine = unit[start : start + ROWS] @ unit[first : start + ROWS + reach].T
-            # a similar frame is a peak: no frame nearer than the distance is more similar
+            # a similar frame is a peak: none nearer than the distance is more similar
             cosine[cosine < maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
             for frame, row in enumerate(cosine, start):
                 peaks = np.flatnonzero(row > 0)
@@ -118,7 +118,7 @@ class RepetSim(BaseSeparator):
 
 
 def mean_magnitude(audio: Samples, window: int, hop: int) -> NDArray[np.float32]:
-    """Magnitude of a spectrum, the mean of the channels, (frame, frequency); frame n lies around sample n * hop."""
+    """Magnitude of a spectrum, the mean of the channels, (STFT frame, frequency); frame n is around sample n * hop."""
     stft = transform(window, hop)
     padded = np.pad(audio, ((0, 0), (0, max(0, window - audio.shape[1]))))
     count = -(-audio.shape[1] // hop)

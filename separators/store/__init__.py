@@ -1,1 +1,22 @@
 """The stem store: stems kept on disk under the identity of their separator and mixture."""
+
+from .adoption import OTHER_STEMS, STEM_NAMES, TOOLS, Adoption, FoundStems, find_stems
+from .alignment import Alignment, check_alignment
+from .entry import DescribedSeparator, TrainedSeparator, file_stamp
+from .stem_store import Problem, StemStore
+
+__all__ = [
+    "OTHER_STEMS",
+    "STEM_NAMES",
+    "TOOLS",
+    "Adoption",
+    "Alignment",
+    "DescribedSeparator",
+    "FoundStems",
+    "Problem",
+    "StemStore",
+    "TrainedSeparator",
+    "check_alignment",
+    "file_stamp",
+    "find_stems",
+]

@@ -1,4 +1,4 @@
-"""Stems that other tools made, found in their folders by how these are laid out."""
+"""Stems that other tools made, found by the layouts of their folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
-from stemfuse.separators.errors import AudioError, TrackError
+from stemfuse.separators.errors import AudioError, TrackError, listed
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
@@ -20,11 +20,11 @@ from .alignment import Alignment, check_alignment, fit_stems
 
 STEM_NAMES = dict(zip(SOURCES, SOURCES, strict=True))
 STEM_NAMES |= {"drum": "drums", "others": "other", "vocal": "vocals", "voice": "vocals", "voices": "vocals"}
-"""How tools write the four sources, in any case; ``no_``, ``lead_`` and the like before one make it another stem."""
+"""How tools spell the four sources, in any case; with ``no_``, ``lead_`` and the like before it, it is another stem."""
 
 OTHER_STEMS = ["instrumental", "instrum", "accompaniment", "karaoke", "mixture", "mix", "residual", "percussion"]
 OTHER_STEMS += ["guitar", "piano", "keys", "strings", "wind", "brass", "woodwinds", "synth", "synthesizer"]
-"""Stems that are none of the four sources: known, reported, never adopted."""
+"""Stems that are none of the four sources: they are recognised and reported, never adopted."""
 
 TOOLS = {
     "<subset>/<track>/<source>": "museval estimates",
@@ -36,13 +36,13 @@ TOOLS = {
     "<track>_<model>_(<source>)": "UVR with model names",
     "<track>_<model>_<source>": "MVSEP",
 }
-"""Who writes which layout; folders in another order are read too."""
+"""The tool of each layout; folders in another order are read too."""
 
 How = Literal["refuse", "shift", "as-is"]
 
 _WORD = "|".join(sorted((*STEM_NAMES, *OTHER_STEMS), key=len, reverse=True))
 _ANY_WORD = rf"(?:(?:no|minus|without|lead|back|backing|male|female)[ _-])?(?:{_WORD})"
-# the last one reads tracks whose names end in such a word: He said "no"
+# the last one is for tracks whose names end in such a word: He said "no"
 _READINGS = (
     (re.compile(rf"[ _-]?\((?P<word>{_ANY_WORD})\)", re.IGNORECASE), "(<source>)"),
     (re.compile(rf"(?:^|[ _.-])(?P<word>{_ANY_WORD})$", re.IGNORECASE), "<source>"),
@@ -59,23 +59,31 @@ class FoundStems:
     files: Mapping[str, Path]
 
     def load(self, how: How = "refuse", **limits: float) -> tuple[Stems, Alignment]:
-        """Open the files, check them by the rules of `check_alignment`, and give the stems as they are to be kept.
+        """Open the files, check them by the rules of `check_alignment`, and return the stems as they are to be stored.
 
         Parameters
         ----------
         how : {"refuse", "shift", "as-is"}
-            What becomes of an offset and of `Alignment.problems`: both are errors; the offset is taken out and the
-            other problems are errors; or the stems are taken as they lie.
+            With ``"refuse"`` an offset and `Alignment.problems` are errors; with ``"shift"`` an offset is corrected and
+            the problems are errors; with ``"as-is"`` the stems are taken as they are.
         **limits
-            Those of `check_alignment`.
+            The limits of `check_alignment`.
+
+        Returns
+        -------
+        stems : Stems
+            Of the track's length.
+        alignment : Alignment
+            What was measured.
 
         Raises
         ------
         AudioError
-            Rate, channels or length do not fit or a sample is not finite, whatever ``how`` says; or a problem stands.
+            There is an error by ``how``; or, in any case, rate, channels or length do not fit or a sample is not
+            finite.
         """
         if how not in ("refuse", "shift", "as-is"):
-            raise AudioError(f"how={how!r} came, expected 'refuse', 'shift' or 'as-is'")
+            raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
         signals = {source: open_signal(path) for source, path in self.files.items()}
         alignment = check_alignment(signals, self.track, **limits)
         late = alignment.offset or 0
@@ -86,23 +94,23 @@ class FoundStems:
         if refused:
             raise AudioError(
                 f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or adopt them with "
-                f"{shift}--as-is to take them as they lie"
+                f"{shift}--as-is to take them as they are"
             )
         return fit_stems(signals, self.track, late if how == "shift" else 0), alignment
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What `find_stems` found; ``str()`` says it in words.
+    """What `find_stems` found; ``str()`` puts it in words.
 
     Attributes
     ----------
     layout, model : str
-        Roles of the paths' parts, a key of `TOOLS` where a tool is known for it; the model that the paths name.
+        The roles of the paths' parts, a key of `TOOLS` where a tool is known for it; the model's name in the paths.
     found, without : tuple of FoundStems, tuple of str
         One for each track that has stems; names of the tracks that have none.
     ignored, left_over : mapping of str to tuple of Path, tuple of Path
-        Files of the tracks that are not adopted, by what they are; audio files that are no track's stem.
+        Files of the tracks that are not adopted, by what they are; audio files that are not a track's stem.
     """
 
     folder: Path
@@ -122,7 +130,7 @@ class Adoption:
         ]
         lines += [f"{name}: no stems" for name in self.without]
         lines += [f"ignored: {len(paths)} x {what}, such as {paths[0]}" for what, paths in self.ignored.items()]
-        return "\n".join(lines + [f"left over, no track's stem: {path}" for path in self.left_over])
+        return "\n".join(lines + [f"left over, not a track's stem: {path}" for path in self.left_over])
 
 
 class _Claim(NamedTuple):
@@ -138,25 +146,25 @@ def find_stems(
 ) -> Adoption:
     """Find the stems of tracks in a folder that another tool wrote.
 
-    Paths are read with the tracks' names in hand, so a name may hold spaces, quotes or even ``_(Vocals)_``: the
-    longest that fits wins. Names are compared as they are, then in any case and Unicode form without dots and spaces
-    at the ends, then by letters and digits alone, for tools replace other characters. `TOOLS` lists the layouts,
-    `STEM_NAMES` the words; numbers that UVR sets before a name are passed over. A file that does not say track and
-    source is left over, never guessed.
+    The names of the tracks are looked for in the paths, so a name may contain spaces, quotes or even ``_(Vocals)_``;
+    the longest name that fits wins. Names are compared as they are, then in any case and Unicode form without dots and
+    spaces at the ends, then by letters and digits alone, as tools replace other characters. `TOOLS` lists the layouts,
+    `STEM_NAMES` the words; the numbers that UVR puts before a name are ignored. A file whose path does not name track
+    and source is left over, never guessed.
 
     Parameters
     ----------
     folder : path-like
-        Read with all its sub-folders.
+        It is read with all its sub-folders.
     tracks : iterable of Track
-        What was separated; only names and subsets are used.
+        The tracks that were separated; only their names and subsets are used.
     sources, model : sequence of str, str, optional
-        Adopt these sources alone; where several models lie mixed, the files with this one's name in their paths.
+        Adopt only these sources; where there are files of several models, only those with this name in their paths.
 
     Raises
     ------
     TrackError
-        Nothing found, a name that fits two tracks, two files for one stem, or stems of several models.
+        Nothing is found, a name fits two tracks, two files are the same stem, or there are stems of several models.
 
     Examples
     --------
@@ -192,9 +200,10 @@ def find_stems(
         else:
             claims[claim.model].append(claim)
     if len(claims) != 1:
-        listed = "; ".join(f"{name!r}: {len(of)} files such as {of[0].path}" for name, of in sorted(claims.items()))
+        models = [f"{name!r}: {len(of)} files such as {of[0].path}" for name, of in sorted(claims.items())]
         raise TrackError(
-            f"{folder}: stems of {len(claims)} models lie mixed ({listed}); name one of them with --model"
+            f"{folder}: got stems of {len(claims)} models ({listed(models, between='; ')}), expected one model; "
+            "name it with --model"
             if claims
             else f"{folder}: none of {len(audible)} audio files is a stem of the {len(tracks)} tracks; "
             f"expected {', '.join(TOOLS)}"
@@ -218,16 +227,15 @@ def _files_of(track: Track, folder: Path, claims: Iterable[_Claim]) -> dict[str,
     for source in SOURCES:
         of = [folder / claim.path for claim in claims if claim.track is track and STEM_NAMES[claim.word] == source]
         if len(of) > 1:
-            listed = ", ".join(map(str, of))
-            raise TrackError(f"track {track.name!r}: {len(of)} files claim to be {source}: {listed}; keep one")
+            raise TrackError(f"track {track.name!r}: got {len(of)} files for {source}, expected one: {listed(of)}")
         files.update((source, path) for path in of)
     return files
 
 
 def _read_path(path: Path, names: Mapping[tuple[int, str], list[Track]], subsets: Container[str]) -> _Claim | None:
-    """What a path says: the track, the stem, the roles of its parts; None where it does not say track and stem."""
+    """Track, stem and roles of the parts of a path; None where it does not name track and stem."""
     folders = {name: _find_track(name, names, path) for name in path.parts[:-1]}
-    # ._vocals.wav is what macOS leaves beside vocals.wav on foreign disks
+    # macOS writes ._vocals.wav beside vocals.wav on foreign disks
     for head, word, model, form in () if path.name.startswith("._") else _readings(path.stem):
         song = re.sub(r"^(\d+_){1,2}", "", head)
         track = _find_track(head, names, path) or _find_track(song, names, path)
@@ -266,12 +274,12 @@ def _folds(name: str) -> tuple[str, str, str]:
 
 
 def _find_track(name: str, names: Mapping[tuple[int, str], list[Track]], path: Path) -> Track | None:
-    """The track of this name; an error where several fit equally well."""
+    """The track with this name; an error where several fit equally well."""
     for level, fold in enumerate(_folds(name)):
         fitting = names.get((level, fold), []) if fold else []
         if len(fitting) > 1:
-            listed = ", ".join(repr(track.name) for track in fitting)
-            raise TrackError(f"{path}: {name!r} fits the tracks {listed}; name it exactly as one of them")
+            names_of = listed(repr(track.name) for track in fitting)
+            raise TrackError(f"{path}: {name!r} fits the tracks {names_of}; name it exactly as one of them")
         if fitting:
             return fitting[0]
     return None

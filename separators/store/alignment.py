@@ -1,4 +1,4 @@
-"""How stems lie against the mixture that they were separated from: offset, gain, polarity, what is wrong with them."""
+"""How stems are aligned with the mixture that they were separated from: offset, gain, polarity, problems."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from stemfuse.separators.audio.signals import Samples, Signal
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
-EXCERPT_S = 10
+BLOCK_S = 10
+"""Seconds that are read at a time; the offset is measured in one such block."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the stems of a track lie against its mixture; ``str()`` says it in words.
+    """How the stems of a track are aligned with its mixture; ``str()`` puts it in words.
 
     Attributes
     ----------
     offset : int or None
-        Samples by which the stems are late (negative: early); None where it cannot be told.
+        Samples by which the stems are late (negative: early); None where it cannot be measured.
     correlation : float
         Of the stems' sum with the mixture at this offset, over the whole song.
     gain_db, residual_db : float or None
-        Level of the sum against the mixture, and what the sum leaves of it; None unless all four sources are there.
+        Level of the stems' sum relative to the mixture, and level of what the sum leaves of the mixture; None where a
+        source is missing.
     problems, warnings : tuple of str
-        What refuses the stems besides an offset, and what does not.
+        Reasons to refuse the stems, besides an offset; and what is only worth knowing.
     """
 
     track: str
@@ -54,17 +56,18 @@ class Alignment:
 def check_alignment(
     stems: Stems | Mapping[str, Signal], track: Track, search_s: float = 1.0, gain_limit_db: float = 6.0
 ) -> Alignment:
-    """Measure how stems lie against the mixture that they were separated from.
+    """Measure how stems are aligned with the mixture that they were separated from.
 
     Rate and channels have to be the mixture's, the length as `fit_length` allows, samples finite. The offset is the
-    highest peak of the generalised cross-correlation with phase transform (Knapp and Carter 1976) of mixture and sum
-    of stems, over those 10 s where both are loudest; gains do not matter to it, and one source is enough. It is told
-    where no peak more than 1 ms away is two thirds as high (exact loops and other songs have such), or where the sum
-    is the mixture within -40 dB as it lies. At this offset the whole song gives correlation, gain and residual.
+    highest peak of the generalised cross-correlation with phase transform (Knapp and Carter 1976) of the mixture and
+    the sum of the stems, over the 10 s where both are loudest. It does not depend on gains, and one source is enough.
+    It counts as known where no peak more than 1 ms away is two thirds as high (exact loops and other songs have such
+    peaks), or where the unshifted sum is the mixture within -40 dB. Correlation, gain and residual are those of the
+    whole song at this offset.
 
-    Problems are an inverted polarity, of the sum or of one stem; a sum of four sources that differs from the
-    mixture's level by more than ``gain_limit_db``, or has no offset and correlates with it by less than 0.5 (another
-    song); a sum of fewer that is the mixture within -20 dB (the ``other`` of two-stem models is all but the
+    Problems are an inverted polarity, of the sum or of one stem; a sum of four sources whose level differs from the
+    mixture's by more than ``gain_limit_db``, or that has no known offset and a correlation below 0.5 (another song);
+    a sum of fewer sources that is the mixture within -20 dB (the ``other`` of two-stem models is everything but the
     voice). Warnings are a gain above 0.1 dB; stems scaled one by one, as peak normalisation does; silent or equal
     stems; a mended length; an unknown offset.
 
@@ -73,9 +76,9 @@ def check_alignment(
     stems : Stems or mapping of str to Signal
         As they were found. They and the mixture are read once, and again where there is an offset, 10 s at a time.
     track : Track
-        What was separated.
+        The track that was separated.
     search_s, gain_limit_db : float
-        Largest offset that is looked for, in seconds; largest difference in level that is no problem.
+        The largest offset that is looked for, in seconds; the largest difference in level that is not a problem.
 
     Raises
     ------
@@ -104,9 +107,9 @@ def check_alignment(
     missing = ", ".join(source for source in SOURCES if source not in fitted.sources)
     gain_db = float(20 * np.log10(abs(cross) / gram[0, 0])) if cross and not missing else None
     residual_db = None if gain_db is None else float(10 * np.log10(left))
-    problems, warnings = _judge_stems(fitted.sources, gram, 0.0 if gain_db is None else left)
+    problems, warnings = _check_stems(fitted.sources, gram, 0.0 if gain_db is None else left)
     if offset is None:
-        warnings.append("the offset cannot be told: their sum follows the mixture nowhere, or loops exactly")
+        warnings.append("the offset is unknown: their sum does not follow the mixture anywhere, or loops exactly")
         if not missing and correlation < 0.5 and gram[0, 0]:
             other = f"another song, or more than {search_s:g} s off"
             problems.append(f"their sum is not like the mixture (correlation {correlation:.2f}): {other}")
@@ -124,14 +127,14 @@ def check_alignment(
 
 
 def fit_stems(signals: Mapping[str, Signal], track: Track, late: int = 0) -> Stems:
-    """Signals as stems of the track's length, moved to an earlier time.
+    """Make signals stems of the track's length, moved to an earlier time.
 
     Parameters
     ----------
     signals : mapping of str to Signal
         By source.
     track : Track
-        What they are stems of.
+        The track that they are stems of.
     late : int
         Samples by which they are late.
 
@@ -152,8 +155,8 @@ def fit_stems(signals: Mapping[str, Signal], track: Track, late: int = 0) -> Ste
 
 
 def _gram(mixture: Signal, stems: Stems, offset: int = 0) -> tuple[NDArray[np.float64], int]:
-    """Products of [mixture, stems] with each other over the song, stems read `offset` later; where both are loudest."""
-    size, inputs = EXCERPT_S * mixture.rate, 1 + len(stems.sources)
+    """Gram matrix of [mixture, stems] over the song, the stems read `offset` later; start of the loudest block."""
+    size, inputs = BLOCK_S * mixture.rate, 1 + len(stems.sources)
     gram, loudness = np.zeros((inputs, inputs)), {0: 0.0}
     for start in range(max(0, -offset), mixture.length - max(0, offset), size):
         stop = min(start + size, mixture.length - max(0, offset))
@@ -166,15 +169,15 @@ def _gram(mixture: Signal, stems: Stems, offset: int = 0) -> tuple[NDArray[np.fl
 
 
 def _find_offset(mixture: Signal, stems: Stems, start: int, search: int) -> int | None:
-    """Samples by which the stems are late, from the excerpt at `start`; None where the peak is not distinct."""
-    stop = min(start + EXCERPT_S * mixture.rate, mixture.length)
-    # tapered, since edges at the same place in both would correlate
+    """Samples by which the stems are late, from the block at `start`; None where the peak is not distinct."""
+    stop = min(start + BLOCK_S * mixture.rate, mixture.length)
+    # tapered, as edges at the same place in both would correlate
     total = stems.read(start, stop).sum(0, dtype=np.float64) * np.hanning(stop - start)
     first, last = max(start - search, 0), min(stop + search, mixture.length)
     around = np.pad(mixture.read(first, last), ((0, 0), (first - start + search, stop + search - last)))
     size = 1 << (around.shape[1] - 1).bit_length()
     cross = (np.fft.rfft(around, size) * np.fft.rfft(total, size).conj()).sum(0)
-    # bins that hold next to nothing are noise: their phase counts less
+    # bins with almost no energy are noise: their phase counts less
     magnitude = np.abs(cross) + 0.01 * np.abs(cross).mean() + 1e-300
     heights = np.abs(np.fft.irfft(cross / magnitude, size)[: 2 * search + 1])
     peak = int(heights.argmax())
@@ -182,19 +185,21 @@ def _find_offset(mixture: Signal, stems: Stems, start: int, search: int) -> int 
     return search - peak if heights[away].max(initial=0.0) < heights[peak] / 1.5 else None
 
 
-def _judge_stems(sources: Sequence[str], gram: NDArray[np.float64], left: float) -> tuple[list[str], list[str]]:
-    """Problems and warnings that single stems tell: silence, copies, gains of their own that explain what is left."""
+def _check_stems(sources: Sequence[str], gram: NDArray[np.float64], left: float) -> tuple[list[str], list[str]]:
+    """Problems and warnings of single stems: silence, copies, and gains of their own that explain the residual."""
     energy = gram.diagonal()
-    heard = [index for index in range(1, len(energy)) if energy[index] > 1e-9 * energy[0]]
-    problems, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in heard]
-    for first, second in itertools.combinations([0, *heard], 2):
+    audible = [index for index in range(1, len(energy)) if energy[index] > 1e-9 * energy[0]]
+    problems, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
+    for first, second in itertools.combinations([0, *audible], 2):
         if gram[first, second] ** 2 > (1 - 1e-6) * energy[first] * energy[second]:
             warnings.append(f"{('the mixture', *sources)[first]} and {sources[second - 1]} are the same audio")
-    inverse = np.linalg.lstsq(gram[np.ix_(heard, heard)], gram[heard, 0])[0] if left > 1e-6 else np.zeros(len(heard))
-    if 1 - inverse @ gram[heard, 0] / max(energy[0], 1e-300) < left / 4:
-        # a stem that explains nothing has no gain to undo
-        scales = {sources[index - 1]: 1 / gain for index, gain in zip(heard, inverse, strict=True) if gain}
+    inverse = (
+        np.linalg.lstsq(gram[np.ix_(audible, audible)], gram[audible, 0])[0] if left > 1e-6 else np.zeros(len(audible))
+    )
+    if 1 - inverse @ gram[audible, 0] / max(energy[0], 1e-300) < left / 4:
+        # a stem that explains nothing of the mixture has no gain
+        scales = {sources[index - 1]: 1 / gain for index, gain in zip(audible, inverse, strict=True) if gain}
         problems = [f"the polarity of {source} is inverted" for source, scale in scales.items() if scale < 0]
-        listed = ", ".join(f"{source} {20 * np.log10(abs(scale)):+.1f} dB" for source, scale in scales.items())
-        warnings.append(f"they were scaled one by one ({listed}): turn the tool's normalisation off")
+        gains = ", ".join(f"{source} {20 * np.log10(abs(scale)):+.1f} dB" for source, scale in scales.items())
+        warnings.append(f"they were scaled one by one ({gains}): turn the tool's normalisation off")
     return problems, warnings

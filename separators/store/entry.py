@@ -5,58 +5,80 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stemfuse.separators.audio.signals import FileSignal, Signal
+from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
-from stemfuse.separators.separator import digest
+from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
 SCHEMA = 1
 RECORD = "stems.json"
-HOST = socket.gethostname().replace("-", "_")
+ADVICE = "free some space or choose another store with --store"
+
+
+@runtime_checkable
+class DescribedSeparator(Protocol):
+    """A separator that describes itself, as those with a base class do; a third party's need not."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """All that the output depends on."""
+
+
+@runtime_checkable
+class TrainedSeparator(Protocol):
+    """A separator that declares what data it was trained on, as those with a base class do."""
+
+    trained_on: tuple[str, ...] | None
+
+
+def describe_separator(separator: Separator | str) -> Any:
+    """What a record holds of a separator: its own description where it has one."""
+    if isinstance(separator, str):
+        return {"name": separator}
+    if isinstance(separator, DescribedSeparator):
+        return separator.describe()
+    return {"name": separator.name, "fingerprint": separator.fingerprint()}
+
+
+def training_data(separator: Separator | str) -> tuple[str, ...] | None:
+    """The data that a separator was trained on; None when it is not known."""
+    return separator.trained_on if isinstance(separator, TrainedSeparator) else None
 
 
 @contextlib.contextmanager
 def new_entry(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes the entry when the block ends well, and is gone otherwise."""
-    top = path.parent.parent
-    folder = top / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for remains in top.glob(".writing-*"):
-            if not is_alive(remains):
-                shutil.rmtree(remains, ignore_errors=True)
-        folder.mkdir()
-        yield folder
-        if _is_as_good(path, folder):
-            return
-        if path.is_dir():
-            discard(path)
-        _rename(folder, path)
-    except (OSError, WriteError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StoreError(
-            f"{path}: cannot be written ({reason}); free some space or choose another store with --store"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    separator = path.parent.parent
+    with whole_folder(path, ADVICE, StoreError, within=separator, place=_place) as folder:
+        clear_remains(separator)
+        try:
+            yield folder
+        except WriteError as error:
+            raise StoreError(f"{path}: cannot be written ({error}); {ADVICE}") from error
+
+
+def _place(folder: Path, path: Path) -> None:
+    """Give a finished folder its name, in place of an entry that is damaged or of another mixture."""
+    if _is_as_good(path, folder):
+        return
+    if path.is_dir():
+        discard(path)
+    _rename(folder, path)
 
 
 def _is_as_good(path: Path, folder: Path) -> bool:
-    """Whether an entry stands already that another process has made of the same mixture: the first one stays."""
+    """Whether there is a usable entry of the same mixture already, by another process: the first one stays."""
     if not path.is_dir():
         return False
     if not (path / RECORD).is_file():
-        raise StoreError(f"{path}: a folder of another tool stands here; move it away first")
+        raise StoreError(f"{path}: a folder of another tool is in this place; move it away first")
     try:
         standing = read_record(path)
         open_files(path, standing)
@@ -77,7 +99,7 @@ def _rename(folder: Path, path: Path) -> None:
 
 def discard(path: Path) -> None:
     """Take an entry out of sight in one step before its files go, so that no reader sees half of it."""
-    trash = path.parent.parent / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    trash = temporary_in(path.parent.parent)
     try:
         path.rename(trash)
     except FileNotFoundError:
@@ -87,31 +109,16 @@ def discard(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def is_alive(path: Path) -> bool:
-    """Whether the process that writes into a temporary folder still runs; on other hosts nobody can tell."""
-    host, pid = path.name.removeprefix(".writing-").split("-")[:2]
-    if host != HOST:
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def file_stamp(signal: Signal) -> dict[str, Any] | None:
-    """What tells a file apart without reading it; None for audio in memory."""
-    path = getattr(signal, "path", None)
-    if path is None:
+    """Name, size, time and stream of a signal's file, to know it again unread; None for audio in memory."""
+    if signal.path is None:
         return None
-    status = Path(path).stat()
+    status = signal.path.stat()
     return {
-        "name": Path(path).name,
+        "name": signal.path.name,
         "bytes": status.st_size,
         "mtime_ns": status.st_mtime_ns,
-        "stream": getattr(signal, "stream", 0),
+        "stream": signal.stream,
     }
 
 
@@ -151,12 +158,12 @@ def write_record(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What ``stems.json`` says, checked to be whole; a StoreError says what is wrong with it."""
+    """The content of ``stems.json``; a StoreError says what is wrong with it."""
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:
             raise StoreError(
-                f"{path}: schema {record['schema']} came, expected {SCHEMA}; use the stemfuse that wrote it"
+                f"{path}: got schema {record['schema']}, expected {SCHEMA}; use the stemfuse that wrote it"
             )
         if not (record["mixture"]["sha256"] and set(record["sources"]) == set(record["files"]) <= set(SOURCES)):
             raise KeyError("sources")
@@ -178,9 +185,9 @@ def open_files(path: Path, record: Mapping[str, Any]) -> dict[str, Signal]:
     for source in record["sources"]:
         file = path / record["files"][source]["name"]
         expected = record["files"][source]["bytes"]
-        came = file.stat().st_size if file.is_file() else None
-        if came != expected:
-            size = "is missing" if came is None else f"has {came} bytes, expected {expected}"
+        got = file.stat().st_size if file.is_file() else None
+        if got != expected:
+            size = "is missing" if got is None else f"has {got} bytes, expected {expected}"
             raise StoreError(f"{file} {size}: the entry is damaged; delete the folder and separate again")
         try:
             signals[source] = FileSignal(file)

@@ -8,14 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.separators.errors import StemfuseError, StoreError
+from stemfuse.separators.audio.whole_files import PREFIX, remains_in
+from stemfuse.separators.errors import StemfuseError, StoreError, listed
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import StoredStems, Track
 
 from .adoption import Adoption, How, find_stems
 from .alignment import Alignment
-from .entry import discard, file_stamp, is_alive, new_entry, open_files, read_record, sha256_of, write_record
+from .entry import (
+    describe_separator,
+    discard,
+    file_stamp,
+    new_entry,
+    open_files,
+    read_record,
+    sha256_of,
+    training_data,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +43,13 @@ class StemStore:
 
     It is museval's estimates tree, so any tool reads it. ``<separator>`` is the separator's name and the
     first eight digits of its fingerprint: other options or weights get a folder of their own. An entry is written
-    to a temporary folder and renamed, so a killed process leaves none half done and several processes may
-    fill one store. An entry is used only when its record, its files and its mixture fit together.
+    to a temporary folder and renamed, so a killed process leaves no half entry and several processes may fill one
+    store. An entry is used only when its record, its files and its mixture fit together.
 
     Parameters
     ----------
     root : path-like
-        Made when the first stems are put; may be read-only otherwise.
+        Made when the first stems are put; a store that is only read may be read-only.
 
     Examples
     --------
@@ -68,12 +79,12 @@ class StemStore:
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def find(self, name: str) -> str:
-        """The folder that a name means: the folder itself, or the only one of a separator of this name.
+        """The folder of a name: the folder itself, or the only one of a separator with this name.
 
         Raises
         ------
         StoreError
-            None or several fit; the message lists them.
+            No folder or several fit; the message lists them.
         """
         keys = self.keys()
         if name in keys:
@@ -81,14 +92,14 @@ class StemStore:
         fitting = [key for key in keys if key.rpartition("-")[0] == name]
         if len(fitting) == 1:
             return fitting[0]
-        listed = ", ".join(fitting or keys) or "none"
         what = "several separators" if fitting else "no separator"
-        raise StoreError(f"{self.root}: {what} named {name!r}; name one of {listed}, or separate or adopt stems first")
+        known = listed(fitting or keys, most=20) or "none"
+        raise StoreError(f"{self.root}: {what} named {name!r}; name one of {known}, or separate or adopt stems first")
 
     def path(self, track: Track, separator: Separator | str) -> Path:
-        """Folder of one entry, whether it is there or not."""
+        """Folder of one entry, which need not exist."""
         for part in (track.subset, track.name):
-            if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(".writing-"):
+            if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(PREFIX):
                 raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
         return self.root / self.key(separator) / track.subset / track.name
 
@@ -122,18 +133,18 @@ class StemStore:
         known = stamp is not None and stamp == recorded.get("stamp")
         if not known and track.mixture_sha256() != recorded["sha256"]:
             raise StoreError(
-                f"{path}: these are the stems of another mixture than {track.mixture}; "
+                f"{path}: got the stems of another mixture, expected those of {track.mixture}; "
                 "delete the folder and separate again"
             )
         stems = Stems.from_signals(signals)
         if stems.length != track.length or stems.rate != track.rate:
-            raise StoreError(f"{path}: {stems} do not fit {track.mixture!r}; delete the folder and separate again")
+            raise StoreError(f"{path}: got {stems}, expected {track.mixture!r}; delete the folder and separate again")
         return stems
 
     def put(self, track: Track, separator: Separator | str, stems: Stems, description: Any = None) -> None:
-        """File the stems of a track; the entry appears whole or not at all.
+        """Store the stems of a track; the entry appears whole or not at all.
 
-        A usable entry of the same mixture that stands already stays: `remove` it first to replace it.
+        A usable entry of the same mixture that is there already stays: `remove` it first to replace it.
 
         Parameters
         ----------
@@ -144,7 +155,7 @@ class StemStore:
         stems : Stems
             Written as float32 WAV; lazy stems are streamed.
         description : mapping, optional
-            What the record says of the separator; its own ``describe()`` when not given.
+            The separator in the record; its own ``describe()`` when not given.
 
         Raises
         ------
@@ -155,14 +166,13 @@ class StemStore:
         for what in ("rate", "channels", "length"):
             if getattr(stems, what) != getattr(track.mixture, what):
                 raise StoreError(
-                    f"{self.key(separator)}: stems of {track.name!r} have {what} {getattr(stems, what)}, "
-                    f"the mixture has {getattr(track.mixture, what)}; a separator must keep it"
+                    f"{self.key(separator)}: got stems of {track.name!r} with {what} {getattr(stems, what)}, "
+                    f"expected {getattr(track.mixture, what)} as in the mixture; a separator must keep it"
                 )
         with new_entry(path) as folder:
             stems.write(folder)
-            if description is None:
-                description = _describe(separator)
-            write_record(folder, track, stems, description, getattr(separator, "trained_on", None))
+            described = describe_separator(separator) if description is None else description
+            write_record(folder, track, stems, described, training_data(separator))
 
     def adopt(
         self,
@@ -181,17 +191,17 @@ class StemStore:
         folder : path-like
             The other tool's output, in any layout that `find_stems` reads.
         name : str
-            What the separator is to be called.
+            The separator's name in the store.
         tracks : iterable of Track
-            Those that were separated.
+            The tracks that were separated.
         how : {"refuse", "shift", "as-is"}
-            What becomes of stems that are offset against their mixture; see `FoundStems.load`.
+            What to do with stems that are offset against their mixture; see `FoundStems.load`.
         model : str, optional
             Which one, where the folder holds stems by several models.
         sources : sequence of str
-            Those to take in.
+            The sources to take in.
         replace : bool
-            Whether stems that were adopted before under this name give way.
+            Whether to replace stems that were adopted before under this name.
 
         Returns
         -------
@@ -203,17 +213,17 @@ class StemStore:
         Raises
         ------
         StemfuseError
-            Nothing was found, stems do not fit, or (without ``replace``) others were adopted before.
+            Nothing was found, stems do not fit, or there are stems of this name and ``replace`` is false.
         """
         key = f"{name}-{digest({'adopted': name})[:8]}"
         adoption = find_stems(folder, tracks, sources, model)
-        standing = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]
-        if standing:
+        present = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]
+        if present:
             raise StoreError(
-                f"{self.root}: stems of {standing[0].name!r} were adopted before under the name {name!r}; "
+                f"{self.root}: stems of {present[0].name!r} were adopted before under the name {name!r}; "
                 "choose another name, or replace them (--replace)"
             )
-        # all are checked before the first one is filed, so that a refusal leaves nothing half adopted
+        # all are checked before the first one is stored, so that a refusal leaves nothing half adopted
         loaded = [(found, *found.load(how)) for found in adoption.found]
         for found, stems, alignment in loaded:
             self.remove(found.track, key)
@@ -230,7 +240,7 @@ class StemStore:
 
     def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
         """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
-        lacking = []
+        missing = []
         for track in tracks:
             try:
                 stems = self.get(track, separator)
@@ -238,8 +248,8 @@ class StemStore:
                 log.warning("%s", error)
                 stems = None
             if stems is None:
-                lacking.append(track)
-        return lacking
+                missing.append(track)
+        return missing
 
     def attach(self, track: Track, separators: Mapping[str, Separator | str] | Sequence[Separator | str]) -> Track:
         """The track with the stems of these separators.
@@ -286,7 +296,7 @@ class StemStore:
         Returns
         -------
         list of Problem
-            Empty when all is well. Remains of killed processes are listed too.
+            Empty when all is well. What killed processes left is listed too.
         """
         keys = self.keys() if separator is None else [self.key(separator)]
         problems = []
@@ -297,18 +307,19 @@ class StemStore:
                     open_files(path, record)
                     for source, file in record["files"].items():
                         if sha256_of(path / file["name"]) != file["sha256"]:
-                            raise StoreError(f"{path / file['name']}: the {source} are not what was written")
+                            raise StoreError(
+                                f"{path / file['name']}: the samples of {source} have changed since written"
+                            )
                 except StemfuseError as error:
                     problems.append(Problem(path, str(error)))
             problems += [
                 Problem(path, f"{path}: left by a process that was killed; delete it")
-                for path in sorted((self.root / key).glob(".writing-*"))
-                if not is_alive(path)
+                for path in remains_in(self.root / key)
             ]
         return problems
 
     def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
-        """What ``stems.json`` of an entry says."""
+        """The content of an entry's ``stems.json``."""
         return read_record(self.path(track, separator))
 
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
@@ -321,10 +332,3 @@ def _short_name(separator: Separator | str) -> str:
         return separator.name
     name, dash, tail = separator.rpartition("-")
     return name if dash and len(tail) == 8 else separator
-
-
-def _describe(separator: Separator | str) -> Any:
-    if isinstance(separator, str):
-        return {"name": separator}
-    describe = getattr(separator, "describe", None)
-    return describe() if describe else {"name": separator.name, "fingerprint": separator.fingerprint()}
