@@ -194,7 +194,7 @@ def by_source(table: pd.DataFrame, metric: str = "SDR", value: str = "value") ->
     Parameters
     ----------
     table : DataFrame
-        With columns fusion, source, metric and the one asked for.
+        With columns fusion, source, metric and the one to show.
     metric : str
         The metric to show.
     value : str

@@ -1,4 +1,4 @@
-"""Gram statistics: per-frame second moments of a track, from which any linear blend's SDR is known exactly."""
+"""Gram statistics: per-frame second moments of a track, from which the SDR of any linear blend follows exactly."""
 
 from __future__ import annotations
 

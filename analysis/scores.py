@@ -158,7 +158,7 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     museval leaves a frame out, for all sources, when any reference or estimate is silent in it. So a method that emits
     digital zeros is scored on other (mostly easier) frames than one that does not. Here a value counts only where
     every method has a finite one for that track, source, metric and frame. The rule applies per source, since not every
-    separator has every source and since museval scores vocals apart when there is an accompaniment. It applies per
+    separator has every source and since museval scores vocals separately when there is an accompaniment. It applies per
     metric, since SIR alone may be infinite, which museval's files write as NaN. A track that is missing for one method
     is dropped for all methods, and a warning names it. Whole-song values follow the same rule.
 
@@ -221,7 +221,7 @@ def write_scores(scores: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a score table from a Parquet file, with the types of `check_scores` whatever pandas wrote it.
+    """Read a score table from a Parquet file, with the types of `check_scores`, whichever version of pandas wrote it.
 
     Raises
     ------

@@ -39,7 +39,7 @@ def compare(
 
     Tracks are the paired unit: only those with a value in both methods count, d is the difference of their track
     scores. The **interval** is a percentile bootstrap [1]_: tracks are drawn with replacement, both aggregates are
-    computed anew on the same draw (for all sources), and the quantiles of their differences are taken. The
+    computed on the same draw (for all sources), and the interval is given by quantiles of their differences. The
     **p-value** is Wilcoxon's signed-rank test of d, two-sided, ties left out; ``p_holm`` corrects it by Holm's
     method over all methods of one source. **win_rate** is the share of tracks with d > 0, ties count half. The
     **effect size** is the matched-pairs rank-biserial correlation [2]_, :math:`(W_+ - W_-) / (W_+ + W_-)` with

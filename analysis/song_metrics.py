@@ -79,7 +79,7 @@ def _inner(first: Waves, second: Waves) -> np.float64:
 
 
 def bleedless_fullness(reference: Waves, estimate: Waves, rate: int = RATE) -> tuple[float, float]:
-    """How little an estimate has too much (bleedless) and how little is missing (fullness), on a scale to 100.
+    """How free of additions (bleedless) and of losses (fullness) an estimate of one source is, on a scale to 100.
 
     A pair of metrics by jarredou [1]_, computed as the toolkit Music-Source-Separation-Training does [2]_. A level is
     L = 20 log10(max(m, 1e-10)) in dB. Its m is the magnitude of a centred short-time Fourier transform (periodic Hann
@@ -203,7 +203,7 @@ _MEASURES: dict[tuple[str, ...], Measure] = {
 """Functions of a source's reference, estimate and rate, by the names of what they give together."""
 
 SONG_METRICS = tuple(name for names in _MEASURES for name in names)
-"""Names of the metrics that `song_metrics` knows: one value per song and source, higher being better."""
+"""Names of the metrics of `song_metrics`: one value per song and source, higher is better."""
 
 
 def song_metrics(
@@ -224,7 +224,7 @@ def song_metrics(
     Returns
     -------
     dict of str to ndarray, shape (source,), float64
-        In the order asked for; higher is better. In a score table these are values of frame `WHOLE_SONG`.
+        In the order of ``metrics``; higher is better. In a score table these are values of frame `WHOLE_SONG`.
 
     Raises
     ------

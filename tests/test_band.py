@@ -1,4 +1,4 @@
-"""The synthetic band: the same bytes for the same seed, music where music is due, and nothing half written."""
+"""The synthetic band: the same bytes for the same seed, music as its score demands, and no song half written."""
 
 import hashlib
 import os

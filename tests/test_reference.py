@@ -1,4 +1,4 @@
-"""museval and musdb are imported without an ffmpeg program, from any thread, and nothing stays changed."""
+"""museval and musdb are imported without an ffmpeg program, from any thread, and leave no change behind."""
 
 import shutil
 import subprocess

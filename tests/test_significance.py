@@ -1,4 +1,4 @@
-"""Planted differences are found, with the right size, sign and certainty; nothing is found where nothing is."""
+"""Planted differences are found, with the right size, sign and certainty; where there is none, none is found."""
 
 import subprocess
 import sys

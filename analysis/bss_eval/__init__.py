@@ -28,7 +28,7 @@ metric  10 log10 of                         low when the estimate has
 ``SAR`` sum (P y)^2 / sum (y - P y)^2       something that is in no source (sources to artifacts)
 ======= =================================== ============================================================================
 
-v4 finds the filters once on the whole signal, v3 anew in every frame. SDR needs no filters: its denominator is a
+v4 finds the filters once on the whole signal, v3 again in every frame. SDR needs no filters: its denominator is a
 quadratic form in the estimate, which `stemfuse.analysis.GramStatistics` uses. `song_sdr` is the SDR of a whole song of
 the Music Demixing Challenge 2021: 10 log10 of (sum s^2 + 1e-7) / (sum (s - y)^2 + 1e-7).
 

@@ -96,7 +96,7 @@ def energies_of_moments(
     """Energies of the parts of frames from their second moments, and for which frames they are exact.
 
     The energy of filtered references, h' R h, is a sum over lags of the references' correlations times those of the
-    filters. Filters are subtracted before they are correlated, so that nothing cancels but in the artifacts.
+    filters. Filters are subtracted before they are correlated, so that only the artifacts suffer from cancellation.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def _filtered(
 ) -> Energies:
     """Energies of the filtered frames themselves.
 
-    By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is transformed back. A frame of
+    By Parseval's theorem the energies are sums over the frame's spectrum, so no inverse transform is needed. A frame of
     more than `LONGEST_TRANSFORM` points is filtered block by block, by overlap-save.
     """
     longest = max(frame.stop - frame.start for frame in frames)

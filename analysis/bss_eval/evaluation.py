@@ -54,7 +54,7 @@ def bss_eval(
     window, hop : float
         Length and distance of the frames in samples, 1 s at 44 100 Hz unless given; ``window=np.inf`` is one frame.
     mode : {"v4", "v3"}
-        Distortion filters found once on the whole signal (BSS Eval v4), or anew in every frame (v3).
+        Distortion filters found once on the whole signal (BSS Eval v4), or again in every frame (v3).
     backend : {"fast", "museval"}
         This package's engine, or museval itself.
     workers : int, optional

@@ -32,7 +32,7 @@ _EPSILON = float(np.finfo(np.float64).eps)
 
 
 class FrameMoments(NamedTuple):
-    """Second moments of two signals in every frame, each taken as if there were silence around it.
+    """Second moments of two signals in every frame, each computed as if there were silence around it.
 
     Attributes
     ----------

@@ -144,7 +144,7 @@ class RoundedProjection:
         square[np.diag_indices_from(square)] += np.finfo(np.float64).eps
         inputs, taps, _ = rights[0].shape
         right = np.concatenate(rights, axis=2).reshape(inputs * taps, -1)
-        # columns are solved alike whatever stands beside them, but one alone takes another way through LAPACK
+        # a column's solution does not depend on the others, but LAPACK solves a single column in another way
         groups = np.split(right, right.shape[1], axis=1) if self._references.channels == 1 else [right]
         with self._arithmetic.threads():
             solution = np.concatenate([_as_museval(square, matrix, group) for group in groups], axis=1)

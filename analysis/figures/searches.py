@@ -78,7 +78,7 @@ def _draw(plot: Callable[[], Any], title: str) -> Figure:
         axes = np.ravel(plot())
         figure: Figure = axes[0].figure
         figure.set_size_inches(*SIZE)
-        axes[0].set_title("", loc="left")  # Optuna's own stands there
+        axes[0].set_title("", loc="left")  # remove Optuna's own title
         axes[0].set_title(title, fontsize=10)
         figure.set_layout_engine("tight")
         plt.close(figure)

@@ -79,15 +79,18 @@ def plot_weights_over_time(
         axes.axhline(0, color=MUTED, linewidth=0.6)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     if levels_db:
-        axes = panels[-1]
-        _label_axes(axes, "levels", "dB")
-        for colour, (source, levels) in zip(COLOURS, levels_db.items(), strict=False):
-            axes.plot(np.arange(len(levels)) + 0.5, np.maximum(levels, -60), color=colour, linewidth=1.1, label=source)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
+        _draw_levels(panels[-1], levels_db)
     panels[-1].set_xlabel("seconds", fontsize=8, color=INK)
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
     return figure
+
+
+def _draw_levels(axes: Axes, levels_db: Mapping[str, Sequence[float]]) -> None:
+    _label_axes(axes, "levels", "dB")
+    for colour, (source, levels) in zip(COLOURS, levels_db.items(), strict=False):
+        axes.plot(np.arange(len(levels)) + 0.5, np.maximum(levels, -60), color=colour, linewidth=1.1, label=source)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
 
 
 def _strongest(weights: WeightsLike, source: str) -> list[tuple[str, NDArray[np.floating]]]:

@@ -239,7 +239,7 @@ def _progression(rng: np.random.Generator, tonic: int, mode: str, sevenths: floa
 
 def _players(rng: np.random.Generator, name: str) -> frozenset[str]:
     drawn = {player for player, chance in PRESENCE[name].items() if rng.random() < chance}
-    # nobody at all would be a hole in the song, not a section of it
+    # without any player it would be a gap in the song, not a section
     return frozenset(drawn or {"drums"})
 
 

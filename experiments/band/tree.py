@@ -175,7 +175,7 @@ def synthesize(
     TrackError
         A number, length, seed or subset is out of range, or a folder of that name holds something else.
     WriteError
-        The disk is full or the directory cannot be written; nothing half written is left.
+        The disk is full or the directory cannot be written; no part of a song is left.
 
     Examples
     --------
