@@ -2,14 +2,19 @@
 
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
 from .bands import band_statistics
-from .bss_eval.evaluation import ReferenceProjection, Scores, bss_eval, song_sdr
-from .bss_eval.framing import frame_slices
+from .bss_eval import ReferenceProjection, Scores, bss_eval, frame_slices, song_sdr
 from .errors import GramError, ScoreError
-from .figures.matrices import plot_weights, plot_weights_grid
-from .figures.scores import plot_gains, plot_scores
-from .figures.searches import search_figures
-from .figures.time import plot_training, plot_weights_over_time
+from .figures import (
+    plot_gains,
+    plot_scores,
+    plot_training,
+    plot_weights,
+    plot_weights_grid,
+    plot_weights_over_time,
+    search_figures,
+)
 from .gram import GramStatistics
+from .museval_json import read_museval_json, write_museval_json
 from .projection_statistics import ProjectionStatistics
 from .scores import (
     METRICS,
@@ -17,10 +22,8 @@ from .scores import (
     WHOLE_SONG,
     check_scores,
     common_mask,
-    read_museval_json,
     read_scores,
     scores_table,
-    write_museval_json,
     write_scores,
 )
 from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source

@@ -13,8 +13,8 @@ from stemfuse.separators import SOURCES
 from .errors import ScoreError
 from .scores import WHOLE_SONG, check_scores
 
-Frames = Literal["median", "mean", "song"]
-Tracks = Literal["median", "mean", "pooled"]
+OverFrames = Literal["median", "mean", "song"]
+OverTracks = Literal["median", "mean", "pooled"]
 
 MEAN = "mean"
 """Source name of the rows that hold the mean over sources."""
@@ -23,21 +23,21 @@ SUMS = ("accompaniment", "linear_mixture")
 """musdb's targets that are sums of sources: scored, but left out of the mean over sources."""
 
 
-def track_scores(scores: pd.DataFrame, frames: Frames = "median") -> pd.DataFrame:
+def track_scores(scores: pd.DataFrame, over_frames: OverFrames = "median") -> pd.DataFrame:
     """One value per track, fusion, source and metric: the unit of paired comparisons.
 
     Parameters
     ----------
     scores : DataFrame
         A score table, see `check_scores`.
-    frames : {"median", "mean", "song"}
+    over_frames : {"median", "mean", "song"}
         Median or mean of a track's frames, or its whole-song value (frame -1). Frames that are not finite are
-        left out, as in museval, whose files know NaN alone; a track without any is NaN.
+        left out, as in museval, whose files have only NaN; a track without any finite frame is NaN.
 
     Returns
     -------
     DataFrame
-        Columns track, fusion, source, metric, value; frames (that the value rests on), dropped (left out).
+        Columns track, fusion, source, metric, value; frames (that the value is computed from), dropped (left out).
 
     Raises
     ------
@@ -52,38 +52,41 @@ def track_scores(scores: pd.DataFrame, frames: Frames = "median") -> pd.DataFram
     track fusion source metric  value  frames  dropped
      song   mean   bass    SDR    6.0       3        1
     """
-    finite = _finite_values(check_scores(scores), frames)
+    finite = _finite_values(check_scores(scores), over_frames)
     values = finite.groupby(["track", "fusion", "source", "metric"], sort=False)["value"]
-    table = values.agg(value="mean" if frames == "song" else frames, frames="count", rows="size").reset_index()
+    statistic = "mean" if over_frames == "song" else over_frames
+    table = values.agg(value=statistic, frames="count", rows="size").reset_index()
     return table.assign(dropped=table["rows"] - table["frames"]).drop(columns="rows")
 
 
-def _finite_values(scores: pd.DataFrame, frames: str) -> pd.DataFrame:
+def _finite_values(scores: pd.DataFrame, over_frames: str) -> pd.DataFrame:
     """Rows of frames or of whole songs, NaN where not finite."""
-    if frames not in ("median", "mean", "song"):
-        raise ScoreError(f"frames={frames!r} came, expected 'median', 'mean' or 'song'")
+    if over_frames not in ("median", "mean", "song"):
+        raise ScoreError(f"got over_frames={over_frames!r}, expected 'median', 'mean' or 'song'")
     whole = scores["frame"] == WHOLE_SONG
-    rows = scores[whole if frames == "song" else ~whole]
+    rows = scores[whole if over_frames == "song" else ~whole]
     if rows.empty:
-        wanted, other = ("whole-song", "frame") if frames == "song" else ("frame", "whole-song")
+        wanted, other = ("whole-song", "frame") if over_frames == "song" else ("frame", "whole-song")
         raise ScoreError(
-            f"the table has no {wanted} values, which frames={frames!r} needs; "
+            f"the table has no {wanted} values, which over_frames={over_frames!r} needs; "
             f"its {other} metrics are {', '.join(scores['metric'].unique()) or 'none'}"
         )
     return rows.assign(value=rows["value"].where(np.isfinite(rows["value"])))
 
 
-def aggregate(scores: pd.DataFrame, frames: Frames = "median", tracks: Tracks = "median") -> pd.DataFrame:
+def aggregate(
+    scores: pd.DataFrame, over_frames: OverFrames = "median", over_tracks: OverTracks = "median"
+) -> pd.DataFrame:
     """Score of every method, per source and in the mean over sources.
 
-    ======== ========== ==========================================================================================
-    frames   tracks     convention
-    ======== ========== ==========================================================================================
-    median   median     museval's and SiSEC 2018's; the papers' default
-    mean     mean       museval's other one; median and mean may be mixed
-    median   pooled     median over all frames of all tracks (papers' figures with a dagger)
-    song     mean       whole-song SDR of the Music Demixing Challenge 2021
-    ======== ========== ==========================================================================================
+    =========== =========== ======================================================================================
+    over_frames over_tracks convention
+    =========== =========== ======================================================================================
+    median      median      museval's and SiSEC 2018's; the papers' default
+    mean        mean        museval's other one; median and mean may be mixed
+    median      pooled      median over all frames of all tracks (numbers with a dagger in papers)
+    song        mean        whole-song SDR of the Music Demixing Challenge 2021
+    =========== =========== ======================================================================================
 
     Methods are scored on the frames that the table has: apply `common_mask` first when they are to be compared.
 
@@ -91,18 +94,18 @@ def aggregate(scores: pd.DataFrame, frames: Frames = "median", tracks: Tracks = 
     ----------
     scores : DataFrame
         A score table, see `check_scores`.
-    frames : {"median", "mean", "song"}
+    over_frames : {"median", "mean", "song"}
         How the frames of a track become one value, see `track_scores`.
-    tracks : {"median", "mean", "pooled"}
-        How tracks become one value; ``"pooled"`` applies ``frames`` to all frames of all tracks at once. Tracks
+    over_tracks : {"median", "mean", "pooled"}
+        How tracks become one value; ``"pooled"`` applies ``over_frames`` to all frames of all tracks at once. Tracks
         that are NaN are left out, as in museval's ``MethodStore``.
 
     Returns
     -------
     DataFrame
-        Columns fusion, source, metric, value; tracks and frames (that the value rests on), dropped (frames that were
-        left out). One more row per fusion and metric, source `MEAN`, has the mean of the sources' values without
-        `SUMS`: NaN when the fusion lacks a source that another has; its counts are the worst of its sources.
+        Columns fusion, source, metric, value; tracks and frames (that the value is computed from), dropped (frames
+        that were left out). One more row per fusion and metric, source `MEAN`, has the mean of the sources' values
+        without `SUMS`: NaN when a source that another fusion has is missing; its counts are the worst of its sources.
 
     Raises
     ------
@@ -123,16 +126,16 @@ def aggregate(scores: pd.DataFrame, frames: Frames = "median", tracks: Tracks = 
       mean vocals    SDR   7.50       1       3        0
       mean   mean    SDR   6.75       1       3        0
     """
-    if tracks not in ("median", "mean", "pooled"):
-        raise ScoreError(f"tracks={tracks!r} came, expected 'median', 'mean' or 'pooled'")
-    if tracks == "pooled":
-        if frames == "song":
-            raise ScoreError("frames='song' has no frames to pool; expected tracks='mean' or 'median'")
-        rows = _finite_values(check_scores(scores), frames)
+    if over_tracks not in ("median", "mean", "pooled"):
+        raise ScoreError(f"got over_tracks={over_tracks!r}, expected 'median', 'mean' or 'pooled'")
+    if over_tracks == "pooled":
+        if over_frames == "song":
+            raise ScoreError("over_frames='song' has no frames to pool; expected over_tracks='mean' or 'median'")
+        rows = _finite_values(check_scores(scores), over_frames)
         known = rows["value"].notna()
-        units, statistic = rows.assign(frames=known.astype(int), dropped=(~known).astype(int)), frames
+        units, statistic = rows.assign(frames=known.astype(int), dropped=(~known).astype(int)), over_frames
     else:
-        units, statistic = track_scores(scores, frames), tracks
+        units, statistic = track_scores(scores, over_frames), over_tracks
     units = units.assign(track=units["track"].where(units["value"].notna()))
     table = (
         units.groupby(["fusion", "metric", "source"], sort=False)
@@ -148,7 +151,7 @@ def aggregate(scores: pd.DataFrame, frames: Frames = "median", tracks: Tracks = 
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the rows of the mean over sources and put all in the order that people read."""
+    """Add the rows of the mean over sources, and sort by method, metric and source."""
     parts = table[~table["source"].isin(SUMS)]
     expected = parts.groupby("metric")["source"].nunique()
     means = (
@@ -179,10 +182,10 @@ def source_order(sources: Iterable[str]) -> list[str]:
     >>> source_order(["mean", "vocals", "accompaniment", "drums"])
     ['drums', 'vocals', 'accompaniment', 'mean']
     """
-    came = list(dict.fromkeys(sources))
-    first = [source for source in SOURCES if source in came]
-    last = [source for source in (MEAN,) if source in came]
-    return first + [source for source in came if source not in (*first, *last)] + last
+    given = list(dict.fromkeys(sources))
+    first = [source for source in SOURCES if source in given]
+    last = [source for source in (MEAN,) if source in given]
+    return first + [source for source in given if source not in (*first, *last)] + last
 
 
 def by_source(table: pd.DataFrame, metric: str = "SDR", value: str = "value") -> pd.DataFrame:
@@ -191,7 +194,7 @@ def by_source(table: pd.DataFrame, metric: str = "SDR", value: str = "value") ->
     Parameters
     ----------
     table : DataFrame
-        With columns fusion, source, metric and the one asked for.
+        With columns fusion, source, metric and the one to show.
     metric : str
         The metric to show.
     value : str
@@ -208,6 +211,6 @@ def by_source(table: pd.DataFrame, metric: str = "SDR", value: str = "value") ->
     """
     rows = table[table["metric"] == metric]
     if rows.empty:
-        raise ScoreError(f"metric {metric!r} was asked for, there are {', '.join(table['metric'].unique())}")
+        raise ScoreError(f"got metric {metric!r}, expected one of {', '.join(table['metric'].unique())}")
     grid = rows.pivot(index="fusion", columns="source", values=value)
     return grid.loc[rows["fusion"].unique(), source_order(rows["source"])]

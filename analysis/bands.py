@@ -26,7 +26,7 @@ def band_statistics(
     track : Track
         With references and stems; read once.
     edges_hz : sequence of float
-        Where bands part, ascending, above 0 and below half the rate: n edges make n + 1 bands.
+        The borders between bands, ascending, above 0 and below half the rate: n edges make n + 1 bands.
     window, hop : int
         Frame length and distance in samples.
 
@@ -44,8 +44,8 @@ def band_statistics(
 
     Notes
     -----
-    A frame's discrete Fourier transform is cut between its frequencies, so that by Parseval's theorem second moments of
-    bands are sums of products over their frequencies. The signal that such a cut gives is periodic in the frame.
+    A frame's discrete Fourier transform is cut between its frequencies. By Parseval's theorem the second moments of a
+    band are then sums of products over its frequencies. The signal of such a band is periodic in the frame.
 
     Examples
     --------
@@ -58,13 +58,13 @@ def band_statistics(
     """
     edges = np.asarray(edges_hz, np.float64)
     if edges.ndim != 1 or not len(edges) or not (np.diff([0.0, *edges, track.rate / 2]) > 0).all():
-        raise GramError(f"band edges {list(edges_hz)} came, expected ascending frequencies below {track.rate / 2} Hz")
+        raise GramError(f"got band edges {list(edges_hz)}, expected ascending frequencies below {track.rate / 2} Hz")
     whole = GramStatistics.of(track, window, hop)
     signals = input_signals(track)
     moments = np.empty((len(edges) + 1, *whole.moments.shape))
     for index, frame in enumerate(frame_slices(track.length, window, hop)):
-        block = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
-        spectrum = scipy.fft.rfft(block.astype(np.float64))
+        samples = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
+        spectrum = scipy.fft.rfft(samples.astype(np.float64))
         length = frame.stop - frame.start
         weights = np.full(spectrum.shape[1], 2 / length)
         weights[0] = 1 / length

@@ -1,19 +1,21 @@
-"""Gram statistics: per-frame second moments of a track, from which any linear blend's SDR is known exactly."""
+"""Gram statistics: per-frame second moments of a track, from which the SDR of any linear blend follows exactly."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import Separator, Signal, StemStore, Track, digest, file_stamp
+from stemfuse.separators import MIXTURE as MIXTURE
+from stemfuse.separators import Separator, Signal, StemStore, Track, digest, file_stamp, whole_file
+from stemfuse.separators.labels import ChannelLabel, WeightsLike, input_labels, output_labels
 
 from .bss_eval.framing import frame_slices
 from .errors import GramError
@@ -21,33 +23,8 @@ from .errors import GramError
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-MIXTURE = "mixture"
 SILENCE = 1e-14
 """Share of the energy of its terms below which a sum over channels counts as silent: float64 cancels to 1e-16."""
-
-
-class Matrix(Protocol):
-    """What is read of mixing weights: see `stemfuse.blending.MixingWeights`."""
-
-    @property
-    def matrix(self) -> NDArray[np.float32]:
-        """Weights, (segment, output, input)."""
-        ...
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Labels of the input channels."""
-        ...
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Labels of the output channels."""
-        ...
-
-    @property
-    def starts_s(self) -> NDArray[np.float64]:
-        """Start of every segment in seconds."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +32,7 @@ class GramStatistics:
     """Per-frame second moments of a track's inputs and references.
 
     With z(t) the vector of all input channels and then all reference channels, each frame's moment is
-    sum_t z(t) z(t)'. The SDR of any estimate y = W x is a ratio of quadratic forms in these, so audio is read once and
+    sum_t z(t) z(t)'. The SDR of any estimate y = W x is a ratio of quadratic forms in these. So audio is read once, and
     a candidate then costs a small matrix product. The value equals museval's (BSS Eval v4, images), whose
     SDR needs no distortion filters: 10 log10(sum s^2 / sum (s - y)^2).
 
@@ -115,21 +92,16 @@ class GramStatistics:
             The track has no references.
         """
         references = track.required_references()
-        channels = _channel_names(track.channels)
-        names = [MIXTURE]
-        for separator, stems in track.stems.items():
-            names += [f"{separator}.{source}" for source in stems.sources]
-        inputs = tuple(f"{name}.{channel}" for name in names for channel in channels)
-        outputs = tuple(f"{source}.{channel}" for source in references.sources for channel in channels)
+        inputs, outputs = input_labels(track), output_labels(references.sources, track.channels)
         signals = input_signals(track)
         slices = frame_slices(track.length, window, hop)
         moments = np.empty((len(slices), len(inputs) + len(outputs), len(inputs) + len(outputs)))
         silent = np.empty(len(slices), bool)
         for index, frame in enumerate(slices):
-            block = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
-            exact = block.astype(np.float64)
+            samples = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
+            exact = samples.astype(np.float64)
             moments[index] = exact @ exact.T
-            sums = block[len(inputs) :].reshape(len(references.sources), len(channels), -1).sum(1)
+            sums = samples[len(inputs) :].reshape(len(references.sources), track.channels, -1).sum(1)
             silent[index] = bool((sums == 0).all(1).any())
         return cls(track.name, inputs, outputs, moments, silent, window, hop, track.rate)
 
@@ -144,8 +116,8 @@ class GramStatistics:
     ) -> GramStatistics:
         """Statistics of stems in a store, kept there so that no audio is read a second time.
 
-        They lie in ``STORE/.gram/<subset>/<track>/gram-<fingerprint>.npz``; the fingerprint covers every stem's
-        checksum, the mixture, the references' files and the frames. A damaged file is made anew.
+        They lie in ``STORE/.gram/<subset>/<track>/gram-<fingerprint>.npz``. The fingerprint covers every stem's
+        checksum, the mixture, the references' files and the frames. A damaged file is computed again.
 
         Parameters
         ----------
@@ -154,7 +126,7 @@ class GramStatistics:
         track : Track
             With references.
         separators : mapping of str to Separator or str
-            By the name that labels show; see `StemStore.attach`.
+            By the name in the labels; see `StemStore.attach`.
         window, hop : int
             Frame length and distance in samples.
         """
@@ -172,7 +144,7 @@ class GramStatistics:
             try:
                 return cls.load(path)
             except GramError as error:
-                log.warning("%s: made anew", error)
+                log.warning("%s: computed again", error)
         gram = cls.from_track(store.attach(track, separators), window, hop)
         try:
             gram.save(path)
@@ -200,10 +172,10 @@ class GramStatistics:
             kept[window, hop] = cls.from_track(track, window, hop)
         return kept[window, hop]
 
-    @property
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """Sources of the references, in order."""
-        return tuple(dict.fromkeys(label.rpartition(".")[0] for label in self.outputs))
+        return tuple(dict.fromkeys(ChannelLabel.parse(label).signal for label in self.outputs))
 
     @property
     def input_moments(self) -> NDArray[np.float64]:
@@ -228,22 +200,20 @@ class GramStatistics:
         missing = [label for label in inputs if label not in self.inputs]
         if missing:
             raise GramError(
-                f"track {self.track!r}: the statistics have no input {missing[0]!r}; they know {', '.join(self.inputs)}"
+                f"track {self.track!r}: the statistics have no input {missing[0]!r}; expected some of "
+                f"{', '.join(self.inputs)}"
             )
         rows = [self.inputs.index(label) for label in inputs]
         rows += range(len(self.inputs), self.moments.shape[1])
-        moments = self.moments[:, rows][:, :, rows]
-        return GramStatistics(
-            self.track, tuple(inputs), self.outputs, moments, self.silent, self.window, self.hop, self.rate
-        )
+        return replace(self, inputs=tuple(inputs), moments=self.moments[:, rows][:, :, rows])
 
-    def matrices(self, weights: Matrix) -> NDArray[np.float64]:
-        """Weights of every frame over these inputs and outputs, (frame, output, input), or (1, output, input).
+    def matrices(self, weights: WeightsLike) -> NDArray[np.float64]:
+        """Weights of every frame for these inputs and outputs, (frame, output, input), or (1, output, input).
 
         Raises
         ------
         GramError
-            A weight is for an input that is not there, or a segment does not start on a frame's border.
+            A weight belongs to a missing input, or a segment does not start on a frame's border.
         """
         given = np.asarray(weights.matrix, np.float64)
         for column, label in enumerate(weights.inputs):
@@ -260,9 +230,9 @@ class GramStatistics:
         starts = np.arange(len(self.moments)) * self.hop / self.rate
         segments = np.searchsorted(weights.starts_s, starts + 0.5 / self.rate, side="right") - 1
         ends = np.append(weights.starts_s[1:], np.inf)[segments]
-        if getattr(weights, "duration_s", None) is not None or (ends < starts + (self.window - 0.5) / self.rate).any():
+        if weights.duration_s is not None or (ends < starts + (self.window - 0.5) / self.rate).any():
             raise GramError(
-                f"track {self.track!r}: segments have to start on the borders of frames of {self.window} samples "
+                f"track {self.track!r}: segments must start on the borders of frames of {self.window} samples "
                 "and must not overlap; score the fused audio with bss_eval instead"
             )
         return matrix[segments]
@@ -273,14 +243,14 @@ class GramStatistics:
         errors: NDArray[np.float64] = (slope * matrix).sum(2) + self.reference_energies
         return np.maximum(errors, 0)
 
-    def sdr(self, weights: Matrix) -> NDArray[np.float64]:
+    def sdr(self, weights: WeightsLike) -> NDArray[np.float64]:
         """Exact SDR of a blend.
 
         Parameters
         ----------
         weights : MixingWeights
-            Constant, or per segment where segments start on frame borders. A source without
-            weights is a silent estimate.
+            Constant, or per segment when all segments start on frame borders. A source without weights is a silent
+            estimate.
 
         Returns
         -------
@@ -310,7 +280,7 @@ class GramStatistics:
         silent: NDArray[np.bool_] = self.silent | (energy <= bound).any(1)
         return silent
 
-    def sdr_gradient(self, weights: Matrix) -> NDArray[np.float64]:
+    def sdr_gradient(self, weights: WeightsLike) -> NDArray[np.float64]:
         """Gradient of every frame's SDR with respect to its source's weights.
 
         Returns
@@ -327,27 +297,24 @@ class GramStatistics:
         return gradient
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one ``.npz`` without pickle, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    schema=SCHEMA,
-                    track=np.array(self.track, np.str_),
-                    inputs=np.array(self.inputs, np.str_),
-                    outputs=np.array(self.outputs, np.str_),
-                    moments=self.moments,
-                    silent=self.silent,
-                    grid=np.array([self.window, self.hop, self.rate]),
-                )
-            temporary.replace(path)
-        except OSError as error:
-            raise GramError(f"{path}: cannot be written ({error.strerror}); free some space") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write one ``.npz`` without pickle, whole or not at all.
+
+        Raises
+        ------
+        GramError
+            The file cannot be written.
+        """
+        with whole_file(path, error=GramError) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                schema=SCHEMA,
+                track=np.array(self.track, np.str_),
+                inputs=np.array(self.inputs, np.str_),
+                outputs=np.array(self.outputs, np.str_),
+                moments=self.moments,
+                silent=self.silent,
+                grid=np.array([self.window, self.hop, self.rate]),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GramStatistics:
@@ -361,22 +328,14 @@ class GramStatistics:
         try:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["schema"]) != SCHEMA:
-                    raise GramError(f"{path}: schema {file['schema']} came, expected {SCHEMA}; delete it")
+                    raise GramError(f"{path}: got schema {file['schema']}, expected {SCHEMA}; delete the file")
+                inputs, outputs = (tuple(file[name].tolist()) for name in ("inputs", "outputs"))
                 window, hop, rate = (int(value) for value in file["grid"])
-                return cls(
-                    str(file["track"]),
-                    tuple(file["inputs"].tolist()),
-                    tuple(file["outputs"].tolist()),
-                    file["moments"],
-                    file["silent"],
-                    window,
-                    hop,
-                    rate,
-                )
+                return cls(str(file["track"]), inputs, outputs, file["moments"], file["silent"], window, hop, rate)
         except GramError:
             raise
-        except Exception as error:  # numpy raises whatever a damaged archive makes it raise
-            raise GramError(f"{path}: no Gram statistics can be read ({error}); delete it") from error
+        except Exception as error:  # a damaged archive may raise anything in numpy
+            raise GramError(f"{path}: no Gram statistics can be read ({error}); delete the file") from error
 
 
 def input_signals(track: Track) -> list[Signal]:
@@ -387,7 +346,3 @@ def input_signals(track: Track) -> list[Signal]:
 
 
 _KEPT: WeakKeyDictionary[Track, dict[tuple[int, int], GramStatistics]] = WeakKeyDictionary()
-
-
-def _channel_names(channels: int) -> tuple[str, ...]:
-    return {1: ("mono",), 2: ("left", "right")}.get(channels, tuple(str(channel + 1) for channel in range(channels)))

@@ -10,23 +10,20 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from stemfuse.separators import Samples, Signal, Stems, Track
+from stemfuse.separators import MIXTURE, ChannelLabel, Samples, Signal, Stems, Track, WeightsLike
 
-from .bss_eval.arithmetic import Matrix, arithmetic_on
+from .bss_eval.arithmetic import Values, arithmetic_on
 from .bss_eval.evaluation import Scores
 from .bss_eval.framing import frame_slices, readable
 from .bss_eval.projection import TAPS, Filters
 from .bss_eval.rounding import project
 from .errors import GramError
-from .gram import MIXTURE, GramStatistics
-from .gram import Matrix as Weights
-
-Moments = NDArray[np.float64]
+from .gram import GramStatistics
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectionStatistics:
-    """Per-frame second moments of what BSS Eval takes every input apart into.
+    """Per-frame second moments of the parts that BSS Eval splits every input into.
 
     The projections of BSS Eval are linear in the estimate: those of a blend are the blend of those of its inputs. With
     P_j the projection on the delayed channels of reference j and P that on all references, the moments of
@@ -47,7 +44,7 @@ class ProjectionStatistics:
     -----
     With J sources, C channels and n inputs a frame takes 8 (J (C + n)^2 + J n^2 + 2 n^2) bytes: for four stereo sources
     57 kB with 26 inputs (the mixture and three separators of four stems), 14 MB for four minutes; 6 kB with the 8
-    inputs that one source has from three separators and the mixture. That is why they are made only when asked for.
+    inputs that one source has from three separators and the mixture. So they are computed only when asked for.
     Values of nearly singular references are those of the Cholesky or rounded projection that `bss_eval` chooses.
 
     Examples
@@ -63,10 +60,10 @@ class ProjectionStatistics:
     """
 
     gram: GramStatistics
-    own: Moments
-    interference: Moments
-    every: Moments
-    artifacts: Moments
+    own: Values
+    interference: Values
+    every: Values
+    artifacts: Values
 
     @classmethod
     def from_track(
@@ -91,7 +88,7 @@ class ProjectionStatistics:
         window, hop : int
             Frame length and distance in samples.
         workers : int, optional
-            Threads; as many as there are cores when not given.
+            Number of threads; one per core when not given.
         """
         chosen = tuple(track.stems) if separators is None else tuple(separators)
         signals: dict[str, Signal] = {MIXTURE: track.mixture} if mixture else {}
@@ -101,10 +98,11 @@ class ProjectionStatistics:
         if not signals:
             raise GramError(f"track {track.name!r}: no inputs, expected stems or the mixture")
         gram = GramStatistics.from_track(track, window, hop)
-        gram = gram.select([label for name in signals for label in gram.inputs if label.rpartition(".")[0] == name])
+        labels = {label: ChannelLabel.parse(label).signal for label in gram.inputs}
+        gram = gram.select([label for name in signals for label, signal in labels.items() if signal == name])
         references = readable(track.required_references(), "references")
         projection = project(references, slice(0, track.length), arithmetic_on("cpu", workers))
-        # each signal stands once per source, so that its projection on every single reference comes out
+        # each signal is the estimate of every source, which gives its projection on every single reference
         repeated = (_repeated(signal, references.sources) for signal in signals.values())
         filters = list(projection.filters(repeated))
         size = scipy.fft.next_fast_len(min(window, track.length) + TAPS - 1, real=True)
@@ -115,7 +113,7 @@ class ProjectionStatistics:
             parts.append(_moments(references.read(frame.start, frame.stop), inputs, responses, size))
         return cls(gram, *(np.stack(moments) for moments in zip(*parts, strict=True)))
 
-    def scores(self, weights: Weights) -> Scores:
+    def scores(self, weights: WeightsLike) -> Scores:
         """All four metrics of a constant blend.
 
         Parameters
@@ -130,10 +128,10 @@ class ProjectionStatistics:
         """
         matrix = self.gram.matrices(weights)
         if len(matrix) > 1:
-            raise GramError("weights that vary in time came, expected one segment; score the fused audio with bss_eval")
+            raise GramError("got weights that vary in time, expected one segment; score the fused audio with bss_eval")
         sources, channels = len(self.gram.sources), len(self.gram.outputs) // len(self.gram.sources)
         blend = matrix[0].reshape(sources, channels, -1)
-        # the reference taken off, channel by channel, in front of the weights
+        # weights that subtract the reference, channel by channel
         spatial = np.concatenate([np.broadcast_to(-np.eye(channels), (sources, channels, channels)), blend], axis=2)
         truth = np.trace(self.own[:, :, :channels, :channels], axis1=2, axis2=3).T
         projected = _energy(self.own[:, :, channels:, channels:], blend)
@@ -148,14 +146,14 @@ class ProjectionStatistics:
         return Scores(sdr, *(np.where(dropped, np.nan, metric) for metric in metrics))
 
 
-def _energy(moments: Moments, weights: Moments) -> Matrix:
+def _energy(moments: Values, weights: Values) -> Values:
     """Energy of a weighted sum, channels added up: (source, frame) for moments (frame, source or 1, input, input)."""
     halves = np.matmul(weights, moments)
-    energy: Matrix = np.maximum((halves * weights).sum((2, 3)).T, 0)
+    energy: Values = np.maximum((halves * weights).sum((2, 3)).T, 0)
     return energy
 
 
-def _decibels(above: Matrix, below: Matrix) -> Matrix:
+def _decibels(above: Values, below: Values) -> Values:
     return np.where(below == 0, np.inf, 10 * np.log10(above / below))
 
 
@@ -169,7 +167,7 @@ def _repeated(signal: Signal, sources: Sequence[str]) -> Any:
     return Stems.lazy(read, sources, signal.channels, signal.length, signal.rate)
 
 
-def _by_input(filters: Sequence[Filters], channels: int) -> list[Moments]:
+def _by_input(filters: Sequence[Filters], channels: int) -> list[Values]:
     """Taps (reference channel, tap, input) of the projection on all references, then on each single one."""
     firsts = range(0, filters[0].every.shape[2], channels)
     every = np.concatenate([found.every[:, :, :channels] for found in filters], axis=2)
@@ -178,10 +176,10 @@ def _by_input(filters: Sequence[Filters], channels: int) -> list[Moments]:
 
 def _moments(
     references: Samples, inputs: Samples, responses: Sequence[NDArray[np.complex128]], size: int
-) -> tuple[Moments, Moments, Moments, Moments]:
+) -> tuple[Values, Values, Values, Values]:
     """Moments of one frame by Parseval's theorem: own, interference, every, artifacts.
 
-    As in museval the frame is filtered as if the signal were zero around it, and what rings on after it counts.
+    As in museval, the frame is filtered as if the signal were zero around it, and the 511 samples after its end count.
     """
     weights = np.full(size // 2 + 1, 2 / size)
     weights[0] = 1 / size
@@ -199,7 +197,7 @@ def _moments(
     )
 
 
-def _gram(spectra: NDArray[np.complex128]) -> Moments:
+def _gram(spectra: NDArray[np.complex128]) -> Values:
     parts = np.concatenate([spectra.real, spectra.imag], axis=1)
-    gram: Moments = parts @ parts.T
+    gram: Values = parts @ parts.T
     return gram

@@ -1,20 +1,16 @@
-"""Scores as one tidy table: its schema, one frame mask for all methods, Parquet files and museval's JSON trees."""
+"""Scores as one tidy table: its columns, one frame mask for all methods, and its Parquet files."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from stemfuse.separators import whole_file
 
 from .errors import ScoreError
 
@@ -29,11 +25,11 @@ SONG_SDR = "song_SDR"
 WHOLE_SONG = -1
 """The frame number of values that belong to a whole song."""
 
-SCHEMA = {"track": str, "fusion": str, "source": str, "frame": np.int32, "metric": str, "value": np.float64}
-"""Columns and types of a score table; `check_scores` tells why text is text and not categorical."""
+COLUMNS = {"track": str, "fusion": str, "source": str, "frame": np.int32, "metric": str, "value": np.float64}
+"""Columns and types of a score table; `check_scores` explains why text is not categorical."""
 
 KEYS = ["track", "fusion", "source", "frame", "metric"]
-"""The columns that tell one score from another."""
+"""The columns that identify a score."""
 
 Series = tuple[str, str, str, str, int, NDArray[np.float64]]
 """Track, fusion, source, metric, first frame, one value per frame."""
@@ -87,21 +83,22 @@ def scores_table(
     arrays = {metric: np.asarray(array, dtype=np.float64) for metric, array in values.items()}
     shapes = {metric: array.shape for metric, array in arrays.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 or shape[0] != len(sources) for shape in shapes.values()):
-        raise ScoreError(f"track {track!r}: scores of shapes {shapes} came, expected ({len(sources)}, frame) for each")
+        raise ScoreError(f"track {track!r}: got scores of shapes {shapes}, expected ({len(sources)}, frame) for each")
     starts = dict.fromkeys(arrays, 0)
     for metric, given in (song or {}).items():
         whole = np.asarray(given, dtype=np.float64)
         if whole.shape != (len(sources),):
-            raise ScoreError(f"track {track!r}: {metric} has shape {whole.shape}, expected ({len(sources)},)")
+            raise ScoreError(f"track {track!r}: got {metric} of shape {whole.shape}, expected ({len(sources)},)")
         arrays[metric], starts[metric] = whole[:, None], WHOLE_SONG
-    return _tidy(
+    return tidy(
         (track, fusion, source, metric, starts[metric], row)
         for metric, array in arrays.items()
         for source, row in zip(sources, array, strict=True)
     )
 
 
-def _tidy(series: Iterable[Series]) -> pd.DataFrame:
+def tidy(series: Iterable[Series]) -> pd.DataFrame:
+    """A table of series, which has the columns of a score table but is not checked."""
     parts = list(series)
     lengths = [len(row) for *_, row in parts]
     columns = {
@@ -111,23 +108,22 @@ def _tidy(series: Iterable[Series]) -> pd.DataFrame:
     nothing = np.zeros(0)
     columns["frame"] = np.concatenate([nothing, *(np.arange(first, first + len(row)) for *_, first, row in parts)])
     columns["value"] = np.concatenate([nothing, *(row for *_, row in parts)])
-    return pd.DataFrame(columns, columns=list(SCHEMA)).astype(SCHEMA)
+    return pd.DataFrame(columns, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def check_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Bring a table into the score table's form, or say why it is none.
+    """Bring a table into the form of a score table.
 
-    Track, fusion, source and metric are plain text (pandas 3's ``str``, ``object`` before): unlike categoricals it
-    keeps its type when tables are joined or filtered, and Parquet stores it as a dictionary all the same.
-    Frame is int32, `WHOLE_SONG` for a value of the whole song; value is float64 in dB, NaN where
-    the frame was dropped. Tables of several tracks or methods are joined by
-    ``check_scores(pd.concat(tables, ignore_index=True))``.
+    Track, fusion, source and metric are plain text (``str`` in pandas 3, ``object`` before): unlike categoricals, text
+    keeps its type when tables are joined or filtered, and Parquet stores it as a dictionary anyway. Frame is int32,
+    `WHOLE_SONG` for a value of the whole song. Value is float64 in dB, NaN where the frame was dropped. Tables of
+    several tracks or methods are joined by ``check_scores(pd.concat(tables, ignore_index=True))``.
 
     Raises
     ------
     ScoreError
-        A column is missing or unknown, a name is missing, a frame is below -1, a value is no number, or a
-        score is there twice.
+        A column is missing or unknown, a name is missing, a frame is below -1, a value is not a number, or a
+        score occurs twice.
 
     Examples
     --------
@@ -137,34 +133,34 @@ def check_scores(scores: pd.DataFrame) -> pd.DataFrame:
     ...
     stemfuse.analysis.errors.ScoreError: track 'song', fusion 'mean', source 'bass', frame 0, metric...
     """
-    if set(scores.columns) != set(SCHEMA):
-        raise ScoreError(f"a table with columns {list(scores.columns)} came, expected {list(SCHEMA)}")
+    if set(scores.columns) != set(COLUMNS):
+        raise ScoreError(f"got a table with columns {list(scores.columns)}, expected {list(COLUMNS)}")
     missing = scores[KEYS].isna().any()
     if missing.any():
         raise ScoreError(f"column {missing.idxmax()!r} has missing values; expected a name or number in every row")
     try:
-        table = scores[list(SCHEMA)].astype(SCHEMA)
+        table = scores[list(COLUMNS)].astype(COLUMNS)
     except (TypeError, ValueError) as error:
-        raise ScoreError(f"the table does not hold numbers in frame and value: {error}") from error
+        raise ScoreError(f"expected numbers in the columns frame and value ({error})") from error
     if (table["frame"] < WHOLE_SONG).any():
-        raise ScoreError(f"frame {table['frame'].min()} came; expected 0 and up, or {WHOLE_SONG} for a whole song")
+        raise ScoreError(f"got frame {table['frame'].min()}, expected 0 and up, or {WHOLE_SONG} for a whole song")
     twice = table.duplicated(KEYS)
     if twice.any():
         row = table[twice].iloc[0]
         where = ", ".join(f"{key} {row[key] if key == 'frame' else repr(row[key])}" for key in KEYS)
-        raise ScoreError(f"{where}: there twice; join tables of different tracks or methods, or rename one")
+        raise ScoreError(f"{where}: this score occurs twice; join tables of different tracks or methods, or rename one")
     return table
 
 
 def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score all methods on the same frames.
 
-    museval leaves a frame out, for all sources, when any reference or estimate is silent in it, so a method that emits
+    museval leaves a frame out, for all sources, when any reference or estimate is silent in it. So a method that emits
     digital zeros is scored on other (mostly easier) frames than one that does not. Here a value counts only where
-    every method has a finite one for that track, source, metric and frame. The rule works per source since a
-    separator may lack a source, and since museval scores vocals apart when there is an accompaniment; it works per
-    metric since SIR alone may be infinite, which museval's files write as NaN. A track that a method lacks counts as
-    dropped whole, and a warning names it. Whole-song values follow the same rule.
+    every method has a finite one for that track, source, metric and frame. The rule applies per source, since not every
+    separator has every source and since museval scores vocals separately when there is an accompaniment. It applies per
+    metric, since SIR alone may be infinite, which museval's files write as NaN. A track that is missing for one method
+    is dropped for all methods, and a warning names it. Whole-song values follow the same rule.
 
     Parameters
     ----------
@@ -177,7 +173,7 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         The same rows; the value is NaN where it does not count.
     dropped : DataFrame
         Columns track, fusion, source, metric; frames (that any method has), own (without a finite value in this
-        method), common (lost since another method lacks them), kept. frames = own + common + kept.
+        method), common (dropped since another method has no finite value), kept. frames = own + common + kept.
 
     Examples
     --------
@@ -211,155 +207,29 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return masked, dropped[[*cell, "frames", "own", "common", "kept"]]
 
 
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Lend a temporary file that takes the path's place at the end: a killed process leaves no half file."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ScoreError(f"{path}: cannot be written ({reason}); free some space or choose another folder") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
 def write_scores(scores: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a score table as a Parquet file, whole or not at all; its folder is made when it lacks."""
-    table = check_scores(scores)
-    with _written_whole(Path(path)) as temporary:
-        table.to_parquet(temporary, index=False)
-
-
-def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a score table from a Parquet file, with the types of `check_scores` whatever pandas wrote it.
+    """Write a score table as a Parquet file, whole or not at all; its folder is made when missing.
 
     Raises
     ------
     ScoreError
-        No such file, no Parquet, or no score table.
+        It is not a score table, or the file cannot be written.
+    """
+    table = check_scores(scores)
+    with whole_file(path, error=ScoreError) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a score table from a Parquet file, with the types of `check_scores`, whichever version of pandas wrote it.
+
+    Raises
+    ------
+    ScoreError
+        The file is missing, is not Parquet, or is not a score table.
     """
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ScoreError(f"{os.fspath(path)}: no readable Parquet file ({error}); score the estimates again") from error
     return check_scores(table)
-
-
-def write_museval_json(
-    scores: pd.DataFrame,
-    folder: str | os.PathLike[str],
-    subset: str = "test",
-    window_s: float = 1.0,
-    hop_s: float = 1.0,
-) -> list[Path]:
-    """Write ``<folder>/<fusion>/<subset>/<track>.json`` in museval's schema, as museval itself would.
-
-    Values are rounded to five decimals; NaN and infinite ones become NaN; metrics that the table lacks are NaN too,
-    since museval's reader wants all four. Whole-song values have no place in the schema and stay out.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        A score table.
-    folder : path-like
-        Made when it lacks; each file appears whole or not at all.
-    subset : str
-        The folder between method and track; museval's reader looks into ``test``.
-    window_s, hop_s : float
-        Length and distance of the frames in seconds.
-
-    Returns
-    -------
-    list of Path
-        The files, in the table's order.
-
-    Raises
-    ------
-    ScoreError
-        A name does not fit a file, or the disk is full.
-    """
-    scores = check_scores(scores)
-    framed = scores[scores["frame"] != WHOLE_SONG]
-    paths = []
-    for (fusion, track), rows in framed.groupby(["fusion", "track"], sort=False):
-        for name in (str(fusion), str(track)):
-            if Path(name).name != name or name in ("", ".."):
-                raise ScoreError(f"{name!r} cannot name a file; rename the track or method")
-        frames = range(rows["frame"].max() + 1)
-        targets = [
-            {"name": source, "frames": _museval_frames(values, frames, window_s, hop_s)}
-            for source, values in rows.groupby("source", sort=False)
-        ]
-        paths.append(Path(folder) / str(fusion) / subset / f"{track}.json")
-        with _written_whole(paths[-1]) as temporary:
-            text = json.dumps({"targets": targets, "museval_version": version("museval")}, indent=2)
-            temporary.write_text(text, encoding="utf-8")
-    return paths
-
-
-def _museval_frames(rows: pd.DataFrame, frames: range, window_s: float, hop_s: float) -> list[dict[str, Any]]:
-    grid = rows.pivot(index="frame", columns="metric", values="value").reindex(index=frames, columns=METRICS)
-    return [
-        {
-            "time": frame * hop_s,
-            "duration": window_s,
-            "metrics": {metric: round(value, 5) for metric, value in values.items()},
-        }
-        for frame, values in zip(frames, grid.where(np.isfinite(grid)).to_dict("records"), strict=True)
-    ]
-
-
-def read_museval_json(path: str | os.PathLike[str], subset: str = "test") -> pd.DataFrame:
-    """Read museval's scores: one file, one method's folder, or a folder of methods such as the SiSEC 2018 submissions.
-
-    The method's name is the folder above the subset, the track's name is the file's without ``.json``.
-
-    Parameters
-    ----------
-    path : path-like
-        ``<method>/<subset>/<track>.json``, ``<method>``, or the folder that holds the methods.
-    subset : str
-        The folder between method and tracks.
-
-    Returns
-    -------
-    DataFrame
-        A score table; every target is a source, ``accompaniment`` too.
-
-    Raises
-    ------
-    ScoreError
-        There is no such file, or one does not follow museval's schema.
-    """
-    files = _museval_files(Path(path).absolute(), subset)
-    return check_scores(_tidy(series for fusion, file in files for series in _museval_series(fusion, file)))
-
-
-def _museval_files(path: Path, subset: str) -> list[tuple[str, Path]]:
-    if path.is_file():
-        return [(path.parent.parent.name, path)]
-    children = sorted(path.iterdir()) if path.is_dir() else []
-    methods = [path] if (path / subset).is_dir() else [child for child in children if (child / subset).is_dir()]
-    files = [(method.name, file) for method in methods for file in sorted((method / subset).rglob("*.json"))]
-    if not files:
-        raise ScoreError(f"{path}: no museval scores; expected <method>/{subset}/<track>.json, or one such method")
-    return files
-
-
-def _museval_series(fusion: str, file: Path) -> Iterator[Series]:
-    try:
-        for target in json.loads(file.read_text(encoding="utf-8"))["targets"]:
-            for metric in METRICS:
-                values = np.array([frame["metrics"][metric] for frame in target["frames"]], dtype=np.float64)
-                yield file.stem, fusion, str(target["name"]), metric, 0, values
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ScoreError(f"{file}: not in museval's schema ({reason}); score the track again") from error

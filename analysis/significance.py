@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .aggregates import MEAN, SUMS, Frames, Tracks, aggregate, source_order, track_scores
+from .aggregates import MEAN, SUMS, OverFrames, OverTracks, aggregate, source_order, track_scores
 from .errors import ScoreError
 from .scores import check_scores
 
@@ -17,7 +17,7 @@ BEST_PER_SOURCE = "best per source"
 """Name of the pseudo-method that takes each source from the single separator that is best at it."""
 
 FEWEST_TRACKS = 3
-"""With fewer tracks a bootstrap interval says nothing."""
+"""With fewer tracks a bootstrap interval has no meaning."""
 
 TIE_DB = 1e-6
 """Differences by track are rounded to this, the accuracy of the fast scores against museval's, before ranking."""
@@ -29,8 +29,8 @@ def compare(
     scores: pd.DataFrame,
     baseline: str,
     metric: str = "SDR",
-    frames: Frames = "median",
-    tracks: Literal["median", "mean"] = "median",
+    over_frames: OverFrames = "median",
+    over_tracks: Literal["median", "mean"] = "median",
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -39,7 +39,7 @@ def compare(
 
     Tracks are the paired unit: only those with a value in both methods count, d is the difference of their track
     scores. The **interval** is a percentile bootstrap [1]_: tracks are drawn with replacement, both aggregates are
-    computed anew on the same draw (for all sources), and the quantiles of their differences are taken. The
+    computed on the same draw (for all sources), and the interval is given by quantiles of their differences. The
     **p-value** is Wilcoxon's signed-rank test of d, two-sided, ties left out; ``p_holm`` corrects it by Holm's
     method over all methods of one source. **win_rate** is the share of tracks with d > 0, ties count half. The
     **effect size** is the matched-pairs rank-biserial correlation [2]_, :math:`(W_+ - W_-) / (W_+ + W_-)` with
@@ -47,19 +47,19 @@ def compare(
     all tie. Ranks are taken of d rounded to `TIE_DB`.
 
     In the rows of the mean over sources, value, difference and interval are means of the sources' aggregates (as in
-    `aggregate`), while p, win rate and effect size rest on d averaged over the sources of each track.
+    `aggregate`), while p, win rate and effect size are computed from d averaged over the sources of each track.
 
     Parameters
     ----------
     scores : DataFrame
-        A score table on which `common_mask` was applied; otherwise the note tells where frames differ.
+        A score table after `common_mask`; otherwise the note names the rows whose methods have different frames.
     baseline : str
         Name of the method to compare with, for instance from `best_single`, or `BEST_PER_SOURCE`.
     metric : str
         One metric of the table.
-    frames : {"median", "mean", "song"}
-        See `track_scores`.
-    tracks : {"median", "mean"}
+    over_frames : {"median", "mean", "song"}
+        How the frames of a track become one value, see `track_scores`.
+    over_tracks : {"median", "mean"}
         How tracks become one value; pooled frames have no value per track to pair.
     level : float
         Coverage of the interval.
@@ -72,18 +72,18 @@ def compare(
     -------
     DataFrame
         Columns fusion, baseline, source, metric, tracks (paired), value, baseline_value, difference, low, high, p,
-        p_holm, win_rate, effect_size, note (what limits the row, in words; empty when nothing does).
+        p_holm, win_rate, effect_size, note (what limits the row, in words; else empty).
 
     Raises
     ------
     ScoreError
-        The baseline or the metric is not in the table, nothing is left to compare, or an argument makes no sense.
+        The baseline or the metric is not in the table, nothing is left to compare, or an argument is out of range.
 
     Notes
     -----
-    A bootstrap of medians errs on the careful side, since a drawn median jumps from track to track: on simulated
-    normal scores the 95 % interval held the true gain in 96 % of studies of 6 tracks and in over 99 % of studies of
-    50. Those of means are a little short instead: 87 % with 6 tracks, 91 % with 14, 94 % with 50.
+    The intervals of medians are too wide rather than too narrow, since a drawn median jumps from track to track: on
+    simulated normal scores the 95 % interval held the true gain in 96 % of studies of 6 tracks and in over 99 % of
+    studies of 50. The intervals of means are a little too narrow: 87 % with 6 tracks, 91 % with 14, 94 % with 50.
 
     References
     ----------
@@ -104,11 +104,11 @@ def compare(
     0.45 dB, p = 0.0078, 100% won, 1
     """
     rows = _checked_rows(scores, baseline, metric)
-    if tracks not in ("median", "mean"):
-        raise ScoreError(f"tracks={tracks!r} came, expected 'median' or 'mean': only these can be paired by track")
+    if over_tracks not in ("median", "mean"):
+        raise ScoreError(f"got over_tracks={over_tracks!r}, expected 'median' or 'mean', which can be paired by track")
     if not 0 < level < 1 or resamples < 1:
-        raise ScoreError(f"level={level}, resamples={resamples} came, expected 0 < level < 1 and at least one resample")
-    wide = track_scores(rows, frames).pivot(index=["fusion", "track"], columns="source", values="value")
+        raise ScoreError(f"got level={level} and resamples={resamples}, expected 0 < level < 1 and resamples from 1")
+    wide = track_scores(rows, over_frames).pivot(index=["fusion", "track"], columns="source", values="value")
     wide = wide[source_order(wide.columns)]
     scored = rows.assign(scored=np.isfinite(rows["value"]))
     scored = scored.pivot(index=["source", "track", "frame"], columns="fusion", values="scored").eq(True)
@@ -117,7 +117,7 @@ def compare(
         ours, theirs = wide.loc[method].align(wide.loc[baseline], axis=0)
         draws = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), resamples)
         elsewhere = _sources_on_other_frames(scored[[method, baseline]])
-        for row in _compared(ours, theirs, draws, tracks, level):
+        for row in _compared(ours, theirs, draws, over_tracks, level):
             limits = _limits(row, len(ours), level, row["source"] in elsewhere)
             results.append({"fusion": method, **row, "note": "; ".join(limits)})
     table = pd.DataFrame(results).assign(baseline=baseline, metric=metric)
@@ -132,8 +132,8 @@ def _checked_rows(scores: pd.DataFrame, baseline: str, metric: str) -> pd.DataFr
     methods = rows["fusion"].unique()
     if baseline not in methods or len(methods) < 2:
         raise ScoreError(
-            f"baseline {baseline!r} and metric {metric!r} were asked for, these methods have it: "
-            f"{', '.join(methods) or 'none'}; expected the baseline and at least one more"
+            f"got baseline {baseline!r} and metric {metric!r}, expected the baseline and at least one more among the "
+            f"methods that have the metric: {', '.join(methods) or 'none'}"
         )
     return rows
 
@@ -162,7 +162,7 @@ def _compared(
         for side in (ours, theirs)
     )
     differences = with_mean((ours - theirs).to_numpy())
-    # the mean is not there when all sources are sums
+    # there is no mean when all sources are sums
     for source, value, base, by_track in zip([*ours.columns, MEAN], values.T, baselines.T, differences.T, strict=False):
         known = by_track[np.isfinite(by_track)]
         low, high = np.nan, np.nan
@@ -212,7 +212,7 @@ def _signed_ranks(differences: Values) -> dict[str, float]:
 
 
 def _limits(row: dict[str, Any], tracks: int, level: float, on_other_frames: bool) -> Iterator[str]:
-    """What limits a row, in words."""
+    """What limits a row: the parts of its note."""
     paired = row["tracks"]
     if paired == 0:
         yield f"no track has {'every source' if row['source'] == MEAN else 'this source'} in both"
@@ -240,8 +240,8 @@ def best_single(
     scores: pd.DataFrame,
     singles: Sequence[str],
     metric: str = "SDR",
-    frames: Frames = "median",
-    tracks: Tracks = "median",
+    over_frames: OverFrames = "median",
+    over_tracks: OverTracks = "median",
 ) -> pd.DataFrame:
     """The best single separator, per source and in the mean over sources.
 
@@ -251,14 +251,14 @@ def best_single(
         A score table, masked by `common_mask`.
     singles : sequence of str
         The methods that are single separators; the first wins a tie.
-    metric, frames, tracks
+    metric, over_frames, over_tracks
         See `aggregate`.
 
     Returns
     -------
     DataFrame
         Columns source, fusion, value; the row of source `MEAN` is the best separator overall, among those that have
-        every source. Sources for which no separator has a value are not there.
+        every source. Sources for which no separator has a value are left out.
 
     Raises
     ------
@@ -283,8 +283,8 @@ def best_single(
     absent = [name for name in singles if name not in set(rows["fusion"])]
     if absent or not singles:
         found = ", ".join(rows["fusion"].unique()) or "no method"
-        raise ScoreError(f"single separators {list(singles)} came, expected names among those with {metric}: {found}")
-    values = aggregate(rows[rows["fusion"].isin(singles)], frames, tracks).dropna(subset="value")
+        raise ScoreError(f"got single separators {list(singles)}, expected names among those with {metric}: {found}")
+    values = aggregate(rows[rows["fusion"].isin(singles)], over_frames, over_tracks).dropna(subset="value")
     values = values.sort_values("fusion", key=lambda names: names.map(list(singles).index), kind="stable")
     best = values.loc[values.groupby("source", sort=False)["value"].idxmax()].set_index("source")
     return best.loc[source_order(best.index), ["fusion", "value"]].reset_index()
@@ -294,13 +294,13 @@ def with_best_per_source(
     scores: pd.DataFrame,
     singles: Sequence[str],
     metric: str = "SDR",
-    frames: Frames = "median",
-    tracks: Tracks = "median",
+    over_frames: OverFrames = "median",
+    over_tracks: OverTracks = "median",
 ) -> pd.DataFrame:
     """Add the pseudo-method `BEST_PER_SOURCE`: for each source the scores of the single separator best at it.
 
-    As a baseline it is the honest and the strict one: it is chosen by the scores that it is then compared on, so the
-    gain over it is, if anything, understated. Parameters and errors are those of `best_single`.
+    It is the strictest baseline: it is chosen by the scores that it is then compared on, so that the gain over it is
+    rather too small than too large. Parameters and errors are those of `best_single`.
 
     Examples
     --------
@@ -313,6 +313,6 @@ def with_best_per_source(
     >>> table.loc[table["fusion"] == BEST_PER_SOURCE, "value"].to_list()
     [8.0, 6.0]
     """
-    best = best_single(scores, singles, metric, frames, tracks)
+    best = best_single(scores, singles, metric, over_frames, over_tracks)
     picked = check_scores(scores).merge(best[["source", "fusion"]], on=["source", "fusion"])
     return check_scores(pd.concat([scores, picked.assign(fusion=BEST_PER_SOURCE)], ignore_index=True))

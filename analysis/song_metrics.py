@@ -32,8 +32,8 @@ RANGE_DB = 80.0
 L1_FFT, L1_HOP = 2048, 1024
 """Window and hop of the spectra of `l1_frequency`."""
 
-FRAMES = 256
-"""Spectra computed at a time: 17 MB at 4096 samples each."""
+BATCH = 256
+"""STFT frames computed at a time: 17 MB at 4096 samples each."""
 
 
 def si_sdr(reference: Waves, estimate: Waves) -> float:
@@ -79,17 +79,17 @@ def _inner(first: Waves, second: Waves) -> np.float64:
 
 
 def bleedless_fullness(reference: Waves, estimate: Waves, rate: int = RATE) -> tuple[float, float]:
-    """What an estimate of one source has too much of, and what it lacks, on a scale to 100.
+    """How free of additions (bleedless) and of losses (fullness) an estimate of one source is, on a scale to 100.
 
     A pair of metrics by jarredou [1]_, computed as the toolkit Music-Source-Separation-Training does [2]_. A level is
     L = 20 log10(max(m, 1e-10)) in dB. Its m is the magnitude of a centred short-time Fourier transform (periodic Hann
     window of 4096 samples, hop 1024, zeros beyond the ends) summed into 512 mel bands (Slaney's scale and area norm,
-    0 Hz to half the rate). Levels more than 80 dB below the signal's loudest one, of all channels, bands and frames,
-    are raised to there. With D = L(estimate) - L(reference) for every channel, band and frame,
+    0 Hz to half the rate). Levels more than 80 dB below the signal's loudest one (of all channels, bands and STFT
+    frames) are raised to that limit. With D = L(estimate) - L(reference) for every channel, band and STFT frame,
 
         bleedless = 100 / (1 + mean of D where D > 0),    fullness = 100 / (1 + mean of -D where D < 0),
 
-    a mean over nothing being 0. Phase does not count, level does: an estimate that is 1 dB louder throughout
+    where a mean over nothing is 0. Phase has no influence, but level has: an estimate that is 1 dB louder throughout
     has bleedless 50. Where both signals pause, D is the difference of their loudest levels.
 
     Parameters
@@ -133,12 +133,12 @@ def _mel_bands(rate: int) -> scipy.sparse.csr_array[np.float64]:
 
 
 def _mel_levels_db(audio: Waves, rate: int) -> Values:
-    """Levels of audio (channel, time) in dB, (channel, band, frame)."""
+    """Levels of audio (channel, time) in dB, (channel, band, STFT frame)."""
     levels = np.empty((len(audio), MEL_BANDS, 1 + audio.shape[1] // MEL_HOP))
     bands, window = _mel_bands(rate), np.hanning(MEL_FFT + 1)[:-1]
     for channel, samples in enumerate(audio):
-        for frames, magnitudes in _spectra(samples, window, MEL_HOP, "constant"):
-            levels[channel, :, frames] = cast("Values", bands @ magnitudes.T)
+        for batch, magnitudes in _spectra(samples, window, MEL_HOP, "constant"):
+            levels[channel, :, batch] = cast("Values", bands @ magnitudes.T)
     # in place: a song's levels take 80 MB
     np.log10(np.maximum(levels, FLOOR, out=levels), out=levels)
     levels *= 20
@@ -149,9 +149,10 @@ def _mel_levels_db(audio: Waves, rate: int) -> Values:
 def l1_frequency(reference: Waves, estimate: Waves) -> float:
     """Distance of the magnitude spectra of one source, on a scale to 100.
 
-    100 / (1 + 10 d), where d is the mean over channels, bins and frames of the absolute difference of the magnitudes
-    of a rectangular window of 2048 samples, hop 1024, centred, the signal reflected at its ends: the metric ``l1_freq``
-    of Music-Source-Separation-Training [1]_. It depends on level: a quiet source scores high whatever the estimate.
+    100 / (1 + 10 d), where d is the mean over channels, bins and STFT frames of the absolute difference of magnitudes:
+    the metric ``l1_freq`` of Music-Source-Separation-Training [1]_. The STFT has a rectangular window of 2048 samples,
+    hop 1024, centred, and the signal is reflected at its ends. The metric depends on level: a quiet source scores high
+    whatever the estimate.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def l1_frequency(reference: Waves, estimate: Waves) -> float:
     Examples
     --------
     >>> click = np.zeros((1, 4096))
-    >>> click[0, 2048] = 0.1  # lies in two of five frames, with magnitude 0.1 in every bin
+    >>> click[0, 2048] = 0.1  # lies in two of five STFT frames, with magnitude 0.1 in every bin
     >>> round(l1_frequency(click, 0 * click), 6)
     71.428571
     """
@@ -186,12 +187,12 @@ def l1_frequency(reference: Waves, estimate: Waves) -> float:
 def _spectra(
     samples: Waves, window: Values, hop: int, padding: Literal["constant", "reflect"]
 ) -> Iterator[tuple[slice, Values]]:
-    """Magnitudes (frame, bin) of samples (time,), some frames at a time; frame k is centred at sample k hop."""
+    """Magnitudes (STFT frame, bin) of samples (time,), a batch at a time; STFT frame k is centred at sample k hop."""
     padded = np.pad(samples, len(window) // 2, mode=padding)
-    pieces = sliding_window_view(padded, len(window))[::hop]
-    for start in range(0, len(pieces), FRAMES):
-        frames = slice(start, min(start + FRAMES, len(pieces)))
-        yield frames, np.abs(scipy.fft.rfft(pieces[frames] * window, axis=1))
+    windows = sliding_window_view(padded, len(window))[::hop]
+    for start in range(0, len(windows), BATCH):
+        batch = slice(start, min(start + BATCH, len(windows)))
+        yield batch, np.abs(scipy.fft.rfft(windows[batch] * window, axis=1))
 
 
 _MEASURES: dict[tuple[str, ...], Measure] = {
@@ -202,7 +203,7 @@ _MEASURES: dict[tuple[str, ...], Measure] = {
 """Functions of a source's reference, estimate and rate, by the names of what they give together."""
 
 SONG_METRICS = tuple(name for names in _MEASURES for name in names)
-"""Names of the metrics that `song_metrics` knows: one value per song and source, higher being better."""
+"""Names of the metrics of `song_metrics`: one value per song and source, higher is better."""
 
 
 def song_metrics(
@@ -223,7 +224,7 @@ def song_metrics(
     Returns
     -------
     dict of str to ndarray, shape (source,), float64
-        In the order asked for; higher is better. In a score table these are values of frame `WHOLE_SONG`.
+        In the order of ``metrics``; higher is better. In a score table these are values of frame `WHOLE_SONG`.
 
     Raises
     ------
@@ -244,8 +245,9 @@ def song_metrics(
     """
     unknown = [name for name in metrics if name not in SONG_METRICS]
     if unknown:
-        raise ScoreError(f"there is no metric {unknown[0]!r}; expected some of {', '.join(SONG_METRICS)}")
-    rate = getattr(references, "rate", RATE) if rate is None else rate
+        raise ScoreError(f"got metric {unknown[0]!r}, expected some of {', '.join(SONG_METRICS)}")
+    if rate is None:
+        rate = references.rate if isinstance(references, Stems) else RATE
     wanted = {names: measure for names, measure in _MEASURES.items() if set(names) & set(metrics)}
     values: dict[str, list[float]] = {name: [] for names in wanted for name in names}
     for reference, estimate in _by_source(references, estimates):

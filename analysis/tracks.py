@@ -1,4 +1,4 @@
-"""Scoring the methods of one track, and the table that sums up many."""
+"""Scoring all methods of one track, and summing up the scores of many tracks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def score_track(
 ) -> pd.DataFrame:
     """Score the methods of one track by BSS Eval v4 and by the whole-song SDR of the 2021 challenge.
 
-    A method that lacks sources is scored against the references of those it has; its ISR, SIR and SAR then
-    know only these, its SDR is the same.
+    A method without some of the sources is scored against the references of those that it has. Its ISR, SIR and SAR
+    then depend on these alone; its SDR is the same.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def score_track(
     backend : {"fast", "museval"}
         See `bss_eval`.
     threads : int, optional
-        Of the fast backend; all cores when not given.
+        Of the fast backend; one per core when not given.
     metrics : collection of str
         Metrics of whole songs to compute as well, some of `SONG_METRICS`.
 
@@ -56,9 +56,8 @@ def score_track(
     window, hop = window_s * track.rate, hop_s * track.rate
     by_sources: dict[tuple[str, ...], list[str]] = {}
     for name, stems in methods.items():
-        by_sources.setdefault(tuple(source for source in references.sources if source in stems.sources), []).append(
-            name
-        )
+        common = tuple(source for source in references.sources if source in stems.sources)
+        by_sources.setdefault(common, []).append(name)
     tables = []
     for sources, names in by_sources.items():
         truth = references.select(sources)
@@ -89,7 +88,7 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns method, metric, one per source and their mean (median over frames, then over tracks; the metrics of
         whole songs are averaged over tracks, as in the 2021 challenge), tracks, frames, and dropped: frames that
-        count for no method because one of them has no finite value there.
+        are left out for all methods because one of them has no finite value there.
     """
     import pandas as pd
 
@@ -97,7 +96,7 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     framewise, song = masked[masked["frame"] != WHOLE_SONG], masked[masked["frame"] == WHOLE_SONG]
     tables = [aggregate(framewise)]
     if not song.empty:
-        tables.append(aggregate(song, frames="song", tracks="mean"))
+        tables.append(aggregate(song, over_frames="song", over_tracks="mean"))
     table = pd.concat(tables, ignore_index=True)
     grids = []
     for metric in table["metric"].unique():

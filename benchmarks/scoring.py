@@ -2,10 +2,10 @@
 
 Run ``python benchmarks/scoring.py [--seconds 6 60 240] [--estimates 1 8] [--runs 3] [--out scoring.json]``. Makes four
 stereo sources of modulated coloured noise in 16 bits, and estimates with leaks and noise. Every measurement is a
-process of its own, museval's and the engine's in turn; times are medians and leave out imports and, where the audio
-is held in arrays, reading its files. museval does every estimate anew, so it is measured on one and its time is
-multiplied. Processor time, summed over threads, is given as well: on a busy machine it is the steadier of the two. Peak
-memory is that of the whole process, the audio (in a column of its own) included.
+process of its own, museval's and the engine's in turn. Times are medians, without imports and, when the audio is held
+in arrays, without reading its files. museval repeats all work for every estimate, so it is measured on one and its time
+is multiplied. Processor time, summed over threads, is shown too, since it varies less on a busy machine. Peak memory is
+that of the whole process with its audio, which a column of its own shows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def make_audio(folder: Path, seconds: float) -> None:
 
     generator = np.random.default_rng(0)
     colours = np.linspace(0.3, 0.98, len(SOURCES))
-    frames = round(seconds * RATE)
+    length = round(seconds * RATE)
     kinds = ("references", "estimates")
     for kind in kinds:
         (folder / kind).mkdir()
@@ -46,9 +46,8 @@ def make_audio(folder: Path, seconds: float) -> None:
         for kind in kinds
         for source in SOURCES
     }
-    for start in range(0, frames, RATE):
-        length = min(RATE, frames - start)
-        white = generator.normal(size=(len(SOURCES), length, 2)) @ np.array([[1, 0.4], [0.2, 1]])
+    for start in range(0, length, RATE):
+        white = generator.normal(size=(len(SOURCES), min(RATE, length - start), 2)) @ np.array([[1, 0.4], [0.2, 1]])
         waves = np.stack(
             [lfilter([1], [1, -colour], wave, axis=0) for wave, colour in zip(white, colours, strict=True)]
         )
@@ -64,7 +63,7 @@ def make_audio(folder: Path, seconds: float) -> None:
 
 def measure(engine: str, folder: Path, count: int) -> dict[str, float]:
     """Score in this process; the scores of the first estimate are left beside the audio."""
-    from stemfuse.analysis.bss_eval.evaluation import ReferenceProjection
+    from stemfuse.analysis.bss_eval import ReferenceProjection
     from stemfuse.analysis.bss_eval.museval import import_museval
     from stemfuse.separators import FileSignal, Stems
 

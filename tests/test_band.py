@@ -1,4 +1,4 @@
-"""The synthetic band: the same bytes for the same seed, music where music is due, and nothing half written."""
+"""The synthetic band: the same bytes for the same seed, music as its score demands, and no song half written."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def sha256(directory):
 
 
 def envelope(wave, size):
-    """Root mean square of pieces of a stem (channel, time), over both channels."""
+    """Root mean square of a stem (channel, time) in steps of ``size`` samples, over both channels."""
     count = wave.shape[1] // size
     return np.sqrt(np.mean(wave[:, : count * size].reshape(2, count, size) ** 2, axis=(0, 2)))
 
@@ -122,7 +122,7 @@ def test_no_song_is_ever_in_two_subsets():
     assert counts == [20, 10, 10]
 
 
-def test_what_stands_is_left_alone_and_the_rest_is_added(tmp_path):
+def test_songs_that_are_there_are_left_alone_and_the_rest_is_added(tmp_path):
     first = synthesize(tmp_path, 2, 2.0, seed=1)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
     again = synthesize(tmp_path, 3, 2.0, seed=1)
@@ -131,14 +131,14 @@ def test_what_stands_is_left_alone_and_the_rest_is_added(tmp_path):
     assert len(sha256(tmp_path)) == 15
 
 
-def test_killed_run_leaves_no_half_song_and_is_continued(tmp_path):
+def test_killed_process_leaves_no_half_song_and_is_continued(tmp_path):
     code = "import sys; from stemfuse.experiments.band import synthesize; synthesize(sys.argv[1], 3, 4.0, seed=2)"
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", code, str(killed)])
     deadline = time.monotonic() + 60
     # wait for the middle of the second song
     while not (len(list(killed.glob("t*/*"))) >= 1 and list(killed.glob(".writing-*/*.wav"))):
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, "the process ended before it could be killed"
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -171,7 +171,7 @@ def test_a_folder_of_another_length_or_with_a_file_missing_is_not_taken(tmp_path
     with pytest.raises(TrackError, match=r"88200 samples.*expected 132300.*delete the folder"):
         synthesize(tmp_path, 1, 3.0, seed=1)
     (folder / "bass.wav").unlink()
-    with pytest.raises(TrackError, match=r"not a whole track.*bass\.wav: no such file"):
+    with pytest.raises(TrackError, match=r"not complete.*bass\.wav: no such file"):
         synthesize(tmp_path, 1, 2.0, seed=1)
     assert not (folder / "bass.wav").exists()
 
@@ -216,22 +216,22 @@ def test_disk_that_cannot_be_written(trouble, words):
         ({"tracks": -1}, "one or more"),
         ({"tracks": {"train": 1, "other": 2}}, "'other'"),
         ({"tracks": {"train": 1}, "subset": "test"}, "one of the two"),
-        ({"subset": "tset"}, "train, valid and test"),
+        ({"subset": "tset"}, "train, valid or test"),
         ({"seconds": 0.5}, "1 seconds or more"),
         ({"seconds": float("nan")}, "1 seconds or more"),
         ({"seed": -1}, "from 0 up"),
     ],
 )
-def test_impossible_wishes(tmp_path, arguments, words):
+def test_arguments_out_of_range(tmp_path, arguments, words):
     with pytest.raises(StemfuseError, match=words):
         synthesize(tmp_path, **{"tracks": 1, "seconds": 2.0, **arguments})
     assert not list(tmp_path.rglob("*.wav"))
 
 
-@pytest.mark.parametrize("frames", [44_100, 88_200, 88_201, 147_013, 262_144])
-def test_any_length(frames):
-    stems = render(compose((4, frames), frames / RATE)).audio
-    assert stems.shape == (4, 2, frames)
+@pytest.mark.parametrize("length", [44_100, 88_200, 88_201, 147_013, 262_144])
+def test_any_length(length):
+    stems = render(compose((4, length), length / RATE)).audio
+    assert stems.shape == (4, 2, length)
     assert np.isfinite(stems).all()
     assert all(np.abs(stem).max() > 0.01 for stem in stems), "a source is silent in a short song"
 
@@ -274,8 +274,8 @@ def test_drums_sound_on_the_grid_of_the_tempo(songs):
 def test_bass_is_low_and_follows_the_chords(songs):
     for song, stems in songs:
         bass = stems[1].mean(0)
-        frames = np.lib.stride_tricks.sliding_window_view(bass, 8192)[::8192] * np.hanning(8192)
-        spectra = np.abs(np.fft.rfft(frames))
+        windows = np.lib.stride_tricks.sliding_window_view(bass, 8192)[::8192] * np.hanning(8192)
+        spectra = np.abs(np.fft.rfft(windows))
         loud = spectra.max(1) > 0.05 * spectra.max()
         peaks_hz = spectra[loud].argmax(1) * RATE / 8192
         assert np.mean(peaks_hz < 300) > 0.9
@@ -388,7 +388,7 @@ def test_tones_outside_the_song_are_cut():
     assert fade(np.ones(0, np.float32), 0.1, 0.1).shape == (0,)
 
 
-def test_room_is_the_same_wherever_the_block_border_lies():
+def test_room_does_not_depend_on_where_blocks_begin():
     room = np.random.default_rng(0).standard_normal((2, 3_000), dtype=np.float32)
     echoes = []
     for start in (0, 5_000, 12_002):

@@ -16,9 +16,9 @@ from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.figures.matrices import (
     BELOW,
     LARGEST,
-    MIXTURE,
     NEGATIVE,
     POSITIVE,
+    SAME_SIDE,
     SPREAD,
     largest_weight,
     plot_weights,
@@ -44,7 +44,11 @@ def labels(separators, mixture=True):
 def weights(inputs, segments=1, seed=0, outputs=OUTPUTS):
     matrix = np.random.default_rng(seed).normal(0, 0.2, (segments, len(outputs), len(inputs)))
     return SimpleNamespace(
-        matrix=matrix.astype(np.float32), inputs=inputs, outputs=outputs, starts_s=np.arange(segments) * 1.5
+        matrix=matrix.astype(np.float32),
+        inputs=inputs,
+        outputs=outputs,
+        starts_s=np.arange(segments) * 1.5,
+        duration_s=None,
     )
 
 
@@ -66,7 +70,7 @@ def cells(axes):
 def boxes(axes):
     """Text inside every box, by kind."""
     printed, _ = cells(axes)
-    found = {kind: [] for kind in (LARGEST, BELOW, MIXTURE)}
+    found = {kind: [] for kind in (LARGEST, BELOW, SAME_SIDE)}
     for patch in axes.patches:
         if isinstance(patch, Rectangle):
             place = patch.get_center() - np.array(0.5)
@@ -92,14 +96,14 @@ def test_boxes_follow_the_papers_convention():
     assert boxes(figure.axes[0]) == {
         LARGEST: ["0.60", "0.14"],
         BELOW: ["−0.31", "−0.45", "−0.50"],
-        MIXTURE: ["0.11", "0.14"],
+        SAME_SIDE: ["0.11", "0.14"],
     }
     styles = {patch.get_label(): (patch.get_linestyle(), patch.get_linewidth()) for patch in figure.axes[0].patches}
     assert styles[LARGEST][0] == "-"
     assert styles[LARGEST][1] > 1.5
     assert styles[BELOW][0] == ":"
-    assert styles[MIXTURE][0] == "--"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [LARGEST, BELOW, MIXTURE]
+    assert styles[SAME_SIDE][0] == "--"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [LARGEST, BELOW, SAME_SIDE]
 
 
 def test_equal_largest_weights_are_all_boxed_and_negative_columns_have_none():
@@ -110,7 +114,7 @@ def test_equal_largest_weights_are_all_boxed_and_negative_columns_have_none():
         outputs=("bass.left", "vocals.left"),
         starts_s=[0.0],
     )
-    assert boxes(plot_weights(planted).axes[0]) == {LARGEST: ["0.33"] * 3, BELOW: [], MIXTURE: []}
+    assert boxes(plot_weights(planted).axes[0]) == {LARGEST: ["0.33"] * 3, BELOW: [], SAME_SIDE: []}
 
 
 def test_rows_are_the_mixture_then_each_model_with_its_name_above_and_a_gap():
@@ -127,7 +131,7 @@ def test_rows_are_the_mixture_then_each_model_with_its_name_above_and_a_gap():
     assert shown == [f"{planted.matrix[0, 0, i]:.2f}".replace("-", "−") for i in order]
 
 
-def test_zero_and_almost_zero_are_told_apart_without_a_minus():
+def test_zero_and_almost_zero_differ_and_have_no_minus():
     planted = SimpleNamespace(
         matrix=np.array([[[0.0, -0.001, 123.4, np.nan]]]),
         inputs=("a.x.1", "a.x.2", "a.x.3", "a.x.4"),
@@ -176,9 +180,9 @@ def test_chosen_segments_share_a_scale_and_absent_ones_are_errors():
     limit = np.abs(varying.matrix[:2]).max()
     strongest = max(face[3] for face in cells(figure.axes[0])[1].values())
     assert strongest == pytest.approx(np.abs(varying.matrix[0]).max() / limit, abs=0.01)
-    with pytest.raises(StemfuseError, match="segment 4 was asked for, the weights have segments 0 to 3"):
+    with pytest.raises(StemfuseError, match="got segment 4, expected one of 0 to 3"):
         plot_weights(varying, segment=4)
-    with pytest.raises(StemfuseError, match="no weights came"):
+    with pytest.raises(StemfuseError, match="got no weights"):
         plot_weights_grid({})
 
 
@@ -207,7 +211,7 @@ def test_no_label_of_a_matrix_is_cut_and_numbers_stay_in_their_cells(separators,
 
 
 @pytest.mark.parametrize(("first", "second"), [(POSITIVE, NEGATIVE), (SEPARATOR_COLOUR, FUSION_COLOUR)])
-def test_colour_pairs_are_told_apart_by_colour_blind_readers(first, second):
+def test_colour_pairs_differ_for_colour_blind_readers(first, second):
     # Machado, Oliveira and Fernandes 2009, severity 1: protanopia and deuteranopia
     protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
     deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
@@ -252,7 +256,7 @@ def test_whole_song_scores_use_the_whole_song_and_unknown_metrics_are_errors():
     figure = plot_scores(table, "song_SDR")
     assert sorted(figure.axes[3].lines[0].get_xdata()) == pytest.approx(sorted(songs))
     assert figure.get_supxlabel() == "song SDR in dB"
-    with pytest.raises(ScoreError, match="metric 'SIR' was asked for, there are SDR, song_SDR"):
+    with pytest.raises(ScoreError, match="got metric 'SIR', expected one of SDR, song_SDR"):
         plot_scores(table, "SIR")
 
 
@@ -282,7 +286,7 @@ def test_gains_show_the_interval_and_fill_only_those_that_exclude_zero():
     assert_nothing_cut(figure)
 
 
-def test_gains_without_values_say_so():
+def test_gains_without_values_are_marked():
     comparison = pd.DataFrame(
         {
             "fusion": ["mean"],

@@ -11,17 +11,17 @@ from stemfuse.analysis import (
     bss_eval,
     frame_slices,
 )
-from stemfuse.blending import Fixed, Mean, MixingWeights, apply_weights, input_labels, output_labels
+from stemfuse.blending import Fixed, Mean, MixingWeights, apply_weights
 from stemfuse.blending.candidates import CandidateScorer, blend_terms
-from stemfuse.separators import RATE, SOURCES, FileSignal, Stems, StemStore, Track
+from stemfuse.separators import RATE, SOURCES, FileSignal, Stems, StemStore, Track, input_labels, output_labels
 
 
 def make_track(seed=0, seconds=4.3, window=11_025):
     """Four sources that come and go; two separators that err differently; one frame with a silent reference."""
     generator = np.random.default_rng(seed)
-    frames = int(seconds * RATE)
-    time = np.arange(frames) / RATE
-    references = generator.normal(0, 0.1, (4, 2, frames)) * (
+    length = int(seconds * RATE)
+    time = np.arange(length) / RATE
+    references = generator.normal(0, 0.1, (4, 2, length)) * (
         0.05 + np.abs(np.sin(time * [[1], [2], [3], [4]]))[:, None]
     )
     references[3, :, 2 * window : 3 * window] = 0
@@ -90,15 +90,15 @@ def test_overlapping_frames(track):
     np.testing.assert_allclose(gram.sdr(weights), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("frames", [1, 10, 11_024, 11_025, 11_026, 33_075])
-def test_short_tracks_have_the_frames_that_museval_has(frames):
-    generator = np.random.default_rng(frames)
-    references = generator.normal(0, 0.1, (4, 2, frames)).astype("float32")
+@pytest.mark.parametrize("length", [1, 10, 11_024, 11_025, 11_026, 33_075])
+def test_short_tracks_have_the_frames_that_museval_has(length):
+    generator = np.random.default_rng(length)
+    references = generator.normal(0, 0.1, (4, 2, length)).astype("float32")
     track = Track.from_arrays("short", references.sum(0), references, {"a": references + 0.01})
     gram = GramStatistics.from_track(track, 11_025, 11_025)
     expected = audio_sdr(track, track.stems["a"])
     np.testing.assert_allclose(gram.sdr(Mean().fit([track]).weights_), expected, rtol=0, atol=1e-5)
-    assert len(frame_slices(frames, 11_025, 11_025)) == expected.shape[1]
+    assert len(frame_slices(length, 11_025, 11_025)) == expected.shape[1]
 
 
 def test_silent_estimates_drop_the_frame_for_all(track, gram):
@@ -114,7 +114,7 @@ def test_silent_estimates_drop_the_frame_for_all(track, gram):
     assert np.isnan(GramStatistics.from_track(same, 11_025, 11_025).sdr(weights)).all()
 
 
-def test_a_perfect_estimate_is_infinite_or_beyond_hearing():
+def test_a_perfect_estimate_is_infinite_or_above_140_db():
     track = make_track()
     perfect = track.with_stems({"a": track.references})
     sdr = GramStatistics.from_track(perfect, 11_025, 11_025).sdr(
@@ -172,7 +172,7 @@ def test_the_store_keeps_them_and_reads_no_audio_again(tmp_path, track, monkeypa
         store.put(on_disk, f"{name}-00000000", track.stems[name], {"name": name})
     keys = {name: f"{name}-00000000" for name in "ab"}
     first = GramStatistics.from_store(store, on_disk, keys, 11_025, 11_025)
-    assert store.keys() == ["a-00000000", "b-00000000"], "statistics are no separator"
+    assert store.keys() == ["a-00000000", "b-00000000"], "statistics are listed as a separator"
     monkeypatch.setattr(FileSignal, "_read", lambda *_: pytest.fail("audio was read"))
     again = GramStatistics.from_store(store, on_disk, keys, 11_025, 11_025)
     np.testing.assert_array_equal(first.moments, again.moments)
@@ -218,7 +218,7 @@ def test_candidates_know_their_limits(gram):
     assert len(terms) == 2 * 18
     scorer = CandidateScorer([gram], "vocals", terms)
     assert np.isnan(scorer.score(np.zeros(36))), "no weight at all is a silent estimate"
-    with pytest.raises(GramError, match="2 weights came, expected 36"):
+    with pytest.raises(GramError, match=r"2 weights.* expected 36"):
         scorer.score([1, 2])
     with pytest.raises(GramError, match="no reference 'flute'"):
         CandidateScorer([gram], "flute", terms)

@@ -1,3 +1,5 @@
+"""museval and musdb are imported without an ffmpeg program, from any thread, and leave no change behind."""
+
 import shutil
 import subprocess
 import sys
@@ -40,7 +42,7 @@ print(museval.metrics.Framing(4, 2, 10).nwin)
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("bare: ffmpeg or ffprobe could not be found"), "the import needs no help any more"
+    assert lines[0].startswith("bare: ffmpeg or ffprobe could not be found"), "import_museval is no longer needed"
     assert lines[1:] == ["4 {True}", "True True None", "4"]
 
 
@@ -54,7 +56,7 @@ def test_a_real_ffmpeg_is_left_alone(tmp_path):
     assert done.stdout.split() == [str(tmp_path / "ffmpeg"), str(tmp_path / "ffprobe")], done.stderr
 
 
-def test_an_import_that_fails_for_another_reason_says_so_and_restores(tmp_path):
+def test_an_import_that_fails_for_another_reason_raises_and_restores(tmp_path):
     done = run_python(
         """
 sys.modules["ffmpeg"] = None  # ffmpeg-python, which stempeg imports too

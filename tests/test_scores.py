@@ -12,17 +12,16 @@ import pytest
 
 from stemfuse.analysis.aggregates import aggregate, by_source, source_order, track_scores
 from stemfuse.analysis.errors import ScoreError
+from stemfuse.analysis.museval_json import read_museval_json, write_museval_json
 from stemfuse.analysis.scores import (
+    COLUMNS,
     METRICS,
-    SCHEMA,
     SONG_SDR,
     WHOLE_SONG,
     check_scores,
     common_mask,
-    read_museval_json,
     read_scores,
     scores_table,
-    write_museval_json,
     write_scores,
 )
 
@@ -84,7 +83,7 @@ def museval_tree(museval, tmp_path_factory):
 class TestTable:
     def test_schema(self):
         table = scores_table("a", "mean", SOURCES, {m: np.ones((4, 3)) for m in METRICS}, song={SONG_SDR: np.arange(4)})
-        assert list(table.columns) == list(SCHEMA) == ["track", "fusion", "source", "frame", "metric", "value"]
+        assert list(table.columns) == list(COLUMNS) == ["track", "fusion", "source", "frame", "metric", "value"]
         assert len(table) == 4 * 3 * 4 + 4
         assert table["frame"].dtype == np.int32
         assert table["value"].dtype == np.float64
@@ -127,18 +126,18 @@ class TestTable:
         assert check_scores(categorical).dtypes.equals(one.dtypes)
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             (lambda table: table.drop(columns="metric"), "expected \\['track'"),
             (lambda table: table.assign(run=1), "columns"),
             (lambda table: table.assign(source=None), "'source' has missing"),
             (lambda table: table.assign(value="loud"), "numbers"),
             (lambda table: table.assign(frame=-2), "frame -2"),
-            (lambda table: pd.concat([table, table]), "there twice"),
+            (lambda table: pd.concat([table, table]), "occurs twice"),
         ],
     )
-    def test_what_is_no_score_table(self, change, said):
-        with pytest.raises(ScoreError, match=said):
+    def test_what_is_no_score_table(self, change, message):
+        with pytest.raises(ScoreError, match=message):
             check_scores(change(table_of("a", "b", [[1.0]])))
 
     def test_parquet_keeps_everything(self, tmp_path):
@@ -190,7 +189,7 @@ class TestCommonMask:
         kept = masked["value"].notna()
         assert (masked["value"][kept] == scores["value"][kept]).all()
         # only the mask makes the untouched sources equal
-        before, after = (by_source(aggregate(table, frames="mean"))["drums"] for table in (scores, masked))
+        before, after = (by_source(aggregate(table, over_frames="mean"))["drums"] for table in (scores, masked))
         assert abs(before["plain"] - before["gated"]) > 1e-3
         assert after["plain"] == pytest.approx(after["gated"], abs=1e-9)
 
@@ -226,11 +225,11 @@ class TestCommonMask:
         assert "two has no scores of 'b'" in caplog.text
         assert masked.loc[masked["track"] == "b", "value"].isna().all()
         assert masked.loc[masked["track"] == "a", "value"].notna().all()
-        lacking = dropped[(dropped["track"] == "b") & (dropped["fusion"] == "two") & (dropped["metric"] == "SDR")]
-        assert lacking[["frames", "own", "common", "kept"]].to_numpy().tolist() == [[2, 2, 0, 0]]
+        missing = dropped[(dropped["track"] == "b") & (dropped["fusion"] == "two") & (dropped["metric"] == "SDR")]
+        assert missing[["frames", "own", "common", "kept"]].to_numpy().tolist() == [[2, 2, 0, 0]]
         assert (dropped["frames"] == dropped[["own", "common", "kept"]].sum(axis=1)).all()
 
-    def test_a_shorter_table_loses_the_frames_it_lacks(self):
+    def test_a_shorter_table_loses_its_missing_frames(self):
         masked, dropped = common_mask(joined(table_of("a", "x", [[1.0, 2.0]]), table_of("a", "y", [[1.0]])))
         assert masked["value"].isna().to_list() == [False, True, False]
         assert dropped.set_index("fusion")["own"].to_dict() == {"x": 0, "y": 1}
@@ -283,7 +282,7 @@ class TestMusevalJson:
         assert np.array_equal([frame["metrics"]["SDR"] for frame in frames], quantised, equal_nan=True)
         assert all(np.isnan(frame["metrics"]["SIR"]) for frame in frames)
 
-    def test_lacking_frames_keep_their_place(self, tmp_path):
+    def test_missing_frames_keep_their_place(self, tmp_path):
         table = table_of("a", "b", [[1.0, 2.0, 3.0]])
         (path,) = write_museval_json(table[table["frame"] != 1], tmp_path)
         back = read_museval_json(path)
@@ -342,20 +341,20 @@ class TestAggregates:
             return aggregate(scores, **how).set_index("source").loc["bass"]
 
         assert bass()["value"] == 3  # medians 2, 5, 3
-        assert bass(frames="mean", tracks="mean")["value"] == 4  # means 4, 5, 3
-        assert bass(frames="median", tracks="mean")["value"] == pytest.approx(10 / 3)
-        assert bass(tracks="pooled")["value"] == 3.5  # 1 2 3 4 6 9
-        assert bass(frames="mean", tracks="pooled")["value"] == pytest.approx(25 / 6)
-        assert bass(frames="song", tracks="mean")["value"] == 3
-        assert bass(frames="song", tracks="median")["value"] == 2
-        for how in ({}, {"tracks": "pooled"}):
+        assert bass(over_frames="mean", over_tracks="mean")["value"] == 4  # means 4, 5, 3
+        assert bass(over_frames="median", over_tracks="mean")["value"] == pytest.approx(10 / 3)
+        assert bass(over_tracks="pooled")["value"] == 3.5  # 1 2 3 4 6 9
+        assert bass(over_frames="mean", over_tracks="pooled")["value"] == pytest.approx(25 / 6)
+        assert bass(over_frames="song", over_tracks="mean")["value"] == 3
+        assert bass(over_frames="song", over_tracks="median")["value"] == 2
+        for how in ({}, {"over_tracks": "pooled"}):
             assert bass(**how)[["tracks", "frames", "dropped"]].to_list() == [3, 6, 2]
-        assert bass(frames="song")["metric"] == SONG_SDR
+        assert bass(over_frames="song")["metric"] == SONG_SDR
 
     def test_a_track_without_frames_is_left_out_and_counted(self):
         scores = joined(table_of("a", "x", [[NAN, NAN]]), table_of("b", "x", [[5.0, 7.0]]))
         for tracks in ("median", "mean", "pooled"):
-            row = aggregate(scores, tracks=tracks).iloc[0]
+            row = aggregate(scores, over_tracks=tracks).iloc[0]
             assert row[["value", "tracks", "frames", "dropped"]].to_list() == [6, 1, 2, 2]
         nothing = aggregate(table_of("a", "x", [[NAN, NAN]])).iloc[0]
         assert np.isnan(nothing["value"])
@@ -388,16 +387,16 @@ class TestAggregates:
         assert by_source(table, "SIR", "frames").loc["y"].to_list() == [2] * 5
 
     @pytest.mark.parametrize(
-        ("how", "said"),
+        ("how", "message"),
         [
-            ({"frames": "max"}, "frames='max'"),
-            ({"tracks": "max"}, "tracks='max'"),
-            ({"frames": "song"}, "no whole-song values.*metrics are SDR"),
-            ({"frames": "song", "tracks": "pooled"}, "no frames to pool"),
+            ({"over_frames": "max"}, "over_frames='max'"),
+            ({"over_tracks": "max"}, "over_tracks='max'"),
+            ({"over_frames": "song"}, "no whole-song values.*metrics are SDR"),
+            ({"over_frames": "song", "over_tracks": "pooled"}, "no frames to pool"),
         ],
     )
-    def test_wrong_conventions(self, how, said):
-        with pytest.raises(ScoreError, match=said):
+    def test_wrong_conventions(self, how, message):
+        with pytest.raises(ScoreError, match=message):
             aggregate(table_of("a", "x", [[1.0]]), **how)
 
     def test_empty_table(self):

@@ -1,4 +1,4 @@
-"""Planted differences are found, with the right size, sign and certainty; nothing is found where nothing is."""
+"""Planted differences are found, with the right size, sign and certainty; where there is none, none is found."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ class TestPlantedDifferences:
     def test_constant_gain_is_certain(self, tracks):
         base = np.random.default_rng(1).normal(5, 2, (20, 4))
         gains = np.array([0.3, -0.2, 0.1, 0.6])
-        table = compare(scores_of({"base": base, "fused": base + gains}, SOURCES), "base", tracks=tracks)
+        table = compare(scores_of({"base": base, "fused": base + gains}, SOURCES), "base", over_tracks=tracks)
         assert table["difference"].to_numpy() == pytest.approx([*gains, 0.2])
         assert table["low"].to_numpy() == pytest.approx([*gains, 0.2])
         assert table["high"].to_numpy() == pytest.approx([*gains, 0.2])
@@ -79,8 +79,8 @@ class TestPlantedDifferences:
     def test_values_are_the_aggregates(self, tracks):
         rng = np.random.default_rng(2)
         scores = scores_of({n: rng.normal(5, 2, (11, 4)) for n in ("base", "x", "y")}, SOURCES)
-        table = compare(scores, "base", tracks=tracks, resamples=10)
-        grid = by_source(aggregate(scores, tracks=tracks))
+        table = compare(scores, "base", over_tracks=tracks, resamples=10)
+        grid = by_source(aggregate(scores, over_tracks=tracks))
         pd.testing.assert_frame_equal(by_source(table), grid.loc[["x", "y"]])
         pd.testing.assert_frame_equal(by_source(table, value="difference"), grid.loc[["x", "y"]] - grid.loc["base"])
         assert by_source(table, value="baseline_value").loc["y"].to_numpy() == pytest.approx(
@@ -99,7 +99,7 @@ class TestPlantedDifferences:
             for number in range(6)
             for name, gain in (("base", 0), ("fused", 0.5))
         ]
-        row = row_of(compare(pd.concat(tables), "base", metric="song_SDR", frames="song", tracks="mean"))
+        row = row_of(compare(pd.concat(tables), "base", metric="song_SDR", over_frames="song", over_tracks="mean"))
         assert (row["value"], row["difference"], row["metric"]) == (3.0, 0.5, "song_SDR")
 
 
@@ -155,14 +155,14 @@ class TestInterval:
         rng = np.random.default_rng(6)
         base = rng.normal(5, 2, 25)
         fused = base + rng.normal(0.3, 0.8, 25)
-        row = row_of(compare(scores_of({"base": base, "fused": fused}), "base", tracks="mean", level=0.9))
+        row = row_of(compare(scores_of({"base": base, "fused": fused}), "base", over_tracks="mean", level=0.9))
         scipys = stats.bootstrap(
             (fused - base,), np.mean, confidence_level=0.9, n_resamples=10_000, method="percentile", rng=7
         ).confidence_interval
         assert [row["low"], row["high"]] == pytest.approx(list(scipys), abs=0.02)
 
     def test_equals_a_plain_loop_over_resamples(self):
-        """The counting shortcut is the median of the drawn tracks, also with tracks that a source lacks."""
+        """The counting shortcut is the median of the drawn tracks, also when a track of a source is missing."""
         rng = np.random.default_rng(8)
         base, fused = rng.normal(5, 2, (2, 7, 2))
         fused[2, 0] = NAN
@@ -192,7 +192,7 @@ class TestInterval:
             fused = base + rng.normal(0.4, 0.6, base.shape)
             sources = [f"s{number}" for number in range(40)]
             table = compare(
-                scores_of({"base": base, "fused": fused}, sources), "base", tracks=tracks, level=0.9, resamples=500
+                scores_of({"base": base, "fused": fused}, sources), "base", over_tracks=tracks, level=0.9, resamples=500
             )
             rows = table[table["source"] != "mean"]
             held += int(((rows["low"] <= 0.4) & (rows["high"] >= 0.4)).sum())
@@ -202,14 +202,14 @@ class TestInterval:
         rng = np.random.default_rng(11)
         methods = {name: rng.normal(5, 2, 15) for name in ("base", "x", "y")}
         scores = scores_of(methods)
-        row = row_of(compare(scores, "base", tracks="mean"), fusion="y")
-        alone = row_of(compare(scores[scores["fusion"] != "x"], "base", tracks="mean"), fusion="y")
-        other = row_of(compare(scores, "base", tracks="mean", seed=1), fusion="y")
+        row = row_of(compare(scores, "base", over_tracks="mean"), fusion="y")
+        alone = row_of(compare(scores[scores["fusion"] != "x"], "base", over_tracks="mean"), fusion="y")
+        other = row_of(compare(scores, "base", over_tracks="mean", seed=1), fusion="y")
         assert (row["low"], row["high"]) == (alone["low"], alone["high"])
         assert (row["low"], row["high"]) != (other["low"], other["high"])
 
     @pytest.mark.parametrize("count", [1, 2])
-    def test_few_tracks_have_no_interval_and_the_note_says_so(self, count):
+    def test_few_tracks_have_no_interval_and_a_note(self, count):
         base = np.arange(count, dtype=float)
         row = row_of(compare(scores_of({"base": base, "fused": base + 1}), "base"))
         assert np.isnan([row["low"], row["high"]]).all()
@@ -225,10 +225,10 @@ class TestInterval:
 
 
 class TestUnequalMethods:
-    def test_tracks_that_one_lacks_are_left_out_and_said(self):
+    def test_tracks_missing_in_one_method_are_left_out_and_noted(self):
         scores = scores_of({"base": np.arange(10.0), "fused": np.arange(10.0) + 1})
-        lacking = scores[(scores["fusion"] != "fused") | ~scores["track"].isin(["track 8", "track 9"])]
-        row = row_of(compare(lacking, "base"))
+        incomplete = scores[(scores["fusion"] != "fused") | ~scores["track"].isin(["track 8", "track 9"])]
+        row = row_of(compare(incomplete, "base"))
         assert (row["tracks"], row["difference"], row["baseline_value"]) == (8, 1, 3.5)
         assert row["note"] == "only 8 of 10 tracks have a value in both"
 
@@ -242,7 +242,7 @@ class TestUnequalMethods:
         assert row_of(table, "mean")["note"] == "no track has every source in both"
         assert np.isnan(row_of(table, "mean")[["difference", "low", "p", "p_holm"]].astype(float)).all()
 
-    def test_different_frames_are_said_until_the_mask_is_applied(self):
+    def test_different_frames_are_noted_until_the_mask_is_applied(self):
         scores = scores_of({"base": np.arange(8.0), "fused": np.arange(8.0) + 1})
         first = (scores["track"] == "track 3") & (scores["fusion"] == "fused") & (scores["frame"] == 0)
         last = (scores["track"] == "track 3") & (scores["fusion"] == "base") & (scores["frame"] == 2)
@@ -260,18 +260,18 @@ class TestUnequalMethods:
         assert np.isnan(row[["value", "difference", "low", "high", "p", "p_holm", "win_rate"]].astype(float)).all()
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
-            ({"baseline": "best"}, "these methods have it: base, fused"),
-            ({"baseline": "base", "metric": "SIR"}, "these methods have it: none"),
-            ({"baseline": "base", "tracks": "pooled"}, "paired by track"),
-            ({"baseline": "base", "frames": "song"}, "whole-song"),
+            ({"baseline": "best"}, "have the metric: base, fused"),
+            ({"baseline": "base", "metric": "SIR"}, "have the metric: none"),
+            ({"baseline": "base", "over_tracks": "pooled"}, "paired by track"),
+            ({"baseline": "base", "over_frames": "song"}, "whole-song"),
             ({"baseline": "base", "level": 95}, "level=95"),
             ({"baseline": "base", "resamples": 0}, "resamples=0"),
         ],
     )
-    def test_what_cannot_be_compared(self, arguments, said):
-        with pytest.raises(ScoreError, match=said):
+    def test_what_cannot_be_compared(self, arguments, message):
+        with pytest.raises(ScoreError, match=message):
             compare(scores_of({"base": np.arange(3.0), "fused": np.arange(3.0)}), **arguments)
 
     def test_one_method_alone(self):
@@ -301,7 +301,7 @@ class TestBestSingle:
         best = best_single(pd.concat([self.scores, voice]), ["a", "voice"]).set_index("source")["fusion"]
         assert best.to_dict() == {"drums": "a", "bass": "a", "other": "a", "vocals": "voice", "mean": "a"}
 
-    def test_sources_without_values_are_not_there(self):
+    def test_sources_without_values_are_left_out(self):
         scores = self.scores.assign(value=self.scores["value"].where(self.scores["source"] != "bass"))
         assert best_single(scores, ["a"])["source"].to_list() == ["drums", "other", "vocals"]
 

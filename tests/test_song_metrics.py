@@ -24,7 +24,7 @@ CLIP = next(
 
 @pytest.fixture(scope="module")
 def music():
-    """Real references, longer than one block of samples and of spectra, and estimates that bleed and lack."""
+    """Real references, longer than one block of samples and of spectra; estimates with bleed and missing parts."""
     mixture, *stems = (signal.read().T.astype(np.float64) for signal in ContainerSignal.all_streams(CLIP))
     references = np.stack(stems)
     return references, 0.7 * references + 0.1 * mixture + 0.1 * np.roll(references, 3, axis=1)
@@ -81,8 +81,8 @@ def slow_bleedless_fullness(reference, estimate, rate):
         levels.append(np.clip(decibels, decibels.max() - 80, None).ravel().tolist())
     differences = [estimated - true for true, estimated in zip(*levels, strict=True)]
     bleed = [difference for difference in differences if difference > 0] or [0]
-    lack = [-difference for difference in differences if difference < 0] or [0]
-    return 100 / (1 + sum(bleed) / len(bleed)), 100 / (1 + sum(lack) / len(lack))
+    loss = [-difference for difference in differences if difference < 0] or [0]
+    return 100 / (1 + sum(bleed) / len(bleed)), 100 / (1 + sum(loss) / len(loss))
 
 
 class TestScaleInvariantSDR:
@@ -135,7 +135,7 @@ class TestBleedlessFullness:
         assert bleedless_fullness(quiet, loud) == (expected, [100])
         assert bleedless_fullness(loud, quiet) == ([100], expected)
 
-    def test_bleed_lowers_bleedless_alone_and_lack_lowers_fullness_alone(self):
+    def test_bleed_lowers_bleedless_alone_and_loss_lowers_fullness_alone(self):
         clean, bleed = noise(1, 40_000, 2), np.zeros((1, 40_000, 2))
         clean[:, 15_000:] = 0
         bleed[:, 20_000:35_000] = noise(1, 15_000, 2, seed=1)
@@ -144,7 +144,7 @@ class TestBleedlessFullness:
         assert bleedless[0] == 100
         assert (np.diff(bleedless) < -1).all()
         assert (fullness == 100).all()
-        # the reference has what the estimate lacks
+        # the reference has what is missing in the estimate
         bleedless, fullness = np.array([bleedless_fullness(reference, clean) for reference in dirty]).squeeze().T
         assert (np.diff(fullness) < -1).all()
         assert (bleedless == 100).all()
@@ -243,11 +243,11 @@ class TestSongMetrics:
             values = song_metrics(*pair)
             for name in SONG_METRICS:
                 assert values[name] == pytest.approx(expected[name], rel=1e-9)
-        with pytest.raises(AudioError, match="estimates of a, b, c came, expected c, a, b"):
+        with pytest.raises(AudioError, match="got estimates of a, b, c, expected c, a, b"):
             song_metrics(stems[0], stems[1].select(["a", "b", "c"]))
 
     def test_unknown_name(self):
-        with pytest.raises(ScoreError, match="no metric 'SDR'; expected some of SI_SDR, bleedless, fullness"):
+        with pytest.raises(ScoreError, match="got metric 'SDR', expected some of SI_SDR, bleedless, fullness"):
             song_metrics(noise(1, 10, 1), noise(1, 10, 1), metrics=["bleedless", "SDR"])
 
     @pytest.mark.parametrize(

@@ -19,45 +19,46 @@ from threadpoolctl import ThreadpoolController
 
 from stemfuse.analysis.errors import DeviceError, NotPositiveDefiniteError
 
-Array = Any
-"""An array that lies where its arithmetic works: numpy's or torch's."""
+DeviceArray = Any
+"""An array on the device of its arithmetic: numpy's or torch's."""
 
-Matrix = NDArray[np.float64]
+Values = NDArray[np.float64]
+"""Numbers in float64, on the processor."""
 
 _BLAS = threading.Lock()
 
 
 class Arithmetic(Protocol):
-    """Operations on arrays in float64; frequency is the first axis of spectra, so that matrix products run over it."""
+    """Operations on arrays in float64; frequency is the first axis of spectra, for one matrix product per frequency."""
 
-    def put(self, array: NDArray[Any]) -> Array:
+    def put(self, array: NDArray[Any]) -> DeviceArray:
         """Move an array to the device."""
         ...
 
-    def get(self, array: Array) -> NDArray[Any]:
+    def get(self, array: DeviceArray) -> NDArray[Any]:
         """Move an array back."""
         ...
 
-    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+    def spectra(self, waves: NDArray[Any], size: int) -> DeviceArray:
         """Fourier transform of real waves (..., time), zero-padded to ``size``: (frequency, ...)."""
         ...
 
-    def waves(self, spectra: Array, size: int) -> Array:
+    def waves(self, spectra: DeviceArray, size: int) -> DeviceArray:
         """Waves (..., time) of spectra (frequency, ...)."""
         ...
 
-    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
+    def factor(self, rows: Iterable[Values], size: int) -> tuple[DeviceArray, float]:
         """Cholesky factor and reciprocal condition number (1-norm) of a symmetric matrix of even size, given by rows.
 
         Raises
         ------
         NotPositiveDefiniteError
-            It has none.
+            The matrix has no such factor.
         """
         ...
 
-    def solve(self, factor: Array, right: Matrix) -> Matrix:
-        """Solve for every column, with a factor that `factor` made."""
+    def solve(self, factor: DeviceArray, right: Values) -> Values:
+        """Solve for every column, with a factor from `factor`."""
         ...
 
     def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -65,32 +66,32 @@ class Arithmetic(Protocol):
         ...
 
     def threads(self) -> AbstractContextManager[None]:
-        """Hold numpy's and scipy's linear algebra to the number of threads that was asked for, if any was."""
+        """Limit numpy's and scipy's linear algebra to the number of threads that was given, if any."""
         ...
 
 
 class ProcessorArithmetic:
-    """numpy and scipy; blocks of audio are shared out among threads, matrices are factored on one.
+    """numpy and scipy; blocks of audio go to several threads, matrices are factored on one.
 
     Parameters
     ----------
     workers : int, optional
-        Threads; as many as this process may use cores when not given.
+        Number of threads; one per core that this process may use when not given.
     """
 
     def __init__(self, workers: int | None = None) -> None:
         self._limit = workers
         self.workers = workers or _usable_cores()
 
-    def put(self, array: NDArray[Any]) -> Array:
+    def put(self, array: NDArray[Any]) -> DeviceArray:
         """The array itself."""
         return array
 
-    def get(self, array: Array) -> NDArray[Any]:
+    def get(self, array: DeviceArray) -> NDArray[Any]:
         """The array itself."""
         return np.asarray(array)
 
-    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+    def spectra(self, waves: NDArray[Any], size: int) -> DeviceArray:
         """See `Arithmetic`."""
         if waves.shape[-1] < size:
             # scipy pads along the first axis, which takes longer than the transform
@@ -99,11 +100,11 @@ class ProcessorArithmetic:
             waves = padded
         return scipy.fft.rfft(np.moveaxis(waves, -1, 0), axis=0)
 
-    def waves(self, spectra: Array, size: int) -> Array:
+    def waves(self, spectra: DeviceArray, size: int) -> DeviceArray:
         """See `Arithmetic`."""
         return scipy.fft.irfft(np.moveaxis(spectra, 0, -1), size)
 
-    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
+    def factor(self, rows: Iterable[Values], size: int) -> tuple[DeviceArray, float]:
         """See `Arithmetic`."""
         half, norm = size // 2, 0.0
         # one triangle, in LAPACK's rectangular packed form: the triangle of the second half lies above the rest
@@ -121,7 +122,7 @@ class ProcessorArithmetic:
             raise NotPositiveDefiniteError(f"{failed}-th leading minor is not positive definite")
         return factor, 1 / (norm * self._inverse_norm(factor, size))
 
-    def _inverse_norm(self, factor: Array, size: int) -> float:
+    def _inverse_norm(self, factor: DeviceArray, size: int) -> float:
         """Estimate of the 1-norm of the inverse (Hager 1984, Higham 1988)."""
         column = np.full((size, 1), 1 / size)
         norm = 0.0
@@ -134,10 +135,10 @@ class ProcessorArithmetic:
             column = np.zeros((size, 1))
             column[slopes.argmax()] = 1
 
-    def solve(self, factor: Array, right: Matrix) -> Matrix:
+    def solve(self, factor: DeviceArray, right: Values) -> Values:
         """See `Arithmetic`."""
         with _blas_threads(1):
-            solution: Matrix
+            solution: Values
             solution, _ = scipy.linalg.lapack.dpftrs(len(right), factor, right, uplo="L")
         return solution
 
@@ -187,24 +188,24 @@ class TorchArithmetic:
             ) from error
         self._torch = torch
 
-    def put(self, array: NDArray[Any]) -> Array:
+    def put(self, array: NDArray[Any]) -> DeviceArray:
         """See `Arithmetic`."""
         return self._torch.tensor(np.ascontiguousarray(array), device=self._device)
 
-    def get(self, array: Array) -> NDArray[Any]:
+    def get(self, array: DeviceArray) -> NDArray[Any]:
         """See `Arithmetic`."""
         numbers: NDArray[Any] = array.cpu().numpy()
         return numbers
 
-    def spectra(self, waves: NDArray[Any], size: int) -> Array:
+    def spectra(self, waves: NDArray[Any], size: int) -> DeviceArray:
         """See `Arithmetic`."""
         return self._torch.fft.rfft(self.put(waves), size).movedim(-1, 0).contiguous()
 
-    def waves(self, spectra: Array, size: int) -> Array:
+    def waves(self, spectra: DeviceArray, size: int) -> DeviceArray:
         """See `Arithmetic`."""
         return self._torch.fft.irfft(spectra.movedim(0, -1), size)
 
-    def factor(self, rows: Iterable[Matrix], size: int) -> tuple[Array, float]:
+    def factor(self, rows: Iterable[Values], size: int) -> tuple[DeviceArray, float]:
         """See `Arithmetic`."""
         there = self.put(np.stack(list(rows)))
         factor, failed = self._torch.linalg.cholesky_ex(there)
@@ -213,9 +214,9 @@ class TorchArithmetic:
         norms = [self._torch.linalg.matrix_norm(part, 1) for part in (there, self._torch.cholesky_inverse(factor))]
         return factor, 1 / float(norms[0] * norms[1])
 
-    def solve(self, factor: Array, right: Matrix) -> Matrix:
+    def solve(self, factor: DeviceArray, right: Values) -> Values:
         """See `Arithmetic`."""
-        solution: Matrix = self.get(self._torch.cholesky_solve(self.put(right), factor))
+        solution: Values = self.get(self._torch.cholesky_solve(self.put(right), factor))
         return solution
 
     def stream(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Energies of what BSS Eval takes an estimate apart into, frame by frame, without writing the parts out."""
+"""Energies of the parts that BSS Eval splits an estimate into, frame by frame, without storing the parts."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .arithmetic import Arithmetic, Array, Matrix
+from .arithmetic import Arithmetic, DeviceArray, Values
 from .framing import SourceAudio, sounding
-from .projection import TAPS, Filters, Moments
+from .projection import TAPS, Filters, FrameMoments
 
 LONGEST_TRANSFORM = 1 << 17
-"""Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in pieces."""
+"""Points of the longest Fourier transform; a frame that fits is one transform, a longer one is filtered in blocks."""
 
-_PIECE_TRANSFORM = 1 << 15
+_BLOCK_TRANSFORM = 1 << 15
 _GROUP = 50_000
 _SLICE = 1024
-# of the energies whose sum or difference a value is; what it really comes to is up to four times that
+# share of the energies that a value is a sum or difference of; the real error is up to four times that
 _ROUNDING = 1e-15
-# of the value: 2e-8 dB, so that no more than a tenth of the agreed 1e-6 dB is ever lost here
+# share of the value: 2e-8 dB, a fraction of the agreed 1e-6 dB
 _TOLERANCE = 1e-9
-_Heard = NDArray[np.bool_]
-_Item = tuple[slice, _Heard, Matrix, Matrix]
+_Sounding = NDArray[np.bool_]
+_Item = tuple[slice, _Sounding, Values, Values]
 
 
 class Energies(NamedTuple):
@@ -44,13 +44,13 @@ class Energies(NamedTuple):
         Frames in which a reference or an estimate is silent.
     """
 
-    reference: Matrix
-    distortion: Matrix
-    own: Matrix
-    spatial: Matrix
-    every: Matrix
-    interference: Matrix
-    artifacts: Matrix
+    reference: Values
+    distortion: Values
+    own: Values
+    spatial: Values
+    every: Values
+    interference: Values
+    artifacts: Values
     silent: NDArray[np.bool_]
 
 
@@ -59,9 +59,9 @@ def frame_energies(
 ) -> Energies:
     """Energies of the parts of every frame.
 
-    Each frame of the references is filtered as if the signal were zero around it, and the 511 samples that ring on
-    after it count, as in museval. Where the frame's second moments are known the energies are products with these; a
-    frame in which such a product would be a small difference of large numbers is filtered all the same.
+    As in museval, each frame of the references is filtered as if the signal were zero around it, and the 511 samples
+    after its end count. Where the frame's second moments are known, the energies are products with these. A frame in
+    which such a product would be a small difference of large numbers is filtered all the same.
 
     Parameters
     ----------
@@ -91,18 +91,18 @@ def frame_energies(
 
 
 def energies_of_moments(
-    filters: Filters, references: Moments, estimates: Moments, channels: int
+    filters: Filters, references: FrameMoments, estimates: FrameMoments, channels: int
 ) -> tuple[Energies, NDArray[np.bool_]]:
     """Energies of the parts of frames from their second moments, and for which frames they are exact.
 
     The energy of filtered references, h' R h, is a sum over lags of the references' correlations times those of the
-    filters. Filters are subtracted before they are correlated, so that nothing cancels but in the artifacts.
+    filters. Filters are subtracted before they are correlated, so that only the artifacts suffer from cancellation.
 
     Parameters
     ----------
     filters : Filters
         Of J sources of C channels.
-    references, estimates : Moments
+    references, estimates : FrameMoments
         Of the references with themselves, and with the estimates.
     channels : int
         C.
@@ -138,7 +138,7 @@ def energies_of_moments(
     return Energies(reference, distortion, own, spatial, every, interference, artifacts, silent), exact
 
 
-def _filter_correlations(taps: Matrix, channels: int) -> Matrix:
+def _filter_correlations(taps: Values, channels: int) -> Values:
     """Factors of the references' correlations in the energy that filters pass to a source, (source, a, b, lag)."""
     spectra = scipy.fft.rfft(taps, 2 * TAPS, axis=1)
     by_source = spectra.reshape(*spectra.shape[:2], -1, channels).transpose(2, 1, 0, 3)
@@ -155,23 +155,23 @@ def _filtered(
 ) -> Energies:
     """Energies of the filtered frames themselves.
 
-    By Parseval's theorem the energies are sums over the frame's spectrum, so nothing is transformed back. A frame of
-    more than `LONGEST_TRANSFORM` points is filtered piece by piece, by overlap-save.
+    By Parseval's theorem the energies are sums over the frame's spectrum, so no inverse transform is needed. A frame of
+    more than `LONGEST_TRANSFORM` points is filtered block by block, by overlap-save.
     """
     longest = max(frame.stop - frame.start for frame in frames)
     if longest + TAPS - 1 <= LONGEST_TRANSFORM:
         size = scipy.fft.next_fast_len(longest + TAPS - 1, real=True)
         measure, items = _Parts(filters, size, arithmetic).whole, _groups(references, estimates, frames, size, longest)
     else:
-        measure, items = _Parts(filters, _PIECE_TRANSFORM, arithmetic).piece, _pieces(references, estimates, frames)
+        measure, items = _Parts(filters, _BLOCK_TRANSFORM, arithmetic).block, _blocks(references, estimates, frames)
     count = len(references.sources)
     energies = np.zeros((7, count * references.channels, len(frames)))
-    heard = np.zeros((2 * count, len(frames)), bool)
-    for index, sounds, values in arithmetic.stream(measure, items):
+    sounds = np.zeros((2 * count, len(frames)), bool)
+    for index, found, values in arithmetic.stream(measure, items):
         energies[:, :, index] += values
-        heard[:, index] |= sounds
+        sounds[:, index] |= found
     by_source = energies.reshape(7, count, references.channels, len(frames)).sum(axis=2)
-    return Energies._make([*by_source, ~heard.all(axis=0)])
+    return Energies._make([*by_source, ~sounds.all(axis=0)])
 
 
 def _groups(
@@ -181,33 +181,33 @@ def _groups(
     step = max(1, _GROUP // size)
     for first in range(0, len(frames), step):
         group = frames[first : first + step]
-        heard, waves = [], np.zeros((2, len(references.sources) * references.channels, len(group), longest))
+        sounds, waves = [], np.zeros((2, len(references.sources) * references.channels, len(group), longest))
         for number, frame in enumerate(group):
             pair = [audio.read(frame.start, frame.stop) for audio in (references, estimates)]
-            heard.append(np.concatenate([sounding(samples) for samples in pair]))
+            sounds.append(np.concatenate([sounding(samples) for samples in pair]))
             for rows, samples in zip(waves, pair, strict=True):
                 rows[:, number, : frame.stop - frame.start] = samples.reshape(len(rows), -1)
-        yield slice(first, first + len(group)), np.stack(heard, axis=1), waves[0], waves[1]
+        yield slice(first, first + len(group)), np.stack(sounds, axis=1), waves[0], waves[1]
 
 
-def _pieces(references: SourceAudio, estimates: SourceAudio, frames: Sequence[slice]) -> Iterator[_Item]:
-    """One piece of a frame at a time, each with the 511 samples before it; the last with 511 zeros behind it."""
-    step = _PIECE_TRANSFORM - 2 * (TAPS - 1)
+def _blocks(references: SourceAudio, estimates: SourceAudio, frames: Sequence[slice]) -> Iterator[_Item]:
+    """One block of a frame at a time, each with the 511 samples before it; the last with 511 zeros behind it."""
+    step = _BLOCK_TRANSFORM - 2 * (TAPS - 1)
     for number, frame in enumerate(frames):
         for start in range(frame.start, frame.stop, step):
             stop, before = min(start + step, frame.stop), max(start - TAPS + 1, frame.start)
             pair = [audio.read(before, stop) for audio in (references, estimates)]
-            heard = np.concatenate([sounding(samples) for samples in pair])
+            sounds = np.concatenate([sounding(samples) for samples in pair])
             after = TAPS - 1 if stop == frame.stop else 0
             padding = ((0, 0), (0, 0), (TAPS - 1 - (start - before), after))
             reference, estimate = (
                 np.pad(samples.reshape(-1, 1, stop - before).astype(np.float64), padding) for samples in pair
             )
-            yield slice(number, number + 1), heard[:, None], reference, estimate
+            yield slice(number, number + 1), sounds[:, None], reference, estimate
 
 
 class _Parts:
-    """The seven energies of frames or pieces, (7, channel, frame)."""
+    """The seven energies of frames or blocks, (7, channel, frame)."""
 
     def __init__(self, filters: Filters, size: int, arithmetic: Arithmetic) -> None:
         self._arithmetic, self._size = arithmetic, size
@@ -220,7 +220,9 @@ class _Parts:
         weights[-1] = 1 / size if size % 2 == 0 else 2 / size
         self._weights = arithmetic.put(weights)
 
-    def whole(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
+    def whole(
+        self, index: slice, sounds: _Sounding, reference: Values, estimate: Values
+    ) -> tuple[slice, _Sounding, Values]:
         """Energies of whole frames, by Parseval's theorem."""
         first, second = (self._arithmetic.spectra(waves, self._size) for waves in (reference, estimate))
         sums: list[Any] = [0] * 5
@@ -234,10 +236,12 @@ class _Parts:
                 for total, values in zip(sums, spectra, strict=True)
             ]
         projected = [self._arithmetic.get(total).reshape(reference.shape[:2]) for total in sums]
-        return index, heard, np.stack([_energy(reference), _energy(estimate - reference), *projected])
+        return index, sounds, np.stack([_energy(reference), _energy(estimate - reference), *projected])
 
-    def piece(self, index: slice, heard: _Heard, reference: Matrix, estimate: Matrix) -> tuple[slice, _Heard, Matrix]:
-        """Energies of one piece without the samples before it, by overlap-save."""
+    def block(
+        self, index: slice, sounds: _Sounding, reference: Values, estimate: Values
+    ) -> tuple[slice, _Sounding, Values]:
+        """Energies of one block without the samples before it, by overlap-save."""
         spectra = self._response @ self._arithmetic.spectra(reference, self._size)
         kept = slice(TAPS - 1, reference.shape[2])
         projections, first, second = (
@@ -245,14 +249,16 @@ class _Parts:
             for waves in (self._arithmetic.get(self._arithmetic.waves(spectra, self._size)), reference, estimate)
         )
         parts = (first, first - second, *self._split(projections, first, second))
-        return index, heard, np.stack([_energy(part).T for part in parts])
+        return index, sounds, np.stack([_energy(part).T for part in parts])
 
-    def _split(self, projections: Array, reference: Array, estimate: Array) -> tuple[Array, ...]:
+    def _split(
+        self, projections: DeviceArray, reference: DeviceArray, estimate: DeviceArray
+    ) -> tuple[DeviceArray, ...]:
         """The projections and their differences, in the order of `Energies`; channels are the second axis."""
         every, own = projections[:, : self._channels], projections[:, -self._channels :]
         return own, own - reference, every, every - own, estimate - every
 
 
-def _energy(waves: Matrix) -> Matrix:
-    energy: Matrix = np.einsum("...t,...t->...", waves, waves)
+def _energy(waves: Values) -> Values:
+    energy: Values = np.einsum("...t,...t->...", waves, waves)
     return energy

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import BLOCK, AudioError, StemfuseError
 
-from .arithmetic import Matrix, arithmetic_on
+from .arithmetic import Values, arithmetic_on
 from .decomposition import Energies, frame_energies
 from .framing import Audio, SourceAudio, check_pair, frame_slices, raise_not_finite, readable
 from .museval import import_museval
@@ -27,10 +27,10 @@ SONG_EPSILON = 1e-7
 class Scores(NamedTuple):
     """The four metrics in dB, each (source, frame) in float64; NaN where a frame does not count."""
 
-    SDR: Matrix
-    ISR: Matrix
-    SIR: Matrix
-    SAR: Matrix
+    SDR: Values
+    ISR: Values
+    SIR: Values
+    SAR: Values
 
 
 def bss_eval(
@@ -49,12 +49,12 @@ def bss_eval(
     Parameters
     ----------
     references, estimates : array_like, shape (source, time, channel), or Stems
-        The true sources and what a separator made of them. Stems are read by time range, so that memory does not grow
-        with their length.
+        The true sources and a separator's estimates of them. Stems are read by time range, so that memory does not
+        grow with their length.
     window, hop : float
         Length and distance of the frames in samples, 1 s at 44 100 Hz unless given; ``window=np.inf`` is one frame.
     mode : {"v4", "v3"}
-        Distortion filters found once on the whole signal (BSS Eval v4), or anew in every frame (v3).
+        Distortion filters found once on the whole signal (BSS Eval v4), or again in every frame (v3).
     backend : {"fast", "museval"}
         This package's engine, or museval itself.
     workers : int, optional
@@ -109,16 +109,16 @@ def bss_eval(
         return ReferenceProjection(references, window, hop, mode, workers=workers, device=device).evaluate(estimates)
     if backend == "museval":
         return _museval(readable(references, "references"), readable(estimates, "estimates"), window, hop, mode)
-    raise StemfuseError(f"backend {backend!r} came, expected one of {', '.join(get_args(Backend))}")
+    raise StemfuseError(f"got backend {backend!r}, expected one of {', '.join(get_args(Backend))}")
 
 
 class ReferenceProjection:
     """The references of a track, ready to score any number of estimates.
 
     The work on references is done once: correlations up to 511 samples, of the track and of every frame, and the
-    Cholesky factors of the normal equations. For four stereo sources the factors take 84 MB, the correlations 0.26 MB a
-    frame; frames beyond the 512th are filtered one by one instead, which takes about twice as long. With ``mode="v3"``
-    there is a factor for every frame; these are too large to keep, and made anew by each call.
+    Cholesky factors of the normal equations. For four stereo sources the factors take 84 MB and the correlations
+    0.26 MB a frame. Frames beyond the 512th are filtered one by one instead, which takes about twice as long. With
+    ``mode="v3"`` every frame has factors of its own, which are too large to keep: each call computes them again.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class ReferenceProjection:
         return next(self.evaluate_all([estimates]))
 
     def evaluate_all(self, estimates: Iterable[Audio]) -> Iterator[Scores]:
-        """Score several estimates, which references that are singular to float64 make cheaper than one by one.
+        """Score several estimates; for references that are singular to float64 this is cheaper than one by one.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class ReferenceProjection:
 
 
 def _ratios(parts: list[Energies]) -> Scores:
-    """Equations of the four metrics: energies of what is wanted over what is not."""
+    """The four metrics: ten times the logarithm of a wanted energy over an unwanted one."""
     energies = Energies(*(np.concatenate(values, axis=-1) for values in zip(*parts, strict=True)))
     pairs = (
         (energies.reference, energies.distortion),
@@ -228,7 +228,7 @@ def _ratios(parts: list[Energies]) -> Scores:
 
 
 def _museval(references: SourceAudio, estimates: SourceAudio, window: float, hop: float, mode: Mode) -> Scores:
-    """The same by museval, whose rules for whole silent sources and bad input are made to be ours."""
+    """The same by museval; sources that are silent throughout and bad input follow this package's rules."""
     check_pair(references, estimates)
     frames = frame_slices(references.length, window, hop)
     pair = [audio.read(0, audio.length).swapaxes(1, 2) for audio in (references, estimates)]
@@ -246,7 +246,7 @@ def _museval(references: SourceAudio, estimates: SourceAudio, window: float, hop
 
 def _checked(mode: Any) -> Mode:
     if mode not in get_args(Mode):
-        raise StemfuseError(f"mode {mode!r} came, expected one of {', '.join(get_args(Mode))}")
+        raise StemfuseError(f"got mode {mode!r}, expected one of {', '.join(get_args(Mode))}")
     return mode  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What is scored: references and estimates that fit each other, read by time range, cut into museval's frames."""
+"""What is scored: references and estimates of one shape, read by time range, and museval's frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Waves = NDArray[np.floating]
 Audio = Waves | Stems
 """An array (source, time, channel), museval's axes, or stems, which are read range by range."""
 
-_GLANCE = 1024
+_FIRST = 1024
 
 
 class SourceAudio(Protocol):
@@ -30,7 +30,7 @@ class SourceAudio(Protocol):
 
 
 class ArrayAudio:
-    """An array in museval's axes, (source, time, channel), in the number format it came in."""
+    """An array in museval's axes, (source, time, channel), in its own number format."""
 
     def __init__(self, array: Waves) -> None:
         self._waves = array.swapaxes(1, 2)
@@ -43,24 +43,24 @@ class ArrayAudio:
 
 
 def readable(audio: Any, role: str) -> SourceAudio:
-    """Audio by time range, whatever form it came in.
+    """Audio that is read by time range, from an array or from stems.
 
     Parameters
     ----------
     audio : array_like, shape (source, time, channel), or Stems
         Real numbers.
     role : str
-        What it is, for messages: ``"references"``.
+        What the audio is, for messages: ``"references"``.
 
     Returns
     -------
     SourceAudio
-        The stems themselves, or the array behind the same face.
+        The stems themselves, or the array with the same methods.
 
     Raises
     ------
     AudioError
-        The array is ragged, empty, complex or has other than three axes.
+        The array is ragged, empty, complex, or does not have three axes.
 
     Examples
     --------
@@ -74,12 +74,12 @@ def readable(audio: Any, role: str) -> SourceAudio:
     except ValueError as error:
         shapes = ", ".join(str(np.shape(source)) for source in audio)
         raise AudioError(
-            f"{role} of the shapes {shapes} came, expected one (time, channel) for all sources: cut or pad them first"
+            f"got {role} of the shapes {shapes}, expected one (time, channel) for all sources: cut or pad them first"
         ) from error
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiu":
         hint = "; mono audio needs a channel axis of 1" if array.ndim == 2 else ""
         raise AudioError(
-            f"{role} of shape {array.shape} and type {array.dtype} came, "
+            f"got {role} of shape {array.shape} and type {array.dtype}, "
             f"expected real numbers (source, time, channel), at least one each{hint}"
         )
     return ArrayAudio(array)
@@ -90,12 +90,12 @@ def check_pair(references: SourceAudio, estimates: SourceAudio) -> None:
     shapes = [(len(audio.sources), audio.length, audio.channels) for audio in (references, estimates)]
     if shapes[0] != shapes[1]:
         raise AudioError(
-            f"estimates (source, time, channel) = {shapes[1]} came, expected {shapes[0]} as the references: "
+            f"got estimates (source, time, channel) = {shapes[1]}, expected {shapes[0]} as the references: "
             "nothing is padded or cut here"
         )
     if isinstance(references, Stems) and isinstance(estimates, Stems) and references.sources != estimates.sources:
         raise AudioError(
-            f"estimates of {', '.join(estimates.sources)} came, expected {', '.join(references.sources)}, in this order"
+            f"got estimates of {', '.join(estimates.sources)}, expected {', '.join(references.sources)}, in this order"
         )
 
 
@@ -112,12 +112,12 @@ def raise_not_finite(audio: SourceAudio, role: str) -> NoReturn:
     raise AudioError(f"{role}: the samples are too large to be squared; expected audio of full scale 1")
 
 
-def frame_slices(frames: int, window: float = 44_100, hop: float = 44_100) -> list[slice]:
+def frame_slices(length: int, window: float = 44_100, hop: float = 44_100) -> list[slice]:
     """Frames of a signal as museval cuts them: those that fit whole, or the signal itself when it is shorter.
 
     Parameters
     ----------
-    frames : int
+    length : int
         Length of the signal in samples.
     window, hop : float
         Length and distance of the frames in samples; borders of fractional ones are rounded down.
@@ -140,27 +140,29 @@ def frame_slices(frames: int, window: float = 44_100, hop: float = 44_100) -> li
     >>> frame_slices(10, np.inf)
     [slice(0, 10, None)]
     """
-    if not (window >= 1 and hop >= 1) or (math.isinf(hop) and window < frames):
+    if not (window >= 1 and hop >= 1) or (math.isinf(hop) and window < length):
         raise AudioError(
-            f"window {window} and hop {hop} came, expected samples, at least 1 (window=inf scores the whole signal)"
+            f"got window {window} and hop {hop}, expected samples, at least 1 (window=inf scores the whole signal)"
         )
-    if window >= frames:
-        return [slice(0, frames)]
-    count = math.floor((frames - window + hop) / hop)
+    if window >= length:
+        return [slice(0, length)]
+    count = math.floor((length - window + hop) / hop)
     return [slice(math.floor(index * hop), math.floor(index * hop + window)) for index in range(count)]
 
 
 def sounding(samples: Waves) -> NDArray[np.bool_]:
-    """For every source (source, channel, time) whether museval hears it: its sum over channels is not always zero.
+    """Which sources of samples (source, channel, time) are not silent.
+
+    As in museval, a source is silent when its sum over channels is zero at every sample.
 
     Examples
     --------
     >>> sounding(np.array([[[0.1, 0.2], [-0.1, -0.2]], [[0.0, 0.1], [0.0, 0.0]]]))
     array([False,  True])
     """
-    heard = np.zeros(len(samples), bool)
-    # a glance settles nearly every frame
-    for length in (_GLANCE, samples.shape[2]):
-        if not heard.all():
-            heard = (samples[:, :, :length].sum(axis=1) != 0).any(axis=1)
-    return heard
+    sounds = np.zeros(len(samples), bool)
+    # the first samples decide nearly every frame
+    for length in (_FIRST, samples.shape[2]):
+        if not sounds.all():
+            sounds = (samples[:, :, :length].sum(axis=1) != 0).any(axis=1)
+    return sounds

@@ -1,10 +1,10 @@
 """The reference packages, ``museval`` and ``musdb``, importable where no ffmpeg program is installed.
 
-Both import ``stempeg``, whose ``cmds`` module raises while it is imported when the programs ffmpeg and ffprobe are not
-on the PATH. stemfuse decodes by PyAV and calls neither program, so their absence is no reason to do without museval.
-Here stempeg is imported once with its two look-ups (``shutil.which``) answered by the bare names; whatever is really
-on the PATH is found as ever, and everything is put back before the import returns. Where the programs are missing,
-only those functions of stempeg and musdb that start them fail, with a ``FileNotFoundError``, when they are called.
+Both import ``stempeg``, whose ``cmds`` module raises at import when the programs ffmpeg and ffprobe are not on the
+PATH. stemfuse decodes by PyAV and calls neither program, so museval can work without them. Here stempeg is imported
+once while its two look-ups (``shutil.which``) return the bare names. Programs that are on the PATH are found as usual,
+and ``shutil.which`` is restored before the import returns. Where the programs are missing, only the functions of
+stempeg and musdb that start them fail, with a ``FileNotFoundError``, when they are called.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def import_musdb() -> ModuleType:
 
 def _import(name: str) -> ModuleType:
     with _IMPORTING:
-        # a package that another import has finished needs no help; one that failed left nothing in sys.modules
+        # a package that was imported before needs no help; a failed import leaves nothing in sys.modules
         if "stempeg" not in sys.modules:
             with _programs_found():
                 importlib.import_module("stempeg")
@@ -66,7 +66,7 @@ def _import(name: str) -> ModuleType:
 
 @contextmanager
 def _programs_found() -> Iterator[None]:
-    """Let this thread's ``shutil.which`` answer an absent ffmpeg or ffprobe by its bare name."""
+    """Let this thread's ``shutil.which`` return the bare name of a missing ffmpeg or ffprobe."""
     which, importer = shutil.which, threading.get_ident()
 
     def which_or_name(cmd: Any, *arguments: Any, **options: Any) -> Any:

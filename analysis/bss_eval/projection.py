@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stemfuse.analysis.errors import NotPositiveDefiniteError
 
-from .arithmetic import Arithmetic, Array, Matrix
+from .arithmetic import Arithmetic, DeviceArray, Values
 from .framing import SourceAudio, Waves, raise_not_finite, sounding
 
 TAPS = 512
@@ -21,18 +21,18 @@ TAPS = 512
 
 _SIZE = 2048
 _STEP = _SIZE - (TAPS - 1)
-# just over a second: a frame is seldom more than one stretch
-_STRETCH = 32 * _STEP
-_BLOCKS = 10
-# shorter frames are filtered in less time than it takes to find their moments
+# just over a second: a frame is seldom more than one block
+_BLOCK = 32 * _STEP
+_TRANSFORMS = 10
+# filtering a shorter frame takes less time than finding its moments
 _SHORTEST_FRAME = 8 * TAPS
 # correlations: 134 MB, 8.5 minutes of four stereo sources in frames of a second
 _MOST_CORRELATIONS = 1 << 24
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
-class Moments(NamedTuple):
-    """Second moments of two signals in every frame, each taken as if there were silence around it.
+class FrameMoments(NamedTuple):
+    """Second moments of two signals in every frame, each computed as if there were silence around it.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class Moments(NamedTuple):
         Where the other is not silent in museval's sense.
     """
 
-    lags: Matrix
-    energies: Matrix
+    lags: Values
+    energies: Values
     sounding: NDArray[np.bool_]
 
 
@@ -58,17 +58,17 @@ class Filters(NamedTuple):
         Best approximation of every estimate from all references.
     own : ndarray
         Best approximation from the reference of the same source; zero from the others.
-    moments : tuple of Moments
-        Of the references with themselves and with the estimates, in the frames for which they were found on the way.
+    moments : tuple of FrameMoments
+        Of the references with themselves and with the estimates, in the frames whose moments were asked for.
     """
 
-    every: Matrix
-    own: Matrix
-    moments: tuple[Moments, Moments] | None = None
+    every: Values
+    own: Values
+    moments: tuple[FrameMoments, FrameMoments] | None = None
 
 
 class Projection(Protocol):
-    """References of a span of time, ready to have estimates projected on them."""
+    """References of a span of time, ready to project estimates on them."""
 
     def filters(self, estimates: Iterable[SourceAudio]) -> Iterator[Filters]:
         """The filters that bring the references closest to each of the estimates."""
@@ -90,8 +90,8 @@ class CholeskyProjection:
     Attributes
     ----------
     condition : float
-        Reciprocal condition number (1-norm) of the scaled matrix; 0 when it has no Cholesky factor without more on its
-        diagonal.
+        Reciprocal condition number (1-norm) of the scaled matrix; 0 when it has a Cholesky factor only after its
+        diagonal is raised.
 
     References
     ----------
@@ -114,9 +114,9 @@ class CholeskyProjection:
         self._diagonal = np.where(audible, _EPSILON * self._scale**2, 1)
         self._lags = two_sided(lags * self._scale[:, None, None] * self._scale[:, None])
         self._factor, self.condition = self._factored(slice(None))
-        self._own_factors: dict[int, Array] = {}
+        self._own_factors: dict[int, DeviceArray] = {}
 
-    def _factored(self, channels: slice) -> tuple[Array, float]:
+    def _factored(self, channels: slice) -> tuple[DeviceArray, float]:
         """Cholesky factor and condition of the normal equations of some reference channels."""
         lags, diagonal = self._lags[channels, channels], np.repeat(self._diagonal[channels], TAPS)
         ridge = 0.0
@@ -157,13 +157,15 @@ class CholeskyProjection:
                 yield Filters(every, every, both)
                 continue
             own = np.zeros_like(every)
-            for block in source_channels(audio):
-                if block.start not in self._own_factors:
-                    self._own_factors[block.start], _ = self._factored(block)
-                own[block, :, block] = self._solved(self._own_factors[block.start], right[block, :, block])
+            for channels in source_channels(audio):
+                first = channels.start
+                if first not in self._own_factors:
+                    self._own_factors[first], _ = self._factored(channels)
+                solved = self._solved(self._own_factors[first], right[channels, :, channels])
+                own[channels, :, channels] = solved
             yield Filters(every, self._scale[:, None, None] * own, both)
 
-    def _solved(self, factor: Array, right: Matrix) -> Matrix:
+    def _solved(self, factor: DeviceArray, right: Values) -> Values:
         inputs, taps, outputs = right.shape
         return self._arithmetic.solve(factor, right.reshape(inputs * taps, outputs)).reshape(right.shape)
 
@@ -178,11 +180,11 @@ def _frames_with_moments(frames: Sequence[slice], channels: int) -> Sequence[sli
 
 def correlations(
     references: SourceAudio, others: SourceAudio, span: slice, arithmetic: Arithmetic, frames: Sequence[slice] = ()
-) -> tuple[Matrix, Moments]:
+) -> tuple[Values, FrameMoments]:
     """Correlations of reference channels with others, at delays of the reference of 0 to 511 samples.
 
-    One streaming pass by overlapped blocks (Stockham 1966): the cross-spectra of 2048-point blocks are summed over a
-    stretch and transformed back.
+    One pass that reads block by block. The cross-spectra of overlapping 2048-point transforms (Stockham 1966) are
+    summed over a block and transformed back.
 
     Parameters
     ----------
@@ -195,19 +197,19 @@ def correlations(
     -------
     ndarray, shape (reference channel, other channel, lag), float64
         sum_t x_a(t - lag) y_b(t) over the span.
-    Moments
+    FrameMoments
         The same in every frame.
     """
     channels = [len(audio.sources) * audio.channels for audio in (references, others)]
-    moments = Moments(
+    moments = FrameMoments(
         np.zeros((len(frames), *channels, TAPS)),
         np.zeros((len(frames), 2, channels[1])),
         np.zeros((len(frames), len(others.sources)), bool),
     )
     total: Any = 0
     borders: Any = 0
-    stretches = _stretches(references, others, span, frames)
-    for number, lags, border, *rest in arithmetic.stream(partial(_stretch_moments, arithmetic), stretches):
+    blocks = _blocks(references, others, span, frames)
+    for number, lags, border, *rest in arithmetic.stream(partial(_block_moments, arithmetic), blocks):
         total, borders = total + lags, borders + border
         if number is not None:
             for kept, found in zip(moments, (lags, *rest), strict=True):
@@ -217,18 +219,19 @@ def correlations(
     return total, moments
 
 
-def _stretches(
+def _blocks(
     references: SourceAudio, others: SourceAudio, span: slice, frames: Sequence[slice]
 ) -> Iterator[tuple[int | None, bool, Waves, Waves, Waves]]:
-    """The span in stretches, of which none crosses the border of a frame.
+    """The span in blocks, none of which crosses the border of a frame.
 
-    Number of the frame, whether it begins here, the 511 samples of the references before, these, and the others.
+    Each is: number of the frame, whether the frame begins here, the 511 samples of the references before the block,
+    the references, and the others.
     """
     before: Waves = np.zeros((len(references.sources), references.channels, TAPS - 1), np.float32)
     rest = slice(frames[-1].stop if frames else span.start, span.stop)
     for number, section in enumerate([*frames, rest]):
-        for start in range(section.start, section.stop, _STRETCH):
-            stop = min(start + _STRETCH, section.stop)
+        for start in range(section.start, section.stop, _BLOCK):
+            stop = min(start + _BLOCK, section.stop)
             now = references.read(start, stop)
             other = now if others is references else others.read(start, stop)
             frame = number if number < len(frames) else None
@@ -236,10 +239,10 @@ def _stretches(
             before = np.concatenate([before, now[:, :, -(TAPS - 1) :]], axis=2)[:, :, -(TAPS - 1) :]
 
 
-def _stretch_moments(
+def _block_moments(
     arithmetic: Arithmetic, frame: int | None, begins: bool, before: Waves, references: Waves, others: Waves
-) -> tuple[int | None, Matrix, Array, Matrix, NDArray[np.bool_]]:
-    """Number of the frame, correlations in a stretch and across the border in front of it, energies, what sounds."""
+) -> tuple[int | None, Values, DeviceArray, Values, NDArray[np.bool_]]:
+    """Number of the frame, correlations in a block and across the border before it, energies, which sources sound."""
     whole = -(-others.shape[2] // _STEP) * _STEP
     reference = rows(np.concatenate([before, references], axis=2), TAPS - 1 + whole)
     other = rows(others, whole)
@@ -247,8 +250,8 @@ def _stretch_moments(
     first = sliding_window_view(reference, _SIZE, axis=1)[:, ::_STEP, ::-1]
     second = other.reshape(len(other), -1, _STEP)
 
-    def products(first: Matrix, second: Matrix) -> Array:
-        """Sum over blocks of the products of all pairs: (frequency, reference channel, other channel)."""
+    def products(first: Values, second: Values) -> DeviceArray:
+        """Sum over transforms of the products of all pairs: (frequency, reference channel, other channel)."""
         return arithmetic.spectra(first, _SIZE) @ arithmetic.spectra(second, _SIZE).swapaxes(1, 2)
 
     border: Any = 0
@@ -259,27 +262,27 @@ def _stretch_moments(
             edge[:, 0, :-TAPS:-1] = reference[:, : TAPS - 1]
             border = products(edge, second[:, :1])
             reference[:, : TAPS - 1] = 0
-        # a few blocks at a time, so that they stay in the processor's cache
-        starts = range(0, second.shape[1], _BLOCKS)
-        total = sum(products(first[:, k : k + _BLOCKS], second[:, k : k + _BLOCKS]) for k in starts)
+        # a few transforms at a time, so that they stay in the processor's cache
+        starts = range(0, second.shape[1], _TRANSFORMS)
+        total = sum(products(first[:, k : k + _TRANSFORMS], second[:, k : k + _TRANSFORMS]) for k in starts)
         energy = _energy(other)
         other -= reference[:, TAPS - 1 :]
         energies = np.stack([energy, _energy(other)])
     return frame, _lags(arithmetic, total), border, energies, sounding(others)
 
 
-def _energy(waves: Matrix) -> Matrix:
-    energy: Matrix = np.einsum("ct,ct->c", waves, waves)
+def _energy(waves: Values) -> Values:
+    energy: Values = np.einsum("ct,ct->c", waves, waves)
     return energy
 
 
-def _lags(arithmetic: Arithmetic, products: Array) -> Matrix:
-    """Correlations at lags 0 to 511: where the references were turned round in time, the last places."""
-    lags: Matrix = arithmetic.get(arithmetic.waves(products, _SIZE))[:, :, -TAPS:]
+def _lags(arithmetic: Arithmetic, products: DeviceArray) -> Values:
+    """Correlations at lags 0 to 511: the last places, since the references are reversed in time."""
+    lags: Values = arithmetic.get(arithmetic.waves(products, _SIZE))[:, :, -TAPS:]
     return lags
 
 
-def rows(samples: Waves, length: int) -> Matrix:
+def rows(samples: Waves, length: int) -> Values:
     """Channels of all sources one below the other, zero-padded at the end: (source * channel, length), float64."""
     channels = np.zeros((samples.shape[0] * samples.shape[1], length))
     channels[:, : samples.shape[2]] = samples.reshape(len(channels), -1)
@@ -293,21 +296,21 @@ def source_channels(audio: SourceAudio) -> list[slice]:
     ]
 
 
-def two_sided(lags: Matrix) -> Matrix:
+def two_sided(lags: Values) -> Values:
     """Correlations of all pairs at lags -511 to 511, from those at 0 to 511."""
     return np.concatenate([lags.swapaxes(0, 1)[:, :, :0:-1], lags], axis=2)
 
 
-def _rows_of_toeplitz(lags: Matrix, diagonal: Matrix) -> Iterator[Matrix]:
-    """The rows of `block_toeplitz`, with more on the diagonal."""
-    for index, more in enumerate(diagonal):
-        block, row = divmod(index, TAPS)
-        values = lags[block, :, row : row + TAPS][:, ::-1].flatten()
-        values[index] += more
+def _rows_of_toeplitz(lags: Values, diagonal: Values) -> Iterator[Values]:
+    """The rows of `block_toeplitz`, with something added to its diagonal."""
+    for index, added in enumerate(diagonal):
+        channel, row = divmod(index, TAPS)
+        values = lags[channel, :, row : row + TAPS][:, ::-1].flatten()
+        values[index] += added
         yield values
 
 
-def block_toeplitz(lags: Matrix) -> Matrix:
+def block_toeplitz(lags: Values) -> Values:
     """The matrix whose block (a, b) has lags[a, b, 511 + k - l] at row k, column l."""
     count = len(lags)
     matrix = np.empty((count, TAPS, count, TAPS))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.analysis.errors import SingularReferencesWarning
 
-from .arithmetic import Arithmetic, Matrix
+from .arithmetic import Arithmetic, Values
 from .framing import SourceAudio, raise_not_finite
 from .projection import TAPS, CholeskyProjection, Filters, Projection, block_toeplitz, rows, source_channels
 
@@ -25,7 +25,7 @@ SINGULAR = 1e-13
 """Reciprocal condition number below which it moves them by some 1e-5 dB and more."""
 
 LONGEST_DELICATE = 1 << 22
-"""Samples (95 s at 44 100 Hz) up to which delicate references are solved in museval's own order of operations."""
+"""Longest signal, in samples (95 s at 44 100 Hz), whose delicate references are solved in museval's order."""
 
 
 def project(references: SourceAudio, span: slice, arithmetic: Arithmetic, frames: Sequence[slice] = ()) -> Projection:
@@ -45,9 +45,9 @@ def project(references: SourceAudio, span: slice, arithmetic: Arithmetic, frames
     Returns
     -------
     Projection
-        By Cholesky factorisation. Where the references are nearly singular (`DELICATE`), the filters that museval
-        finds depend on how its sums are rounded; a span up to `LONGEST_DELICATE` is then solved in museval's
-        order. A longer one is not, and warns if it matters (`SINGULAR`).
+        By Cholesky factorisation. Where the references are nearly singular (`DELICATE`), museval's filters depend
+        on how its sums are rounded. A span up to `LONGEST_DELICATE` is then solved in museval's order of operations;
+        a longer one is not, with a warning where that matters (`SINGULAR`).
 
     Warns
     -----
@@ -74,12 +74,12 @@ class RoundedProjection:
     """Distortion filters with the digits that museval 0.4.1 finds, bit for bit.
 
     Where a band has no energy (decoded AAC in floating point, synthetic sources), or one signal is there twice, the
-    filters there are amplified rounding errors, and cuts at the frame borders let them be heard: museval's SIR and
-    SAR of one clip differ by 0.01 dB when it runs on one and on two threads. No better
-    arithmetic would give its values. So the correlations are computed as museval does, by transforms of the whole
-    signal padded to a power of two, and solved by the same LU factorisation; equal in every bit as long as the number
-    of BLAS threads is the same. Work is saved all the same: half the transforms, by symmetry, and one factorisation for
-    all estimates at once where museval makes one per source.
+    filters are amplified rounding errors, and these reach the metrics where the signal is cut at the frames' borders:
+    museval's SIR and SAR of one clip differ by 0.01 dB between one and two threads. Better arithmetic would not give
+    its values. So the correlations are computed as museval does, by transforms of the whole signal padded to a power of
+    two, and solved by the same LU factorisation. The result is equal in every bit as long as the number of BLAS threads
+    is the same. Work is saved all the same: half the transforms, by symmetry, and one factorisation for all estimates
+    where museval makes one per source.
 
     Parameters
     ----------
@@ -116,21 +116,21 @@ class RoundedProjection:
             yield from (Filters(every, every) for every in everything)
             return
         owns = [np.zeros_like(every) for every in everything]
-        for block in source_channels(self._references):
-            taps = slice(block.start * TAPS, block.stop * TAPS)
-            solved = self._solved(self._matrix[taps, taps], [right[block, :, block] for right in rights])
+        for channels in source_channels(self._references):
+            taps = slice(channels.start * TAPS, channels.stop * TAPS)
+            solved = self._solved(self._matrix[taps, taps], [right[channels, :, channels] for right in rights])
             for own, solution in zip(owns, solved, strict=True):
-                own[block, :, block] = solution
+                own[channels, :, channels] = solution
         yield from map(Filters, everything, owns)
 
     def _spectra(self, audio: SourceAudio) -> list[Spectrum]:
         waves = rows(audio.read(self._span.start, self._span.stop), self._span.stop - self._span.start)
         return list(self._arithmetic.stream(partial(scipy.fft.rfft, n=self._size), ((wave,) for wave in waves)))
 
-    def _correlation(self, first: Spectrum, second: Spectrum) -> Matrix:
+    def _correlation(self, first: Spectrum, second: Spectrum) -> Values:
         """sum_t x(t - lag) y(t) for lags from -511 to 511."""
         left, right = self._mirrored(first), self._mirrored(second)
-        # the product as museval writes it and a complex transform: NumPy rounds differently when told where to write,
+        # the product as museval writes it and a complex transform: NumPy rounds differently with an ``out`` argument,
         # a real transform rounds in other places
         with np.errstate(over="ignore", invalid="ignore"):
             correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
@@ -139,21 +139,21 @@ class RoundedProjection:
     def _mirrored(self, half: Spectrum) -> Spectrum:
         return np.concatenate([half, half[self._size // 2 - 1 : 0 : -1].conj()])
 
-    def _solved(self, matrix: Matrix, rights: Sequence[Matrix]) -> list[Matrix]:
+    def _solved(self, matrix: Values, rights: Sequence[Values]) -> list[Values]:
         square = matrix.copy()
         square[np.diag_indices_from(square)] += np.finfo(np.float64).eps
         inputs, taps, _ = rights[0].shape
         right = np.concatenate(rights, axis=2).reshape(inputs * taps, -1)
-        # columns are solved alike whatever stands beside them, but one alone takes another way through LAPACK
+        # a column's solution does not depend on the others, but LAPACK solves a single column in another way
         groups = np.split(right, right.shape[1], axis=1) if self._references.channels == 1 else [right]
         with self._arithmetic.threads():
             solution = np.concatenate([_as_museval(square, matrix, group) for group in groups], axis=1)
         return np.split(solution.reshape(inputs, taps, -1), len(rights), axis=2)
 
 
-def _as_museval(square: Matrix, matrix: Matrix, right: Matrix) -> Matrix:
+def _as_museval(square: Values, matrix: Values, right: Values) -> Values:
     try:
         return np.asarray(np.linalg.solve(square, right), np.float64)
     except np.linalg.LinAlgError:
-        # museval means to do the same; with NumPy 2 it ends in an AttributeError instead
+        # museval intends the same, but raises an AttributeError with NumPy 2
         return np.asarray(np.linalg.lstsq(matrix, right)[0], np.float64)

@@ -1,1 +1,29 @@
-"""Figures."""
+"""Figures of weights, scores, searches and trainings.
+
+Each function takes tables or weights, never a fusion, and returns a matplotlib Figure with a canvas of its own, so that
+``savefig`` works and pyplot's state is not touched. matplotlib is imported when the first figure is drawn.
+
+======== ===============================================================================================
+matrices mixing matrices as heat maps, in the convention of the MDX-Mixer paper
+scores   scores of every track, and gains over a baseline with their intervals
+searches Optuna's figures of a search
+time     weights over the time of a song, losses over the epochs of a training
+style    colours, sizes and labels that all of them share
+======== ===============================================================================================
+"""
+
+from .matrices import largest_weight, plot_weights, plot_weights_grid
+from .scores import plot_gains, plot_scores
+from .searches import search_figures
+from .time import plot_training, plot_weights_over_time
+
+__all__ = [
+    "largest_weight",
+    "plot_gains",
+    "plot_scores",
+    "plot_training",
+    "plot_weights",
+    "plot_weights_grid",
+    "plot_weights_over_time",
+    "search_figures",
+]

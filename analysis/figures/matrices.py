@@ -1,14 +1,16 @@
-"""Figures of mixing matrices and scores; each function returns a matplotlib Figure and touches no global state."""
+"""Mixing matrices as heat maps, in the convention of the MDX-Mixer paper: one panel per matrix, on one colour scale."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import StemfuseError
+from stemfuse.separators import ChannelLabel, StemfuseError, WeightsLike
+
+from .style import GRID, INK, MUTED, new_figure, quiet_axes, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,14 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-INK, MUTED, GRID, PAPER = "#1b1d22", "#6d7280", "#d5d8df", "#ffffff"
-"""Text, quiet text, guide lines, ground: these and no other greys, so that a page can put its own in their place."""
-
 POSITIVE, NEGATIVE, SPREAD = "#2166ac", "#b2182b", "#00704f"
 ON_COLOUR = "#fdfdfd"
 BOXED_BELOW = -0.3
-LARGEST, BELOW, MIXTURE = "largest positive weight", "weight below −0.3", "mixture, same side"
-BOXES = {LARGEST: ("-", 2.0, 0.0), BELOW: (":", 1.3, 0.09), MIXTURE: ("--", 1.0, 0.09)}
+LARGEST, BELOW, SAME_SIDE = "largest positive weight", "weight below −0.3", "mixture, same side"
+BOXES = {LARGEST: ("-", 2.0, 0.0), BELOW: (":", 1.3, 0.09), SAME_SIDE: ("--", 1.0, 0.09)}
 """Line style, line width in points and inset in cells of each box."""
 
 CELL_WIDTH, CELL_HEIGHT = 0.46, 0.235  # inches
@@ -32,56 +31,36 @@ COLUMN_HEAD = 1.1
 SIDES = {"left": "L", "right": "R", "mono": ""}
 
 
-class Weights(Protocol):
-    """What a figure needs of mixing weights; `stemfuse.blending.MixingWeights` has it."""
-
-    @property
-    def matrix(self) -> NDArray[np.floating]:
-        """Weights, (segment, output, input)."""
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """One label per input channel, such as ``"mixture.left"`` or ``"mdx.drums.right"``."""
-
-    @property
-    def outputs(self) -> Sequence[str]:
-        """One label per output channel, such as ``"drums.left"``."""
-
-    @property
-    def starts_s(self) -> NDArray[np.floating]:
-        """Where each segment begins, in seconds."""
-
-
-class _Label(NamedTuple):
-    group: str
-    stem: str
-    side: str
-
-    @property
-    def is_mixture(self) -> bool:
-        return self.group == "mixture" and not self.stem
-
-
 class _Panel(NamedTuple):
     title: str
     values: NDArray[np.floating]  # (output, input)
-    inputs: tuple[_Label, ...]
-    outputs: tuple[_Label, ...]
+    inputs: tuple[ChannelLabel, ...]
+    outputs: tuple[ChannelLabel, ...]
     spread: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """The group of every output channel: its source."""
+        return [label.signal for label in self.outputs]
+
+    @property
+    def rows(self) -> list[str]:
+        """The group of every input channel: the mixture, or its separator."""
+        return [label.separator or label.source for label in self.inputs]
 
 
 def plot_weights(
-    weights: Weights, segment: int | Sequence[int] | None = None, scale: float | None = None, title: str = ""
+    weights: WeightsLike, segment: int | Sequence[int] | None = None, scale: float | None = None, title: str = ""
 ) -> Figure:
     """Mixing matrix as a heat map, in the convention of the MDX-Mixer paper's figures 4 to 6 [1]_.
 
-    Rows are input channels, the mixture first, then each separator's stems; columns are the output channels; each
+    Rows are input channels: the mixture first, then each separator's stems. Columns are the output channels, and each
     cell prints its weight. In each column the largest positive weight has a bold box (all of them when several are
-    equal), weights below -0.3 a dotted box, and the mixture's weight of the same side a dashed box.
+    equal), weights below -0.3 have a dotted box, and the mixture's weight of the same side has a dashed box.
 
     Parameters
     ----------
-    weights : Weights
+    weights : WeightsLike
         One segment gives one panel; several give their mean and their standard deviation.
     segment : int or sequence of int, optional
         Only these segments, one panel each.
@@ -98,7 +77,7 @@ def plot_weights(
     Raises
     ------
     StemfuseError
-        A segment that is not there was asked for.
+        The weights have no such segment.
 
     References
     ----------
@@ -112,6 +91,7 @@ def plot_weights(
     ...     inputs=("mixture.left", "mdx.drums.left", "demucs.drums.left"),
     ...     outputs=("drums.left",),
     ...     starts_s=np.zeros(1),
+    ...     duration_s=None,
     ... )
     >>> [text.get_text() for text in plot_weights(weights).axes[0].texts]
     ['0.10', '0.60', '0.30', 'L', 'drums', 'mixture', 'mdx', 'demucs']
@@ -121,7 +101,7 @@ def plot_weights(
         chosen = [segment] if isinstance(segment, int) else list(segment)
         for index in chosen:
             if not 0 <= index < count:
-                raise StemfuseError(f"segment {index} was asked for, the weights have segments 0 to {count - 1}")
+                raise StemfuseError(f"got segment {index}, expected one of 0 to {count - 1}, which the weights have")
         panels = [
             _panel(f"segment {index}, from {weights.starts_s[index]:.1f} s", weights.matrix[index], weights)
             for index in chosen
@@ -136,12 +116,12 @@ def plot_weights(
     return _matrix_figure(panels, scale, title)
 
 
-def plot_weights_grid(weights: Mapping[str, Weights], scale: float | None = None, title: str = "") -> Figure:
+def plot_weights_grid(weights: Mapping[str, WeightsLike], scale: float | None = None, title: str = "") -> Figure:
     """Several mixing matrices on one colour scale, each the mean over its segments.
 
     Parameters
     ----------
-    weights : mapping of str to Weights
+    weights : mapping of str to WeightsLike
         By the fusion's name; their inputs may differ.
     scale, title
         As in `plot_weights`.
@@ -157,7 +137,7 @@ def plot_weights_grid(weights: Mapping[str, Weights], scale: float | None = None
         There are no weights.
     """
     if not weights:
-        raise StemfuseError("no weights came, expected at least one matrix to draw")
+        raise StemfuseError("got no weights, expected at least one matrix to draw")
     panels = []
     for name, one in weights.items():
         mean = "" if len(one.matrix) == 1 else f", mean over {len(one.matrix)} segments"
@@ -165,62 +145,35 @@ def plot_weights_grid(weights: Mapping[str, Weights], scale: float | None = None
     return _matrix_figure(panels, scale, title)
 
 
-def largest_weight(weights: Mapping[str, Weights]) -> float:
-    """Largest absolute weight of the panels that `plot_weights` draws: a scale on which all can be compared."""
+def largest_weight(weights: Mapping[str, WeightsLike]) -> float:
+    """Largest absolute weight of the panels that `plot_weights` draws: one scale for all of them."""
     return max((float(np.abs(np.mean(one.matrix, axis=0)).max()) for one in weights.values()), default=0.0)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """White figure of ``width`` times ``height`` inches with its own canvas, laid out so that nothing is cut off."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor=PAPER)
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)  # type: ignore[union-attr, call-arg]
-    FigureCanvasAgg(figure)
-    return figure
+def _panel(title: str, values: NDArray[np.floating], weights: WeightsLike, spread: bool = False) -> _Panel:
+    """Rows grouped by separator, the mixture first; otherwise in the order of the weights."""
+    inputs, outputs = (tuple(map(ChannelLabel.parse, labels)) for labels in (weights.inputs, weights.outputs))
+    panel = _Panel(title, np.asarray(values), inputs, outputs, spread)
+    groups = list(dict.fromkeys(panel.rows))
+    order = sorted(range(len(inputs)), key=lambda i: (not inputs[i].is_mixture, groups.index(panel.rows[i])))
+    return panel._replace(values=panel.values[:, order], inputs=tuple(inputs[i] for i in order))
 
 
-def shorten(name: str, length: int = 40) -> str:
-    """Leave out the middle of a name that is too long for its place."""
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[1 - length // 2 :]}"
-
-
-def quiet_axes(axes: Axes) -> None:
-    """No frame, no tick marks, small ink labels in which ``$`` is only a letter."""
-    axes.patch.set_visible(False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_parse_math(False)
-
-
-def _panel(title: str, values: NDArray[np.floating], weights: Weights, spread: bool = False) -> _Panel:
-    """Rows grouped by model, the mixture first; otherwise in the order of the weights."""
-    labels = []
-    for label in weights.inputs:
-        *names, side = label.rsplit(".", 2)  # from the right: a separator's own name may hold dots
-        labels.append(_Label("".join(names[:1]), "".join(names[1:]), SIDES.get(side, side)))
-    outputs = []
-    for label in weights.outputs:
-        source, _, side = label.rpartition(".")
-        outputs.append(_Label(source, "", SIDES.get(side, side)))
-    groups = list(dict.fromkeys(label.group for label in labels))
-    order = sorted(range(len(labels)), key=lambda i: (not labels[i].is_mixture, groups.index(labels[i].group)))
-    return _Panel(title, np.asarray(values)[:, order], tuple(labels[i] for i in order), tuple(outputs), spread)
-
-
-def _places(labels: Sequence[_Label], gap: float) -> list[float]:
+def _places(groups: Sequence[str], gap: float) -> list[float]:
     """Positions of unit cells with a gap before each group, the first too."""
-    fresh = [i == 0 or labels[i].group != labels[i - 1].group for i in range(len(labels))]
+    fresh = [i == 0 or groups[i] != groups[i - 1] for i in range(len(groups))]
     return [i + gap * before for i, before in enumerate(np.cumsum(fresh).tolist())]
+
+
+def _side(label: ChannelLabel) -> str:
+    return SIDES.get(label.channel, label.channel)
 
 
 def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) -> Figure:
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    columns = max(_places(panel.outputs, COLUMN_GAP)[-1] + 1 for panel in panels)
-    rows = max(_places(panel.inputs, ROW_GAP)[-1] + 1 for panel in panels)
+    columns = max(_places(panel.columns, COLUMN_GAP)[-1] + 1 for panel in panels)
+    rows = max(_places(panel.rows, ROW_GAP)[-1] + 1 for panel in panels)
     kinds = sorted({panel.spread for panel in panels})
     panel_height = (rows + COLUMN_HEAD) * CELL_HEIGHT
     figure = new_figure(
@@ -236,17 +189,7 @@ def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) ->
         for axes, panel in members:
             _draw_matrix(axes, panel, colours)
             axes.set(xlim=(0, columns + 0.06), ylim=(rows + 0.06, -COLUMN_HEAD))
-        bar = figure.colorbar(
-            colours,
-            ax=[axes for axes, _ in members],
-            shrink=min(1.0, 2.4 / (down * panel_height)),
-            anchor=(0.0, 0.9),
-            aspect=16,
-        )
-        bar.set_label("standard deviation" if spread else "weight", fontsize=8.5, color=INK)
-        bar.outline.set_visible(False)
-        bar.solids.set_rasterized(True)  # type: ignore[union-attr]  # transparent vector steps show seams
-        quiet_axes(bar.ax)
+        _add_colour_bar(figure, colours, [axes for axes, _ in members], spread, down * panel_height)
     if title:
         figure.suptitle(
             shorten(title, int(9 * figure.get_figwidth())), fontsize=11, fontweight="bold", color=INK, parse_math=False
@@ -255,6 +198,14 @@ def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) ->
     if kinds_of_box:
         _explain_boxes(figure, kinds_of_box)
     return figure
+
+
+def _add_colour_bar(figure: Figure, colours: ScalarMappable, members: list[Axes], spread: bool, height: float) -> None:
+    bar = figure.colorbar(colours, ax=members, shrink=min(1.0, 2.4 / height), anchor=(0.0, 0.9), aspect=16)
+    bar.set_label("standard deviation" if spread else "weight", fontsize=8.5, color=INK)
+    bar.outline.set_visible(False)
+    bar.solids.set_rasterized(True)  # type: ignore[union-attr]  # transparent vector steps show seams
+    quiet_axes(bar.ax)
 
 
 def _colours(spread: bool, limit: float) -> ScalarMappable:
@@ -273,7 +224,7 @@ def _draw_matrix(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    x, y = _places(panel.outputs, COLUMN_GAP), _places(panel.inputs, ROW_GAP)
+    x, y = _places(panel.columns, COLUMN_GAP), _places(panel.rows, ROW_GAP)
     cells = [Rectangle((left, top), 1, 1) for left in x for top in y]
     faces = colours.to_rgba(panel.values.ravel())
     axes.add_collection(PatchCollection(cells, facecolors=faces, edgecolors=GRID, linewidths=0.6))
@@ -289,19 +240,20 @@ def _draw_matrix(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
             in_layout=False,  # within its cell; measuring hundreds of these takes as long as drawing them
         )
     for place, label in zip(x, panel.outputs, strict=True):
-        axes.text(place + 0.5, 0.1, label.side, ha="center", va="center", fontsize=8, color=INK)
+        axes.text(place + 0.5, 0.1, _side(label), ha="center", va="center", fontsize=8, color=INK)
     head: dict[str, Any] = {"fontsize": 8.5, "fontweight": "bold", "color": INK, "parse_math": False}
-    for group in dict.fromkeys(label.group for label in panel.outputs):
-        members = [place for place, label in zip(x, panel.outputs, strict=True) if label.group == group]
+    for group in dict.fromkeys(panel.columns):
+        members = [place for place, name in zip(x, panel.columns, strict=True) if name == group]
         middle = (members[0] + members[-1] + 1) / 2
         axes.text(middle, -COLUMN_HEAD + 0.4, shorten(group, 14), ha="center", va="center", **head)
-    for group in dict.fromkeys(label.group for label in panel.inputs):
-        first = next(place for place, label in zip(y, panel.inputs, strict=True) if label.group == group)
+    for group in dict.fromkeys(panel.rows):
+        first = y[panel.rows.index(group)]
         axes.text(x[0], first - 0.42, shorten(group), ha="left", va="center", **head)
     for kind, column, row in _boxes(panel):
         axes.add_patch(_box(kind, x[column], y[row]))
+    names = [f"{label.source if label.separator else ''} {_side(label)}".strip() for label in panel.inputs]
     axes.set_xticks([])
-    axes.set_yticks([place + 0.5 for place in y], [f"{label.stem} {label.side}".strip() for label in panel.inputs])
+    axes.set_yticks([place + 0.5 for place in y], names)
     axes.set_title(panel.title, fontsize=9.5, color=INK, parse_math=False)
     quiet_axes(axes)
 
@@ -329,8 +281,8 @@ def _boxes(panel: _Panel) -> Iterator[tuple[str, int, int]]:
                 yield LARGEST, column, row
             if weight < BOXED_BELOW:
                 yield BELOW, column, row
-            if panel.inputs[row].is_mixture and panel.inputs[row].side == panel.outputs[column].side:
-                yield MIXTURE, column, row
+            if panel.inputs[row].is_mixture and panel.inputs[row].channel == panel.outputs[column].channel:
+                yield SAME_SIDE, column, row
 
 
 def _box(kind: str, x: float = 0.0, y: float = 0.0) -> Rectangle:

@@ -1,4 +1,4 @@
-"""Figures of scores: every track as a dot, so that a median never hides how few or how spread the tracks are."""
+"""Figures of scores: every track is a dot, so that a median does not hide how few or how different the tracks are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stemfuse.analysis.aggregates import source_order, track_scores
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.scores import SONG_SDR
 
-from .matrices import GRID, INK, MUTED, PAPER, new_figure, quiet_axes, shorten
+from .style import GRID, INK, MUTED, PAPER, new_figure, quiet_axes, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def plot_scores(
     """
     chosen = scores[scores["metric"] == metric]
     if chosen.empty:
-        raise ScoreError(f"metric {metric!r} was asked for, there are {', '.join(scores['metric'].unique()) or 'none'}")
+        raise ScoreError(f"got metric {metric!r}, expected one of {', '.join(scores['metric'].unique()) or 'none'}")
     units = track_scores(chosen, "song" if metric == SONG_SDR else "median")
     methods = list(dict.fromkeys(units["fusion"])) if methods is None else list(methods)
     values = {key: group["value"].dropna().to_numpy() for key, group in units.groupby(["fusion", "source"])}
@@ -69,7 +69,7 @@ def plot_scores(
         for row, method in enumerate(methods):
             tracks = values.get((method, source), np.empty(0))
             if not len(tracks):
-                _say_none(axes, row)
+                _mark_missing(axes, row)
                 continue
             colour = FUSION_COLOUR if method in fusions else SEPARATOR_COLOUR
             aside = 0.2 * np.sin(2.4 * np.arange(len(tracks)))  # spread by rule: the same figure every time
@@ -102,7 +102,8 @@ def _method_rows(methods: Sequence[str], sources: Sequence[str], one_scale: bool
 def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figure:
     """Gain of every method over a baseline with its interval: one panel per source and one for their mean.
 
-    A filled mark's interval excludes 0, a hollow one's does not, or there are too few tracks for an interval.
+    A mark is filled when its interval excludes 0. It is hollow otherwise, also when there are too few tracks for an
+    interval.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figur
     'bass'
     """
     if comparison.empty:
-        raise ScoreError("an empty comparison came, expected at least one method beside the baseline")
+        raise ScoreError("got an empty comparison, expected at least one method beside the baseline")
     methods = list(dict.fromkeys(comparison["fusion"]))
     sources = source_order(comparison["source"])
     figure, panels = _method_rows(methods, sources, one_scale=True)
@@ -139,7 +140,7 @@ def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figur
     for gain in comparison.to_dict("records"):
         axes, row = panels[sources.index(gain["source"])], methods.index(gain["fusion"])
         if np.isnan(gain["difference"]):
-            _say_none(axes, row)
+            _mark_missing(axes, row)
             continue
         colour = FUSION_COLOUR if gain["fusion"] in fusions else SEPARATOR_COLOUR
         fill = colour if gain["low"] > 0 or gain["high"] < 0 else PAPER
@@ -153,23 +154,23 @@ def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figur
 
 
 def _widen(axes: Axes) -> None:
-    """Show at least one dB, so that a hundredth never looks like a difference, with few enough ticks to read."""
+    """Show at least one dB, so that a hundredth does not look like a difference, with a few ticks."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = axes.get_xlim()
-    missing = max(0.0, 1.0 - (high - low)) / 2
-    axes.set_xlim(low - missing, high + missing)
+    added = max(0.0, 1.0 - (high - low)) / 2
+    axes.set_xlim(low - added, high + added)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
-def _say_none(axes: Axes, row: int) -> None:
+def _mark_missing(axes: Axes, row: int) -> None:
     axes.text(
         0.5, row, "no score", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=7.5, color=MUTED
     )
 
 
 def _explain(figure: Figure, axis: str, methods: Sequence[str], fusions: Collection[str]) -> None:
-    """Axis label below all panels, and a legend when both kinds of method are there."""
+    """Axis label below all panels, and a legend when there are methods of both kinds."""
     from matplotlib.lines import Line2D
 
     figure.supxlabel(axis, fontsize=9, color=INK, parse_math=False)

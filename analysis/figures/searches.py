@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 SIZE = (6.0, 3.6)  # inches
 CONTOUR_WEIGHTS = 2
-"""A contour of more weights is too small to read: the two that matter most are shown."""
+"""A contour of more weights would be too small to read: the two that matter most are shown."""
 
 
-def search_figures(study: Study, source: str, objectives: Sequence[str]) -> Iterator[tuple[str, Figure]]:
-    """Draw a study: its history, which weights matter, the objective over pairs of weights; or the Pareto front.
+def search_figures(study: Study, source: str, metrics: Sequence[str]) -> Iterator[tuple[str, Figure]]:
+    """Draw a study: its history, which weights matter, the metric over pairs of weights; or the Pareto front.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ def search_figures(study: Study, source: str, objectives: Sequence[str]) -> Iter
         With at least one complete trial.
     source : str
         What was searched, for the titles.
-    objectives : sequence of one or two str
+    metrics : sequence of one or two str
         What was maximised.
 
     Yields
     ------
     name : str
-        ``"history"``, ``"importance"`` and ``"contour"``; for two objectives ``"front"``. Importance and contour
-        are left out where there is but one weight or no difference between trials.
+        ``"history"``, ``"importance"`` and ``"contour"``; for two metrics ``"front"``. Importance and contour
+        are left out when there is only one weight or all trials are equal.
     figure : matplotlib.figure.Figure
-        Closed in pyplot, so that none stays in memory.
+        Closed in pyplot, so that it does not stay in memory.
 
     Examples
     --------
@@ -47,10 +47,10 @@ def search_figures(study: Study, source: str, objectives: Sequence[str]) -> Iter
     import optuna
     import optuna.visualization.matplotlib as drawn
 
-    if len(objectives) == 2:
-        yield "front", _draw(lambda: drawn.plot_pareto_front(study, target_names=list(objectives)), f"{source}: front")
+    if len(metrics) == 2:
+        yield "front", _draw(lambda: drawn.plot_pareto_front(study, target_names=list(metrics)), f"{source}: front")
         return
-    name = objectives[0]
+    name = metrics[0]
     yield "history", _draw(lambda: drawn.plot_optimization_history(study, target_name=name), f"{source}: history")
     trials = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     if len(study.best_params) < 2 or len({trial.value for trial in trials}) < 2:
@@ -78,7 +78,7 @@ def _draw(plot: Callable[[], Any], title: str) -> Figure:
         axes = np.ravel(plot())
         figure: Figure = axes[0].figure
         figure.set_size_inches(*SIZE)
-        axes[0].set_title("", loc="left")  # Optuna's own stands there
+        axes[0].set_title("", loc="left")  # remove Optuna's own title
         axes[0].set_title(title, fontsize=10)
         figure.set_layout_engine("tight")
         plt.close(figure)

@@ -1,4 +1,4 @@
-"""The synthetic band: a seeded generator of songs with four stems, the stand-in data set where MUSDB18 is not."""
+"""The synthetic band: a seeded generator of songs with four stems, for use where MUSDB18 is not at hand."""
 
 from .composition import compose
 from .mixing import Production, draw_production, render

@@ -101,8 +101,8 @@ def _line_bar(lowest: int) -> Bar:
 def _perform(form: Form, player: str, instrument: str, write: Bar, rhythms: tuple[str, ...]) -> Part:
     """Let one player play through the sections that name it.
 
-    A band that loops draws the same random numbers in every bar, so that only the chords change; others vary rhythm and
-    voicing from bar to bar and play as loosely as the form says.
+    A band that loops draws the same random numbers in every bar, so that only the chords change. Others vary rhythm and
+    voicing from bar to bar, and their timing deviates by the form's looseness.
     """
     rng = form.generator(f"performing {player}")
     plain, full = (str(rhythm) for rhythm in rng.choice(rhythms, 2, replace=False))

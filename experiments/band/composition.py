@@ -16,16 +16,16 @@ from .score import Song
 SHORTEST_S = 1.0
 
 
-def frames_of(seconds: float) -> int:
+def length_of(seconds: float) -> int:
     """Length in samples of a song of some seconds.
 
     Raises
     ------
     TrackError
-        It is too short for a song, or no number.
+        It is too short for a song, or not a finite number.
     """
     if not (math.isfinite(seconds) and seconds >= SHORTEST_S):
-        raise TrackError(f"songs of {seconds} seconds were asked for, expected {SHORTEST_S:g} seconds or more")
+        raise TrackError(f"got {seconds} seconds for a song, expected {SHORTEST_S:g} seconds or more")
     return round(seconds * RATE)
 
 
@@ -37,7 +37,7 @@ def compose(seed: int | Sequence[int], seconds: float) -> Song:
     seed : int or sequence of int
         Not negative; the same seed and length give the same song.
     seconds : float
-        Length, at least one second; two and more make music.
+        Length, at least one second; music needs two or more.
 
     Raises
     ------
@@ -52,6 +52,6 @@ def compose(seed: int | Sequence[int], seconds: float) -> Song:
     """
     seeds = (seed,) if isinstance(seed, int) else tuple(int(number) for number in seed)
     if not seeds or min(seeds) < 0:
-        raise TrackError(f"seed {seed!r} came, expected a whole number from 0 up")
-    form = draw_form(seeds, frames_of(seconds))
+        raise TrackError(f"got seed {seed!r}, expected a whole number from 0 up")
+    form = draw_form(seeds, length_of(seconds))
     return Song(form, write_drums(form), write_bass(form), write_others(form), write_voice(form))

@@ -239,18 +239,18 @@ def _progression(rng: np.random.Generator, tonic: int, mode: str, sevenths: floa
 
 def _players(rng: np.random.Generator, name: str) -> frozenset[str]:
     drawn = {player for player, chance in PRESENCE[name].items() if rng.random() < chance}
-    # nobody at all would be a hole in the song, not a section of it
+    # without any player it would be a gap in the song, not a section
     return frozenset(drawn or {"drums"})
 
 
-def draw_form(seed: tuple[int, ...], frames: int) -> Form:
+def draw_form(seed: tuple[int, ...], length: int) -> Form:
     """Draw tempo, key, chords and sections for a song of some length.
 
     Parameters
     ----------
     seed : tuple of int
         Not negative.
-    frames : int
+    length : int
         Length in samples; short songs have short sections and begin where the voice is.
 
     Examples
@@ -272,16 +272,16 @@ def draw_form(seed: tuple[int, ...], frames: int) -> Form:
     loops = bool(rng.random() < style.loops)
     looseness_s = float(rng.uniform(0.0, 0.002) if loops else rng.uniform(0.003, 0.010))
 
-    bars = math.ceil(frames / RATE * tempo_bpm / 240.0)
+    bars = math.ceil(length / RATE * tempo_bpm / 240.0)
     unit = 1 if bars < 10 else 2 if bars < 28 else 4
     if bars < 5:
         sequence = [part for part in sequence if "voice" in players[part]]
     sections: list[Section] = []
     start = 0
     names = (part for part in itertools.cycle(sequence) for _ in range(unit))
-    for part, run in itertools.groupby(itertools.islice(names, bars)):
-        length = len(list(run))
-        halves = tuple(itertools.islice(itertools.cycle(progressions[part]), 2 * length))
-        sections.append(Section(part, start, length, players[part], halves))
-        start += length
-    return Form(seed, frames, name, tempo_bpm, style.feel, looseness_s, loops, tonic, mode, tuple(sections))
+    for part, repeated in itertools.groupby(itertools.islice(names, bars)):
+        count = len(list(repeated))
+        halves = tuple(itertools.islice(itertools.cycle(progressions[part]), 2 * count))
+        sections.append(Section(part, start, count, players[part], halves))
+        start += count
+    return Form(seed, length, name, tempo_bpm, style.feel, looseness_s, loops, tonic, mode, tuple(sections))

@@ -40,16 +40,16 @@ class Instrument(Protocol):
     def release_s(self) -> float:
         """How long a tone rings on when its note ends."""
 
-    def tone(self, rng: np.random.Generator, note: Note, frames: int) -> Wave:
+    def tone(self, rng: np.random.Generator, note: Note, length: int) -> Wave:
         """A tone that is held for so many samples, (time,)."""
 
 
-def _glide(note: Note, frames: int) -> float | Wave:
+def _glide(note: Note, length: int) -> float | Wave:
     """Frequency of a note: constant, or one per sample when it slides."""
     hertz = frequency(note.pitch)
     if note.slide_from is None:
         return hertz
-    way = np.clip(np.arange(frames, dtype=np.float32) / (SLIDE_S * RATE), 0, 1)
+    way = np.clip(np.arange(length, dtype=np.float32) / (SLIDE_S * RATE), 0, 1)
     start = np.float32(note.slide_from - note.pitch)
     curve: Wave = np.float32(hertz) * np.exp2(start / 12 * (1 - way) ** 2)
     return curve
@@ -79,17 +79,17 @@ class String:
     thump: float = 0.0
     course: float = 0.0
 
-    def tone(self, rng: np.random.Generator, note: Note, frames: int) -> Wave:
+    def tone(self, rng: np.random.Generator, note: Note, length: int) -> Wave:
         """A tone that is held for so many samples, (time,)."""
-        hertz = _glide(note, frames)
+        hertz = _glide(note, length)
         # short strings lose their energy sooner
         decay_s = self.decay_s * (110 / frequency(note.pitch)) ** 0.35
         damping_hz = self.damping_hz * (0.6 + 0.6 * note.velocity)
-        wave = pluck(rng, hertz, frames, decay_s, damping_hz, self.position, self.roughness, self.course)
+        wave = pluck(rng, hertz, length, decay_s, damping_hz, self.position, self.roughness, self.course)
         if self.thump:
-            length = min(frames, int(0.05 * RATE))
-            knock = noise_band(rng, length, 400, 3_500) * decay(length, 0.03)
-            wave[:length] += np.float32(self.thump * note.velocity) * knock
+            knock_length = min(length, int(0.05 * RATE))
+            knock = noise_band(rng, knock_length, 400, 3_500) * decay(knock_length, 0.03)
+            wave[:knock_length] += np.float32(self.thump * note.velocity) * knock
         return fade(wave, 0.001, 0.0)
 
 
@@ -128,27 +128,27 @@ class Oscillator:
     vibrato: float = 0.0
     breath: float = 0.0
 
-    def tone(self, rng: np.random.Generator, note: Note, frames: int) -> Wave:
+    def tone(self, rng: np.random.Generator, note: Note, length: int) -> Wave:
         """A tone that is held for so many samples, (time,)."""
-        hertz: float | Wave = _glide(note, frames)
+        hertz: float | Wave = _glide(note, length)
         if self.vibrato:
-            time = np.arange(frames, dtype=np.float32) / np.float32(RATE)
+            time = np.arange(length, dtype=np.float32) / np.float32(RATE)
             depth = np.float32(self.vibrato / 1200) * np.clip(time / np.float32(0.3) - np.float32(0.8), 0, 1)
             bend: Wave = np.exp2(depth * np.sin(np.float32(2 * np.pi * rng.uniform(4.8, 6)) * time))
             hertz = bend * np.float32(hertz)
         harmonics = int(NYQUIST_MARGIN_HZ / frequency(note.pitch))
         bright = harmonic_table(self.shape, harmonics, round(self.bright * (0.4 + 0.6 * note.velocity), 1))
         dull = harmonic_table(self.shape, harmonics, self.dull)
-        opened = decay(frames, self.close_s)
-        wave = np.zeros(frames, np.float32)
+        opened = decay(length, self.close_s)
+        wave = np.zeros(length, np.float32)
         for cents in (0.0,) if not self.detune else (-self.detune, 0.0, self.detune):
-            phase = phases(hertz * 2.0 ** (cents / 1200), frames) + np.uint32(rng.integers(2**32))
+            phase = phases(hertz * 2.0 ** (cents / 1200), length) + np.uint32(rng.integers(2**32))
             flat = oscillate(dull, phase)
             wave += flat + opened * (oscillate(bright, phase) - flat)
         if self.breath:
             hiss = frequency(note.pitch)
-            wave += np.float32(self.breath) * noise_band(rng, frames, hiss, 4 * hiss)
-        return fade(wave * decay(frames, self.sustain_s), self.attack_s, 0.0)
+            wave += np.float32(self.breath) * noise_band(rng, length, hiss, 4 * hiss)
+        return fade(wave * decay(length, self.sustain_s), self.attack_s, 0.0)
 
 
 @dataclass(frozen=True)
@@ -178,16 +178,16 @@ class Modulated:
     release_s: float = 0.1
     tine: float = 0.0
 
-    def tone(self, rng: np.random.Generator, note: Note, frames: int) -> Wave:
+    def tone(self, rng: np.random.Generator, note: Note, length: int) -> Wave:
         """A tone that is held for so many samples, (time,)."""
         sine = harmonic_table("sine", 1, 1e9)
         hertz = frequency(note.pitch)
-        radians = np.arange(frames, dtype=np.float32) * np.float32(2 * np.pi * hertz / RATE)
-        depth = np.float32(self.index * note.velocity**1.5) * decay(frames, self.index_s)
-        modulator = oscillate(sine, phases(hertz * self.ratio, frames))
-        wave = np.sin(radians + depth * modulator) * decay(frames, self.decay_s)
+        radians = np.arange(length, dtype=np.float32) * np.float32(2 * np.pi * hertz / RATE)
+        depth = np.float32(self.index * note.velocity**1.5) * decay(length, self.index_s)
+        modulator = oscillate(sine, phases(hertz * self.ratio, length))
+        wave = np.sin(radians + depth * modulator) * decay(length, self.decay_s)
         if self.tine:
-            tine = oscillate(sine, phases(hertz * 14, frames)) * decay(frames, 0.12)
+            tine = oscillate(sine, phases(hertz * 14, length)) * decay(length, 0.12)
             wave += np.float32(self.tine * note.velocity) * tine
         return fade(wave, 0.001, 0.0)
 
@@ -258,9 +258,9 @@ def _drive(bus: Wave, amount: float) -> Wave:
     return shaped
 
 
-def _swing(frames: int, hertz: float) -> Wave:
+def _swing(length: int, hertz: float) -> Wave:
     """A slow sine between 0 and 1, (time,)."""
-    curve: Wave = 0.5 + 0.5 * np.sin(np.float32(2 * np.pi * hertz / RATE) * np.arange(frames, dtype=np.float32))
+    curve: Wave = 0.5 + 0.5 * np.sin(np.float32(2 * np.pi * hertz / RATE) * np.arange(length, dtype=np.float32))
     return curve
 
 

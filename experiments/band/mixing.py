@@ -19,8 +19,8 @@ from .voice import play_voice
 FULL_SCALE = 1 << 15
 """Stems are whole multiples of 1 / 32768, so that 16-bit files hold them exactly and float32 sums them exactly."""
 
-FRAME = 1024
-"""Samples in a step of the compressor."""
+GAIN_STEP = 1024
+"""Samples between two values of the compressor's gain."""
 
 HISS_DB = -75.0
 """Noise floor of each stem against full scale."""
@@ -54,7 +54,7 @@ class Production:
     compression : dict of str to float
         How much the level of each source is evened out; 0 not at all, 1 wholly.
     drive : dict of str to float
-        Saturation of each source; below 0.5 is hardly audible, 2 is thick.
+        Saturation of each source; below 0.5 is hardly audible, 2 is strong.
     levels_db : dict of str to float
         Levels while the sources play.
     peak : float
@@ -116,15 +116,15 @@ def draw_production(form: Form) -> Production:
 def _room(rng: np.random.Generator, reverberation_s: float) -> Wave:
     """Impulse response of a room for two ears, (channel, time): early reflections, then noise whose top fades first.
 
-    Its energy is 1 and its rate is half of `RATE`, for walls and air swallow the top octave. Moorer 1979, About this
-    reverberation business, found decaying noise to be a natural tail.
+    Its energy is 1. Its rate is half of `RATE`, since walls and air absorb the top octave. That decaying noise makes a
+    natural tail was found by Moorer 1979, About this reverberation business.
     """
-    frames = int(min(reverberation_s, 1.0) * RATE)
-    response = np.zeros((2, frames), np.float32)
+    length = int(min(reverberation_s, 1.0) * RATE)
+    response = np.zeros((2, length), np.float32)
     delay = int(rng.uniform(0.004, 0.02) * RATE)
     for channel in response:
         for low_hz, high_hz, gain, share in ((150, 900, 1.0, 1.1), (900, 4_000, 1.0, 1.0), (4_000, 12_000, 0.5, 0.55)):
-            tail = noise_band(rng, frames - delay, low_hz, high_hz) * decay(frames - delay, share * reverberation_s)
+            tail = noise_band(rng, length - delay, low_hz, high_hz) * decay(length - delay, share * reverberation_s)
             place(channel, tail, delay, gain)
         for _ in range(6):
             channel[2 * int(rng.uniform(0.0015, 0.02) * RATE)] += np.float32(rng.normal(0, 5))
@@ -168,8 +168,8 @@ def _widen(bus: Wave, wave: Wave, pan: float, delay_s: float) -> None:
 def _level(stem: Wave) -> float:
     """Root mean square of a stem while it plays: of the half seconds within 30 dB of its loudest one."""
     size = RATE // 2
-    pieces = (stem[:, start : start + size] for start in range(0, stem.shape[1], size))
-    power = np.array([float(np.einsum("ct,ct->", piece, piece)) / piece.size for piece in pieces])
+    halves = (stem[:, start : start + size] for start in range(0, stem.shape[1], size))
+    power = np.array([float(np.einsum("ct,ct->", half, half)) / half.size for half in halves])
     loudest = power.max()
     return float(np.sqrt(np.mean(power[power > loudest / 1_000]))) if loudest > 0 else 0.0
 
@@ -180,14 +180,14 @@ def _compress(stem: Wave, amount: float) -> None:
     The gain is the level over its usual value to the power ``-amount``, followed in steps of 23 ms.
     """
     usual = _level(stem)
-    count = -(-stem.shape[1] // FRAME) + 1
-    framed = np.pad(stem, ((0, 0), (0, count * FRAME - stem.shape[1]))).reshape(2, count, FRAME)
-    power = np.einsum("cft,cft->f", framed, framed).astype(np.float64) / (2 * FRAME)
+    count = -(-stem.shape[1] // GAIN_STEP) + 1
+    steps = np.pad(stem, ((0, 0), (0, count * GAIN_STEP - stem.shape[1]))).reshape(2, count, GAIN_STEP)
+    power = np.einsum("cft,cft->f", steps, steps).astype(np.float64) / (2 * GAIN_STEP)
     # once forward and once backward: the level is known a little ahead, as with a look-ahead compressor
     smooth = signal.filtfilt([0.3], [1, -0.7], power, padtype="even")
     level = np.sqrt(np.maximum(smooth, 0)) / (usual or 1.0)
     gain = np.minimum((level + 1e-6) ** -amount, 3.2).astype(np.float32)
-    ramp = np.arange(FRAME, dtype=np.float32) / FRAME
+    ramp = np.arange(GAIN_STEP, dtype=np.float32) / GAIN_STEP
     curve = gain[:-1, None] + np.diff(gain)[:, None] * ramp
     stem *= curve.ravel()[: stem.shape[1]]
 
@@ -206,9 +206,9 @@ def _hiss(stem: Wave, noise: Wave) -> None:
     Recordings have it, and without it the tonal stems have bands without energy, where distortion filters are
     undetermined and museval's figures a matter of rounding.
     """
-    frames = stem.shape[1]
-    peaks = np.maximum.reduceat(np.abs(stem).max(axis=0), np.arange(0, frames, FRAME))
-    stem += noise[:, :frames] * np.repeat(peaks > 0.5, FRAME)[:frames]
+    length = stem.shape[1]
+    peaks = np.maximum.reduceat(np.abs(stem).max(axis=0), np.arange(0, length, GAIN_STEP))
+    stem += noise[:, :length] * np.repeat(peaks > 0.5, GAIN_STEP)[:length]
 
 
 def _play_dry(song: Song, production: Production) -> dict[str, Wave]:

@@ -1,4 +1,4 @@
-"""The sounds of speech that the singer knows: formants of vowels, and how consonants are made."""
+"""The sounds of speech that the singer can make: formants of vowels, and how consonants are made."""
 
 from __future__ import annotations
 

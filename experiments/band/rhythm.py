@@ -50,8 +50,8 @@ def _with_liberties(rng: np.random.Generator, strokes: Strokes, liberty: float) 
 def write_drums(form: Form) -> tuple[Hit, ...]:
     """Write the drummer's strokes in the order of time.
 
-    Verses have the quiet groove, choruses the full one, the last bar of a section may be a fill and the next one then
-    begins with a crash; timing and velocity are as loose as the form says.
+    Verses have the quiet groove, choruses the full one. The last bar of a section may be a fill; a chorus after it
+    begins with a crash. The timing deviates by the form's looseness; velocities vary less in a band that loops.
     """
     rng = form.generator("drums")
     quiet, full = (_strokes(groove) for groove in STYLES[form.style].grooves)

@@ -125,13 +125,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Form:
-    """The frame that all players share.
+    """What all players share.
 
     Parameters
     ----------
     seed : tuple of int
         All that is random in the song comes from it.
-    frames : int
+    length : int
         Length in samples, at 44 100 Hz.
     style : str
         One of `STYLES`.

@@ -31,10 +31,10 @@ def frequency(pitch: float) -> float:
     return float(440.0 * 2.0 ** ((pitch - 69.0) / 12.0))
 
 
-def decay(frames: int, time_s: float) -> Wave:
+def decay(length: int, time_s: float) -> Wave:
     """An exponential that falls by 60 dB in ``time_s``."""
     slope = np.float32(-np.log(1000.0) / (time_s * RATE))
-    curve: Wave = np.exp(np.arange(frames, dtype=np.float32) * slope)
+    curve: Wave = np.exp(np.arange(length, dtype=np.float32) * slope)
     return curve
 
 
@@ -50,7 +50,7 @@ def fade(wave: Wave, attack_s: float, release_s: float) -> Wave:
 
 
 def place(bus: Wave, wave: Wave, start: int, gain: float = 1.0) -> None:
-    """Add a tone to a bus, both (time,); what lies outside the bus is not heard."""
+    """Add a tone to a bus, both (time,); what lies outside the bus is left out."""
     first, last = max(start, 0), min(start + len(wave), len(bus))
     if first < last:
         bus[first:last] += np.float32(gain) * wave[first - start : last - start]
@@ -63,14 +63,14 @@ def place_stereo(bus: Wave, wave: Wave, start: int, pan: float, gain: float = 1.
     place(bus[1], wave, start, gain * float(np.sin(angle)))
 
 
-def noise_band(rng: np.random.Generator, frames: int, low_hz: float, high_hz: float) -> Wave:
+def noise_band(rng: np.random.Generator, length: int, low_hz: float, high_hz: float) -> Wave:
     """Gaussian noise of unit power in a band whose sides fall by 12 dB per octave."""
-    size = fft.next_fast_len(max(frames, 2), real=True)
+    size = fft.next_fast_len(max(length, 2), real=True)
     spectrum = fft.rfft(rng.standard_normal(size, dtype=np.float32))
     squared_hz = np.square(np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0).astype(np.float32))
     below, above = np.square(np.float32(low_hz**2) / squared_hz), np.square(squared_hz / np.float32(high_hz**2))
     response = 1 / np.sqrt((1 + below) * (1 + above))
-    noise: Wave = fft.irfft(spectrum * response, size)[:frames]
+    noise: Wave = fft.irfft(spectrum * response, size)[:length]
     noise /= np.float32(np.sqrt(np.mean(response**2)))
     return noise
 
@@ -89,7 +89,7 @@ SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 
 @lru_cache(maxsize=256)
 def harmonic_table(shape: str, harmonics: int, corner: float) -> Wave:
-    """One period of a waveform with so many harmonics, damped by 12 dB per octave above harmonic ``corner``."""
+    """One period of a waveform with a number of harmonics, damped by 12 dB per octave above harmonic ``corner``."""
     size = 1 << TABLE_BITS
     k = np.arange(1, min(harmonics, size // 2 - 1) + 1, dtype=np.float64)
     amplitudes = SHAPES[shape](k) / (1 + (k / corner) ** 2)
@@ -101,11 +101,11 @@ def harmonic_table(shape: str, harmonics: int, corner: float) -> Wave:
     return table
 
 
-def phases(hertz: float | NDArray[np.floating], frames: int) -> NDArray[np.uint32]:
+def phases(hertz: float | NDArray[np.floating], length: int) -> NDArray[np.uint32]:
     """Phase of an oscillator as a fraction of 2**32, which wraps by itself; ``hertz`` is constant or one per sample."""
     if np.ndim(hertz) == 0:
         increment = np.uint32(round(float(hertz) / RATE * 2**32))
-        return np.arange(frames, dtype=np.uint32) * increment
+        return np.arange(length, dtype=np.uint32) * increment
     increments = (np.asarray(hertz) * (2**32 / RATE)).astype(np.uint32)
     return np.cumsum(increments, dtype=np.uint32)
 
@@ -128,7 +128,7 @@ def _between(wave: Wave, positions: NDArray[np.float64]) -> Wave:
 def pluck(
     rng: np.random.Generator,
     hertz: float | Wave,
-    frames: int,
+    length: int,
     decay_s: float,
     damping_hz: float,
     plucked_at: float,
@@ -147,7 +147,7 @@ def pluck(
         Draws the excitation.
     hertz : float or ndarray, shape (time,)
         Frequency, constant or one per sample (a slide).
-    frames : int
+    length : int
         Length in samples.
     decay_s : float
         Time in which the lowest harmonics fall by 60 dB.
@@ -165,8 +165,8 @@ def pluck(
     Karplus and Strong 1983, Digital synthesis of plucked-string and drum timbres; Jaffe and Smith 1983, Extensions of
     the Karplus-Strong plucked-string algorithm (decay shaping, pick position, tuning).
     """
-    cycles = np.cumsum(np.broadcast_to(np.asarray(hertz, np.float64) / RATE, frames))
-    size = int(np.ceil(frames / cycles[-1]))
+    cycles = np.cumsum(np.broadcast_to(np.asarray(hertz, np.float64) / RATE, length))
+    size = int(np.ceil(length / cycles[-1]))
     detuned = 2.0 ** (course / 1200)
     h = np.arange(1, size // 2)
     rates = np.log(1000.0) / decay_s * (1 + (h * RATE / size / damping_hz) ** 2) * size / RATE

@@ -1,4 +1,4 @@
-"""Songs on disk in the layout of MUSDB18-HQ: made once, whole or not at all, and continued where a run stopped."""
+"""Songs on disk in the layout of MUSDB18-HQ: each is written whole or not at all, and never twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy.io import wavfile
 from stemfuse.separators import RATE, SOURCES, AudioError, FileSignal, TrackError, WriteError
 from stemfuse.separators.audio.whole_files import HOST, is_alive
 
-from .composition import compose, frames_of
+from .composition import compose, length_of
 from .mixing import mix
 from .score import Song
 
@@ -27,7 +27,7 @@ FILES = ("mixture", *SOURCES)
 
 
 def track_name(seed: int, index: int) -> str:
-    """Name of a song: it tells what it is made from.
+    """Name of a song: it holds the seed and the index that the song is made from.
 
     Examples
     --------
@@ -38,10 +38,10 @@ def track_name(seed: int, index: int) -> str:
 
 
 def plan_tracks(tracks: int | Mapping[str, int], subset: str | None = None) -> list[tuple[str, int]]:
-    """Say which songs to make: (subset, index) in the order of the indices.
+    """List the songs to make: (subset, index) in the order of the indices.
 
-    The index alone decides the subset, by `SUBSET_PATTERN`: no song is ever in two subsets of a tree, however often and
-    with whatever counts the tree is extended.
+    The index alone decides the subset, by `SUBSET_PATTERN`. So no song is ever in two subsets of a tree, even if the
+    tree is extended later with other counts.
 
     Parameters
     ----------
@@ -63,21 +63,21 @@ def plan_tracks(tracks: int | Mapping[str, int], subset: str | None = None) -> l
     [('train', 0), ('test', 1), ('test', 5)]
     """
     if isinstance(tracks, Mapping) and subset is not None:
-        raise TrackError(f"numbers per subset and subset {subset!r} came, expected one of the two")
+        raise TrackError(f"got numbers per subset and subset {subset!r}, expected one of the two")
     counts = dict(tracks) if isinstance(tracks, Mapping) else {subset: tracks}
     if min(counts.values(), default=0) < 0 or not any(counts.values()):
-        raise TrackError(f"{tracks} tracks were asked for, expected one or more")
+        raise TrackError(f"got {tracks} tracks, expected one or more")
     planned: list[tuple[str, int]] = []
     for name, count in counts.items():
         if name is not None and name not in SUBSET_PATTERN:
-            raise TrackError(f"subset {name!r} was asked for, there are train, valid and test")
+            raise TrackError(f"got subset {name!r}, expected train, valid or test")
         everything = ((SUBSET_PATTERN[index % len(SUBSET_PATTERN)], index) for index in itertools.count())
         planned += itertools.islice((song for song in everything if name in (None, song[0])), count)
     return sorted(planned, key=lambda song: song[1])
 
 
-def _is_complete(folder: Path, frames: int) -> bool:
-    """Whether a song stands already; one that is damaged or of another length is never taken nor overwritten."""
+def _is_complete(folder: Path, length: int) -> bool:
+    """Whether a song is there already; one that is damaged or of another length is an error, never overwritten."""
     if not folder.exists():
         return False
     remedy = "delete the folder and run again, or choose another directory"
@@ -85,11 +85,11 @@ def _is_complete(folder: Path, frames: int) -> bool:
         try:
             signal = FileSignal(folder / f"{name}.wav")
         except AudioError as error:
-            raise TrackError(f"{folder}: not a whole track ({error}); {remedy}") from error
-        if (signal.length, signal.rate, signal.channels) != (frames, RATE, 2):
+            raise TrackError(f"{folder}: the track is not complete ({error}); {remedy}") from error
+        if (signal.length, signal.rate, signal.channels) != (length, RATE, 2):
             raise TrackError(
                 f"{signal}: {signal.length} samples, {signal.channels} channels at {signal.rate} Hz, "
-                f"expected {frames}, 2 and {RATE}; {remedy}"
+                f"expected {length}, 2 and {RATE}; {remedy}"
             )
     return True
 
@@ -104,7 +104,11 @@ def _write_song(folder: Path, song: Song) -> None:
 
 @contextlib.contextmanager
 def _appearing(directory: Path, folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes its place in one step when the block ends well, and is gone otherwise."""
+    """A temporary folder that takes its place in one step when the block ends well, and is gone otherwise.
+
+    It lies at the top of the tree, where it cannot be read as a track, and its name holds host and process, so that the
+    next call can remove what a killed one left.
+    """
     temporary = directory / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary.mkdir()
@@ -118,9 +122,9 @@ def _appearing(directory: Path, folder: Path) -> Iterator[Path]:
 
 
 def _provide(directory: Path, folder: Path, seed: tuple[int, int], seconds: float) -> None:
-    """See to it that a song stands in its folder."""
+    """Make the song of a folder unless it is there already."""
     try:
-        if not _is_complete(folder, frames_of(seconds)):
+        if not _is_complete(folder, length_of(seconds)):
             with _appearing(directory, folder) as temporary:
                 _write_song(temporary, compose(seed, seconds))
     except OSError as error:
@@ -141,21 +145,21 @@ def synthesize(
 
     Songs are ``<directory>/<subset>/<track name>/{mixture,drums,bass,other,vocals}.wav``, 16 bit, stereo, 44 100 Hz;
     read as float32 the mixture is exactly the sum of the four stems. A song depends on seed, index and length alone,
-    not on how many others there are; with the same versions of numpy and scipy on the same kind of processor its files
-    have the same bytes. Each song appears whole or not at all; those that stand already are left alone, so that an
-    interrupted run is continued by the same call.
+    not on how many others there are. With the same versions of numpy and scipy on the same kind of processor its files
+    have the same bytes. Each song appears whole or not at all. Songs that are there already are left alone, so that
+    the same call continues an interrupted one.
 
     Parameters
     ----------
     directory : path-like
-        Where the tree is; made when it lacks.
+        Where the tree is; made when missing.
     tracks : int or mapping of str to int
         Number of songs, of which about half are for training, a quarter each for validation and test (see
         `plan_tracks`), or numbers per subset: ``{"train": 20, "valid": 4, "test": 10}``.
     seconds : float
-        Length of each song.
+        Length of each song in seconds.
     seed : int
-        Another seed is another band: the names differ too, and both fit in one tree.
+        Another seed is another band. Its songs have other names, so that one tree can hold both.
     subset : str, optional
         ``"train"``, ``"valid"`` or ``"test"``: all songs are of it.
     progress : callable, optional
@@ -171,7 +175,7 @@ def synthesize(
     TrackError
         A number, length, seed or subset is out of range, or a folder of that name holds something else.
     WriteError
-        The disk is full or the directory cannot be written; nothing half written is left.
+        The disk is full or the directory cannot be written; no part of a song is left.
 
     Examples
     --------

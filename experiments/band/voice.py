@@ -1,6 +1,6 @@
 """The singer: a glottal source through the moving resonances of a vocal tract, with breath and consonants.
 
-Source and filter meet frame by frame in a short-time Fourier transform: formants move every 12 ms, by array arithmetic.
+Source and filter are multiplied in a short-time Fourier transform (STFT): formants move every 12 ms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tones import TABLE_BITS, Wave, oscillate, phases, place_stereo
 
 WINDOW, HOP = 1024, 256
 LEAD_S, TAIL_S = 0.5, 0.25
-"""A phrase is made with so much time before its first syllable (breath, consonant) and after its last."""
+"""A phrase has this much time before its first syllable (for breath and consonant) and after its last."""
 
 BANDWIDTHS = (80.0, 100.0, 160.0)
 UPPER_FORMANTS = np.arange(3_300.0, RATE / 2, 1_100.0)
@@ -90,7 +90,7 @@ def _glottal_table(open_quotient: float, harmonics: int) -> Wave:
 
 
 def _wander(rng: np.random.Generator, count: int, smoothness: int) -> NDArray[np.float64]:
-    """A slow random curve of unit deviation, one value per frame."""
+    """A slow random curve of unit deviation, one value per STFT frame."""
     kernel = np.hanning(smoothness + 2)
     return np.convolve(rng.standard_normal(count + smoothness + 1), kernel / np.sqrt(np.sum(kernel**2)), "valid")
 
@@ -98,7 +98,7 @@ def _wander(rng: np.random.Generator, count: int, smoothness: int) -> NDArray[np
 def _pitch_curve(
     rng: np.random.Generator, singer: Singer, phrase: Phrase, pitches: tuple[float, ...], times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """MIDI pitch at each frame: notes joined by portamento, scooped into, with vibrato and drift."""
+    """MIDI pitch at each STFT frame: notes joined by portamento, scooped into, with vibrato and drift."""
     starts = np.array([syllable.start_s for syllable in phrase.syllables])
     index = np.clip(np.searchsorted(starts, times + 0.3 * singer.portamento_s, "right") - 1, 0, None)
     since = times - starts[index]
@@ -173,14 +173,14 @@ def _gestures(rng: np.random.Generator, singer: Singer, phrase: Phrase) -> list[
 
 
 def _track(gestures: list[tuple[float, Posture]], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Postures at each frame: (parameter, frame), three formants, then the other fields of `Posture`."""
+    """Postures at each STFT frame: (parameter, STFT frame), three formants, then the other fields of `Posture`."""
     moments = np.maximum.accumulate([moment for moment, _ in gestures])
     columns = np.array([(*posture.formants, *posture[1:]) for _, posture in gestures]).T
     return np.stack([np.interp(times, moments, column) for column in columns])
 
 
 def _resonance(hertz: NDArray[np.float64], bandwidth_hz: float) -> Wave:
-    """Squared magnitude of a digital resonator of gain 1 at 0 Hz, (frame, frequency)."""
+    """Squared magnitude of a digital resonator of gain 1 at 0 Hz, (STFT frame, frequency)."""
     omega = np.linspace(0, np.pi, WINDOW // 2 + 1, dtype=np.float32)
     theta = (np.pi / RATE * hertz).astype(np.float32)[:, None]
     radius = np.float32(np.exp(-np.pi * bandwidth_hz / RATE))
@@ -194,7 +194,7 @@ def _resonance(hertz: NDArray[np.float64], bandwidth_hz: float) -> Wave:
 
 
 def _tract(singer: Singer, formants_hz: list[NDArray[np.float64]], tone_hz: NDArray[np.float64]) -> Wave:
-    """Magnitude of the tract's response at each frame, (frame, frequency): resonances in cascade (Klatt 1980)."""
+    """Magnitude of the tract's response, (STFT frame, frequency): resonances in cascade (Klatt 1980)."""
     hertz = np.linspace(0, RATE / 2, WINDOW // 2 + 1, dtype=np.float32)
     presence = 1 + np.float32(singer.presence) / (1 + (np.float32(7_000) / np.maximum(hertz, 1)) ** 4)
     response = np.square(presence)[None]
@@ -209,7 +209,7 @@ def _tract(singer: Singer, formants_hz: list[NDArray[np.float64]], tone_hz: NDAr
 
 
 def _constriction(centre_hz: NDArray[np.float64], octaves: NDArray[np.float64]) -> Wave:
-    """Magnitude of a consonant's noise at each frame, (frame, frequency), of unit power."""
+    """Magnitude of a consonant's noise, (STFT frame, frequency), of unit power."""
     hertz = np.maximum(np.fft.rfftfreq(WINDOW, 1 / RATE), 1.0)
     distance = np.log2(hertz / centre_hz[:, None]) / octaves[:, None]
     band = np.exp(-0.5 * distance**2)
@@ -217,7 +217,7 @@ def _constriction(centre_hz: NDArray[np.float64], octaves: NDArray[np.float64]) 
     return response
 
 
-def _frames(wave: Wave, window: Wave) -> NDArray[np.complex64]:
+def _spectra(wave: Wave, window: Wave) -> NDArray[np.complex64]:
     spectra: NDArray[np.complex64] = fft.rfft(sliding_window_view(wave, WINDOW)[::HOP] * window, axis=1)
     return spectra
 
@@ -258,20 +258,20 @@ def sing(rng: np.random.Generator, singer: Singer, phrase: Phrase, pitches: tupl
     voicing = voicing * (1 + 0.05 * _wander(rng, count, 8))
 
     window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    hiss = _frames(rng.standard_normal(length, dtype=np.float32), window)
-    excitation = _frames(source, window) * voicing[:, None].astype(np.float32)
+    hiss = _spectra(rng.standard_normal(length, dtype=np.float32), window)
+    excitation = _spectra(source, window) * voicing[:, None].astype(np.float32)
     excitation += hiss * breath[:, None].astype(np.float32)
-    # formants move slowly: one response serves two frames
+    # formants move slowly: one response serves two STFT frames
     excitation *= _tract(singer, [formant[::2] for formant in formants], hertz[::2]).repeat(2, axis=0)[:count]
     noisy = np.flatnonzero(noise > 0)
     level = noise[noisy, None].astype(np.float32)
     excitation[noisy] += hiss[noisy] * level * _constriction(centre_hz[noisy], octaves[noisy])
 
     # four Hann windows squared that overlap by three quarters add up to 1.5
-    pieces = fft.irfft(excitation, WINDOW, axis=1) * (window / np.float32(1.5))
+    parts = fft.irfft(excitation, WINDOW, axis=1) * (window / np.float32(1.5))
     wave = np.zeros(length, np.float32)
     for quarter in range(WINDOW // HOP):
-        wave[quarter * HOP : (quarter + count) * HOP] += pieces[:, quarter * HOP : (quarter + 1) * HOP].ravel()
+        wave[quarter * HOP : (quarter + count) * HOP] += parts[:, quarter * HOP : (quarter + 1) * HOP].ravel()
     return wave, round(begin_s * RATE)
 
 

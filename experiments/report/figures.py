@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.analysis.figures.matrices import GRID, INK, MUTED, PAPER
+from stemfuse.analysis.figures.style import GRID, INK, MUTED, PAPER
 from stemfuse.analysis.figures.scores import FUSION_COLOUR, SEPARATOR_COLOUR
 
 if TYPE_CHECKING:
