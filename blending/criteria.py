@@ -1,4 +1,4 @@
-"""What a search maximises: any metric of the scoring, as a function of one source's weights."""
+"""What a search maximises: a metric of the scoring, as a function of one source's weights."""
 
 from __future__ import annotations
 
@@ -9,47 +9,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.labels import ChannelLabel
 
+from .aggregation import aggregate_frames, check_aggregation
 from .errors import FusionError
-from .space import BlendSpace, aggregate_frames
+from .space import BlendSpace
 
 if TYPE_CHECKING:
     from stemfuse.analysis import ProjectionStatistics
 
 Array = NDArray[np.float64]
-Objective = Callable[[Array], float]
+Criterion = Callable[[Array], float]
+"""The score of weights (weight,) of one source; larger is better."""
 
 FRAME_METRICS = ("SDR", "ISR", "SIR", "SAR")
 SONG_METRICS = ("SI_SDR", "bleedless", "fullness")
 METRICS = (*FRAME_METRICS, *SONG_METRICS)
 
-EXCERPT_S = 10.0
+LOUDEST_S = 10.0
 """Length of the part of each track on which metrics of audio are computed: where the source is loudest."""
 
-_EXCERPTS = 16
+_MOST_TRACKS = 16
 
 
-def objective(
-    metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, frames: str = "median", across: str = "median"
-) -> Objective:
-    """The score of weights (weight,) of one source on some tracks.
+def criterion(
+    metric: str,
+    space: BlendSpace,
+    tracks: Sequence[Track],
+    source: str,
+    over_frames: str = "median",
+    over_tracks: str = "median",
+) -> Criterion:
+    """The score of weights (weight,) of one source on some tracks, as a function.
 
     Parameters
     ----------
     metric : str
         ``"SDR"`` comes from Gram statistics, exactly, in under a millisecond. ``"ISR"``, ``"SIR"`` and ``"SAR"`` come
         exactly from projections that are computed once, which takes as long as scoring every stem. ``"SI_SDR"``,
-        ``"bleedless"`` and ``"fullness"`` need audio: an excerpt of `EXCERPT_S` of each of up to 16 tracks is kept in
+        ``"bleedless"`` and ``"fullness"`` need audio: the loudest `LOUDEST_S` of each of up to 16 tracks are kept in
         memory and mixed anew for every candidate.
     space : BlendSpace
         On these tracks.
     tracks : sequence of Track
-        The tracks themselves, for what statistics do not tell.
+        The tracks themselves, for the metrics that Gram statistics do not give.
     source : str
         The source that is blended.
-    frames : {"median", "mean", "song"}
+    over_frames : {"median", "mean", "song"}
         How frames become one value of a track, for the first four; ``"song"``, for SDR, is the whole-song SDR.
-    across : {"median", "mean", "pooled"}
+    over_tracks : {"median", "mean", "pooled"}
         How tracks become one value.
 
     Raises
@@ -58,31 +66,29 @@ def objective(
         The metric or an aggregate is unknown.
     """
     if metric not in METRICS:
-        raise FusionError(f"objective {metric!r} came, expected one of {', '.join(METRICS)}")
-    if frames not in ("median", "mean", "song") or across not in ("median", "mean", "pooled"):
-        raise FusionError(
-            f"frames={frames!r}, tracks={across!r} came, expected median, mean or song, and median, mean or pooled"
-        )
+        raise FusionError(f"got the objective {metric!r}, expected one of {', '.join(METRICS)}")
+    check_aggregation(over_frames, over_tracks)
     if metric == "SDR":
         from .candidates import CandidateScorer
 
-        return CandidateScorer(space.grams, source, space.terms(source), frames, across).score  # type: ignore[arg-type]
+        return CandidateScorer(space.grams, source, space.terms(source), over_frames, over_tracks).score  # type: ignore[arg-type]
     if metric in FRAME_METRICS:
-        if frames == "song":
-            raise FusionError(f"frames='song' came for {metric}, which only frames have; expected median or mean")
-        return _ProjectedObjective(metric, space, tracks, source, frames, across)
-    return _AudioObjective(metric, space, tracks, source, across)
+        if over_frames == "song":
+            raise FusionError(f"got over_frames='song' for {metric}, which only frames have; expected median or mean")
+        return _ProjectedCriterion(metric, space, tracks, source, over_frames, over_tracks)
+    return _AudioCriterion(metric, space, tracks, source, over_tracks)
 
 
-class _ProjectedObjective:
+class _ProjectedCriterion:
     """ISR, SIR or SAR of a blend, from projection statistics."""
 
     def __init__(
-        self, metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, frames: str, across: str
+        self, metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, over_frames: str, over_tracks: str
     ) -> None:
         from stemfuse.analysis import ProjectionStatistics
 
-        self.metric, self.space, self.source, self.frames, self.across = metric, space, source, frames, across
+        self.index, self.space, self.source = FRAME_METRICS.index(metric), space, source
+        self.over_frames, self.over_tracks = over_frames, over_tracks
         self.statistics: list[ProjectionStatistics] = [
             ProjectionStatistics.from_track(track, mixture=space.mixture) for track in tracks
         ]
@@ -94,31 +100,31 @@ class _ProjectedObjective:
         values, owners = [], []
         for number, statistics in enumerate(self.statistics):
             row = statistics.gram.sources.index(self.source)
-            values.append(getattr(statistics.scores(weights), self.metric)[row])
+            values.append(statistics.scores(weights)[self.index][row])
             owners += [number] * len(values[-1])
-        return aggregate_frames(np.concatenate(values), owners, self.frames, self.across)
+        return aggregate_frames(np.concatenate(values), owners, self.over_frames, self.over_tracks)
 
 
-class _AudioObjective:
-    """A metric of audio, of excerpts that are mixed for every candidate."""
+class _AudioCriterion:
+    """A metric of audio, of the loudest part of each track, which is mixed for every candidate."""
 
-    def __init__(self, metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, across: str) -> None:
-        self.metric, self.across = metric, across
-        chosen = np.unique(np.linspace(0, len(tracks) - 1, min(len(tracks), _EXCERPTS)).round().astype(int))
-        self.excerpts = [self._excerpt(space, number, tracks[number], source) for number in chosen]
+    def __init__(self, metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, over_tracks: str) -> None:
+        self.metric, self.over_tracks = metric, over_tracks
+        chosen = np.unique(np.linspace(0, len(tracks) - 1, min(len(tracks), _MOST_TRACKS)).round().astype(int))
+        self.parts = [self._loudest(space, number, tracks[number], source) for number in chosen]
         self.rate = tracks[0].rate
 
     @staticmethod
-    def _excerpt(space: BlendSpace, number: int, track: Track, source: str) -> tuple[Samples, Samples]:
+    def _loudest(space: BlendSpace, number: int, track: Track, source: str) -> tuple[Samples, Samples]:
         """The reference (channel, time), and what every weight brings, (weight, channel, time)."""
         from .application import read_inputs
 
         gram = space.grams[number]
-        rows = [index for index, label in enumerate(gram.outputs) if label.rpartition(".")[0] == source]
+        rows = [index for index, label in enumerate(gram.outputs) if ChannelLabel.parse(label).signal == source]
         energies = gram.reference_energies[:, rows].sum(1)
-        count = max(1, round(EXCERPT_S * track.rate / gram.hop))
+        count = max(1, round(LOUDEST_S * track.rate / gram.hop))
         start = int(np.convolve(energies, np.ones(min(count, len(energies))), "valid").argmax()) * gram.hop
-        stop = min(start + round(EXCERPT_S * track.rate), track.length)
+        stop = min(start + round(LOUDEST_S * track.rate), track.length)
         audio = read_inputs(track, gram.inputs, start, stop)
         outputs = [gram.outputs[row] for row in rows]
         brought = np.zeros((len(space.terms(source)), len(outputs), stop - start), np.float32)
@@ -131,10 +137,10 @@ class _AudioObjective:
         from stemfuse.analysis import bleedless_fullness, si_sdr
 
         values = []
-        for reference, brought in self.excerpts:
+        for reference, brought in self.parts:
             estimate = np.tensordot(theta.astype(np.float32), brought, 1)
             if self.metric == "SI_SDR":
                 values.append(si_sdr(reference, estimate))
             else:
                 values.append(bleedless_fullness(reference, estimate, self.rate)[self.metric == "fullness"])
-        return aggregate_frames(np.array(values), range(len(values)), "mean", self.across)
+        return aggregate_frames(np.array(values), range(len(values)), "mean", self.over_tracks)
