@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 BAND_EDGES_HZ = (250.0, 1000.0, 4000.0)
-"""Where bands part when none are named: two octaves each below the highest."""
+"""Where bands part by default: each band below the highest is two octaves wide."""
 
 MEAN = "mean"
 
@@ -40,7 +40,7 @@ def bounds(
     over_frames: str = "median",
     over_tracks: str = "median",
 ) -> pd.DataFrame:
-    """What rules that know the references reach on some tracks, from single separators to a mix of its own per frame.
+    """What separators and linear mixes reach on some tracks when they are chosen or fitted with the references known.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def bounds(
     segment_frames : int
         Length of a segment in frames: 6 s with the usual frames, as long as MDX-Mixer's segments.
     bands_hz : sequence of float, optional
-        Where bands part; without it there are no rows of bands. Bands are the frequencies of each frame's own Fourier
-        transform, which no filter can part so sharply: a bound indeed.
+        Where bands part; without it there are no rows of bands. Bands are cut in each frame's own Fourier transform,
+        more sharply than any filter can, so that these rows are upper bounds.
     over_frames, over_tracks : str
         How frames and tracks become one figure; see `stemfuse.blending.aggregation.aggregate_frames`.
 
@@ -63,8 +63,8 @@ def bounds(
         aggregated SDR of the best weights that reweighted least squares visits, begun with those of the row before: in
         every track, segment or frame its figure over frames never falls from row to row. ``ratio_db`` is -10 log10 of
         the mean over tracks and frames of error over reference energy (see `frame_weights`) for the weights that make
-        it largest, so that in this column each oracle is a bound of all rows it contains.
-        ``weights`` is how many numbers the rule would have to know.
+        it largest, so that in this column each oracle is a bound of all rows that it contains.
+        ``weights`` is the number of weights that the references choose.
 
     Notes
     -----
@@ -288,7 +288,7 @@ def leave_one_out(
     -------
     DataFrame
         Columns without, source (the last one is the mean over sources), sdr_db, loss_db (what is lost against the
-        blend of all, ``without`` being empty there). A negative loss: the separator does harm on these tracks.
+        blend of all, where ``without`` is empty). A negative loss means that the separator does harm on these tracks.
 
     Examples
     --------
@@ -308,7 +308,7 @@ def leave_one_out(
     for dropped in ("", *separators):
         for source in space.sources:
             fitted, scored = space.frames(source), tested.frames(source)
-            used = [map(ChannelLabel.parse, brings.values()) for brings in space.terms(source).values()]
+            used = [map(ChannelLabel.parse, routes.values()) for routes in space.terms(source).values()]
             kept = np.array([all(label.separator != dropped for label in labels) for labels in used])
             theta = np.zeros(len(kept))
             if kept.any():

@@ -22,7 +22,7 @@ Quadratic = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """A (frame, term, term), b (frame, term), c (frame,) of the error theta' A theta - 2 b' theta + c."""
 
 Terms = Mapping[str, Mapping[str, str | Sequence[str]]]
-"""By the name of a weight, the input (or inputs, which are added) that it brings to each output channel."""
+"""By the name of a weight, the input that it adds to each output channel; of several inputs, their sum."""
 
 
 def blend_terms(
@@ -51,7 +51,7 @@ def blend_terms(
     Returns
     -------
     dict
-        By the weight's name, the input that it brings to each output channel.
+        By the weight's name, the input that it adds to each output channel.
 
     Examples
     --------
@@ -237,8 +237,8 @@ def quadratic_form(gram: GramStatistics, source: str, terms: Terms) -> Quadratic
     if not outputs:
         raise GramError(f"track {gram.track!r}: no reference {source!r}, there are {', '.join(gram.sources)}")
     basis = np.zeros((len(outputs), len(terms), len(gram.inputs)))
-    for column, (name, brings) in enumerate(terms.items()):
-        for output, given in brings.items():
+    for column, (name, routes) in enumerate(terms.items()):
+        for output, given in routes.items():
             for label in [given] if isinstance(given, str) else given:
                 if label not in gram.inputs or output not in gram.outputs:
                     raise GramError(f"track {gram.track!r}: {label} -> {output}, which term {name} needs, is missing")

@@ -191,7 +191,7 @@ def _saved_problems(fusion: BaseFusion, track: Track) -> Iterator[str]:
         try:
             loaded = load_fusion(path)
         except StemfuseError as error:
-            yield f"the saved file cannot be loaded ({error}); register the fusion's kind"
+            yield f"the saved file cannot be loaded ({error}); register its kind"
             return
         if type(loaded) is not type(fusion):
             yield f"load_fusion gave {type(loaded).__name__}, expected {type(fusion).__name__}: register its kind"

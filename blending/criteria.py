@@ -116,7 +116,7 @@ class _AudioCriterion:
 
     @staticmethod
     def _loudest(space: BlendSpace, number: int, track: Track, source: str) -> tuple[Samples, Samples]:
-        """The reference (channel, time), and what every weight brings, (weight, channel, time)."""
+        """The reference (channel, time), and what every weight is multiplied with, (weight, channel, time)."""
         from .application import read_inputs
 
         gram = space.grams[number]
@@ -127,18 +127,18 @@ class _AudioCriterion:
         stop = min(start + round(LOUDEST_S * track.rate), track.length)
         audio = read_inputs(track, gram.inputs, start, stop)
         outputs = [gram.outputs[row] for row in rows]
-        brought = np.zeros((len(space.terms(source)), len(outputs), stop - start), np.float32)
-        for term, brings in zip(brought, space.terms(source).values(), strict=True):
-            for output, label in brings.items():
+        inputs = np.zeros((len(space.terms(source)), len(outputs), stop - start), np.float32)
+        for term, routes in zip(inputs, space.terms(source).values(), strict=True):
+            for output, label in routes.items():
                 term[outputs.index(output)] += audio[gram.inputs.index(label)]
-        return track.required_references()[source].read(start, stop), brought
+        return track.required_references()[source].read(start, stop), inputs
 
     def __call__(self, theta: Array) -> float:
         from stemfuse.analysis import bleedless_fullness, si_sdr
 
         values = []
-        for reference, brought in self.parts:
-            estimate = np.tensordot(theta.astype(np.float32), brought, 1)
+        for reference, inputs in self.parts:
+            estimate = np.tensordot(theta.astype(np.float32), inputs, 1)
             if self.metric == "SI_SDR":
                 values.append(si_sdr(reference, estimate))
             else:

@@ -75,7 +75,7 @@ class BaseFusion:
         Whether it fuses tracks without stems too, from the mixture alone.
     separators_ : mapping of str to mapping
         By label, how each separator describes itself: what `save` keeps, so that missing stems can be made by the
-        same ones. Set by whoever fits; empty when not known.
+        same ones. Set by the caller of `fit`; empty when not known.
     execution : Execution, optional
         Where a training runs, checkpoints, progress; None where nothing is trained by gradient.
     progress : callable, optional
@@ -202,7 +202,7 @@ def save_description(path: str | os.PathLike[str], fusion: BaseFusion) -> None:
 
 
 def first_of(train: Sequence[Track]) -> Track:
-    """The first track; its separators and sources have to be those of all."""
+    """The first track; all others need the same separators and sources."""
     if not train:
         raise FusionError("got no tracks, expected at least one with stems")
     first = train[0]
@@ -213,7 +213,7 @@ def first_of(train: Sequence[Track]) -> Track:
             name: stems.sources for name, stems in first.stems.items()
         }:
             raise FusionError(
-                f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, track {first.name!r} by "
-                f"{', '.join(first.stems)}; all tracks need the same separators and sources"
+                f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, "
+                f"track {first.name!r} by {', '.join(first.stems)}; all tracks need the same separators and sources"
             )
     return first

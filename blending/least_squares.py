@@ -30,7 +30,7 @@ RANK = 1e-11
 """Directions of less than this share of the largest energy are left out: float32 stems do not determine them."""
 
 FLOOR_DB = -20.0
-"""Of `frame_weights`, below the mean energy of a track's frames."""
+"""The least energy of a reference in `frame_weights`, relative to the mean of its track's frames."""
 
 RIDGES = (*10.0 ** np.arange(-6.0, 2.1, 0.5), np.inf)
 """Strengths that ``ridge="auto"`` tries beside none; infinite is the plain mean."""
@@ -140,8 +140,8 @@ class LeastSquares(LinearFusion):
 
     Notes
     -----
-    No gradient and no search can find a smaller squared error with the same inputs, so this is the bound that every
-    other constant mixer has to be measured by. Jaureguiberry et al. (2016) use positive weights that sum to one.
+    No gradient and no search can find a smaller squared error with the same inputs, so it bounds all other
+    constant mixers. Jaureguiberry et al. (2016) use positive weights that sum to one.
 
     Examples
     --------
@@ -253,8 +253,8 @@ class LeastSquares(LinearFusion):
 def frame_weights(frames: FrameErrors) -> Array:
     """One over the reference's energy where a frame counts, each track's sum divided by its number of such frames.
 
-    A reference more than `FLOOR_DB` below the mean of its track's frames counts as if it were no softer: else
-    the frames in which a source is all but silent, where every estimate fails, would decide on all others.
+    The energy of a reference counts as at least `FLOOR_DB` below the mean of its track's frames. Otherwise frames in
+    which the source is almost silent, where every estimate fails, would outweigh all others.
     """
     counts = np.bincount(frames.tracks, frames.counted)
     energies = np.bincount(frames.tracks, np.where(frames.counted, frames.c, 0.0))

@@ -1,4 +1,4 @@
-"""Which weights a constant blend may have, and the quadratic forms that give its error on every frame."""
+"""Which weights a constant blend may have, and its error on every frame as a quadratic form of them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class BlendSpace:
         return tuple(source for source in self.grams[0].sources if self.terms(source))
 
     def terms(self, source: str) -> Mapping[str, Mapping[str, str]]:
-        """Weights of a source by name, with the input that each brings to an output channel; see `blend_terms`."""
+        """Weights of a source by name, with the input that each adds to an output channel; see `blend_terms`."""
         from .candidates import blend_terms
 
         return blend_terms(self.grams[0], source, self.stems, self.mixture, self.tied)
@@ -146,15 +146,15 @@ class BlendSpace:
     def equal(self, source: str) -> Array:
         """The plain mean of the source's own stems, each channel from the same channel."""
         own = [
-            all(_is_same(output, label, source) for output, label in brings.items())
-            for brings in self.terms(source).values()
+            all(_is_same(output, label, source) for output, label in routes.items())
+            for routes in self.terms(source).values()
         ]
         count = sum(own) / (1 if self.tied else len(self.grams[0].outputs) // len(self.grams[0].sources))
         return np.asarray(own) / count if count else np.zeros(len(own))
 
     def groups(self, source: str) -> list[NDArray[np.intp]]:
         """Indices of the weights of each output channel; tied weights are one group, for all channels."""
-        owners = [tuple(brings) for brings in self.terms(source).values()]
+        owners = [tuple(routes) for routes in self.terms(source).values()]
         return [np.flatnonzero([owner == shared for owner in owners]) for shared in dict.fromkeys(owners)]
 
     def frames(self, source: str) -> FrameErrors:
@@ -172,14 +172,14 @@ class BlendSpace:
         """The matrix of a blend, from the weights of every source."""
         gram = self.grams[0]
         used = dict.fromkeys(
-            label for source in theta for brings in self.terms(source).values() for label in brings.values()
+            label for source in theta for routes in self.terms(source).values() for label in routes.values()
         )
         inputs = [label for label in gram.inputs if label in used]
         outputs = [label for label in gram.outputs if ChannelLabel.parse(label).signal in theta]
         matrix = np.zeros((1, len(outputs), len(inputs)))
         for source, values in theta.items():
-            for value, brings in zip(values, self.terms(source).values(), strict=True):
-                for output, label in brings.items():
+            for value, routes in zip(values, self.terms(source).values(), strict=True):
+                for output, label in routes.items():
                     matrix[0, outputs.index(output), inputs.index(label)] += value
         return MixingWeights(matrix.astype(np.float32), tuple(inputs), tuple(outputs))
 

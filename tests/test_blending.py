@@ -282,6 +282,9 @@ class BareWeights(Mean):
     def weights(self, track):
         return self.weights_.matrix
 
+    def fuse(self, track):
+        return apply_weights(self.weights_, track)
+
 
 class NeedsReferences(LeastSquares):
     learns = False

@@ -68,7 +68,7 @@ def test_planted_rule_on_a_planted_blend_is_recovered():
     assert table_of(found).loc["vocals", ["residual", "own", "cross"]].isna().all()
 
 
-def test_what_the_rule_does_not_explain_is_told_apart():
+def test_what_the_rule_does_not_explain_is_a_part_of_its_own():
     """Opposite changes on left and right are orthogonal to the rule, which treats both alike."""
     weights = redistribute(MixingWeights.same_source(BLEND), GAINS)
     crossed = changed(

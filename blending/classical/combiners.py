@@ -84,7 +84,7 @@ def _giving(track: Track, separators: Sequence[str] | None) -> dict[str, list[st
     missing = [name for name in names if name not in track.stems]
     if missing or not names:
         raise FusionError(
-            f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, expected "
+            f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, expected "
             f"{', '.join(missing) or 'at least one separator'}; separate or adopt them"
         )
     giving = {source: [name for name in names if source in track.stems[name].sources] for source in SOURCES}

@@ -36,7 +36,7 @@ def export_demucs_bag(
 ) -> None:
     """Write a bag of models for the demucs package: a ``.yaml`` with signatures and weights per model and source.
 
-    Put it beside the networks' files and name it: ``demucs --repo FOLDER -n NAME song.wav``, or here
+    Put it beside the networks' files and give its name: ``demucs --repo FOLDER -n NAME song.wav``, or here
     ``load_separator("demucs", model="NAME.yaml")``.
 
     Parameters
@@ -139,7 +139,7 @@ def export_msst_commands(
     """Write a shell script that blends stems' files by ``ensemble.py`` of MSST: one command for each source.
 
     MSST is ZFTurbo's Music-Source-Separation-Training; its script computes the weighted average of files that are
-    equally long and writes float WAV. Run ours with ``sh``.
+    equally long and writes float WAV. Run the new script with ``sh``.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from stemfuse.separators.labels import ChannelLabel, mixture_labels, output_labe
 from stemfuse.separators.optional import import_optional
 
 KUIELAB_SOURCES = ("bass", "drums", "other", "vocals")
-"""Order of the sources in KUIELab's mixer; the mixture comes after them."""
+"""Order of the sources in KUIELab's mixer; the mixture follows them."""
 
 KUIELAB_KEY = "linear.weight"
 _KUIELAB_KEYS = (KUIELAB_KEY, "mixing_layer.weight")
@@ -42,8 +42,8 @@ def import_kuielab_mixer(path: str | os.PathLike[str], separator: str) -> Mixing
     ----------
     path : path-like
         A torch checkpoint with ``linear.weight``, or ``mixing_layer.weight`` as training writes it, of shape (8, 10):
-        left and right of bass, drums, other, vocals, and as inputs then of the mixture. It is never unpickled freely
-        (``weights_only``).
+        rows are left and right of bass, drums, other, vocals; columns are the same and then the mixture. It is read
+        with ``weights_only``: no code in it is run.
     separator : str
         Name under which the stems of the four networks are attached to tracks.
 
