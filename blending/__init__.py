@@ -1,40 +1,43 @@
 """Fusions whose weights are found without back-propagation, and the one form that every linear fusion takes."""
 
+from stemfuse.separators.labels import channel_names, input_labels, output_labels
+
 from .application import apply_weights, check_inputs, read_inputs
 from .bounds import BAND_EDGES_HZ, bounds, leave_one_out
-from .classical.combined_files import combine_files
-from .classical.combiners import AVERAGES, RULES, Average, Combine, Crossover
-from .classical.residual import MixtureConsistency, Residual, fit_gains, redistribute
-from .classical.wiener import EnergyConsistency, Wiener
+from .classical import (
+    AVERAGES,
+    RULES,
+    Average,
+    Combine,
+    Crossover,
+    EnergyConsistency,
+    MixtureConsistency,
+    Residual,
+    Wiener,
+    combine_files,
+    fit_gains,
+    redistribute,
+)
 from .conformance import check_fusion
 from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .errors import FusionError, LeakWarning
-from .exchange.exports import (
+from .exchange import (
     EXPORTS,
     export_audio_separator_presets,
     export_demucs_bag,
     export_kuielab_mixer,
     export_msst_commands,
+    import_kuielab_mixer,
 )
-from .exchange.imports import import_kuielab_mixer
 from .explanation import Decomposition, decompose, weighted_average
-from .fusion import (
-    BaseFusion,
-    Fusion,
-    LinearFusion,
-    WeightlessFusion,
-    file_suffix,
-    fusion_class,
-    list_fusions,
-    load_fusion,
-    make_fusion,
-    save_description,
-)
+from .fusion import BaseFusion, Fusion, LinearFusion, WeightlessFusion, save_description
 from .guards import cross_validate, leaks
 from .least_squares import LeastSquares, minimise
-from .search import Search, open_studies
+from .registry import file_suffix, fusion_class, list_fusions, load_fusion, make_fusion
+from .search import Search
 from .space import BlendSpace
-from .weights import MixingWeights, channel_names, input_labels, output_labels
+from .studies import open_studies
+from .weights import MixingWeights
 
 __all__ = [
     "AVERAGES",

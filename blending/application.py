@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Samples, Stems, Track, TrackError
+from stemfuse.separators.labels import ChannelLabel, channel_names, input_labels, output_labels
 
 from .errors import FusionError
-from .weights import MIXTURE, MixingWeights, channel_names, input_labels, output_labels
+from .weights import MixingWeights
 
 
 def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> Samples:
@@ -18,13 +19,12 @@ def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> S
     channels = channel_names(track.channels)
     block = np.empty((len(labels), stop - start), np.float32)
     read: dict[str, Samples] = {}
-    for row, label in enumerate(labels):
-        signal, _, channel = label.rpartition(".")
+    for row, label in enumerate(map(ChannelLabel.parse, labels)):
+        signal = label.signal
         if signal not in read:
-            separator, _, source = signal.rpartition(".")
-            stem = track.mixture if signal == MIXTURE else track.stems[separator][source]
+            stem = track.mixture if label.is_mixture else track.stems[label.separator][label.source]
             read[signal] = stem.read(start, stop)
-        block[row] = read[signal][channels.index(channel)]
+        block[row] = read[signal][channels.index(label.channel)]
     return block
 
 
@@ -59,7 +59,7 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
     Raises
     ------
     TrackError
-        The track lacks an input.
+        An input of the weights is missing from the track.
     FusionError
         The segments do not cover the track.
 
@@ -84,7 +84,7 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
     sources, channels = weights.sources, track.channels
     if weights.outputs != output_labels(sources, channels):
         raise FusionError(
-            f"outputs {', '.join(weights.outputs)} came, expected every source with {channels} channels in order"
+            f"got outputs {', '.join(weights.outputs)}, expected every source with its {channels} channels in order"
         )
     spans = _spans(weights, track)
     window = None if weights.duration_s is None else _hann(spans[0][1])

@@ -13,15 +13,16 @@ from stemfuse.separators import Samples, Signal, Stems, Track
 from .bounds import BAND_EDGES_HZ
 from .classical.spectral import BandSplit
 from .errors import FusionError
-from .fusion import Fusion, WeightlessFusion, file_suffix, load_fusion, make_fusion
+from .fusion import BaseFusion
+from .registry import load_fusion, make_fusion
 
 
-class Bandwise(WeightlessFusion):
+class Bandwise(BaseFusion):
     """Every band of every stem is an input of its own, so that weights may depend on frequency: W_k,b.
 
-    The bands have linear phase, no delay, and add up to the stems, so that weights that are equal in all bands are
-    those of the fusion without bands. The mixture is not split. It makes sense for fusions whose weights
-    are free; one that spreads a sum of one over its inputs would spread it over bands as well.
+    The bands have linear phase and no delay, and they add up to the stems: weights that are equal in all bands are
+    those of the fusion without bands. The mixture is not split. Choose a fusion whose weights are free; one whose
+    weights sum to one over its inputs would spread that sum over the bands as well.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Bandwise(WeightlessFusion):
 
     Attributes
     ----------
-    fusion_ : Fusion
+    fusion_ : BaseFusion
         Fitted on the bands: separator ``a`` is ``a@0-250``, ``a@250-1000`` ... to it.
 
     Examples
@@ -52,8 +53,7 @@ class Bandwise(WeightlessFusion):
     """
 
     kind = "bandwise"
-    learns = True
-    fusion_: Fusion
+    fusion_: BaseFusion | None = None
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Bandwise(WeightlessFusion):
         FusionError
             The edges do not fit the sample rate, or the fusion cannot be fitted.
         """
-        made = make_fusion(self.fusion, **(self.options or {}))
-        self.fusion_ = made.fit([self.split(track) for track in train], [self.split(track) for track in valid or ()])
+        fitted, validation = ([self.split(track) for track in part] for part in (train, valid or ()))
+        self.fusion_ = self._made().fit(fitted, validation)
         return self
 
     def fuse(self, track: Track) -> Stems:
@@ -95,8 +95,8 @@ class Bandwise(WeightlessFusion):
             data=track.data,
         )
 
-    def _fitted(self) -> Fusion:
-        if not hasattr(self, "fusion_"):
+    def _fitted(self) -> BaseFusion:
+        if self.fusion_ is None:
             raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
         return self.fusion_
 
@@ -111,8 +111,11 @@ class Bandwise(WeightlessFusion):
         return self
 
     def _inner(self, path: str | os.PathLike[str]) -> Path:
-        suffix = file_suffix(make_fusion(self.fusion, **(self.options or {})))
-        return Path(path).with_suffix(f".bands{suffix}")
+        return Path(path).with_suffix(f".bands{self._made().suffix}")
+
+    def _made(self) -> BaseFusion:
+        """The fusion that finds the weights, not fitted."""
+        return make_fusion(self.fusion, **(self.options or {}))
 
 
 class _BandSignal(Signal):

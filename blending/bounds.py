@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Track
+from stemfuse.separators.labels import ChannelLabel
 
+from .aggregation import aggregate_frames, group_medians
 from .errors import FusionError
 from .least_squares import RANK, frame_weights, minimise
-from .space import BlendSpace, Frames, aggregate_frames
+from .space import BlendSpace, FrameErrors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 BAND_EDGES_HZ = (250.0, 1000.0, 4000.0)
-"""Where bands part when none are named: two octaves each below the highest."""
+"""Where bands part by default: each band below the highest is two octaves wide."""
 
 MEAN = "mean"
 
@@ -35,10 +37,10 @@ def bounds(
     tied: bool = True,
     segment_frames: int = 6,
     bands_hz: Sequence[float] | None = None,
-    frames: str = "median",
-    across: str = "median",
+    over_frames: str = "median",
+    over_tracks: str = "median",
 ) -> pd.DataFrame:
-    """What rules that know the references reach on some tracks, from single separators to a mix of its own per frame.
+    """What separators and linear mixes reach on some tracks when they are chosen or fitted with the references known.
 
     Parameters
     ----------
@@ -49,20 +51,20 @@ def bounds(
     segment_frames : int
         Length of a segment in frames: 6 s with the usual frames, as long as MDX-Mixer's segments.
     bands_hz : sequence of float, optional
-        Where bands part; without it there are no rows of bands. Bands are the frequencies of each frame's own Fourier
-        transform, which no filter can part so sharply: a bound indeed.
-    frames, across : str
-        How frames and tracks become one figure.
+        Where bands part; without it there are no rows of bands. Bands are cut in each frame's own Fourier transform,
+        more sharply than any filter can, so that these rows are upper bounds.
+    over_frames, over_tracks : str
+        How frames and tracks become one figure; see `stemfuse.blending.aggregation.aggregate_frames`.
 
     Returns
     -------
     DataFrame
         Columns bound, source (the last one is the mean over sources), sdr_db, ratio_db, weights. ``sdr_db`` is the
         aggregated SDR of the best weights that reweighted least squares visits, begun with those of the row before: in
-        every track, segment or frame its ``frames`` figure never falls from row to row. ``ratio_db`` is -10 log10 of
+        every track, segment or frame its figure over frames never falls from row to row. ``ratio_db`` is -10 log10 of
         the mean over tracks and frames of error over reference energy (see `frame_weights`) for the weights that make
-        it largest, so that in this column each oracle is a bound of all rows it contains.
-        ``weights`` is how many numbers the rule would have to know.
+        it largest, so that in this column each oracle is a bound of all rows that it contains.
+        ``weights`` is the number of weights that the references choose.
 
     Notes
     -----
@@ -81,14 +83,14 @@ def bounds(
     import pandas as pd
 
     space = BlendSpace.of(tracks, stems, mixture, tied)
-    banded = None if bands_hz is None else _banded(tracks, space, bands_hz)
+    banded = [] if bands_hz is None else _banded(tracks, space, bands_hz)
     rows = []
     for source in space.sources:
-        whole, equal, blocks = space.frames(source), space.equal(source), space.blocks(source)
-        bands = None if banded is None else [part.frames(source) for part in banded]
-        for bound, errors, least, count in _errors(whole, equal, blocks, segment_frames, bands, frames):
+        whole, singles = space.frames(source), _singles(space.equal(source), space.groups(source))
+        bands = [part.frames(source) for part in banded]
+        for bound, errors, least, count in _every_bound(whole, singles, segment_frames, bands, over_frames):
             figures = {
-                "sdr_db": aggregate_frames(whole.sdr_of(errors), whole.tracks, frames, across),
+                "sdr_db": aggregate_frames(whole.sdr_of(errors), whole.tracks, over_frames, over_tracks),
                 "ratio_db": _ratio(whole, least),
             }
             rows.append({"bound": bound, "source": source, **figures, "weights": count})
@@ -107,57 +109,50 @@ def _banded(tracks: Sequence[Track], space: BlendSpace, bands_hz: Sequence[float
     return [replace(space, grams=grams) for grams in zip(*by_track, strict=True)]
 
 
-def _errors(
-    whole: Frames,
-    equal: Array,
-    blocks: Sequence[NDArray[np.intp]],
+def _every_bound(
+    whole: FrameErrors,
+    singles: Sequence[Array],
     segment_frames: int,
-    bands: list[Frames] | None,
-    frames: str,
+    bands: Sequence[FrameErrors],
+    over_frames: str,
 ) -> Iterator[tuple[str, Array, Array, int]]:
     """Name, errors of every frame by SDR and by least squares, and number of weights of each bound."""
-    size, numbers = len(equal), np.arange(len(whole.c))
-    tracks = whole.tracks
-    corpus = np.zeros_like(tracks)
-    segments = tracks * (len(numbers) + 1) + _within(tracks) // segment_frames
-    singles = _singles(equal, blocks)
-    start = np.zeros((1, len(numbers), size))
+    count, size = whole.b.shape
+    groups = _frame_groups(whole.tracks, segment_frames)
+    start = np.zeros((1, count, size))
     if singles:
+        alone = np.stack(singles)
         errors = np.stack([whole.errors(theta) for theta in singles])
-        for name, groups in (("best single", corpus), ("best per track", tracks), ("best per frame", numbers)):
-            chosen = _best(whole, errors, groups)
-            if groups is corpus:
-                start[0] = np.stack(singles)[chosen]
-            best = errors[chosen, numbers]
-            yield name, best, best, len(np.unique(groups))
-    for name, groups in (
-        ("oracle corpus", corpus),
-        ("oracle track", tracks),
-        ("oracle segment", segments),
-        ("oracle frame", numbers),
-    ):
-        start = _climb([whole], groups, whole, start, frames)
-        if groups is tracks:
-            by_track = start
-        if groups is corpus:
-            by_corpus = start
-        yield (
-            name,
-            whole.errors(start[0]),
-            _summed([whole], _least([whole], groups, whole)),
-            size * len(np.unique(groups)),
-        )
-    if bands is not None:
-        for name, groups, start in (
-            ("oracle corpus, bands", corpus, by_corpus),
-            ("oracle track, bands", tracks, by_track),
-        ):
-            theta = _climb(bands, groups, whole, np.repeat(start, len(bands), axis=0), frames)
-            least = _summed(bands, _least(bands, groups, whole))
-            yield name, _summed(bands, theta), least, size * len(bands) * len(np.unique(groups))
+        for name, over in (("best single", "corpus"), ("best per track", "track"), ("best per frame", "frame")):
+            chosen = _best(whole, errors, groups[over])
+            if over == "corpus":
+                start[0] = alone[chosen]
+            best = errors[chosen, np.arange(count)]
+            yield name, best, best, len(np.unique(groups[over]))
+    climbed = {}
+    for over, frames in groups.items():
+        start = climbed[over] = _climb([whole], frames, whole, start, over_frames)
+        least = _summed([whole], _least([whole], frames, whole))
+        yield f"oracle {over}", whole.errors(start[0]), least, size * len(np.unique(frames))
+    for over in ("corpus", "track") if bands else ():
+        frames, repeated = groups[over], np.repeat(climbed[over], len(bands), axis=0)
+        theta = _climb(bands, frames, whole, repeated, over_frames)
+        least = _summed(bands, _least(bands, frames, whole))
+        yield f"oracle {over}, bands", _summed(bands, theta), least, size * len(bands) * len(np.unique(frames))
 
 
-def _summed(parts: Sequence[Frames], theta: Array) -> Array:
+def _frame_groups(tracks: NDArray[np.intp], segment_frames: int) -> dict[str, NDArray[np.intp]]:
+    """The group of every frame for rules that know the references of all tracks, a track, a segment or a frame."""
+    count = len(tracks)
+    return {
+        "corpus": np.zeros_like(tracks),
+        "track": tracks,
+        "segment": tracks * (count + 1) + _within(tracks) // segment_frames,
+        "frame": np.arange(count),
+    }
+
+
+def _summed(parts: Sequence[FrameErrors], theta: Array) -> Array:
     """Errors of all parts of the spectrum together, for weights (part, frame, weight)."""
     total: Array = np.sum([part.errors(own) for part, own in zip(parts, theta, strict=True)], axis=0)
     return total
@@ -170,9 +165,9 @@ def _within(tracks: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.arange(len(tracks)) - np.repeat(starts, lengths)
 
 
-def _singles(equal: Array, blocks: Sequence[NDArray[np.intp]]) -> list[Array]:
+def _singles(equal: Array, groups: Sequence[NDArray[np.intp]]) -> list[Array]:
     """Weights of every separator alone."""
-    own = [block[equal[block] > 0] for block in blocks]
+    own = [group[equal[group] > 0] for group in groups]
     singles = []
     for places in zip(*own, strict=True):
         alone = np.zeros(len(equal))
@@ -181,7 +176,7 @@ def _singles(equal: Array, blocks: Sequence[NDArray[np.intp]]) -> list[Array]:
     return singles
 
 
-def _best(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def _best(whole: FrameErrors, errors: Array, groups: NDArray[np.intp]) -> NDArray[np.intp]:
     """Number of the separator with the best median SDR over each group of frames, for every frame."""
     chosen = np.zeros(len(whole.c), np.intp)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -193,7 +188,9 @@ def _best(whole: Frames, errors: Array, groups: NDArray[np.intp]) -> NDArray[np.
     return chosen
 
 
-def _least(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, weights: Array | None = None) -> Array:
+def _least(
+    parts: Sequence[FrameErrors], groups: NDArray[np.intp], whole: FrameErrors, weights: Array | None = None
+) -> Array:
     """Weights of least squared error of each group, (part, frame, weight); frames relative to their references."""
     weights = frame_weights(whole) if weights is None else weights
     order = np.argsort(groups, kind="stable")
@@ -208,25 +205,27 @@ def _least(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, wei
     return np.stack(solved)
 
 
-def _climb(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, start: Array, frames: str) -> Array:
+def _climb(
+    parts: Sequence[FrameErrors], groups: NDArray[np.intp], whole: FrameErrors, start: Array, over_frames: str
+) -> Array:
     """Weights of each group that are best by the median or mean of its frames' SDR, of all that reweighting visits.
 
-    As in ``LeastSquares(weighting="median")``, for all groups at once; what comes in is never left for worse.
+    As in ``LeastSquares(weighting="median")``, for all groups at once; the result is never worse than the start.
     """
     _, places = np.unique(groups, return_inverse=True)
-    best, figure = start, _by_group(whole.sdr_of(_summed(parts, start)), places, frames)
+    best, figure = start, _by_group(whole.sdr_of(_summed(parts, start)), places, over_frames)
 
     def visit(theta: Array) -> Array:
         nonlocal best, figure
         values = whole.sdr_of(_summed(parts, theta))
-        came = _by_group(values, places, frames)
-        best = np.where((came > figure)[None, :, None], theta, best)
-        figure = np.maximum(came, figure)
-        return np.subtract(values, came, out=np.zeros(len(values)), where=np.isfinite(came) & (frames == "median"))
+        reached = _by_group(values, places, over_frames)
+        best = np.where((reached > figure)[None, :, None], theta, best)
+        figure = np.maximum(reached, figure)
+        known = np.isfinite(reached) & (over_frames == "median")
+        return np.subtract(values, reached, out=np.zeros(len(values)), where=known)
 
     even = np.ones(len(groups))
-    for begin in (_least(parts, groups, whole), _least(parts, groups, whole, even)):
-        theta = begin
+    for theta in (_least(parts, groups, whole), _least(parts, groups, whole, even)):
         away = visit(theta)
         for width in np.geomspace(8.0, 0.5, _STEPS) if len(np.unique(places)) < len(places) else ():
             errors = np.maximum(_summed(parts, theta), 1e-12 * whole.c + 1e-300)
@@ -236,20 +235,16 @@ def _climb(parts: Sequence[Frames], groups: NDArray[np.intp], whole: Frames, sta
     return best
 
 
-def _by_group(values: Array, places: NDArray[np.intp], frames: str) -> Array:
+def _by_group(values: Array, places: NDArray[np.intp], over_frames: str) -> Array:
     """Median or mean of each frame's group, (frame,); minus infinity where no frame counts."""
-    known = ~np.isnan(values)
-    counts = np.bincount(places, known).astype(int)
-    figures = np.full(len(counts), -np.inf)
-    some = counts > 0
-    if frames == "mean":
-        figures[some] = (np.bincount(places, np.where(known, values, 0.0)) / np.maximum(counts, 1))[some]
+    if over_frames == "mean":
+        known = ~np.isnan(values)
+        counts, totals = np.bincount(places, known), np.bincount(places, np.where(known, values, 0.0))
+        figures = np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     else:
-        ranked = values[known][np.lexsort((values[known], places[known]))]
-        first = np.cumsum(counts) - counts
-        low, high = (first + (counts - 1) // 2)[some], (first + counts // 2)[some]
-        figures[some] = (ranked[low] + ranked[high]) / 2
-    return figures[places]
+        figures = group_medians(values, places, int(places.max()) + 1)
+    by_frame: Array = np.where(np.isnan(figures), -np.inf, figures)[places]
+    return by_frame
 
 
 def _solve_many(a: Array, b: Array) -> Array:
@@ -261,7 +256,7 @@ def _solve_many(a: Array, b: Array) -> Array:
     return solved
 
 
-def _ratio(whole: Frames, errors: Array) -> float:
+def _ratio(whole: FrameErrors, errors: Array) -> float:
     tracks = len(np.unique(whole.tracks[whole.counted]))
     with np.errstate(divide="ignore"):
         return float(-10 * np.log10(frame_weights(whole) @ errors / tracks)) if tracks else float("nan")
@@ -273,8 +268,8 @@ def leave_one_out(
     mixture: bool = False,
     tied: bool = True,
     test: Sequence[Track] | None = None,
-    frames: str = "median",
-    across: str = "median",
+    over_frames: str = "median",
+    over_tracks: str = "median",
 ) -> pd.DataFrame:
     """Which separators can be dropped: what least squares loses without each of them.
 
@@ -286,14 +281,14 @@ def leave_one_out(
         Inputs; see `LeastSquares`.
     test : sequence of Track, optional
         To score on; the same tracks when not given, on which every separator helps a little.
-    frames, across : str
-        How frames and tracks become one figure.
+    over_frames, over_tracks : str
+        How frames and tracks become one figure; see `stemfuse.blending.aggregation.aggregate_frames`.
 
     Returns
     -------
     DataFrame
         Columns without, source (the last one is the mean over sources), sdr_db, loss_db (what is lost against the
-        blend of all, ``without`` being empty there). A negative loss: the separator does harm on these tracks.
+        blend of all, where ``without`` is empty). A negative loss means that the separator does harm on these tracks.
 
     Examples
     --------
@@ -305,20 +300,21 @@ def leave_one_out(
     import pandas as pd
 
     space = BlendSpace.of(tracks, stems, mixture, tied)
-    judged = space if test is None else space.on(test)
+    tested = space if test is None else space.on(test)
     separators = list(tracks[0].stems)
     if len(separators) < 2:
-        raise FusionError(f"{len(separators)} separator came ({', '.join(separators)}), expected at least two")
+        raise FusionError(f"got {len(separators)} separator ({', '.join(separators)}), expected at least two")
     rows = []
     for dropped in ("", *separators):
         for source in space.sources:
-            fitted, scored = space.frames(source), judged.frames(source)
-            kept = np.array([not name.startswith(f"{dropped}.") or not dropped for name in space.names(source)])
+            fitted, scored = space.frames(source), tested.frames(source)
+            used = [map(ChannelLabel.parse, routes.values()) for routes in space.terms(source).values()]
+            kept = np.array([all(label.separator != dropped for label in labels) for labels in used])
             theta = np.zeros(len(kept))
             if kept.any():
-                a, b = fitted.moments(frame_weights(fitted))
+                a, b = fitted.normal_equations(frame_weights(fitted))
                 theta[kept] = minimise(a[np.ix_(kept, kept)], b[kept])
-            value = aggregate_frames(scored.sdr(theta), scored.tracks, frames, across)
+            value = aggregate_frames(scored.sdr(theta), scored.tracks, over_frames, over_tracks)
             rows.append({"without": dropped, "source": source, "sdr_db": value})
     table = pd.DataFrame(rows)
     means = table.groupby("without", sort=False, as_index=False)["sdr_db"].mean().assign(source=MEAN)

@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from stemfuse.analysis.bss_eval.evaluation import SONG_EPSILON
 from stemfuse.analysis.errors import GramError
-from stemfuse.analysis.gram import MIXTURE, GramStatistics
+from stemfuse.analysis.gram import GramStatistics
+from stemfuse.separators.labels import ChannelLabel
+
+from .aggregation import OverFrames, OverTracks, across_tracks, middle_places
 
 BATCH = 8
 """Candidates at a time: their frames stay in the processor's cache."""
@@ -19,7 +22,7 @@ Quadratic = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """A (frame, term, term), b (frame, term), c (frame,) of the error theta' A theta - 2 b' theta + c."""
 
 Terms = Mapping[str, Mapping[str, str | Sequence[str]]]
-"""By the name of a weight, the input (or inputs, which are added) that it brings to each output channel."""
+"""By the name of a weight, the input that it adds to each output channel; of several inputs, their sum."""
 
 
 def blend_terms(
@@ -48,7 +51,7 @@ def blend_terms(
     Returns
     -------
     dict
-        By the weight's name, the input that it brings to each output channel.
+        By the weight's name, the input that it adds to each output channel.
 
     Examples
     --------
@@ -59,21 +62,16 @@ def blend_terms(
     >>> blend_terms(gram, "bass")["b.bass"]
     {'bass.left': 'b.bass.left', 'bass.right': 'b.bass.right'}
     """
-    wanted = []
-    for label in gram.inputs:
-        signal, _, channel = label.rpartition(".")
-        kind = signal.rpartition(".")[2]
-        if mixture if signal == MIXTURE else stems == "all" or kind == source:
-            wanted.append((signal, channel))
-    channels = list(dict.fromkeys(channel for _, channel in wanted))
+    inputs = map(ChannelLabel.parse, gram.inputs)
+    wanted = [label for label in inputs if (mixture if label.is_mixture else stems == "all" or label.source == source)]
+    outputs = {label.channel: str(ChannelLabel("", source, label.channel)) for label in wanted}
     if tied:
-        signals = dict.fromkeys(signal for signal, _ in wanted)
-        return {signal: {f"{source}.{channel}": f"{signal}.{channel}" for channel in channels} for signal in signals}
-    return {
-        f"{signal}.{channel}>{output}": {f"{source}.{output}": f"{signal}.{channel}"}
-        for output in channels
-        for signal, channel in wanted
-    }
+        signals = dict.fromkeys(label._replace(channel="") for label in wanted)
+        return {
+            signal.signal: {output: str(signal._replace(channel=channel)) for channel, output in outputs.items()}
+            for signal in signals
+        }
+    return {f"{label}>{channel}": {output: str(label)} for channel, output in outputs.items() for label in wanted}
 
 
 class CandidateScorer:
@@ -91,11 +89,11 @@ class CandidateScorer:
         The source that is blended.
     terms : mapping
         See `blend_terms`.
-    frames : {"median", "mean", "song"}
+    over_frames : {"median", "mean", "song"}
         How the frames of a track become one value; ``"song"`` is the whole-song SDR of `song_sdr`, of all
         whole frames: what is left after the last one is not in the statistics.
-    tracks : {"median", "mean", "pooled"}
-        How tracks become one value; pooled applies ``frames`` to all frames of all tracks at once.
+    over_tracks : {"median", "mean", "pooled"}
+        How tracks become one value; pooled applies ``over_frames`` to all frames of all tracks at once.
     masks : sequence of ndarray of bool, optional
         Per track, the frames that count; those without a silent reference when not given.
 
@@ -122,16 +120,16 @@ class CandidateScorer:
         grams: Sequence[GramStatistics],
         source: str,
         terms: Terms,
-        frames: Literal["median", "mean", "song"] = "median",
-        tracks: Literal["median", "mean", "pooled"] = "median",
+        over_frames: OverFrames = "median",
+        over_tracks: OverTracks = "median",
         masks: Sequence[NDArray[np.bool_]] | None = None,
     ) -> None:
         if not grams or not terms:
-            raise GramError("no tracks or no terms came, expected at least one of each")
+            raise GramError(f"got {len(grams)} tracks and {len(terms)} terms, expected at least one of each")
         self.source, self.names = source, tuple(terms)
-        self.frames, self.tracks = frames, tracks
+        self.over_frames, self.over_tracks = over_frames, over_tracks
         parts = [quadratic_form(gram, source, terms) for gram in grams]
-        if frames == "song":
+        if over_frames == "song":
             parts = [_whole(part, gram) for part, gram in zip(parts, grams, strict=True)]
             masks = [np.ones(1, bool)] * len(parts)
         masks = [~gram.silent for gram in grams] if masks is None else masks
@@ -139,7 +137,7 @@ class CandidateScorer:
         parts = [(a[keep], b[keep], c[keep]) for (a, b, c), keep in zip(parts, kept, strict=True)]
         self.kept = kept
         self.counts = np.array([keep.sum() for keep in kept])
-        if tracks == "pooled":
+        if over_tracks == "pooled":
             a, b, c = (np.concatenate(each) for each in zip(*parts, strict=True))
             parts = [(a, b, c)]
             self.counts = self.counts.sum(keepdims=True)
@@ -158,14 +156,13 @@ class CandidateScorer:
             block = np.concatenate([a[:, *self._upper] * twice, -2 * b, c[:, None]], axis=1) / c[:, None]
             coefficients[:, track, : len(c)] = block.T
         self._coefficients = coefficients.reshape(len(coefficients), -1)
-        middle = np.stack([np.maximum(self.counts - 1, 0) // 2, np.maximum(self.counts, 1) // 2])
-        self._middle = middle + self._shape[1] * np.arange(len(parts))
+        self._middle = middle_places(self.counts) + self._shape[1] * np.arange(len(parts))
 
     def ratios(self, weights: ArrayLike) -> NDArray[np.float64]:
         """Error over reference energy, (candidate, track, frame), for weights (candidate, weight); inf is padding."""
         theta = np.atleast_2d(np.asarray(weights, np.float64))
         if theta.shape[1] != len(self.names):
-            raise GramError(f"{theta.shape[1]} weights came, expected {len(self.names)}: {', '.join(self.names)}")
+            raise GramError(f"got {theta.shape[1]} weights, expected {len(self.names)}: {', '.join(self.names)}")
         rows, columns = self._upper
         features = np.concatenate([theta[:, rows] * theta[:, columns], theta, np.ones((len(theta), 1))], axis=1)
         ratios: NDArray[np.float64] = features @ self._coefficients
@@ -178,7 +175,7 @@ class CandidateScorer:
         ratios = self.ratios(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             values: NDArray[np.float64]
-            if self.frames == "mean":
+            if self.over_frames == "mean":
                 counted = np.arange(self._shape[1]) < self.counts[:, None]
                 decibels = np.log10(np.maximum(ratios, 0), where=counted, out=np.zeros_like(ratios))
                 values = -10 * decibels.sum(2) / self.counts
@@ -198,11 +195,7 @@ class CandidateScorer:
         known = np.flatnonzero(self.counts)
         for start in range(0, len(theta), BATCH) if len(known) else ():
             values = self.track_scores(theta[start : start + BATCH])[:, known]
-            if self.tracks != "mean":
-                # numpy's median costs more than all the rest on so few tracks
-                values.sort(axis=1)
-                values = values[:, [(len(known) - 1) // 2, len(known) // 2]]
-            scores[start : start + BATCH] = values.mean(1)
+            scores[start : start + BATCH] = across_tracks(values, self.over_tracks)
         return scores
 
     def score(self, weights: ArrayLike) -> float:
@@ -213,13 +206,13 @@ class CandidateScorer:
 def _whole(part: Quadratic, gram: GramStatistics) -> Quadratic:
     """All frames as one, with the small energy that keeps the SDR of silence finite."""
     if gram.hop != gram.window:
-        raise GramError(f"frames of {gram.window} samples every {gram.hop} came; a whole song needs hop = window")
+        raise GramError(f"got frames of {gram.window} samples every {gram.hop}; a whole song needs hop = window")
     a, b, c = part
     return a.sum(0)[None], b.sum(0)[None], c.sum(keepdims=True) + SONG_EPSILON
 
 
 def quadratic_form(gram: GramStatistics, source: str, terms: Terms) -> Quadratic:
-    """Coefficients of one source's error in every frame, its channels added up.
+    """Coefficients of one source's error in every frame, summed over its channels.
 
     Parameters
     ----------
@@ -240,15 +233,15 @@ def quadratic_form(gram: GramStatistics, source: str, terms: Terms) -> Quadratic
     GramError
         A term needs an input or an output that the statistics do not know.
     """
-    outputs = [index for index, label in enumerate(gram.outputs) if label.rpartition(".")[0] == source]
+    outputs = [index for index, label in enumerate(gram.outputs) if ChannelLabel.parse(label).signal == source]
     if not outputs:
         raise GramError(f"track {gram.track!r}: no reference {source!r}, there are {', '.join(gram.sources)}")
     basis = np.zeros((len(outputs), len(terms), len(gram.inputs)))
-    for column, (name, brings) in enumerate(terms.items()):
-        for output, given in brings.items():
+    for column, (name, routes) in enumerate(terms.items()):
+        for output, given in routes.items():
             for label in [given] if isinstance(given, str) else given:
                 if label not in gram.inputs or output not in gram.outputs:
-                    raise GramError(f"track {gram.track!r}: term {name} needs {label} -> {output}, which is not there")
+                    raise GramError(f"track {gram.track!r}: {label} -> {output}, which term {name} needs, is missing")
                 basis[outputs.index(gram.outputs.index(output)), column, gram.inputs.index(label)] += 1
     used = np.flatnonzero(basis.any(axis=(0, 1)))
     basis = basis[:, :, used]

@@ -1,4 +1,4 @@
-"""Constant blends whose weights somebody names: the mean, given weights, published presets."""
+"""Constant blends of weights that are known: the mean, given weights, published presets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Preset:
     Parameters
     ----------
     roles : tuple of str
-        The systems blended, in order.
+        The separators that are blended, in order.
     weights : mapping of source to tuple of float
         One weight per role.
     paper : str
         Where they were published.
     note : str
-        What has to be known to use them.
+        What a user has to know.
     """
 
     roles: tuple[str, ...]
@@ -78,7 +78,7 @@ def list_presets() -> list[str]:
 class Mean(LinearFusion):
     """The mean of all separators' stems of each source: the blend to beat.
 
-    A source that only some separators give is the mean of those.
+    A source that only some separators give is the mean of theirs.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class Fixed(LinearFusion):
         Raises
         ------
         FusionError
-            A weight's separator or source is not there, or the number of separators does not fit.
+            The separator or source of a weight is missing, or the number of separators does not fit.
         """
         if isinstance(self.blend, MixingWeights):
             self.weights_ = self.blend
@@ -176,24 +176,24 @@ class Fixed(LinearFusion):
             preset = PRESETS[self.blend]
             if len(names) != len(preset.roles):
                 raise FusionError(
-                    f"preset {self.blend}: {len(names)} separators came ({', '.join(names)}), expected "
+                    f"preset {self.blend}: got {len(names)} separators ({', '.join(names)}), expected "
                     f"{len(preset.roles)} in the order {', '.join(preset.roles)}: name them with separators=..."
                 )
             return preset.weights
         if not isinstance(self.blend, Mapping) or not self.blend:
-            raise FusionError(f"blend={self.blend!r} came, expected a preset's name or weights for each source")
+            raise FusionError(f"got blend={self.blend!r}, expected a preset's name or weights for each source")
         unknown = set(self.blend) - set(SOURCES)
         if unknown:
-            raise FusionError(f"weights for {', '.join(sorted(unknown))} came, the sources are {', '.join(SOURCES)}")
+            raise FusionError(f"got weights for {', '.join(sorted(unknown))}, the sources are {', '.join(SOURCES)}")
         return {source: self.blend[source] for source in SOURCES if source in self.blend}
 
     @staticmethod
     def _named(source: str, given: Any, names: tuple[str, ...], track: Track) -> dict[str, float]:
-        """Weights of one source by separator, those of absent stems checked to be zero."""
+        """Weights of one source by separator; those of missing stems have to be zero."""
         if not isinstance(given, Mapping):
             if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(names):
                 raise FusionError(
-                    f"{source}: weights {given} came for separators {', '.join(names)}; expected one number for each"
+                    f"{source}: got weights {given} for separators {', '.join(names)}, expected one number for each"
                 )
             given = dict(zip(names, given, strict=True))
         weights = {}

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stemfuse.separators.labels import ChannelLabel, channel_names, mixture_labels, output_labels, stem_labels
+
 from .errors import FusionError
-from .weights import MIXTURE, MixingWeights, channel_names, output_labels
+from .weights import MixingWeights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,7 @@ PARTS = ("base", "residual", "own", "cross")
 """Parts of a decomposition, in order; they sum to the matrix."""
 
 CANCELLED = 0.1
-"""Sum of weights, relative to the sum of their absolute values, below which they say nothing about a blend."""
+"""Sum of weights, relative to the sum of their absolute values, below which no blend can be derived from them."""
 
 TOLERANCE = 1e-5
 """Difference of a weight that is only rounding."""
@@ -35,15 +37,15 @@ def constant_matrix(weights: MixingWeights) -> Array:
     Raises
     ------
     FusionError
-        The weights have several segments, or an output lacks one of the channels.
+        The weights have several segments, or a channel of an output is missing.
     """
     if len(weights.matrix) > 1:
         raise FusionError(
-            f"weights of {len(weights.matrix)} segments came, expected constant ones; take one segment, or their mean"
+            f"got weights of {len(weights.matrix)} segments, expected constant ones; take one segment, or their mean"
         )
     channels = _channels(weights)
     if weights.outputs != output_labels(weights.sources, len(channels)):
-        raise FusionError(f"outputs {', '.join(weights.outputs)} came, expected every source with the same channels")
+        raise FusionError(f"got outputs {', '.join(weights.outputs)}, expected every source with the same channels")
     matrix: Array = weights.matrix[0].astype(np.float64)
     return matrix
 
@@ -61,23 +63,22 @@ def same_source_places(weights: MixingWeights) -> Places:
     >>> same_source_places(MixingWeights.same_source({"bass": {"a": 1.0}}))
     {('bass', 'a'): ([0, 1], [0, 1])}
     """
-    channels = _channels(weights)
+    channels = len(_channels(weights))
     column = {label: index for index, label in enumerate(weights.inputs)}
-    return {
-        (source, separator): (
-            [weights.outputs.index(f"{source}.{channel}") for channel in channels],
-            [column[f"{separator}.{source}.{channel}"] for channel in channels],
-        )
-        for source in weights.sources
-        for separator in weights.separators
-        if all(f"{separator}.{source}.{channel}" in column for channel in channels)
-    }
+    places: Places = {}
+    for source in weights.sources:
+        rows = [weights.outputs.index(label) for label in output_labels((source,), channels)]
+        for separator in weights.separators:
+            labels = stem_labels(separator, (source,), channels)
+            if all(label in column for label in labels):
+                places[source, separator] = rows, [column[label] for label in labels]
+    return places
 
 
 def own_source(weights: MixingWeights) -> NDArray[np.bool_]:
     """Which weights, (output, input), take a source from its own stems, any channel."""
-    given = np.array([label.rsplit(".", 2)[-2] if label.count(".") > 1 else "" for label in weights.inputs])
-    wanted = np.array([label.rpartition(".")[0] for label in weights.outputs])
+    given = np.array([ChannelLabel.parse(label).source for label in weights.inputs])
+    wanted = np.array([ChannelLabel.parse(label).signal for label in weights.outputs])
     own: NDArray[np.bool_] = wanted[:, None] == given
     return own
 
@@ -214,8 +215,8 @@ def weighted_average(weights: MixingWeights, nearest: bool = False) -> Blend:
     Raises
     ------
     FusionError
-        The weights are not constant; or they are more than such an average, and the message says by what and how
-        much; or a source's own stems are not used at all, or cancel.
+        The weights are not constant; or they are more than such an average (the message names what is more, and how
+        much it is); or a source's own stems are not used at all, or cancel.
 
     Examples
     --------
@@ -257,26 +258,26 @@ def _listed(levels: Mapping[str, float]) -> str:
 
 
 def _surplus(weights: MixingWeights, matrix: Array, sums: Mapping[str, float]) -> list[str]:
-    """In words, what a blend has that a weighted average has not."""
+    """What a blend has that a weighted average cannot have, in words."""
     places = same_source_places(weights)
     own = own_source(weights)
     same_channel = np.zeros_like(own)
     for place in places.values():
         same_channel[place] = True
-    mixture = np.broadcast_to([label.count(".") == 1 for label in weights.inputs], own.shape)
-    said = []
+    mixture = np.broadcast_to([ChannelLabel.parse(label).is_mixture for label in weights.inputs], own.shape)
+    found = []
     for name, mask in (
-        (f"weights on the {MIXTURE}", mixture),
+        ("weights on the mixture", mixture),
         ("weights on other sources' stems", ~own & ~mixture),
         ("weights on other channels of a stem", own & ~same_channel),
     ):
         if (largest := np.abs(matrix[mask]).max(initial=0.0)) > TOLERANCE:
-            said.append(f"{name} (up to {largest:.3g})")
+            found.append(f"{name} (up to {largest:.3g})")
     if (spread := max(float(np.ptp(matrix[place])) for place in places.values())) > TOLERANCE:
-        said.append(f"weights that differ between the channels (by up to {spread:.3g})")
+        found.append(f"weights that differ between the channels (by up to {spread:.3g})")
     if off := {source: total for source, total in sums.items() if abs(total - 1) > TOLERANCE}:
-        said.append(f"the weights of {', '.join(f'{source} sum to {total:.3g}' for source, total in off.items())}")
-    return said or ["small differences between the weights"]
+        found.append(f"the weights of {', '.join(f'{source} sum to {total:.3g}' for source, total in off.items())}")
+    return found or ["small differences between the weights"]
 
 
 def _channels(weights: MixingWeights) -> tuple[str, ...]:
@@ -299,9 +300,7 @@ def _placed(base: MixingWeights, weights: MixingWeights) -> Array:
     """The matrix of a given base over all inputs of the weights."""
     given = constant_matrix(base)
     if base.outputs != weights.outputs:
-        raise FusionError(
-            f"a base for {', '.join(base.outputs)} came, the weights are for {', '.join(weights.outputs)}"
-        )
+        raise FusionError(f"got a base for {', '.join(base.outputs)}, the weights are for {', '.join(weights.outputs)}")
     if unknown := [label for label in base.inputs if label not in weights.inputs]:
         raise FusionError(f"the base has an input {unknown[0]!r}, the weights have {', '.join(weights.inputs)}")
     placed = np.zeros((len(weights.outputs), len(weights.inputs)))
@@ -312,7 +311,7 @@ def _placed(base: MixingWeights, weights: MixingWeights) -> Array:
 def _residual_rule(off: Array, base: Array, weights: MixingWeights) -> tuple[Array, dict[str, tuple[float, float]]]:
     """The residual rule that explains most of ``off``, and its gains."""
     channels = _channels(weights)
-    mixture = [f"{MIXTURE}.{channel}" for channel in channels]
+    mixture = mixture_labels(len(channels))
     if not set(mixture) <= set(weights.inputs):
         return np.zeros_like(off), dict.fromkeys(weights.sources, (0.0, 0.0))
     residual = -base.reshape(-1, len(channels), len(weights.inputs)).sum(0)

@@ -1,4 +1,4 @@
-"""What a fusion is, how one is made by name, saved and loaded."""
+"""What a fusion is: the contract, and the bases that fusions derive from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from stemfuse.separators import Registry, Stems, Track, write_whole
+from stemfuse.separators import Stems, Track, write_whole
 
 from .application import apply_weights
 from .errors import FusionError
-from .weights import MixingWeights, load_arrays
+from .weights import MixingWeights
 
 if TYPE_CHECKING:
     from stemfuse.separators.training import Execution
@@ -75,7 +75,7 @@ class BaseFusion:
         Whether it fuses tracks without stems too, from the mixture alone.
     separators_ : mapping of str to mapping
         By label, how each separator describes itself: what `save` keeps, so that missing stems can be made by the
-        same ones. Set by whoever fits; empty when not known.
+        same ones. Set by the caller of `fit`; empty when not known.
     execution : Execution, optional
         Where a training runs, checkpoints, progress; None where nothing is trained by gradient.
     progress : callable, optional
@@ -106,7 +106,8 @@ class BaseFusion:
     @property
     def is_fitted(self) -> bool:
         """Whether `fit` has learnt something that the fusion keeps."""
-        return any(name.endswith("_") and not name.startswith("_") for name in vars(self))
+        kept = vars(self).keys() - {"separators_"}
+        return any(name.endswith("_") and not name.startswith("_") for name in kept)
 
     @property
     def constant_weights(self) -> MixingWeights | None:
@@ -186,147 +187,24 @@ class WeightlessFusion(BaseFusion):
         return self
 
 
-REGISTRY = Registry(
-    "fusion",
-    "stemfuse.fusions",
-    {
-        "average": "stemfuse.blending.classical.combiners:Average",
-        "bandwise": "stemfuse.blending.bandwise:Bandwise",
-        "combine": "stemfuse.blending.classical.combiners:Combine",
-        "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
-        "crossover": "stemfuse.blending.classical.combiners:Crossover",
-        "energy_consistency": "stemfuse.blending.classical.wiener:EnergyConsistency",
-        "fixed": "stemfuse.blending.constant:Fixed",
-        "gram_mixer": "stemfuse.mixers.gram_mixer:GramMixer",
-        "least_squares": "stemfuse.blending.least_squares:LeastSquares",
-        "mean": "stemfuse.blending.constant:Mean",
-        "mlp_mixer": "stemfuse.mixers.mlp_mixer:MLPMixer",
-        "mixture_consistency": "stemfuse.blending.classical.residual:MixtureConsistency",
-        "residual": "stemfuse.blending.classical.residual:Residual",
-        "search": "stemfuse.blending.search:Search",
-        "wiener": "stemfuse.blending.classical.wiener:Wiener",
-    },
-    FusionError,
-)
-
-
-def list_fusions() -> list[str]:
-    """Names that `make_fusion` knows, sorted.
-
-    Examples
-    --------
-    >>> "mean" in list_fusions()
-    True
-    """
-    return REGISTRY.names()
-
-
-def fusion_class(kind: str) -> Any:
-    """Class of a registered fusion.
-
-    Raises
-    ------
-    FusionError
-        Unknown kind; the message lists the known ones.
-    """
-    return REGISTRY.find(kind)
-
-
-def file_suffix(fusion: Any) -> str:
-    """What the name of a fusion's file has to end in: ``.npz`` unless its class says otherwise in ``suffix``."""
-    return str(fusion.suffix)
-
-
-def make_fusion(name: str, **arguments: Any) -> Fusion:
-    """Make a fusion by name.
-
-    Parameters
-    ----------
-    name : str
-        One of `list_fusions`.
-    **arguments
-        The fusion's own arguments.
-
-    Raises
-    ------
-    FusionError
-        The name or an argument is unknown; the message lists the known ones.
-
-    Examples
-    --------
-    >>> make_fusion("mean")
-    Mean()
-    """
-    fusion: Fusion = REGISTRY.make(name, arguments)
-    return fusion
-
-
-def load_fusion(path: str | os.PathLike[str]) -> Fusion:
-    """Read a fusion that was saved, or bare mixing weights, which become a ``fixed`` fusion.
-
-    Parameters
-    ----------
-    path : path-like
-        What ``save`` wrote: ``.npz`` for constant weights, ``.safetensors`` with a ``.json`` beside it for a
-        network that says them, ``.json`` alone for a fusion without weights.
-
-    Raises
-    ------
-    FusionError
-        The file is missing, damaged, or holds a kind that is not installed.
-    """
-    path = Path(path)
-    if path.suffix in (".json", ".safetensors"):
-        described = path.with_suffix(".json")
-        fusion: Any = _described(described, _read_text(described))
-        made: Fusion = fusion.restore(path)
-        return made
-    arrays = load_arrays(path)
-    weights = MixingWeights.from_arrays(arrays, path)
-    if "fusion" not in arrays:
-        return make_fusion("fixed", blend=weights).fit([])
-    linear: LinearFusion = _described(path, str(arrays["fusion"]))
-    linear.weights_ = weights
-    return linear
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FusionError(f"{path}: no fusion can be read ({error}); stemfuse fit makes one") from error
-
-
-def _described(path: Path, text: str) -> Any:
-    try:
-        described = json.loads(text)
-        kind, arguments = described["kind"], described["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FusionError(f"{path}: does not say which fusion it holds ({error!r}); fit again") from error
-    fusion: Any = make_fusion(kind, **arguments)
-    if described.get("separators"):
-        fusion.separators_ = described["separators"]
-    return fusion
-
-
-def describe_fusion(fusion: Any) -> str:
+def describe_fusion(fusion: BaseFusion) -> str:
     """Kind, arguments and, when known, separators of a fusion, as JSON."""
-    described = {"kind": fusion.kind, "arguments": fusion.arguments()}
+    described: dict[str, Any] = {"kind": fusion.kind, "arguments": fusion.arguments()}
     if fusion.separators_:
         described["separators"] = dict(fusion.separators_)
     return json.dumps(described, ensure_ascii=False, indent=1, default=list)
 
 
-def save_description(path: str | os.PathLike[str], fusion: Any) -> None:
-    """Write a fusion without weights as JSON: its description is all of it."""
+def save_description(path: str | os.PathLike[str], fusion: BaseFusion) -> None:
+    """Write kind, arguments and separators of a fusion as JSON: all of a fusion that has learnt nothing."""
     text = describe_fusion(fusion)
     write_whole(Path(path), lambda file: file.write(text.encode()))
 
 
 def first_of(train: Sequence[Track]) -> Track:
-    """The first track; its separators and sources have to be those of all."""
+    """The first track; all others need the same separators and sources."""
     if not train:
-        raise FusionError("no track came, expected at least one with stems")
+        raise FusionError("got no tracks, expected at least one with stems")
     first = train[0]
     if not first.stems:
         raise FusionError(f"track {first.name!r} has no stems; attach some with StemStore.attach")
@@ -335,7 +213,7 @@ def first_of(train: Sequence[Track]) -> Track:
             name: stems.sources for name, stems in first.stems.items()
         }:
             raise FusionError(
-                f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, track {first.name!r} by "
-                f"{', '.join(first.stems)}; all tracks need the same separators and sources"
+                f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, "
+                f"track {first.name!r} by {', '.join(first.stems)}; all tracks need the same separators and sources"
             )
     return first

@@ -1,4 +1,4 @@
-"""Guards against weights that only look good: leaks between data, and gains that do not hold on other tracks."""
+"""Guards against weights that only look good: leaks between data sets, and gains that other tracks do not show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
-    """What makes scores look better than they are, in words; also given as a `LeakWarning` each.
+    """What makes scores look better than they are, in words; each is also raised as a `LeakWarning`.
 
     Parameters
     ----------
@@ -32,15 +32,15 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
     Returns
     -------
     list of str
-        Empty when nothing is known to be wrong. A separator that does not say what it was trained on is not told of:
-        see `Separator` and its ``trained_on``.
+        Empty when no leak is known. A separator that does not declare what it was trained on is not checked: see
+        `Separator` and its ``trained_on``.
 
     Notes
     -----
     Two tracks are the same when their names are, or when their mixtures have the same samples. A separator has
     been trained on a track when it declares the track's data set and subset, such as ``"musdb18hq/train"``; musdb's
-    validation tracks are training tracks there. On tracks that it has learnt by heart a separator is better than on
-    any other, so that a fit gives it too much weight.
+    validation tracks are training tracks there. A separator is better on its own training tracks than on any other, so
+    that a fit gives it too much weight.
 
     Examples
     --------
@@ -58,12 +58,12 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
         )
     for role, tracks in (("fitted", fitted), ("scored", tested)):
         for label in dict.fromkeys(label for track in tracks for label in track.stored):
-            heard = [track.name for track in tracks if _was_trained_on(track, label)]
-            if heard:
-                advice = "fit on validation tracks that it has not heard" if role == "fitted" else "its scores flatter"
+            trained = [track.name for track in tracks if _was_trained_on(track, label)]
+            if trained:
+                advice = "fit on tracks that it was not trained on" if role == "fitted" else "its scores are too good"
                 found.append(
-                    f"separator {label} says that it was trained on {len(heard)} of {len(tracks)} tracks that weights "
-                    f"are {role} on ({_listed(heard)}); {advice}"
+                    f"separator {label} declares that it was trained on {len(trained)} of {len(tracks)} tracks that "
+                    f"weights are {role} on ({_listed(trained)}); {advice}"
                 )
     for words in found:
         warnings.warn(words, LeakWarning, stacklevel=2)
@@ -114,7 +114,7 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
     -------
     DataFrame
         A score table with two methods, ``"mean"`` and the fusion's kind, each track scored by weights that have not
-        seen it: `stemfuse.analysis.compare` tells whether the gain is real.
+        seen it: `stemfuse.analysis.compare` tests whether the gain is significant.
 
     Raises
     ------
@@ -134,11 +134,11 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
 
     from stemfuse.analysis import GramStatistics, scores_table
 
-    if not hasattr(fusion, "weights"):
-        raise FusionError(f"{fusion!r} came, expected a linear fusion")
+    if not fusion.is_linear:
+        raise FusionError(f"got {fusion!r}, expected a linear fusion")
     folds = min(folds, len(tracks))
     if folds < 2:
-        raise FusionError(f"{len(tracks)} tracks and {folds} folds came, expected at least two of each")
+        raise FusionError(f"got {len(tracks)} tracks and {folds} folds, expected at least two of each")
     tables = []
     for fold in range(folds):
         left_out = tracks[fold::folds]

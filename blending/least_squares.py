@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
+from .aggregation import aggregate_frames, group_medians
 from .errors import FusionError
 from .fusion import LinearFusion
-from .space import BlendSpace, Frames, aggregate_frames
+from .space import BlendSpace, FrameErrors
 
 Array = NDArray[np.float64]
 Constraint = Literal["free", "nonnegative", "simplex"]
@@ -26,10 +27,10 @@ WEIGHTINGS = ("energy", "frames", "mean", "median")
 of the frames' SDR, by reweighting."""
 
 RANK = 1e-11
-"""Directions of less than this share of the largest energy are left out: float32 stems tell nothing about them."""
+"""Directions of less than this share of the largest energy are left out: float32 stems do not determine them."""
 
 FLOOR_DB = -20.0
-"""Of `frame_weights`, below the mean energy of a track's frames."""
+"""The least energy of a reference in `frame_weights`, relative to the mean of its track's frames."""
 
 RIDGES = (*10.0 ** np.arange(-6.0, 2.1, 0.5), np.inf)
 """Strengths that ``ridge="auto"`` tries beside none; infinite is the plain mean."""
@@ -38,7 +39,7 @@ _STEPS = 50
 _STILL = 1e-9
 
 
-def minimise(a: Array, b: Array, constraint: Constraint = "free", blocks: Sequence[Any] | None = None) -> Array:
+def minimise(a: Array, b: Array, constraint: Constraint = "free", groups: Sequence[Any] | None = None) -> Array:
     """Minimise theta' A theta - 2 b' theta.
 
     Parameters
@@ -47,8 +48,9 @@ def minimise(a: Array, b: Array, constraint: Constraint = "free", blocks: Sequen
         A symmetric and positive semidefinite.
     constraint : {"free", "nonnegative", "simplex"}
         See `CONSTRAINTS`. Free weights that A does not determine are the smallest.
-    blocks : sequence of index arrays, optional
-        Weights that do not interact; each block's sum is one on the simplex. All weights together when not given.
+    groups : sequence of index arrays, optional
+        Weights that do not interact; the sum of each group is one on the simplex. All weights are one group when not
+        given.
 
     Returns
     -------
@@ -69,14 +71,14 @@ def minimise(a: Array, b: Array, constraint: Constraint = "free", blocks: Sequen
     [1.0, 0.0]
     """
     if constraint not in CONSTRAINTS:
-        raise FusionError(f"constraint={constraint!r} came, expected one of {', '.join(CONSTRAINTS)}")
+        raise FusionError(f"got constraint={constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
     theta = np.zeros(len(b))
-    for block in [np.arange(len(b))] if blocks is None else blocks:
-        theta[block] = _minimise_block(a[np.ix_(block, block)], b[block], constraint)
+    for group in [np.arange(len(b))] if groups is None else groups:
+        theta[group] = _minimise_group(a[np.ix_(group, group)], b[group], constraint)
     return theta
 
 
-def _minimise_block(a: Array, b: Array, constraint: Constraint) -> Array:
+def _minimise_group(a: Array, b: Array, constraint: Constraint) -> Array:
     from scipy.optimize import nnls
 
     scale = np.sqrt(np.where(np.diag(a) > 0, np.diag(a), 1))
@@ -138,8 +140,8 @@ class LeastSquares(LinearFusion):
 
     Notes
     -----
-    No gradient and no search can find a smaller squared error with the same inputs, so this is the bound that every
-    other constant mixer has to be measured by. Jaureguiberry et al. (2016) use positive weights that sum to one.
+    No gradient and no search can find a smaller squared error with the same inputs, so it bounds all other
+    constant mixers. Jaureguiberry et al. (2016) use positive weights that sum to one.
 
     Examples
     --------
@@ -187,20 +189,20 @@ class LeastSquares(LinearFusion):
         """
         self._check()
         space = BlendSpace.of(train, self.stems, self.mixture, self.tied)
-        judges = space.on(valid) if valid else None
+        validation = space.on(valid) if valid else None
         self.ridge_: dict[str, float] = {}
         solved = {}
         for source in space.sources:
             frames = space.frames(source)
             if not frames.counted.any():
                 raise FusionError(f"{source}: no frame in which every reference sounds; give longer or other tracks")
-            blocks, prior = space.blocks(source), space.equal(source)
+            groups, prior = space.groups(source), space.equal(source)
             ridge = self.ridge
             if ridge == "auto":
-                left_out = None if judges is None else judges.frames(source)
-                ridge = self._choose_ridge(frames, left_out, blocks, prior)
+                left_out = None if validation is None else validation.frames(source)
+                ridge = self._choose_ridge(frames, left_out, groups, prior)
             self.ridge_[source] = float(ridge)
-            solved[source] = self._solve(frames, float(ridge), blocks, prior)
+            solved[source] = self._solve(frames, float(ridge), groups, prior)
         self.weights_ = space.weights(solved)
         self.theta_ = {
             source: dict(zip(space.names(source), values.tolist(), strict=True)) for source, values in solved.items()
@@ -209,17 +211,17 @@ class LeastSquares(LinearFusion):
 
     def _check(self) -> None:
         if self.weighting not in WEIGHTINGS:
-            raise FusionError(f"weighting={self.weighting!r} came, expected one of {', '.join(WEIGHTINGS)}")
+            raise FusionError(f"got weighting={self.weighting!r}, expected one of {', '.join(WEIGHTINGS)}")
         if self.constraint not in CONSTRAINTS:
-            raise FusionError(f"constraint={self.constraint!r} came, expected one of {', '.join(CONSTRAINTS)}")
+            raise FusionError(f"got constraint={self.constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
         if self.ridge != "auto" and not (isinstance(self.ridge, int | float) and self.ridge >= 0):
-            raise FusionError(f"ridge={self.ridge!r} came, expected a number from 0 on, or 'auto'")
+            raise FusionError(f"got ridge={self.ridge!r}, expected a number not below 0, or 'auto'")
 
-    def _solve(self, frames: Frames, ridge: float, blocks: Sequence[Any], prior: Array) -> Array:
+    def _solve(self, frames: FrameErrors, ridge: float, groups: Sequence[Any], prior: Array) -> Array:
         """Weights of one source: one solution, or a few while frames are weighted anew."""
 
         def solve(weights: Array) -> Array:
-            return _penalised(*frames.moments(weights), self.constraint, ridge, blocks, prior)
+            return _penalised(*frames.normal_equations(weights), self.constraint, ridge, groups, prior)
 
         if self.weighting == "energy":
             return solve(np.ones(len(frames.c)))
@@ -229,16 +231,18 @@ class LeastSquares(LinearFusion):
         start = max(starts, key=lambda theta: _figure(frames, theta, self.weighting))
         return (_towards_mean if self.weighting == "mean" else _towards_median)(frames, start, solve)
 
-    def _choose_ridge(self, frames: Frames, judges: Frames | None, blocks: Sequence[Any], prior: Array) -> float:
+    def _choose_ridge(
+        self, frames: FrameErrors, valid: FrameErrors | None, groups: Sequence[Any], prior: Array
+    ) -> float:
         """The strength of least error on frames that were not fitted to."""
         owners = np.unique(frames.tracks)
-        if judges is None and len(owners) < 2:
+        if valid is None and len(owners) < 2:
             raise FusionError("ridge='auto' needs validation tracks, or at least two tracks to leave one out in turn")
-        folds = [(frames, judges)] if judges is not None else list(_left_out(frames, owners))
+        folds = [(frames, valid)] if valid is not None else list(_left_out(frames, owners))
         tried = (0.0, *RIDGES)
         figures = [
             sum(
-                _figure(left_out, self._solve(fitted, ridge, blocks, prior), self.weighting)
+                _figure(left_out, self._solve(fitted, ridge, groups, prior), self.weighting)
                 for fitted, left_out in folds
             )
             for ridge in tried
@@ -246,11 +250,11 @@ class LeastSquares(LinearFusion):
         return float(tried[int(np.argmax(figures))])
 
 
-def frame_weights(frames: Frames) -> Array:
+def frame_weights(frames: FrameErrors) -> Array:
     """One over the reference's energy where a frame counts, each track's sum divided by its number of such frames.
 
-    A reference more than `FLOOR_DB` below the mean of its track's frames counts as if it were no softer: else
-    the frames in which a source is all but silent, where every estimate fails, would decide on all others.
+    The energy of a reference counts as at least `FLOOR_DB` below the mean of its track's frames. Otherwise frames in
+    which the source is almost silent, where every estimate fails, would outweigh all others.
     """
     counts = np.bincount(frames.tracks, frames.counted)
     energies = np.bincount(frames.tracks, np.where(frames.counted, frames.c, 0.0))
@@ -259,7 +263,7 @@ def frame_weights(frames: Frames) -> Array:
     return np.divide(1.0, weighted, out=np.zeros_like(frames.c), where=frames.counted)
 
 
-def _figure(frames: Frames, theta: Array, weighting: Weighting) -> float:
+def _figure(frames: FrameErrors, theta: Array, weighting: Weighting) -> float:
     """What a weighting wants to be large."""
     if weighting in ("mean", "median"):
         return aggregate_frames(frames.sdr(theta), frames.tracks, weighting, weighting)
@@ -267,26 +271,26 @@ def _figure(frames: Frames, theta: Array, weighting: Weighting) -> float:
     return -float(weights @ frames.errors(theta))
 
 
-def _penalised(a: Array, b: Array, constraint: Constraint, ridge: float, blocks: Sequence[Any], prior: Array) -> Array:
+def _penalised(a: Array, b: Array, constraint: Constraint, ridge: float, groups: Sequence[Any], prior: Array) -> Array:
     if np.isinf(ridge):
         return prior
     strength = ridge * np.trace(a) / len(b)
-    return minimise(a + strength * np.eye(len(b)), b + strength * prior, constraint, blocks)
+    return minimise(a + strength * np.eye(len(b)), b + strength * prior, constraint, groups)
 
 
-def _left_out(frames: Frames, owners: NDArray[np.intp], folds: int = 5) -> list[tuple[Frames, Frames]]:
+def _left_out(frames: FrameErrors, owners: NDArray[np.intp], folds: int = 5) -> list[tuple[FrameErrors, FrameErrors]]:
     """Pairs of what is fitted and what is left out: whole tracks, in turn."""
     groups = [np.isin(frames.tracks, owners[fold::folds]) for fold in range(min(folds, len(owners)))]
     return [(frames.of(~group), frames.of(group)) for group in groups]
 
 
-def _even(frames: Frames) -> Array:
+def _even(frames: FrameErrors) -> Array:
     """Weights by which every track counts the same, and so does every frame of it that counts."""
     counts = np.bincount(frames.tracks, frames.counted)[frames.tracks]
     return np.divide(1.0, counts, out=np.zeros(len(counts)), where=frames.counted)
 
 
-def _towards_mean(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
+def _towards_mean(frames: FrameErrors, theta: Array, solve: Callable[[Array], Array]) -> Array:
     """Majorise and minimise: the logarithm of an error lies below its tangent, whose slope weights the frame."""
     base = _even(frames)
     for _ in range(_STEPS):
@@ -299,23 +303,22 @@ def _towards_mean(frames: Frames, theta: Array, solve: Callable[[Array], Array])
     return theta
 
 
-def _towards_median(frames: Frames, theta: Array, solve: Callable[[Array], Array]) -> Array:
+def _towards_median(frames: FrameErrors, theta: Array, solve: Callable[[Array], Array]) -> Array:
     """Reweight by closeness to the medians, ever closer, and keep the step whose median of medians is best."""
     base = _even(frames)
     best, score = theta, aggregate_frames(frames.sdr(theta), frames.tracks)
     for width in np.geomspace(8.0, 0.5, _STEPS):
         errors = np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300)
         values = 10 * np.log10(np.maximum(frames.c, 1e-300) / errors)
-        owners = np.unique(frames.tracks[frames.counted])
-        medians = {owner: np.median(values[frames.counted & (frames.tracks == owner)]) for owner in owners}
-        middle = np.median(list(medians.values()))
-        centre = np.array([medians.get(owner, middle) for owner in frames.tracks])
+        medians = group_medians(np.where(frames.counted, values, np.nan), frames.tracks, int(frames.tracks.max()) + 1)
+        middle = np.nanmedian(medians)
+        centre = np.where(np.isnan(medians), middle, medians)[frames.tracks]
         near = np.exp(-0.5 * ((values - centre) / width) ** 2 - 0.5 * ((centre - middle) / width) ** 2)
         weights = base / errors * near
         if not weights.any():
             break
         theta = solve(weights)
-        came = aggregate_frames(frames.sdr(theta), frames.tracks)
-        if came > score:
-            best, score = theta, came
+        figure = aggregate_frames(frames.sdr(theta), frames.tracks)
+        if figure > score:
+            best, score = theta, figure
     return best

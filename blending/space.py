@@ -1,16 +1,17 @@
-"""Which weights a constant blend may have, and the quadratic forms that tell its error on every frame."""
+"""Which weights a constant blend may have, and its error on every frame as a quadratic form of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Track
+from stemfuse.separators.labels import ChannelLabel
 
 from .errors import FusionError
 from .fusion import first_of
@@ -24,7 +25,7 @@ STEMS = ("same", "all")
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
+class FrameErrors:
     """Errors of one source over all frames of some tracks: theta' A theta - 2 b' theta + c.
 
     Attributes
@@ -59,13 +60,13 @@ class Frames:
             values: Array = np.where(self.counted, 10 * np.log10(self.c / errors), np.nan)
         return values
 
-    def moments(self, weights: Array) -> tuple[Array, Array]:
-        """Sums of A and b with a weight for every frame."""
+    def normal_equations(self, weights: Array) -> tuple[Array, Array]:
+        """Sums of A and b over the frames, each with its weight."""
         return np.tensordot(weights, self.a, 1), weights @ self.b
 
-    def of(self, chosen: NDArray[np.bool_]) -> Frames:
+    def of(self, chosen: NDArray[np.bool_]) -> FrameErrors:
         """Some of the frames."""
-        return Frames(self.a[chosen], self.b[chosen], self.c[chosen], self.tracks[chosen], self.counted[chosen])
+        return FrameErrors(self.a[chosen], self.b[chosen], self.c[chosen], self.tracks[chosen], self.counted[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,9 @@ class BlendSpace:
 
     def __post_init__(self) -> None:
         if self.stems not in STEMS:
-            raise FusionError(f"stems={self.stems!r} came, expected 'same' or 'all'")
+            raise FusionError(f"got stems={self.stems!r}, expected 'same' or 'all'")
         if not self.grams:
-            raise FusionError("no track came, expected at least one with references and stems")
+            raise FusionError("got no tracks, expected at least one with references and stems")
         first = self.grams[0]
         for gram in self.grams:
             if gram.inputs != first.inputs or gram.sources != first.sources:
@@ -133,7 +134,7 @@ class BlendSpace:
         return tuple(source for source in self.grams[0].sources if self.terms(source))
 
     def terms(self, source: str) -> Mapping[str, Mapping[str, str]]:
-        """Weights of a source by name, with the input that each brings to an output channel; see `blend_terms`."""
+        """Weights of a source by name, with the input that each adds to an output channel; see `blend_terms`."""
         from .candidates import blend_terms
 
         return blend_terms(self.grams[0], source, self.stems, self.mixture, self.tied)
@@ -145,20 +146,18 @@ class BlendSpace:
     def equal(self, source: str) -> Array:
         """The plain mean of the source's own stems, each channel from the same channel."""
         own = [
-            all(_is_same(output, label, source) for output, label in brings.items())
-            for brings in self.terms(source).values()
+            all(_is_same(output, label, source) for output, label in routes.items())
+            for routes in self.terms(source).values()
         ]
         count = sum(own) / (1 if self.tied else len(self.grams[0].outputs) // len(self.grams[0].sources))
         return np.asarray(own) / count if count else np.zeros(len(own))
 
-    def blocks(self, source: str) -> list[NDArray[np.intp]]:
-        """Indices of the weights that one output channel shares; tied weights are one block."""
-        owners = [tuple(brings) for brings in self.terms(source).values()]
-        return [
-            np.array([index for index, owner in enumerate(owners) if owner == block]) for block in dict.fromkeys(owners)
-        ]
+    def groups(self, source: str) -> list[NDArray[np.intp]]:
+        """Indices of the weights of each output channel; tied weights are one group, for all channels."""
+        owners = [tuple(routes) for routes in self.terms(source).values()]
+        return [np.flatnonzero([owner == shared for owner in owners]) for shared in dict.fromkeys(owners)]
 
-    def frames(self, source: str) -> Frames:
+    def frames(self, source: str) -> FrameErrors:
         """The source's error on every frame of all tracks."""
         from .candidates import quadratic_form
 
@@ -167,38 +166,25 @@ class BlendSpace:
         a, b, c = (np.concatenate(each) for each in zip(*parts, strict=True))
         tracks = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
         silent = np.concatenate([gram.silent for gram in self.grams])
-        return Frames(a, b, c, tracks, ~silent & (c > 0))
+        return FrameErrors(a, b, c, tracks, ~silent & (c > 0))
 
     def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
         """The matrix of a blend, from the weights of every source."""
         gram = self.grams[0]
         used = dict.fromkeys(
-            label for source in theta for brings in self.terms(source).values() for label in brings.values()
+            label for source in theta for routes in self.terms(source).values() for label in routes.values()
         )
         inputs = [label for label in gram.inputs if label in used]
-        outputs = [label for label in gram.outputs if label.rpartition(".")[0] in theta]
+        outputs = [label for label in gram.outputs if ChannelLabel.parse(label).signal in theta]
         matrix = np.zeros((1, len(outputs), len(inputs)))
         for source, values in theta.items():
-            for value, brings in zip(values, self.terms(source).values(), strict=True):
-                for output, label in brings.items():
+            for value, routes in zip(values, self.terms(source).values(), strict=True):
+                for output, label in routes.items():
                     matrix[0, outputs.index(output), inputs.index(label)] += value
         return MixingWeights(matrix.astype(np.float32), tuple(inputs), tuple(outputs))
 
 
 def _is_same(output: str, label: str, source: str) -> bool:
     """Whether an input is the output's own channel by some separator."""
-    signal, _, channel = label.rpartition(".")
-    return output == f"{source}.{channel}" and signal.rpartition(".")[2] == source and "." in signal
-
-
-def aggregate_frames(values: Array, tracks: Iterable[int], frames: str = "median", across: str = "median") -> float:
-    """One figure from the frames of several tracks: over frames, then over tracks; NaN frames are left out."""
-    owners = np.asarray(list(tracks))
-    known = ~np.isnan(values)
-    values, owners = values[known], owners[known]
-    if not len(values):
-        return float("nan")
-    over: dict[str, Callable[[Array], Any]] = {"median": np.median, "mean": np.mean}
-    if across == "pooled":
-        return float(over[frames](values))
-    return float(over[across](np.array([over[frames](values[owners == track]) for track in np.unique(owners)])))
+    given = ChannelLabel.parse(label)
+    return given.is_stem and given.source == source and output == str(given._replace(separator=""))

@@ -1,10 +1,10 @@
-"""Mixing weights: the one form that every linear fusion's result takes, and its application to audio."""
+"""Mixing weights: the one form that every linear fusion's result takes, in memory and on disk."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,47 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.separators import SOURCES, Track, write_whole
+from stemfuse.separators import write_whole
+from stemfuse.separators.labels import ChannelLabel, channel_names, output_labels, stem_labels
 
 from .errors import FusionError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MIXTURE = "mixture"
-
-
-def channel_names(channels: int) -> tuple[str, ...]:
-    """Names that labels end in: left and right, or mono, or numbers from 1."""
-    named = {1: ("mono",), 2: ("left", "right")}
-    return named.get(channels, tuple(str(channel + 1) for channel in range(channels)))
-
-
-def output_labels(sources: Sequence[str] = SOURCES, channels: int = 2) -> tuple[str, ...]:
-    """Labels of output channels, such as ``"drums.left"``: sources in order, channels within."""
-    return tuple(f"{source}.{channel}" for source in sources for channel in channel_names(channels))
-
-
-def input_labels(track: Track, mixture: bool = True) -> tuple[str, ...]:
-    """Labels of all input channels of a track: the mixture's first, then each separator's stems.
-
-    Parameters
-    ----------
-    track : Track
-        With stems attached.
-    mixture : bool
-        Whether the mixture is one of the inputs.
-
-    Returns
-    -------
-    tuple of str
-        Such as ``"mixture.left"`` and ``"mdx.drums.right"``.
-    """
-    channels = channel_names(track.channels)
-    labels = [f"{MIXTURE}.{channel}" for channel in channels] if mixture else []
-    for separator, stems in track.stems.items():
-        labels += [f"{separator}.{source}.{channel}" for source in stems.sources for channel in channels]
-    return tuple(labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +63,7 @@ class MixingWeights:
         inputs, outputs = tuple(map(str, self.inputs)), tuple(map(str, self.outputs))
         if matrix.shape != (len(starts), len(outputs), len(inputs)):
             raise FusionError(
-                f"a matrix of shape {matrix.shape} came, expected (segment, output, input) = "
+                f"got a matrix of shape {matrix.shape}, expected (segment, output, input) = "
                 f"({len(starts)}, {len(outputs)}, {len(inputs)})"
             )
         if not np.isfinite(matrix).all():
@@ -121,33 +87,31 @@ class MixingWeights:
         channels : int
             Number of channels.
         """
-        names = channel_names(channels)
         separators = list(dict.fromkeys(separator for given in weights.values() for separator in given))
         inputs = [
-            f"{separator}.{source}.{channel}"
+            label
             for separator in separators
-            for source in weights
-            if separator in weights[source]
-            for channel in names
+            for label in stem_labels(separator, [name for name in weights if separator in weights[name]], channels)
         ]
         outputs = output_labels(tuple(weights), channels)
         matrix = np.zeros((1, len(outputs), len(inputs)), np.float32)
         for source, given in weights.items():
             for separator, weight in given.items():
-                for channel in names:
-                    label = f"{separator}.{source}.{channel}"
-                    matrix[0, outputs.index(f"{source}.{channel}"), inputs.index(label)] = weight
+                for channel in channel_names(channels):
+                    output, label = (str(ChannelLabel(name, source, channel)) for name in ("", separator))
+                    matrix[0, outputs.index(output), inputs.index(label)] = weight
         return cls(matrix, tuple(inputs), outputs)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Sources of the outputs, in order."""
-        return tuple(dict.fromkeys(label.rpartition(".")[0] for label in self.outputs))
+        return tuple(dict.fromkeys(ChannelLabel.parse(label).signal for label in self.outputs))
 
     @property
     def separators(self) -> tuple[str, ...]:
         """Separators among the inputs, in order."""
-        return tuple(dict.fromkeys(label.rsplit(".", 2)[0] for label in self.inputs if label.count(".") > 1))
+        labels = map(ChannelLabel.parse, self.inputs)
+        return tuple(dict.fromkeys(label.separator for label in labels if label.is_stem))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per weight: segment, start_s, output, input, weight."""
@@ -201,7 +165,9 @@ class MixingWeights:
                 None if duration is None else float(duration),
             )
         except KeyError as error:
-            raise FusionError(f"{path}: has no array {error}; expected weights as MixingWeights.save writes") from error
+            raise FusionError(
+                f"{path}: the array {error} is missing; expected weights as MixingWeights.save writes"
+            ) from error
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

@@ -5,8 +5,10 @@ import pytest
 
 from stemfuse.blending import (
     PRESETS,
+    Combine,
     Fixed,
     FusionError,
+    LeastSquares,
     LinearFusion,
     Mean,
     MixingWeights,
@@ -89,8 +91,7 @@ def test_memory_does_not_grow_with_the_song(tmp_path):
         seen.append(stop - start)
         return np.ones((4, 2, stop - start), np.float32)
 
-    frames = 600 * RATE
-    stems = Stems.lazy(read, SOURCES, 2, frames)
+    stems = Stems.lazy(read, SOURCES, 2, 600 * RATE)
     track = Track("long", stems["drums"], stems={"a": stems, "b": stems})
     for _, block in Mean().fit([track]).fuse(track).blocks():
         assert block[0, 0, 0] == 1
@@ -107,7 +108,7 @@ def test_inputs_without_weight_are_not_read(tracks):
     np.testing.assert_array_equal(fused["drums"].read(), track.stems["a"]["drums"].read())
 
 
-def test_mean_uses_who_gives_a_source():
+def test_mean_is_of_the_separators_that_give_a_source():
     ones = np.ones((4, 2, 100), np.float32)
     track = Track.from_arrays("t", ones.sum(0), ones, {"a": ones})
     track = track.with_stems({"voice": Stems(np.full((1, 2, 100), 3.0), ("vocals",))})
@@ -128,7 +129,7 @@ def test_presets_are_the_published_figures(tracks):
 
 
 def test_presets_ask_for_their_separators(tracks):
-    with pytest.raises(FusionError, match=r"3 separators came \(a, b, c\), expected 2 in the order mdx_net, demucs"):
+    with pytest.raises(FusionError, match=r"got 3 separators \(a, b, c\), expected 2 in the order mdx_net, demucs"):
         Fixed("kuielab-mdx").fit(tracks)
     with pytest.raises(FusionError, match="no such stem"):
         Fixed("kuielab-mdx", separators=("a", "nobody")).fit(tracks)
@@ -254,6 +255,94 @@ class Broken(Mean):
 def test_the_kit_catches_a_broken_fusion(how, message):
     with pytest.raises(AssertionError, match=message):
         check_fusion(Broken(how))
+
+
+class Undeclared:
+    """Has the methods of a fusion, but does not declare what it is."""
+
+    def fit(self, train, valid=None):
+        return self
+
+    def fuse(self, track):
+        return Mean().fit([track]).fuse(track)
+
+    def save(self, path):
+        Mean().save(path)
+
+
+class DifferentOnEachTrack(Mean):
+    def weights(self, track):
+        return MixingWeights.same_source({source: {"a": track.length / 1e5} for source in SOURCES})
+
+    def fuse(self, track):
+        return apply_weights(self.weights(track), track)
+
+
+class BareWeights(Mean):
+    def weights(self, track):
+        return self.weights_.matrix
+
+    def fuse(self, track):
+        return apply_weights(self.weights_, track)
+
+
+class NeedsReferences(LeastSquares):
+    learns = False
+
+
+class WordForLearns(Mean):
+    learns = "no"
+
+
+class NotLinear(Mean):
+    is_linear = False
+
+
+class LinearWithoutWeights(Combine):
+    is_linear = True
+
+
+class Varying(Mean):
+    varies_in_time = True
+
+
+class VaryingWithoutWeights(Combine):
+    varies_in_time = True
+
+
+class WithoutConstantWeights(Mean):
+    constant_weights = None
+
+    def weights(self, track):
+        return self.weights_
+
+    def fuse(self, track):
+        return apply_weights(self.weights_, track)
+
+
+class NoDot(Mean):
+    suffix = "npz"
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (Undeclared, r"does not declare kind, .*learns.*; derive it from stemfuse\.blending\.BaseFusion"),
+        (WordForLearns, "learns is 'no', expected True or False"),
+        (NoDot, "suffix is 'npz'"),
+        (NotLinear, "declares is_linear = False, but has a method weights"),
+        (LinearWithoutWeights, "declares is_linear = True, but has no method weights"),
+        (VaryingWithoutWeights, "is not linear: only weights can vary"),
+        (Varying, "declares varies_in_time = True, but has constant_weights"),
+        (DifferentOnEachTrack, "declares varies_in_time = False, but the weights of a track differ"),
+        (WithoutConstantWeights, "declares varies_in_time = False, but has no constant_weights"),
+        (BareWeights, "weights has to return MixingWeights, got ndarray"),
+        (NeedsReferences, "declares learns = False, but cannot be fitted on tracks without references"),
+    ],
+)
+def test_the_kit_catches_a_fusion_that_is_not_what_it_declares(made, message):
+    with pytest.raises(AssertionError, match=message):
+        check_fusion(made())
 
 
 def test_make_fusion_names_what_it_knows():

@@ -83,7 +83,7 @@ def test_bands_reach_a_mix_that_depends_on_frequency():
     assert table["oracle frame", "vocals"] < 30
 
 
-def test_band_statistics_add_up_and_tell_bad_edges(tracks):
+def test_band_statistics_add_up_and_refuse_bad_edges(tracks):
     parts = band_statistics(tracks[0], [200.0, 2000.0, 9000.0])
     np.testing.assert_allclose(
         sum(part.moments for part in parts), GramStatistics.of(tracks[0]).moments, rtol=1e-9, atol=1e-9
@@ -93,7 +93,7 @@ def test_band_statistics_add_up_and_tell_bad_edges(tracks):
             band_statistics(tracks[0], edges)
 
 
-def test_the_useless_separator_is_told(tracks):
+def test_the_useless_separator_is_found(tracks):
     generator = np.random.default_rng(2)
     useless = [track.with_stems({"noise": _noise(generator, track)}) for track in tracks]
     table = leave_one_out(useless[:2], test=useless[2:]).set_index(["without", "source"])["loss_db"]

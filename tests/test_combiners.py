@@ -15,7 +15,7 @@ from stemfuse.analysis import bss_eval
 from stemfuse.blending import FusionError, LinearFusion, check_fusion, load_fusion, make_fusion
 from stemfuse.blending.classical.combined_files import combine_files
 from stemfuse.blending.classical.combiners import AVERAGES, RULES, Average, Combine, Crossover, median
-from stemfuse.blending.classical.spectral import PIECE, BandSplit, ShortTimeFourier
+from stemfuse.blending.classical.spectral import BLOCK, BandSplit, ShortTimeFourier
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track
 
@@ -114,7 +114,7 @@ def test_extremes_of_spectra_gather_and_share_tones():
 
 @pytest.mark.parametrize("how", RULES)
 @pytest.mark.parametrize(("channels", "frames"), [(2, 30_001), (1, 1), (1, 1500), (3, 5000)])
-def test_equal_inputs_come_back(how, channels, frames):
+def test_equal_inputs_stay_as_they_are(how, channels, frames):
     stem = noise(channels, frames)
     np.testing.assert_allclose(fused(Combine(how), stem, stem, stem), stem, atol=1e-6)
 
@@ -149,12 +149,12 @@ def test_every_fusion_conforms(fusion):
 
 @pytest.mark.parametrize("fusion", [Combine("median_wave"), Combine("max_fft"), Crossover([900], ["b", "a"])], ids=repr)
 def test_any_range_is_that_of_the_whole(fusion):
-    """Across the borders of the pieces that are worked on, at both ends, and empty."""
-    frames = 2 * PIECE + 4321
+    """Across the borders of blocks, at both ends, and empty."""
+    frames = 2 * BLOCK + 4321
     track = track_of(noise(2, frames), noise(2, frames, seed=1), noise(2, frames, seed=2))
     stems = fusion.fit([track]).fuse(track)
     whole = stems.audio
-    for start, stop in [(0, 1), (0, 3000), (PIECE - 5, PIECE + 5), (777, PIECE + 60_000), (frames - 1, frames), (9, 9)]:
+    for start, stop in [(0, 1), (0, 3000), (BLOCK - 5, BLOCK + 5), (777, BLOCK + 60_000), (frames - 1, frames), (9, 9)]:
         np.testing.assert_allclose(stems.read(start, stop), whole[:, :, start:stop], atol=1e-6)
     np.testing.assert_allclose(np.concatenate([part for _, part in stems.blocks(50_021)], 2), whole, atol=1e-6)
 
@@ -163,7 +163,7 @@ def test_any_range_is_that_of_the_whole(fusion):
     "fusion", [Combine("median_wave"), Combine("max_fft"), Crossover([9000], ["a", "b"])], ids=repr
 )
 def test_memory_does_not_grow_with_the_song(fusion):
-    """Ten lazy minutes are fused in some MB, and read in pieces."""
+    """Ten lazy minutes are fused in some MB, and read block by block."""
     seen = []
 
     def read(start, stop):
@@ -255,12 +255,12 @@ def test_a_crossover_has_linear_phase():
         (Combine("medium_fft"), "'medium_fft' is unknown, there are median_wave, .*max_spec"),
         (Combine("avg_fft"), "linear, make an Average"),
         (Combine("min_wave", ["a", "nobody"]), r"has stems by a, b, expected nobody"),
-        (Average([1, 2, 3]), "3 weights came, expected one for each separator: a, b"),
+        (Average([1, 2, 3]), "got 3 weights, expected one for each separator: a, b"),
         (Average([1, -1]), "weights of vocals.left sum to zero"),
         (Average({"z": 1}), "has stems by a, b, expected z"),
         (Average("a"), "expected one weight for each of a, b"),
         (Average({"vocals": {"z": 1}}), "no such stem"),
-        (Crossover([500], ["a"]), "1 bands and 1 edges came, expected one band more"),
+        (Crossover([500], ["a"]), "got 1 bands and 1 edges, expected one band more"),
         (Crossover([500, 400], ["a", "b", "a"]), "expected ascending edges between 0 and 22050 Hz"),
         (Crossover([22_040], ["a", "b"]), "expected ascending edges"),
         (Crossover([500], ["a", "b"], width_hz=0), "expected ascending edges"),
@@ -319,12 +319,12 @@ def test_the_result_may_take_the_place_of_a_file(files):
     ("change", "error", "message"),
     [
         ({"how": "average"}, FusionError, "'average' is unknown, there are avg_wave, .*crossover"),
-        ({"weights": [1, 2]}, FusionError, r"weights \[1, 2\] came for 3 files"),
-        ({"weights": [1, -2, 1]}, FusionError, "with a sum not zero"),
+        ({"weights": [1, 2]}, FusionError, r"got weights \[1, 2\] for 3 files"),
+        ({"weights": [1, -2, 1]}, FusionError, "with a sum other than zero"),
         ({"how": "median_fft", "weights": [1, 1, 1]}, FusionError, "only avg_wave and avg_fft take them"),
         ({"how": "median_fft", "n_ftf": 1}, FusionError, "'n_ftf' is unknown"),
-        ({"how": "crossover"}, FusionError, "3 bands and 0 edges came"),
-        ({"files": []}, FusionError, "no file came"),
+        ({"how": "crossover"}, FusionError, "got 3 bands and 0 edges"),
+        ({"files": []}, FusionError, "got no files"),
         ({"out": "out.mp4"}, AudioError, "expected a name that ends in .wav or .flac"),
         ({"out": "out.flac", "subtype": "FLOAT"}, AudioError, "FLOAT"),
         ({"out": "none/out.wav"}, AudioError, "none"),
@@ -342,8 +342,8 @@ def test_errors_about_files_say_what_was_expected(change, error, message, files,
 @pytest.mark.parametrize(
     ("samples", "rate", "message"),
     [
-        (np.zeros((9000, 2)), 48_000, "2 channels at 48000 Hz came, expected 2 at 44100 Hz as in .*c'.wav; convert"),
-        (np.zeros((9000, 1)), RATE, "1 channels at 44100 Hz came, expected 2"),
+        (np.zeros((9000, 2)), 48_000, "got 2 channels at 48000 Hz, expected 2 at 44100 Hz as in .*c'.wav; convert"),
+        (np.zeros((9000, 1)), RATE, "got 1 channels at 44100 Hz, expected 2"),
         (np.zeros((19_000, 2)), RATE, "19000 samples"),
         (np.full((9000, 2), np.nan), RATE, "odd.wav: sample 0 of channel 0 is nan"),
     ],
@@ -386,7 +386,7 @@ def test_weights_by_band_find_the_separator_that_is_right_in_each():
     assert sdr("bandwise", edges_hz=[2000]) > sdr("least_squares") + 10
 
 
-def test_bands_of_a_fitted_fusion_come_back_from_its_files(tmp_path):
+def test_bands_of_a_fitted_fusion_are_loaded_from_its_files(tmp_path):
     track = conformance_tracks()[0]
     fusion = make_fusion("bandwise", fusion="gram_mixer", options={"epochs": 1}, edges_hz=[1500]).fit([track])
     fusion.save(tmp_path / "x.json")

@@ -20,14 +20,14 @@ from demucs.repo import BagOnlyRepo, LocalRepo
 from demucs.states import get_state, save_with_checksum
 
 from stemfuse.blending import Fixed, FusionError, MixingWeights, apply_weights, redistribute
-from stemfuse.blending.exchange.exports import (
+from stemfuse.blending.exchange import (
     EXPORTS,
     export_audio_separator_presets,
     export_demucs_bag,
     export_kuielab_mixer,
     export_msst_commands,
+    import_kuielab_mixer,
 )
-from stemfuse.blending.exchange.imports import import_kuielab_mixer
 from stemfuse.separators import SOURCES, SeparatorError, Stems, Track, WriteError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -133,16 +133,16 @@ def test_networks_without_weight_are_left_out_of_a_bag(tmp_path):
     assert written["segment"] == 44
 
 
-def test_demucs_bag_says_what_is_missing(tmp_path, networks):
+def test_demucs_bag_names_what_is_missing(tmp_path, networks):
     weights = MixingWeights.same_source(BLEND)
     both = {"a": "mdx", "b": "955717e8"}
-    with pytest.raises(FusionError, match=r"no model is named for b; the blend is of a, b, models for a came"):
+    with pytest.raises(FusionError, match=r"no model is named for b; the blend is of a, b, got models for a"):
         export_demucs_bag(weights, tmp_path / "x.yaml", {"a": "mdx"})
-    with pytest.raises(FusionError, match=r"different lengths \(mdx 44.0, 955717e8 its own s\).*say segment"):
+    with pytest.raises(FusionError, match=r"different lengths \(mdx 44.0, 955717e8 its own s\).*give segment"):
         export_demucs_bag(weights, tmp_path / "x.yaml", both)
     with pytest.raises(SeparatorError, match="'htdemuc' is unknown"):
         export_demucs_bag(weights, tmp_path / "x.yaml", both | {"b": "htdemuc"})
-    with pytest.raises(FusionError, match=r"blend of drums came for networks that give drums, bass"):
+    with pytest.raises(FusionError, match=r"got a blend of drums for networks that give drums, bass"):
         export_demucs_bag(MixingWeights.same_source({"drums": {"a": 1.0}}), tmp_path / "x.yaml", both)
     with pytest.raises(FusionError, match=r"ending \.yaml"):
         export_demucs_bag(weights, tmp_path / "x.yml", both)
@@ -216,7 +216,7 @@ def test_audio_separator_presets_pass_its_checks_and_give_the_blend(tmp_path):
             weight * stems[model][index] for model, weight in zip(preset["models"], preset["weights"], strict=True)
         )
         np.testing.assert_allclose(blended / sum(preset["weights"]), expected[index], rtol=1e-6)
-    with pytest.raises(FusionError, match="preset for 'piano' was asked for"):
+    with pytest.raises(FusionError, match="preset of 'piano'"):
         export_audio_separator_presets(weights, path, models, sources=("piano",))
 
 
@@ -233,7 +233,7 @@ def test_blends_that_are_more_are_refused_unless_the_nearest_is_asked_for(tmp_pa
     assert path.read_text().count("0.4") >= 4
 
 
-def test_unwritable_place_is_said(tmp_path):
+def test_unwritable_place_is_named(tmp_path):
     for export in (export_msst_commands, export_kuielab_mixer):
         with pytest.raises(WriteError, match="cannot be written"):
             export(MixingWeights.same_source({s: {"a": 1.0} for s in SOURCES}), tmp_path)
@@ -295,16 +295,16 @@ def test_residual_rule_exports_to_the_mixer_and_back_into_a_fusion(tmp_path, mix
 def test_mixer_refuses_what_it_has_no_place_for(tmp_path):
     path = tmp_path / "mixer.ckpt"
     mono = MixingWeights.same_source({source: {"a": 1.0} for source in SOURCES}, channels=1)
-    for weights, said in (
+    for weights, message in (
         (MixingWeights.same_source(BLEND), "blend of a, b for drums.left"),
-        (MixingWeights.same_source({"bass": {"a": 1.0}}), "blend of a for bass.left, bass.right came"),
+        (MixingWeights.same_source({"bass": {"a": 1.0}}), "got a blend of a for bass.left, bass.right"),
         (mono, "for drums.mono"),
     ):
-        with pytest.raises(FusionError, match=said):
+        with pytest.raises(FusionError, match=message):
             export_kuielab_mixer(weights, path)
     stereo = MixingWeights.same_source({source: {"a": 1.0} for source in SOURCES})
     piano = np.concatenate([stereo.matrix, np.ones((1, 8, 1))], axis=2)
-    with pytest.raises(FusionError, match=r"input 'a\.piano\.left' came"):
+    with pytest.raises(FusionError, match=r"got the input 'a\.piano\.left'"):
         export_kuielab_mixer(MixingWeights(piano, (*stereo.inputs, "a.piano.left"), stereo.outputs), path)
     assert not path.exists()
 
@@ -330,14 +330,14 @@ def test_what_is_no_mixer_is_named_and_nothing_in_it_run(tmp_path):
     with pytest.raises(FusionError, match=r"absent\.ckpt: no such file"):
         import_kuielab_mixer(tmp_path / "absent.ckpt", "a")
     contents = {
-        "shape": ({"linear.weight": torch.zeros(8, 8)}, r"shape \(8, 10\), found \(8, 8\)"),
-        "key": ({"weight": torch.zeros(8, 10)}, "found no such key"),
-        "list": ([1, 2], "found no such key"),
+        "shape": ({"linear.weight": torch.zeros(8, 8)}, r"shape \(8, 10\), got \(8, 8\)"),
+        "key": ({"weight": torch.zeros(8, 10)}, "got no such tensor"),
+        "list": ([1, 2], "got no such tensor"),
         "nan": ({"linear.weight": torch.full((8, 10), torch.nan)}, "80 weights are NaN"),
     }
-    for name, (content, said) in contents.items():
+    for name, (content, message) in contents.items():
         torch.save(content, tmp_path / f"{name}.ckpt")
-        with pytest.raises(FusionError, match=said):
+        with pytest.raises(FusionError, match=message):
             import_kuielab_mixer(tmp_path / f"{name}.ckpt", "a")
 
 

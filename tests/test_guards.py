@@ -41,7 +41,7 @@ def stored(tmp_path_factory):
     return attached
 
 
-def test_nothing_is_said_of_clean_data(stored):
+def test_clean_data_give_no_warning(stored):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert leaks(stored(("musdb18hq/train",), "train"), stored(("musdb18hq/train",), "test")) == []
@@ -51,8 +51,8 @@ def test_nothing_is_said_of_clean_data(stored):
 @pytest.mark.parametrize(
     ("declared", "role"), [("songs/train", "fitted"), ("songs/test", "scored"), ("songs", "fitted")]
 )
-def test_separators_that_have_heard_the_tracks_are_told(stored, declared, role):
-    with pytest.warns(LeakWarning, match=f"separator half says that it was trained on 2 of 2 tracks.*{role}"):
+def test_separators_that_were_trained_on_the_tracks_are_named(stored, declared, role):
+    with pytest.warns(LeakWarning, match=f"separator half declares that it was trained on 2 of 2 tracks.*{role}"):
         leaks(stored((declared,), "train"), stored((declared,), "test"))
 
 

@@ -2,22 +2,23 @@ import numpy as np
 import pytest
 
 from stemfuse.blending import FusionError, check_fusion, make_fusion
+from stemfuse.blending.aggregation import aggregate_frames
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.blending.least_squares import CONSTRAINTS, WEIGHTINGS, LeastSquares, frame_weights, minimise
-from stemfuse.blending.space import BlendSpace, aggregate_frames
+from stemfuse.blending.space import BlendSpace
 from stemfuse.separators import SOURCES, Stems, Track
 
 
-def planted(matrix, count=3, seed=0, noise=0.0, frames=60_000):
+def planted(matrix, count=3, seed=0, noise=0.0, length=60_000):
     """Tracks whose references are a known mix, (8, 2 + 8 n), of mixture and stems; the mixture is independent here."""
     generator = np.random.default_rng(seed)
     tracks = []
     for index in range(count):
         separators = (matrix.shape[1] - 2) // 8
-        mixture = generator.normal(0, 0.1, (2, frames)).astype(np.float32)
-        stems = generator.normal(0, 0.1, (separators, 4, 2, frames)).astype(np.float32)
-        inputs = np.concatenate([mixture, stems.reshape(-1, frames)]).astype(np.float64)
-        references = (matrix @ inputs).reshape(4, 2, frames) + noise * generator.normal(0, 0.1, (4, 2, frames))
+        mixture = generator.normal(0, 0.1, (2, length)).astype(np.float32)
+        stems = generator.normal(0, 0.1, (separators, 4, 2, length)).astype(np.float32)
+        inputs = np.concatenate([mixture, stems.reshape(-1, length)]).astype(np.float64)
+        references = (matrix @ inputs).reshape(4, 2, length) + noise * generator.normal(0, 0.1, (4, 2, length))
         named = dict(zip("abc", stems, strict=False))
         tracks.append(
             Track.from_arrays(f"planted {index}", mixture, references.astype(np.float32), named, subset="train")
@@ -111,7 +112,7 @@ def test_constrained_minima_are_the_best_points_there_are(seed):
 
 
 def test_singular_problems_give_the_smallest_weights():
-    tracks = planted(same_source(WEIGHTS[:, :1]), frames=20_000)
+    tracks = planted(same_source(WEIGHTS[:, :1]), length=20_000)
     twins = [track.with_stems({"twin": track.stems["a"]}) for track in tracks]
     fusion = LeastSquares().fit(twins)
     for source, weight in zip(SOURCES, WEIGHTS[:, 0], strict=True):
@@ -131,7 +132,7 @@ def test_constraints_hold_and_cost_error(constraint, tied):
         values = np.array(list(bound.theta_[source].values()))
         assert (values >= 0).all()
         if constraint == "simplex":
-            sums = [values[block].sum() for block in space.blocks(source)]
+            sums = [values[group].sum() for group in space.groups(source)]
             assert sums == pytest.approx([1] * (1 if tied else 2), abs=1e-9)
         frames = space.frames(source)
         weights = frame_weights(frames)
@@ -162,16 +163,16 @@ def test_ridge_pulls_to_equal_weights_and_auto_finds_a_strength_that_pays():
     np.testing.assert_allclose(learnt(far, tracks), same_source(np.full((4, 2), 0.5)), atol=1e-6)
     # much noise and few frames: equal weights are the truth here, so that shrinking has to pay
     equal = same_source(np.full((4, 2), 0.5))
-    few, valid, test = (planted(equal, 2, seed, noise=30.0, frames=44_100) for seed in (1, 2, 3))
-    for judges in (valid, None):
-        free, shrunk = LeastSquares().fit(few), LeastSquares(ridge="auto").fit(few, judges)
+    few, valid, test = (planted(equal, 2, seed, noise=30.0, length=44_100) for seed in (1, 2, 3))
+    for validation in (valid, None):
+        free, shrunk = LeastSquares().fit(few), LeastSquares(ridge="auto").fit(few, validation)
         distance = [np.abs(learnt(fusion, test) - equal).sum() for fusion in (free, shrunk)]
         assert distance[1] < distance[0]
         assert set(shrunk.ridge_) == set(SOURCES)
         assert max(shrunk.ridge_.values()) > 0
 
 
-def test_missing_sources_silence_and_bad_arguments_are_told():
+def test_missing_sources_silence_and_bad_arguments_are_named():
     tracks = planted(same_source(WEIGHTS))
     voice = [track.with_stems({"b": track.stems["b"].select(("vocals",))}) for track in tracks]
     fusion = LeastSquares().fit(voice)

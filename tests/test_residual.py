@@ -6,11 +6,26 @@ import numpy as np
 import pytest
 
 from stemfuse.analysis import GramStatistics
-from stemfuse.blending import Fixed, FusionError, Mean, MixingWeights, apply_weights, check_fusion, load_fusion
-from stemfuse.blending.classical.combiners import Average, Combine
-from stemfuse.blending.classical.residual import MixtureConsistency, Residual, fit_gains, redistribute
-from stemfuse.blending.classical.spectral import PIECE, ShortTimeFourier
-from stemfuse.blending.classical.wiener import EnergyConsistency, SpatialFilter, Wiener
+from stemfuse.blending import (
+    Average,
+    BaseFusion,
+    Combine,
+    EnergyConsistency,
+    Fixed,
+    FusionError,
+    Mean,
+    MixingWeights,
+    MixtureConsistency,
+    Residual,
+    Wiener,
+    apply_weights,
+    check_fusion,
+    fit_gains,
+    load_fusion,
+    redistribute,
+)
+from stemfuse.blending.classical.spectral import BLOCK, ShortTimeFourier
+from stemfuse.blending.classical.wiener import SpatialFilter
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.separators import RATE, SOURCES, Stems, Track, TrackError
 
@@ -106,7 +121,7 @@ def test_the_published_mixer_is_the_rule_of_two_gains_for_the_most_part():
         np.testing.assert_allclose(gains, KUIELAB[source], atol=0.02)
 
 
-def test_redistribution_is_what_it_says_on_audio(tracks):
+def test_redistribution_on_audio_follows_its_formula(tracks):
     track = tracks[0]
     fused = Residual(KUIELAB, base="mean").fit(tracks).fuse(track).audio
     estimates = np.mean([stems.audio.astype(float) for stems in track.stems.values()], axis=0)
@@ -245,7 +260,7 @@ def test_a_saved_rule_carries_its_fitted_base(tracks, tmp_path):
         np.testing.assert_array_equal(again.fuse(tracks[1]).read(0, 9000), fusion.fuse(tracks[1]).read(0, 9000))
 
 
-class Learner:
+class Learner(BaseFusion):
     """A fusion without weights that learns a number."""
 
     kind = "learner"
@@ -278,9 +293,9 @@ def test_a_base_that_learns_has_to_be_fitted_where_nothing_may_be_learnt(tracks,
 def test_errors_say_what_was_expected(tracks):
     with pytest.raises(FusionError, match="gains='all' is unknown; fitted are one, source, sides"):
         Residual("all").fit(tracks)
-    with pytest.raises(FusionError, match="a gain for 'piano' came, the sources are drums"):
+    with pytest.raises(FusionError, match="got a gain for 'piano', the sources are drums"):
         Residual({"piano": 1}).fit(tracks)
-    with pytest.raises(FusionError, match=r"gain \[1, 2, 3\] of bass came, expected a number or a pair"):
+    with pytest.raises(FusionError, match=r"got gain \[1, 2, 3\] of bass, expected a number or a pair"):
         Residual({"bass": [1, 2, 3]}).fit(tracks)
     with pytest.raises(FusionError, match="has no stems"):
         Residual(0.5).fit([Track("bare", tracks[0].mixture)])
@@ -289,7 +304,7 @@ def test_errors_say_what_was_expected(tracks):
     with pytest.raises(FusionError, match="fusion 'None' is unknown"):
         MixtureConsistency({"arguments": {}}).fit(tracks)
     alone = Fixed({"vocals": {"a": 1.0}})
-    with pytest.raises(FusionError, match="a blend of vocals came"):
+    with pytest.raises(FusionError, match="got a blend of vocals"):
         MixtureConsistency(alone).fit(tracks)
     with pytest.raises(FusionError, match="gives only vocals"):
         Wiener(alone).fit(tracks)
@@ -309,12 +324,12 @@ def golden(name):
 
 
 @pytest.mark.parametrize("name", ["small", "large"])
-def test_the_wiener_filter_gives_the_golden_numbers_whatever_the_pieces(name):
+def test_the_wiener_filter_gives_the_golden_numbers_whatever_the_blocks(name):
     spectra, expected = golden(name)
     for cuts in ([20], [1, 7, 20]):
         fitted = SpatialFilter()
         for start, stop in zip([0, *cuts], cuts, strict=False):
-            fitted.listen(spectra[:, :, start:stop])
+            fitted.add(spectra[:, :, start:stop])
         split = np.concatenate([fitted.split(spectra[:, :, :3]), fitted.split(spectra[:, :, 3:])], axis=2)
         assert abs(split - expected).max() < 1e-12 * abs(expected).max()
 
@@ -328,33 +343,33 @@ def test_the_wiener_filter_is_that_of_norbert(channels):
     mixture = 40 * (generator.normal(size=shape[:3]) + 1j * generator.normal(size=shape[:3]))
     fitted = SpatialFilter()
     spectra = np.concatenate([mixture.transpose(2, 0, 1)[None], magnitudes.transpose(3, 2, 0, 1)])
-    fitted.listen(spectra)
+    fitted.add(spectra)
     expected = norbert.wiener(magnitudes, mixture, 1, use_softmask=False).transpose(3, 2, 0, 1)
     assert abs(fitted.split(spectra) - expected).max() < 1e-9 * abs(expected).max()
 
 
 def test_the_wiener_filter_of_a_song_is_that_of_its_spectra():
-    """Read in pieces and ranges, it is the filter over all frames at once; it sums to the mixture."""
-    frames = 2 * PIECE + 777
+    """Read in blocks and ranges, it is the filter over all STFT frames at once; it sums to the mixture."""
+    frames = 2 * BLOCK + 777
     references = np.random.default_rng(0).normal(0, 0.1, (4, 2, frames)) * np.array([1, 2, 0.5, 1])[:, None, None]
     references[:, 1] *= np.array([1, 0.2, -0.7, 0.4])[:, None]
     estimates = references + 0.2 * references.sum(0)
     track = Track.from_arrays("song", references.sum(0), stems={"a": estimates})
     fused = Wiener().fuse(track)
     whole = fused.audio
-    for start, stop in [(0, 10), (PIECE - 3, PIECE + 40_000), (frames - 1, frames)]:
+    for start, stop in [(0, 10), (BLOCK - 3, BLOCK + 40_000), (frames - 1, frames)]:
         np.testing.assert_allclose(fused.read(start, stop), whole[:, :, start:stop], atol=1e-6)
     np.testing.assert_allclose(whole.sum(0), track.mixture.read(), atol=1e-5)
     transform, fitted = ShortTimeFourier(4096, 1024), SpatialFilter()
     signals = np.concatenate([track.mixture.read()[None], track.stems["a"].audio], dtype=float)
     first, last = transform.touching(0, frames)
     spectra = transform.spectra(lambda start, stop: signals[:, :, start:stop], frames, first, last)
-    fitted.listen(spectra)
+    fitted.add(spectra)
     expected = transform.samples(fitted.split(spectra), first, 0, frames)
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
 
-def test_the_wiener_filter_hears_silence_and_mono():
+def test_the_wiener_filter_of_silence_and_mono():
     silent = np.zeros((4, 1, 5000), np.float32)
     track = Track.from_arrays("silence", silent[0], stems={"a": silent})
     assert not Wiener().fuse(track).audio.any()

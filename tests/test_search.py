@@ -10,15 +10,16 @@ import pytest
 
 from stemfuse.blending import BlendSpace, FusionError, LeastSquares, check_fusion, load_fusion, make_fusion
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.blending.objectives import METRICS, objective
-from stemfuse.blending.search import SAMPLERS, Search
+from stemfuse.blending.criteria import METRICS, criterion
+from stemfuse.blending.search import Search
+from stemfuse.blending.studies import SAMPLERS
 from stemfuse.separators import SOURCES, Track
 
 pytest.importorskip("optuna")
 
 
 def planted(weights, seed, noise=0.1, count=3):
-    """Tracks of 4 s at 8 kHz-like sizes whose references are a convex mix of two separators' stems, and noise."""
+    """Tracks of 4 s whose references are a convex mix of two separators' stems, and noise."""
     generator = np.random.default_rng(seed)
     tracks = []
     for index in range(count):
@@ -47,7 +48,7 @@ def test_every_sampler_finds_the_planted_optimum(tracks, sampler):
     fusion = Search(trials=12 if sampler == "gp" else 40, sampler=sampler).fit(tracks)
     space = BlendSpace.of(tracks)
     for number, source in enumerate(SOURCES):
-        score = objective("SDR", space, tracks, source)
+        score = criterion("SDR", space, tracks, source)
         assert fusion.scores_[source][0] > score(CONVEX[:, number]) - 0.01, source
         sums = fusion.weights_.matrix[0, 2 * number].sum()
         assert sums == pytest.approx(1, abs=1e-6)
@@ -61,7 +62,7 @@ def test_search_without_its_first_trials_comes_near_too(tracks):
     fusion.fit(tracks)
     space = BlendSpace.of(tracks)
     for number, source in enumerate(SOURCES):
-        best = objective("SDR", space, tracks, source)(CONVEX[:, number])
+        best = criterion("SDR", space, tracks, source)(CONVEX[:, number])
         assert fusion.scores_[source][0] > best - 0.1, source
 
 
@@ -69,13 +70,13 @@ def test_search_without_its_first_trials_comes_near_too(tracks):
 @pytest.mark.parametrize("valid", [True, False])
 def test_never_worse_than_what_it_starts_from(constraint, valid):
     train = conformance_tracks(("a", "b"), 3.0)
-    judges = conformance_tracks(("a", "b"), 4.0)[1:] if valid else train
-    search = Search("all", True, constraint=constraint, trials=15).fit(train, judges if valid else None)
-    space = BlendSpace.of(judges, "all", True)
+    scored = conformance_tracks(("a", "b"), 4.0)[1:] if valid else train
+    search = Search("all", True, constraint=constraint, trials=15).fit(train, scored if valid else None)
+    space = BlendSpace.of(scored, "all", True)
     for weighting in ("frames", "mean", "median"):
         start = LeastSquares("all", True, constraint=constraint, weighting=weighting).fit(train)
         for source in SOURCES:
-            score = objective("SDR", space, judges, source)(np.array(list(start.theta_[source].values())))
+            score = criterion("SDR", space, scored, source)(np.array(list(start.theta_[source].values())))
             assert search.scores_[source][0] >= score - 1e-6, (source, weighting)
     low = -1e-9 if constraint != "free" else -np.inf
     assert search.weights_.matrix.min() >= low
@@ -108,7 +109,7 @@ def test_ladder_on_the_least_squares_objective():
     "metric",
     [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR", "SAR") else []) for name in METRICS],
 )
-def test_objectives_are_the_metrics_of_the_fused_audio(metric):
+def test_criteria_are_the_metrics_of_the_fused_audio(metric):
     from stemfuse.analysis import bleedless_fullness, bss_eval, si_sdr
     from stemfuse.blending import apply_weights
 
@@ -116,7 +117,7 @@ def test_objectives_are_the_metrics_of_the_fused_audio(metric):
     space = BlendSpace.of(train, mixture=True)
     theta = {source: np.array([0.1, 0.6, 0.3]) for source in SOURCES}
     equal = {source: space.equal(source) for source in SOURCES}
-    ours = objective(metric, space, train, "vocals", "mean", "mean")(theta["vocals"])
+    ours = criterion(metric, space, train, "vocals", "mean", "mean")(theta["vocals"])
     expected = []
     for track in train:
         # frame metrics of one source do not depend on the others, as long as none is silent
@@ -129,18 +130,18 @@ def test_objectives_are_the_metrics_of_the_fused_audio(metric):
             expected.append(pair[metric == "fullness"])
         else:
             scores = bss_eval(track.references, fused)
-            expected.append(np.nanmean(getattr(scores, metric)[3]))
+            expected.append(np.nanmean(scores[METRICS.index(metric)][3]))
     assert ours == pytest.approx(np.mean(expected), abs=2e-3 if metric in ("bleedless", "fullness") else 1e-4)
 
 
-def test_whole_song_objective_is_the_challenge_metric_of_whole_frames():
+def test_whole_song_criterion_is_the_challenge_metric_of_whole_frames():
     from stemfuse.analysis import song_sdr
     from stemfuse.blending import apply_weights
 
     train = [track for track in conformance_tracks(("a", "b"), 2.0) if track.length == 2 * 44_100]
     space = BlendSpace.of(train)
     theta = np.array([0.7, 0.3])
-    ours = objective("SDR", space, train, "drums", "song", "mean")(theta)
+    ours = criterion("SDR", space, train, "drums", "song", "mean")(theta)
     fused = apply_weights(space.weights(dict.fromkeys(SOURCES, theta)), train[0])
     assert ours == pytest.approx(song_sdr(train[0].references, fused)[0], abs=1e-4)
 
@@ -204,7 +205,7 @@ def test_killed_with_9_and_shared_by_two_processes(tmp_path):
         assert 40 <= len(complete) <= 42
 
 
-def test_bad_arguments_are_told(tracks, tmp_path):
+def test_bad_arguments_are_named(tracks, tmp_path):
     for bad, words in (
         ({"objectives": "loudness"}, "loudness"),
         ({"objectives": ("SDR", "SIR", "SAR")}, "one or two"),
@@ -231,7 +232,7 @@ def test_conforms_and_keeps_its_weights(tracks, tmp_path):
     assert json.dumps(loaded.arguments()) == json.dumps(fusion.arguments())
 
 
-def test_progress_is_told(tracks):
+def test_progress_is_shown(tracks):
     calls = []
     fusion = Search(trials=9)
     fusion.progress = lambda stage, done, total: calls.append((stage, done, total))

@@ -11,13 +11,14 @@ import soundfile as sf
 from threadpoolctl import threadpool_limits
 
 from stemfuse.blending.errors import FusionError
-from stemfuse.blending.fusion import Fusion, make_fusion
+from stemfuse.blending.fusion import BaseFusion
+from stemfuse.blending.registry import make_fusion
 from stemfuse.separators import SOURCES, AudioError, Stems, Track, fit_length, open_signal, write_audio
 
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover
 
 STEM = SOURCES[0]
-"""The source that files of one stem pass for; no fusion asks which it is."""
+"""The source that the files stand for; no fusion treats it in a way of its own."""
 
 
 def combine_files(
@@ -33,8 +34,8 @@ def combine_files(
     Parameters
     ----------
     files : sequence of path-like
-        The same stem by several separators, of any audio format. All have to have the first one's rate and channels;
-        their length may differ from its by as little as `fit_length` mends.
+        The same stem by several separators, in any audio format. All need the rate and the channels of the first one;
+        their lengths may differ from its length as far as `fit_length` allows.
     how : str
         ``"avg_wave"`` or ``"avg_fft"`` (the same), a rule of `Combine`, or ``"crossover"``, by which each file is
         one band from the lowest up.
@@ -57,7 +58,7 @@ def combine_files(
     AudioError
         A file cannot be read, does not fit the first, or the new one cannot be written.
     FusionError
-        ``how``, a weight or an option is not as it has to be.
+        ``how``, a weight or an option is not valid.
 
     Examples
     --------
@@ -85,13 +86,13 @@ def combine_files(
 def _track_of_files(files: Sequence[str | os.PathLike[str]]) -> Track:
     """A track to which each file is a separator's only stem; the first stands for the mixture."""
     if not files:
-        raise FusionError("no file came, expected the files of one stem")
+        raise FusionError("got no files, expected the files of one stem")
     first, *others = (open_signal(file) for file in files)
     signals = [first]
     for signal in others:
         if (signal.rate, signal.channels) != (first.rate, first.channels):
             raise AudioError(
-                f"{signal}: {signal.channels} channels at {signal.rate} Hz came, expected {first.channels} at "
+                f"{signal}: got {signal.channels} channels at {signal.rate} Hz, expected {first.channels} at "
                 f"{first.rate} Hz as in {first}; convert one to the other"
             )
         signals.append(fit_length(signal, first.length)[0])
@@ -99,18 +100,20 @@ def _track_of_files(files: Sequence[str | os.PathLike[str]]) -> Track:
     return Track(str(first), first, stems=stems)
 
 
-def _fusion_of_files(how: str, names: list[str], weights: Sequence[float] | None, options: dict[str, Any]) -> Fusion:
+def _fusion_of_files(
+    how: str, names: list[str], weights: Sequence[float] | None, options: dict[str, Any]
+) -> BaseFusion:
     """The fusion of one stem that a name means."""
     if how not in (*AVERAGES, *RULES, Crossover.kind):
         raise FusionError(f"how={how!r} is unknown, there are {', '.join((*AVERAGES, *RULES, Crossover.kind))}")
     if how in AVERAGES:
         if weights is not None and (len(weights) != len(names) or not sum(weights)):
             raise FusionError(
-                f"weights {weights} came for {len(names)} files; expected one for each, with a sum not zero"
+                f"got weights {weights} for {len(names)} files, expected one for each, with a sum other than zero"
             )
         return make_fusion(Average.kind, blend=weights, **options)
     if weights is not None:
-        raise FusionError(f"weights came for {how}; only {' and '.join(AVERAGES)} take them")
+        raise FusionError(f"got weights for {how}; only {' and '.join(AVERAGES)} take them")
     if how == Crossover.kind:
         return make_fusion(how, **{"edges_hz": (), "bands": names, **options})
     return make_fusion(Combine.kind, how=how, **options)

@@ -13,8 +13,8 @@ from stemfuse.blending.application import read_inputs
 from stemfuse.blending.constant import Fixed
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import LinearFusion, WeightlessFusion, first_of
-from stemfuse.blending.weights import channel_names
 from stemfuse.separators import SOURCES, Samples, Stems, Track
+from stemfuse.separators.labels import stem_labels
 
 from .spectral import BandSplit, ShortTimeFourier
 
@@ -27,8 +27,8 @@ def median(inputs: Array) -> Array:
     """Median over the first axis; of complex values, that of the real and that of the imaginary parts.
 
     NumPy orders complex numbers by their real part, so that its median leaves the imaginary part to chance. Of three
-    noisy copies of music (10.5 dB each) that makes 12.9 dB, this median 14.4 dB, the average 15.2 dB. The median of the
-    magnitudes with the phase of the average makes 12.0 dB and was behind this one on every kind of error tried.
+    noisy copies of music (10.5 dB each) that reaches 12.9 dB, this median 14.4 dB, the average 15.2 dB. The median of
+    the magnitudes with the phase of the average reaches 12.0 dB, and was worse on every kind of error tried.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def _giving(track: Track, separators: Sequence[str] | None) -> dict[str, list[st
     missing = [name for name in names if name not in track.stems]
     if missing or not names:
         raise FusionError(
-            f"track {track.name!r} has stems by {', '.join(track.stems) or 'nobody'}, expected "
+            f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, expected "
             f"{', '.join(missing) or 'at least one separator'}; separate or adopt them"
         )
     giving = {source: [name for name in names if source in track.stems[name].sources] for source in SOURCES}
@@ -147,11 +147,11 @@ class Average(LinearFusion):
         names = tuple(track.stems)
         blend = dict.fromkeys(names, 1.0) if self.blend is None else self.blend
         if isinstance(blend, str) or not isinstance(blend, Sequence | Mapping) or not blend:
-            raise FusionError(f"blend={blend!r} came, expected one weight for each of {', '.join(names)}")
+            raise FusionError(f"got blend={blend!r}, expected one weight for each of {', '.join(names)}")
         if not isinstance(blend, Mapping):
             if len(blend) != len(names):
                 raise FusionError(
-                    f"{len(blend)} weights came, expected one for each separator: {', '.join(names)}; "
+                    f"got {len(blend)} weights, expected one for each separator: {', '.join(names)}; "
                     "name them to leave some out"
                 )
             if all(isinstance(row, Sequence) and len(row) == len(SOURCES) for row in blend):
@@ -177,11 +177,11 @@ class Combine(WeightlessFusion):
     separators : sequence of str, optional
         Which to combine; all that the track has when not given.
     n_fft, hop : int
-        Window and frame distance of the transform in samples; MSST's and UVR's when not given.
+        Window and hop of the transform in samples; MSST's and UVR's when not given.
 
     Notes
     -----
-    Equal inputs are given back by every rule. A source that only some separators give is combined from those.
+    Every rule leaves equal inputs as they are. A source that only some separators give is combined from theirs.
 
     Examples
     --------
@@ -210,7 +210,7 @@ class Combine(WeightlessFusion):
         Raises
         ------
         FusionError
-            ``how`` is unknown, or a separator is not there.
+            ``how`` is unknown, or a separator is missing.
         """
         if self.how not in RULES:
             hint = "linear, make an Average" if self.how in AVERAGES else f"unknown, there are {', '.join(RULES)}"
@@ -221,7 +221,7 @@ class Combine(WeightlessFusion):
 
         def combined(source: str, start: int, stop: int) -> Samples:
             shape = len(giving[source]), track.channels
-            labels = [f"{name}.{source}.{channel}" for name in giving[source] for channel in channel_names(shape[1])]
+            labels = [label for name in giving[source] for label in stem_labels(name, (source,), shape[1])]
 
             def read(low: int, high: int) -> Samples:
                 return read_inputs(track, labels, low, high).reshape(*shape, high - low)
@@ -238,7 +238,7 @@ class Crossover(WeightlessFusion):
     """Different blends in different frequency bands.
 
     The bands' filters have linear phase and sum to one: where all bands blend alike, the crossover is that
-    blend, and stems that are equal come back unchanged.
+    blend, and equal stems stay as they are.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ class Crossover(WeightlessFusion):
         """
         if len(self.bands) != len(self.edges_hz) + 1:
             raise FusionError(
-                f"{len(self.bands)} bands and {len(self.edges_hz)} edges came, expected one band more than edges"
+                f"got {len(self.bands)} bands and {len(self.edges_hz)} edges, expected one band more than edges"
             )
         blends = [Average({band: 1.0} if isinstance(band, str) else band) for band in self.bands]
         parts = [blend.fit([track]).fuse(track) for blend in blends]

@@ -18,14 +18,14 @@ Read = Callable[[int, int], Array]
 
 EVERY = slice(None)
 
-PIECE = 1 << 16
-"""Samples worked on at a time: 1.5 s, some MB of spectra for three stereo signals."""
+BLOCK = 1 << 16
+"""Samples that are read at a time: 1.5 s, some MB of spectra for three stereo signals."""
 
 
-def pieces(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """A range cut into pieces of at most `PIECE` samples; an empty range is one empty piece."""
-    for low in range(start, max(stop, start + 1), PIECE):
-        yield low, min(low + PIECE, stop)
+def blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """A range cut into blocks of at most `BLOCK` samples; an empty range is one empty block."""
+    for low in range(start, max(stop, start + 1), BLOCK):
+        yield low, min(low + BLOCK, stop)
 
 
 def read_around(read: Read, length: int, start: int, stop: int) -> Array:
@@ -47,16 +47,16 @@ def read_around(read: Read, length: int, start: int, stop: int) -> Array:
 class ShortTimeFourier:
     """A short-time Fourier transform, and its inverse, of any range of a signal.
 
-    Frame k lies around sample ``k * hop``, as in librosa, under a periodic Hann window. What lies beyond the signal
+    STFT frame k lies around sample ``k * hop``, as in librosa, under a periodic Hann window. Beyond the signal all
     is zero. The inverse is by overlap-add with the canonical dual window, so that unchanged spectra give the signal
-    back; the frames do not depend on the range that was asked for, so any range is the same range of the whole.
+    back; the frames do not depend on the range that is read, so any range is the same range of the whole.
 
     Parameters
     ----------
     n_fft : int
         Length of the window in samples, even.
     hop : int
-        Distance of frames in samples, at most half the window.
+        Distance of STFT frames in samples, at most half the window.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class ShortTimeFourier:
     def __post_init__(self) -> None:
         if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 2:
             raise FusionError(
-                f"n_fft={self.n_fft} and hop={self.hop} came, expected an even n_fft and a hop of at most half of it"
+                f"got n_fft={self.n_fft} and hop={self.hop}, expected an even n_fft and a hop of at most half of it"
             )
 
     @cached_property
@@ -95,13 +95,13 @@ class ShortTimeFourier:
         return dual
 
     def touching(self, start: int, stop: int) -> tuple[int, int]:
-        """Numbers of the first frame, and of the one after the last, that a range of samples depends on."""
+        """Numbers of the first STFT frame, and of the one after the last, that a range of samples depends on."""
         half = self.n_fft // 2
         first = (start - half) // self.hop + 1
         return first, max(first + 1, -(-(stop + half) // self.hop))
 
     def spectra(self, read: Read, length: int, first: int, last: int) -> Array:
-        """Spectra of frames ``first`` to ``last`` (exclusive) of a signal: (..., frame, bin), complex."""
+        """Spectra of STFT frames ``first`` to ``last`` (exclusive) of a signal: (..., frame, bin), complex."""
         from scipy import fft
 
         half = self.n_fft // 2
@@ -111,7 +111,7 @@ class ShortTimeFourier:
         return spectra
 
     def samples(self, spectra: Array, first: int, start: int, stop: int) -> Array:
-        """Samples ``start`` to ``stop`` from all frames that touch them, the first of which has number ``first``."""
+        """Samples ``start`` to ``stop`` from all STFT frames that touch them; the first one has number ``first``."""
         from scipy import fft
 
         frames = fft.irfft(spectra, self.n_fft)
@@ -133,7 +133,7 @@ class ShortTimeFourier:
         read : callable
             ``read(start, stop)`` gives samples (..., time) of a signal of ``length`` samples.
         rule : callable
-            Takes spectra (..., frame, bin), each frame for itself, and returns such, with any leading axes.
+            Takes spectra (..., frame, bin), each STFT frame for itself, and returns such, with any leading axes.
         length : int
             Of the signal in samples.
         start, stop : int
@@ -145,7 +145,7 @@ class ShortTimeFourier:
             In the precision of what ``read`` gave.
         """
         parts = []
-        for low, high in pieces(start, stop):
+        for low, high in blocks(start, stop):
             first, last = self.touching(low, high)
             parts.append(self.samples(rule(self.spectra(read, length, first, last)), first, low, high))
         return np.concatenate(parts, axis=-1)
@@ -156,8 +156,8 @@ class BandSplit:
     """Adjacent frequency bands whose sum is the signal, by linear-phase filters of finite length.
 
     The band below an edge is the signal through a sinc low-pass under a Blackman window, its delay removed. A band
-    between two edges is the difference of two such, the last one what the highest low-pass leaves: bands that get the
-    same treatment add up to it exactly.
+    between two edges is the difference of two such; the last band is what the highest low-pass leaves. Bands that are
+    treated alike add up to the treated signal exactly.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class BandSplit:
     Raises
     ------
     FusionError
-        The edges do not ascend, or have no room for their transitions below half the sample rate.
+        The edges do not ascend, or their transitions overlap or reach beyond half the sample rate.
 
     Examples
     --------
@@ -189,8 +189,8 @@ class BandSplit:
         room = np.diff(borders) - np.array([half, *[2 * half] * (len(borders) - 3), half])
         if not self.edges_hz or not self.width_hz > 0 or not (room >= 0).all():
             raise FusionError(
-                f"edges at {', '.join(map(str, self.edges_hz)) or 'no'} Hz, each {self.width_hz} Hz wide, came; "
-                f"expected ascending edges between 0 and {self.rate / 2:g} Hz that leave the transitions their room"
+                f"got edges at {', '.join(map(str, self.edges_hz)) or 'no'} Hz, each {self.width_hz} Hz wide; "
+                f"expected ascending edges between 0 and {self.rate / 2:g} Hz whose transitions do not overlap"
             )
 
     @property
@@ -234,10 +234,10 @@ class BandSplit:
         from scipy import fft
 
         reach = self.reach
-        size = fft.next_fast_len(min(PIECE, stop - start) + 2 * reach, real=True)
+        size = fft.next_fast_len(min(BLOCK, stop - start) + 2 * reach, real=True)
         responses = self.responses(size)[bands]
         parts = []
-        for low, high in pieces(start, stop):
+        for low, high in blocks(start, stop):
             samples = read_around(read, length, low - reach, high + reach)
             spectra = fft.rfft(samples, size)
             joined = sum(

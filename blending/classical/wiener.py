@@ -12,8 +12,8 @@ from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import WeightlessFusion
 from stemfuse.separators import Samples, Stems, Track
 
-from .residual import Base, base_fusion, describe_base
-from .spectral import PIECE, Array, Read, ShortTimeFourier
+from .base import Base, base_fusion, describe_base
+from .spectral import BLOCK, Array, Read, ShortTimeFourier
 
 
 class _SpectralRule(WeightlessFusion):
@@ -52,7 +52,7 @@ class EnergyConsistency(_SpectralRule):
         What gives the estimates: a fusion that learns nothing or is fitted, its name, its
         ``{"kind": ..., "arguments": {...}}``, or weights.
     n_fft, hop : int
-        Window and frame distance of the transform in samples.
+        Window and hop of the transform in samples.
 
     See Also
     --------
@@ -105,13 +105,13 @@ class Wiener(_SpectralRule):
         What gives the estimates: a fusion that learns nothing or is fitted, its name, its
         ``{"kind": ..., "arguments": {...}}``, or weights.
     n_fft, hop : int
-        Window and frame distance of the transform in samples; those of X-UMX and Danna-Sep when not given.
+        Window and hop of the transform in samples; those of X-UMX and Danna-Sep when not given.
 
     Notes
     -----
     The result is that of ``norbert.wiener(magnitudes, mixture, iterations=1)``, which needs all spectra of the song at
-    once, several GB. Here the song is read twice, once for the covariances, which the first read of the result waits
-    for, and once to filter: memory does not grow with the song, and any range is the same range of the whole.
+    once, several GB. Here the song is read twice: once for the covariances, when the result is read for the first
+    time, and once to filter. So memory does not grow with the song, and any range is the same range of the whole.
 
     References
     ----------
@@ -139,10 +139,10 @@ class Wiener(_SpectralRule):
         @cache
         def fitted() -> SpatialFilter:
             first, last = transform.touching(0, track.length)
-            step = max(1, PIECE // self.hop)
+            step = max(1, BLOCK // self.hop)
             result = SpatialFilter()
             for start in range(first, last, step):
-                result.listen(transform.spectra(read, track.length, start, min(start + step, last)))
+                result.add(transform.spectra(read, track.length, start, min(start + step, last)))
             return result
 
         def read_all(start: int, stop: int) -> Samples:
@@ -164,14 +164,14 @@ class SpatialFilter:
         self.outer: NDArray[np.complex128] = np.zeros((1, 1, 1, 1), complex)
         self.peak = 0.0
 
-    def listen(self, spectra: Array) -> None:
-        """Count some frames in."""
+    def add(self, spectra: Array) -> None:
+        """Add some STFT frames to the covariances."""
         estimates = _with_phase(spectra)
         self.outer = self.outer + np.einsum("scfb,sdfb->scdb", estimates, estimates.conj())
         self.peak = max(self.peak, float(np.abs(spectra[0]).max()))
 
     def split(self, spectra: Array) -> Array:
-        """The mixture of some frames, split: (source, channel, frame, bin)."""
+        """The mixture of some STFT frames, split: (source, channel, frame, bin)."""
         channels = spectra.shape[1]
         scale, epsilon = max(1.0, self.peak / 10) ** 2, np.finfo(np.float64).eps
         powers = np.einsum("sccb->sb", self.outer).real / channels

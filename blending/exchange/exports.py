@@ -1,4 +1,4 @@
-"""Constant blends as files that other programs run: Demucs, MSST's ensemble.py, audio-separator, KUIELab's mixer."""
+"""Constant blends as files that other programs run: Demucs, MSST's ensemble.py, audio-separator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stemfuse.blending.errors import FusionError
-from stemfuse.blending.explanation import Array, Blend, constant_matrix, weighted_average
-from stemfuse.blending.weights import MixingWeights, output_labels
+from stemfuse.blending.explanation import Array, Blend, weighted_average
+from stemfuse.blending.weights import MixingWeights
 from stemfuse.separators import SOURCES, write_whole
 
-from .imports import KUIELAB_KEY, KUIELAB_SOURCES, import_torch, mixer_inputs
+from .kuielab import export_kuielab_mixer
 
 if TYPE_CHECKING:
     from stemfuse.separators.demucs_files import Bag
@@ -36,7 +36,7 @@ def export_demucs_bag(
 ) -> None:
     """Write a bag of models for the demucs package: a ``.yaml`` with signatures and weights per model and source.
 
-    Put it beside the networks' files and name it: ``demucs --repo FOLDER -n NAME song.wav``, or here
+    Put it beside the networks' files and give its name: ``demucs --repo FOLDER -n NAME song.wav``, or here
     ``load_separator("demucs", model="NAME.yaml")``.
 
     Parameters
@@ -52,7 +52,7 @@ def export_demucs_bag(
     repo : path-like, optional
         Folder of networks and bags that are not published.
     segment : float, optional
-        Length in seconds of the pieces that the networks are given. If not given: what all models agree on.
+        Length in seconds of the chunks that the networks are given. If not given: what all models agree on.
     sources : sequence of str
         Order of the networks' own outputs; all published networks of four sources have this one.
     nearest : bool
@@ -88,7 +88,7 @@ def export_demucs_bag(
     blend = weighted_average(weights, nearest)
     if set(sources) != set(blend) or len(set(sources)) != len(sources):
         raise FusionError(
-            f"a blend of {', '.join(blend)} came for networks that give {', '.join(sources)}: a bag needs weights for "
+            f"got a blend of {', '.join(blend)} for networks that give {', '.join(sources)}: a bag needs weights for "
             "exactly the sources that its networks give"
         )
     folders = default_folders() if repo is None else [Path(repo).expanduser()]
@@ -124,7 +124,7 @@ def _segment(bags: Mapping[str, Bag], segment: float | None) -> float | None:
     stated = {bag.segment for bag in bags.values()}
     if segment is None and len(stated) > 1:
         listed = ", ".join(f"{bag.name} {bag.segment or 'its own'}" for bag in bags.values())
-        raise FusionError(f"the models are given pieces of different lengths ({listed} s), a bag has one: say segment")
+        raise FusionError(f"the models take chunks of different lengths ({listed} s), a bag has one: give segment")
     return stated.pop() if segment is None else segment
 
 
@@ -139,7 +139,7 @@ def export_msst_commands(
     """Write a shell script that blends stems' files by ``ensemble.py`` of MSST: one command for each source.
 
     MSST is ZFTurbo's Music-Source-Separation-Training; its script computes the weighted average of files that are
-    equally long and writes float WAV. Run ours with ``sh``.
+    equally long and writes float WAV. Run the new script with ``sh``.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def export_audio_separator_presets(
     blend = weighted_average(weights, nearest)
     chosen = list(blend) if sources is None else list(sources)
     if unknown := [source for source in chosen if source not in blend]:
-        raise FusionError(f"a preset for {unknown[0]!r} was asked for, the blend is of {', '.join(blend)}")
+        raise FusionError(f"got a request for a preset of {unknown[0]!r}, the blend is of {', '.join(blend)}")
     blend = {source: blend[source] for source in chosen}
     used = _named(models, blend)
     if alone := {source: used[next(iter(shares))] for source, shares in blend.items() if len(shares) < 2}:
@@ -271,61 +271,14 @@ def export_audio_separator_presets(
     _write(path, json.dumps({"version": 1, "presets": presets}, ensure_ascii=False, indent=4) + "\n")
 
 
-def export_kuielab_mixer(weights: MixingWeights, path: str | os.PathLike[str]) -> None:
-    """Write the mixer of KUIELab-MDX-Net: a torch checkpoint with ``linear.weight``, shape (8, 10), without bias.
-
-    Parameters
-    ----------
-    weights : MixingWeights
-        Constant ones for `SOURCES` in stereo, from the stems of one separator, with or without the mixture. Any
-        weights can be expressed, those across sources and channels too.
-    path : path-like
-        The checkpoint; rows and columns as `stemfuse.blending.exchange.imports.import_kuielab_mixer` says.
-
-    Raises
-    ------
-    FusionError
-        There are several separators, other sources or channels; or torch is not installed.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from stemfuse.blending.exchange.imports import import_kuielab_mixer
-    >>> blend = MixingWeights.same_source({source: {"a": 1.0} for source in SOURCES})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     export_kuielab_mixer(blend, f"{folder}/mixer.ckpt")
-    ...     import_kuielab_mixer(f"{folder}/mixer.ckpt", "a").matrix[0].sum().item()
-    8.0
-    """
-    matrix = constant_matrix(weights)
-    wanted = output_labels(KUIELAB_SOURCES)
-    used = [label for label, column in zip(weights.inputs, matrix.T, strict=True) if column.any()]
-    separators = sorted({label.rsplit(".", 2)[0] for label in used if label.count(".") > 1})
-    if len(separators) != 1 or set(weights.outputs) != set(wanted):
-        raise FusionError(
-            f"a blend of {', '.join(separators) or 'no separator'} for {', '.join(weights.outputs)} came; "
-            f"KUIELab's mixer has one separator and stereo {', '.join(KUIELAB_SOURCES)}"
-        )
-    inputs = mixer_inputs(separators[0])
-    if unknown := [label for label in used if label not in inputs]:
-        raise FusionError(f"input {unknown[0]!r} came; KUIELab's mixer has {', '.join(inputs)}")
-    mixer = np.zeros((len(wanted), len(inputs)), np.float32)
-    rows = [weights.outputs.index(label) for label in wanted]
-    for column, label in enumerate(inputs):
-        if label in used:
-            mixer[:, column] = matrix[rows, weights.inputs.index(label)]
-    torch = import_torch()
-    write_whole(Path(path), lambda file: torch.save({KUIELAB_KEY: torch.from_numpy(mixer)}, file))
-
-
 def _named(models: Mapping[str, str], blend: Blend) -> dict[str, str]:
-    """The model of every separator that has weight in a blend, in the order in which models were named."""
+    """The model of every separator that has weight in a blend, in the order of ``models``."""
     used = list(dict.fromkeys(separator for shares in blend.values() for separator in shares))
     missing = [separator for separator in used if separator not in models]
     if missing:
         raise FusionError(
-            f"no model is named for {', '.join(missing)}; the blend is of {', '.join(used)}, models for "
-            f"{', '.join(models) or 'none'} came"
+            f"no model is named for {', '.join(missing)}; the blend is of {', '.join(used)}, got models for "
+            f"{', '.join(models) or 'none'}"
         )
     return {separator: model for separator, model in models.items() if separator in used}
 

@@ -1,0 +1,138 @@
+"""Fusions by name, and from their files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from stemfuse.separators import Registry
+
+from .errors import FusionError
+from .fusion import BaseFusion, LinearFusion
+from .weights import MixingWeights, load_arrays
+
+REGISTRY = Registry(
+    "fusion",
+    "stemfuse.fusions",
+    {
+        "average": "stemfuse.blending.classical.combiners:Average",
+        "bandwise": "stemfuse.blending.bandwise:Bandwise",
+        "combine": "stemfuse.blending.classical.combiners:Combine",
+        "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
+        "crossover": "stemfuse.blending.classical.combiners:Crossover",
+        "energy_consistency": "stemfuse.blending.classical.wiener:EnergyConsistency",
+        "fixed": "stemfuse.blending.constant:Fixed",
+        "gram_mixer": "stemfuse.mixers.gram_mixer:GramMixer",
+        "least_squares": "stemfuse.blending.least_squares:LeastSquares",
+        "mean": "stemfuse.blending.constant:Mean",
+        "mlp_mixer": "stemfuse.mixers.mlp_mixer:MLPMixer",
+        "mixture_consistency": "stemfuse.blending.classical.residual:MixtureConsistency",
+        "residual": "stemfuse.blending.classical.residual:Residual",
+        "search": "stemfuse.blending.search:Search",
+        "wiener": "stemfuse.blending.classical.wiener:Wiener",
+    },
+    FusionError,
+)
+
+
+def list_fusions() -> list[str]:
+    """Names that `make_fusion` knows, sorted.
+
+    Examples
+    --------
+    >>> "mean" in list_fusions()
+    True
+    """
+    return REGISTRY.names()
+
+
+def fusion_class(kind: str) -> type[BaseFusion]:
+    """Class of a registered fusion.
+
+    Raises
+    ------
+    FusionError
+        Unknown kind; the message lists the known ones.
+    """
+    found: type[BaseFusion] = REGISTRY.find(kind)
+    return found
+
+
+def file_suffix(fusion: BaseFusion) -> str:
+    """What the name of a fusion's file has to end in, such as ``.npz``."""
+    return fusion.suffix
+
+
+def make_fusion(name: str, **arguments: Any) -> BaseFusion:
+    """Make a fusion by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_fusions`.
+    **arguments
+        The fusion's own arguments.
+
+    Raises
+    ------
+    FusionError
+        The name or an argument is unknown; the message lists the known ones.
+
+    Examples
+    --------
+    >>> make_fusion("mean")
+    Mean()
+    """
+    fusion: BaseFusion = REGISTRY.make(name, arguments)
+    return fusion
+
+
+def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
+    """Read a fusion that was saved, or bare mixing weights, which become a ``fixed`` fusion.
+
+    Parameters
+    ----------
+    path : path-like
+        What ``save`` wrote: ``.npz`` for constant weights, ``.safetensors`` with a ``.json`` beside it for a
+        network that predicts them, ``.json`` alone for a fusion without weights.
+
+    Raises
+    ------
+    FusionError
+        The file is missing or damaged, or holds a kind that is not installed.
+    """
+    path = Path(path)
+    if path.suffix in (".json", ".safetensors"):
+        description = path.with_suffix(".json")
+        return _from_description(description, _read_text(description)).restore(path)
+    arrays = load_arrays(path)
+    weights = MixingWeights.from_arrays(arrays, path)
+    if "fusion" not in arrays:
+        return make_fusion("fixed", blend=weights).fit([])
+    fusion = _from_description(path, str(arrays["fusion"]))
+    if not isinstance(fusion, LinearFusion):
+        raise FusionError(f"{path}: got weights of a {fusion.kind}, which has none; fit again")
+    fusion.weights_ = weights
+    return fusion
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FusionError(f"{path}: no fusion can be read ({error}); stemfuse fit makes one") from error
+
+
+def _from_description(path: Path, text: str) -> BaseFusion:
+    """A fusion of the kind and arguments that `describe_fusion` wrote; what it has learnt is not in there."""
+    try:
+        described = json.loads(text)
+        kind, arguments = described["kind"], described["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FusionError(f"{path}: the fusion's kind and arguments are missing ({error!r}); fit again") from error
+    fusion = make_fusion(kind, **arguments)
+    if described.get("separators"):
+        fusion.separators_ = described["separators"]
+    return fusion
