@@ -137,7 +137,7 @@ class Conv1x1Mixer(LinearFusion):
         return solution.matrix.astype(np.float32), solution.history
 
     def _train(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Samples, History]:
-        from stemfuse.separators.training.loop import minimise
+        from stemfuse.separators.training.loop import run_training
 
         from .objectives import Convolution1x1, MixingObjective, seeded
 
@@ -147,7 +147,8 @@ class Conv1x1Mixer(LinearFusion):
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
         data = Segments(blocks, self.segment, self.shift)
         valid = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
-        history = minimise(objective, data, valid, Recipe.of(self), self.execution, identity_of(self, blocks, held_out))
+        identity = identity_of(self, blocks, held_out)
+        history = run_training(objective, data, valid, Recipe.of(self), self.execution, identity)
         return network.weight.detach().numpy(), history
 
     def _start(self, blocks: TrackBlocks) -> Any:

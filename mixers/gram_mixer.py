@@ -134,7 +134,7 @@ class GramMixer(NetworkMixer):
         """
         import torch
 
-        from stemfuse.separators.training.loop import minimise
+        from stemfuse.separators.training.loop import run_training
 
         from .gram_network import GramObjective
         from .objectives import seeded
@@ -156,7 +156,7 @@ class GramMixer(NetworkMixer):
         for name, value in (("base", starts[self.base]()), ("mean", data.mean), ("deviation", data.deviation)):
             getattr(network, name).copy_(torch.from_numpy(value))
         identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
+        self.history_ = run_training(objective, data, judged, Recipe.of(self), self.execution, identity)
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def weights(self, track: Track) -> MixingWeights:

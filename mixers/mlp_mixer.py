@@ -159,7 +159,7 @@ class MLPMixer(NetworkMixer):
         """
         import torch
 
-        from stemfuse.separators.training.loop import minimise
+        from stemfuse.separators.training.loop import run_training
 
         from .objectives import MixingObjective, seeded
 
@@ -174,7 +174,7 @@ class MLPMixer(NetworkMixer):
         data = Segments(blocks, self.segment, self.shift)
         judged = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
         identity = identity_of(self, blocks, held_out)
-        self.history_ = minimise(objective, data, judged, Recipe.of(self), self.execution, identity)
+        self.history_ = run_training(objective, data, judged, Recipe.of(self), self.execution, identity)
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def _base(self, blocks: TrackBlocks) -> Samples:
