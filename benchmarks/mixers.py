@@ -35,7 +35,7 @@ from stemfuse.mixers.mlp_network import MLPMixerNetwork
 from stemfuse.mixers.segments import Segments, TrackBlocks
 from stemfuse.separators import RATE, StemStore, Track, load_separator
 from stemfuse.separators.training import Execution
-from stemfuse.separators.training.loop import collate
+from stemfuse.separators.training.schedule import collate
 
 SEPARATORS = ("harmonic_percussive", "repet_sim", "centre_channel")
 SEGMENT = 1 << 18

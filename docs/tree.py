@@ -29,9 +29,7 @@ def first_line(path: Path) -> str:
         return f"Template of the page's {path.stem.rpartition('.')[2].upper()}"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if not docstring:
-        raise SystemExit(
-            f"{path.relative_to(ROOT)}: got no docstring, expected a first line that says what it holds"
-        )
+        raise SystemExit(f"{path.relative_to(ROOT)}: got no docstring, expected a first line that says what it holds")
     return docstring.partition("\n")[0].rstrip(".")
 
 

@@ -62,9 +62,9 @@ class Mixer(LinearFusion):
         TrainingError
             An argument of the recipe is out of range, the loss is not finite, or a checkpoint is of another training.
         """
-        from stemfuse.separators.training.loop import minimise
+        from stemfuse.separators.training.loop import run_training
 
-        return minimise(objective, data, valid_data, self.recipe, self.execution, identity)
+        return run_training(objective, data, valid_data, self.recipe, self.execution, identity)
 
 
 class NetworkMixer(Mixer):

@@ -17,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.signals import RATE, Samples
-from .demucs_files import Bag, default_folders, find_bag, find_files, load_bag, verified_sha256
+from .demucs_files import Bag, default_folders, file_names, find_bag, find_file, find_files, load_bag
 from .errors import SeparatorError
+from .optional import import_optional
 from .separator import BaseSeparator
 from .stems import SOURCES
+from .weights.digests import verified_sha256
+from .weights.folder import WeightFile
 
 TRAINED_ON = {
     signature: data
@@ -40,7 +43,7 @@ TRAINED_ON = {
     }.items()
     for signature in signatures.split()
 }
-"""What the published networks were trained on, by signature, as their authors say."""
+"""What the published networks were trained on, by signature, according to their authors."""
 
 _SIX_SOURCES = "5c90dfd2"
 """The published network that has a guitar and a piano besides the usual sources."""
@@ -53,8 +56,8 @@ class Demucs(BaseSeparator):
     """A network or a bag of networks of the demucs package (4.1.0), Demucs v3 and v4.
 
     Making one is cheap and touches no file: weights are looked for when `fingerprint` or `separate` first need them,
-    and networks are built by the first `separate`, so that a warm cache loads none. Without an installed package or
-    without weights these two say what is missing and where it belongs.
+    and networks are built by the first `separate`, so that a warm cache loads none. When the package or weights are
+    missing, the error message names them and where they belong.
 
     Parameters
     ----------
@@ -71,29 +74,29 @@ class Demucs(BaseSeparator):
     shifts : int
         Number of random shifts by at most 0.5 s that are averaged, each at full cost [1]_; 0 for none.
     overlap : float
-        Of neighbouring pieces, as a part of their length: at least 0, less than 1.
+        Of neighbouring chunks, as a part of their length: at least 0, less than 1.
     segment : float, optional
-        Length of the pieces in seconds; the model's own when not given. HTDemucs takes at most its own (7.8 s).
+        Length of the chunks in seconds; the model's own when not given. HTDemucs takes at most its own (7.8 s).
     extra : str, optional
         The source of `SOURCES` to which others that a model has are added: ``extra="other"`` adds guitar and piano of
         ``"htdemucs_6s"`` to the other instruments, where MUSDB18 has them. Such a model is refused when not given.
     seed : int
         For the random shifts: equal seeds give equal stems.
     device : str
-        Torch device that the networks run on, piece by piece; songs stay in main memory.
+        Torch device that the networks run on, chunk by chunk; songs stay in main memory.
     jobs : int
-        Pieces that are separated at the same time on a CPU; memory grows with them.
+        Chunks that are separated at the same time on a CPU; memory grows with them.
 
     Notes
     -----
     The mixture is standardised by mean and standard deviation of its mono downmix, and the stems are scaled back, as
-    the package's own command does. Stems are matched to `SOURCES` by name; a model that lacks one gives fewer.
+    the package's own command does. Stems are matched to `SOURCES` by name; a model of fewer sources gives fewer stems.
 
     Package files are pickled. They are read by torch's restricted unpickler (``weights_only``), which makes nothing
     but tensors, the package's networks and numbers, after their sha256 was checked against the file's name.
 
-    The code of the package is MIT. Of the weights their author says that they are for scientific purposes only
-    (facebookresearch/demucs issues 327 and 508), while their cards on Hugging Face say MIT.
+    The code of the package is MIT. According to their author the weights are for scientific purposes only
+    (facebookresearch/demucs, threads 327 and 508), according to their cards on Hugging Face they are MIT.
 
     References
     ----------
@@ -129,15 +132,15 @@ class Demucs(BaseSeparator):
     ) -> None:
         counts = {"shifts": shifts, "seed": seed, "jobs": jobs}
         if any(not isinstance(count, int) or count < 0 for count in counts.values()):
-            raise SeparatorError(f"demucs: {counts} came, expected whole numbers, 0 or more")
+            raise SeparatorError(f"demucs: got {counts}, expected whole numbers, 0 or more")
         if not isinstance(overlap, (int, float)) or not 0 <= overlap < 1:
-            raise SeparatorError(f"demucs: overlap={overlap!r} came, expected a number from 0 to less than 1")
+            raise SeparatorError(f"demucs: got overlap={overlap!r}, expected a number from 0 to less than 1")
         if segment is not None and (
             not isinstance(segment, (int, float)) or not segment * RATE * (1 - overlap) >= 1 or segment == np.inf
         ):
-            raise SeparatorError(f"demucs: segment={segment!r} came, expected seconds, longer than their overlap")
+            raise SeparatorError(f"demucs: got segment={segment!r}, expected seconds, longer than their overlap")
         if extra is not None and extra not in SOURCES:
-            raise SeparatorError(f"demucs: extra={extra!r} came, expected one of {', '.join(SOURCES)}")
+            raise SeparatorError(f"demucs: got extra={extra!r}, expected one of {', '.join(SOURCES)}")
         self.model, self.repo, self.download = model, repo, download
         self.shifts, self.overlap, self.segment = shifts, overlap, segment
         self.extra, self.seed, self.device, self.jobs = extra, seed, device, jobs
@@ -162,11 +165,10 @@ class Demucs(BaseSeparator):
 
     @cached_property
     def _networks(self) -> Any:
-        """The networks on the CPU, after all was refused that the package would stumble over later."""
-        # what is missing is said before torch is imported
+        """The networks on the CPU, after checks of everything that the package would fail on later."""
+        # missing files are reported before torch is imported
         files = self._files
-        import torch
-
+        torch = import_optional("torch", "demucs", "demucs")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
@@ -183,14 +185,14 @@ class Demucs(BaseSeparator):
             )
         if self.segment is not None and self.segment > networks.max_allowed_segment:
             raise SeparatorError(
-                f"demucs: segment={self.segment} came, {self._bag.name} takes at most "
+                f"demucs: got segment={self.segment}, {self._bag.name} takes at most "
                 f"{networks.max_allowed_segment:g} seconds"
             )
         return networks
 
     @property
     def _published(self) -> tuple[tuple[str, ...], int] | None:
-        """Outputs and rate of published networks, which need not be built to know them."""
+        """Outputs and rate of published networks, which are known without building them."""
         members = set(self._bag.models)
         if not members <= TRAINED_ON.keys():
             return None
@@ -222,6 +224,25 @@ class Demucs(BaseSeparator):
         """Sample rate in Hz."""
         return self._outputs[1]
 
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """A file for each network of the model, see `find_file`.
+
+        Raises
+        ------
+        SeparatorError
+            The model is unknown, two files have the same signature, or the demucs package is not installed.
+        """
+        found = {signature: find_file(signature, self._folders) for signature in self._bag.models}
+        return tuple(WeightFile((path.name,) if path else file_names(signature)) for signature, path in found.items())
+
+    def weight_folders(self) -> tuple[Path, ...]:
+        """Folders of bags and weights, see ``repo``."""
+        return tuple(self._folders)
+
+    def load(self) -> None:
+        """Build the networks now, see `BaseSeparator`."""
+        _ = self._networks
+
     @property
     def trained_on(self) -> tuple[str, ...] | None:  # type: ignore[override]
         """Data that the networks were trained on, such as ``"musdb18hq/test"``; None when it is not known."""
@@ -239,7 +260,7 @@ class Demucs(BaseSeparator):
         MissingWeightsError
             Files are missing.
         SeparatorError
-            A file is not what its name says, the model is unknown, or the demucs package is not installed.
+            A file's sha256 is not the one in its name, the model is unknown, or the demucs package is not installed.
         """
         return {path.name: verified_sha256(path) for path in self._files}
 
@@ -279,7 +300,7 @@ class Demucs(BaseSeparator):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Give the package, which draws from Python's own generator, a seed of its own and leave no trace."""
+    """Seed Python's own generator, which the package draws from, and restore its state afterwards."""
     with _RANDOM:
         state = random.getstate()
         random.seed(seed)

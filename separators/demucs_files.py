@@ -1,14 +1,12 @@
-"""Where the weights of the demucs package lie on this machine, and how they are read without running what they hold."""
+"""Where the weights of the demucs package lie on this machine, and how they are read without running code in them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from platformdirs import user_cache_path
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from .errors import MissingWeightsError, SeparatorError
+from .optional import import_optional
+from .weights.digests import verified_sha256
+from .weights.folder import weights_folder
 
 ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
 """Where the authors publish the files that the package lists."""
@@ -40,7 +40,7 @@ class Bag(BaseModel, frozen=True):
     weights : list of list of float, shape (model, source), optional
         In the order of the networks' own sources, divided by their sum over the models; all ones when not given.
     segment : float, optional
-        Length of the pieces that the networks are given, in seconds.
+        Length in seconds of the chunks that the networks are given.
     """
 
     name: str
@@ -66,10 +66,8 @@ def shipped_folder() -> Path:
     SeparatorError
         The package is not installed.
     """
-    package = find_spec("demucs")
-    if package is None or package.origin is None:
-        raise SeparatorError("demucs: the package demucs is not installed: pip install 'stemfuse[demucs]'")
-    return Path(package.origin).parent / "remote"
+    package = import_optional("demucs", "demucs", "demucs")
+    return Path(package.__file__).parent / "remote"
 
 
 def published_files() -> dict[str, str]:
@@ -86,16 +84,15 @@ def published_files() -> dict[str, str]:
 def default_folders() -> list[Path]:
     """Folders that are searched when the user names none; the first is where missing files belong.
 
-    ``$STEMFUSE_WEIGHTS/demucs`` or else ``weights/demucs`` in stemfuse's cache folder; then what the demucs package
-    itself has downloaded, in the caches of torch.hub and of Hugging Face.
+    ``demucs`` in the weights folder; then the caches of torch.hub and of Hugging Face, where the demucs package itself
+    downloads to.
     """
-    own = os.environ.get("STEMFUSE_WEIGHTS")
     cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     torch_home = Path(os.environ.get("TORCH_HOME") or cache_folder / "torch")
     hugging_face = Path(os.environ.get("HF_HOME") or cache_folder / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or hugging_face / "hub")
     return [
-        (Path(own) if own else user_cache_path("stemfuse") / "weights") / "demucs",
+        weights_folder() / "demucs",
         torch_home / "hub" / "checkpoints",
         *sorted(hub.glob("models--adefossez--*/snapshots/*")),
     ]
@@ -107,7 +104,7 @@ def find_file(signature: str, folders: Iterable[Path]) -> Path | None:
     Raises
     ------
     SeparatorError
-        A folder has several, so that it is not clear which one is meant.
+        A folder has several of them.
     """
     for folder in folders:
         names = {path: _FILE_NAME.fullmatch(path.name) for path in sorted(folder.glob("*"))}
@@ -120,13 +117,19 @@ def find_file(signature: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
+def file_names(signature: str) -> tuple[str, ...]:
+    """Names that a network's file may have: the published one, if any, then those with the signature alone."""
+    published = [Path(path).name for name, path in published_files().items() if name == signature]
+    return (*published, f"{signature}.th", f"{signature}.safetensors")
+
+
 def find_bag(model: str, folders: Sequence[Path]) -> Bag:
-    """What a model's name means: a bag's ``.yaml`` file, else a signature or a bag, in the folders or as published.
+    """The bag of a model's name: that of a ``.yaml`` file, else of a signature or a bag, in the folders or published.
 
     Raises
     ------
     SeparatorError
-        Nothing has that name (the message lists the published bags), or the bag's file is faulty.
+        The name is unknown (the message lists the published bags), or the bag's file is faulty.
 
     Examples
     --------
@@ -167,7 +170,7 @@ def find_files(bag: Bag, folders: Sequence[Path], download: bool = False) -> tup
     Raises
     ------
     MissingWeightsError
-        Files are missing; one line says which, and where to put them.
+        Files are missing; the message names them and where to put them, in one line.
     """
     known = published_files()
     files = {signature: find_file(signature, folders) for signature in bag.models}
@@ -200,43 +203,13 @@ def _download(remote: str, folder: Path) -> Path:
     return target
 
 
-def verified_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file of weights, checked against the beginning of it that the name may carry.
-
-    Raises
-    ------
-    SeparatorError
-        The file cannot be read, or is another one than its name says.
-    """
-    try:
-        state = path.stat()
-        found = _sha256(path, state.st_size, state.st_mtime_ns)
-    except OSError as error:
-        raise SeparatorError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
-    name = _FILE_NAME.fullmatch(path.name)
-    expected = (name and name["checksum"]) or ""
-    if not found.startswith(expected):
-        raise SeparatorError(
-            f"{path}: its sha256 begins with {found[: len(expected)]}, its name says {expected}: "
-            "the file is damaged or renamed, fetch it again"
-        )
-    return found
-
-
-@cache
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    """Digest of a file; size and time are there to notice that it was replaced."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_bag(bag: Bag, files: Sequence[Path]) -> Any:
     """Build a bag's networks on the CPU: a ``demucs.apply.BagOfModels``.
 
     Raises
     ------
     SeparatorError
-        A file is damaged, holds something else, asks for code that is not allowed, or the networks do not fit together.
+        A file is damaged, holds something else or asks for code that is not allowed; or the networks do not fit.
     """
     from demucs.apply import BagOfModels
 
@@ -259,7 +232,7 @@ def _load_network(path: Path) -> Any:
         return (_load_safetensors if path.suffix == ".safetensors" else _load_package)(path)
     except SeparatorError:
         raise
-    # the package leaves Python by sys.exit when it lacks diffq
+    # the package calls sys.exit when diffq is missing
     except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())[:300]
         raise SeparatorError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from .errors import AudioError, SeparatorError
 from .options import checked_constructor
 from .registry import Registry
 from .stems import SOURCES, Stems
+
+if TYPE_CHECKING:
+    from .weights.folder import WeightFile
 
 
 @runtime_checkable
@@ -28,9 +33,9 @@ class Separator(Protocol):
     Attributes
     ----------
     name : str
-        Short, readable, fit for a folder and for labels such as ``"mdx.drums.right"``.
+        Short and readable; names folders, and is part of labels such as ``"mdx.drums.right"``.
     sources : tuple of str
-        What it separates, in the order of `SOURCES`; fewer than four are welcome.
+        What it separates, in the order of `SOURCES`; it may be fewer than all of them.
     rate : int
         The sample rate it works at, in Hz.
     """
@@ -63,14 +68,31 @@ class BaseSeparator:
     """Base of the separators in this package: options kept unchanged, identity, checks at the border.
 
     A subclass sets `name`, `version` (raised whenever its output changes) and `sources`, stores its
-    constructor's arguments unchanged under their names, and implements `_separate`.
+    constructor's arguments unchanged under their names, and implements `_separate`. One that needs files of weights
+    declares them in `weight_files` and takes one of one's own as its argument ``weights``: then ``stemfuse list``,
+    ``stemfuse weights add`` and ``stemfuse weights get`` work for it, too, a third party's included.
+
+    Attributes
+    ----------
+    name, version : str
+        Its identity, beside options and weights.
+    channels, rate : int
+        Of the mixtures that it takes; the rate is in Hz.
+    sources : tuple of str
+        What it separates.
+    trained_on : tuple of str or None
+        Data that its weights were trained on, such as ``"musdb18hq/train"``; None when that is not known.
+    not_in_identity : frozenset of str
+        Options that do not change the output, such as a device or a folder of weights.
     """
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     channels: ClassVar[int] = 2
+    not_in_identity: ClassVar[frozenset[str]] = frozenset()
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
+    trained_on: tuple[str, ...] | None = ()
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -80,6 +102,30 @@ class BaseSeparator:
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """The files of weights that this separator looks for; a method without weights has none.
+
+        Files that come with a package, so that nobody has to get them, are not among them.
+        """
+        return ()
+
+    def weight_folders(self) -> tuple[Path, ...]:
+        """Folders where `weight_files` are looked for, one after the other; the first is where new ones are put."""
+        from .weights.folder import weights_folder
+
+        return (weights_folder() / self.name,)
+
+    def load(self) -> None:
+        """Read the weights now, which `separate` does otherwise; a method without weights does nothing.
+
+        Raises
+        ------
+        MissingWeightsError
+            A file is missing.
+        SeparatorError
+            A file cannot be read, or has the weights of another network.
+        """
 
     def weights_sha256(self) -> dict[str, str]:
         """File name and sha256 of every file of weights; a method without weights has none."""
@@ -91,18 +137,12 @@ class BaseSeparator:
             "name": self.name,
             "version": self.version,
             "options": {
-                name: str(value) if hasattr(value, "__fspath__") else value
+                name: str(value) if isinstance(value, os.PathLike) else value
                 for name, value in self.options().items()
                 if name not in self.not_in_identity
             },
             "weights": self.weights_sha256(),
         }
-
-    trained_on: tuple[str, ...] | None = ()
-    """What data its weights were trained on, such as ``"musdb18hq/train"``; None when that is not known."""
-
-    not_in_identity: ClassVar[frozenset[str]] = frozenset()
-    """Options that do not change the output, such as a device or a folder of weights."""
 
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of `describe`."""
@@ -131,12 +171,12 @@ class BaseSeparator:
         mixture = np.asarray(mixture, dtype=np.float32)
         if mixture.ndim != 2 or mixture.shape[0] != self.channels or mixture.shape[1] == 0:
             raise AudioError(
-                f"{self.name}: a mixture of shape {mixture.shape} came, expected (channel, time) = "
+                f"{self.name}: got a mixture of shape {mixture.shape}, expected (channel, time) = "
                 f"({self.channels}, at least 1): convert it first (stemfuse separate --convert makes mono stereo)"
             )
         if rate != self.rate:
             raise AudioError(
-                f"{self.name}: a mixture at {rate} Hz came, expected {self.rate} Hz: "
+                f"{self.name}: got a mixture at {rate} Hz, expected {self.rate} Hz: "
                 "resample it first (stemfuse separate --convert does)"
             )
         if not np.isfinite(mixture).all():
@@ -170,8 +210,8 @@ REGISTRY = Registry(
         "demucs_v2": "stemfuse.separators.networks.demucs_v2_separator:DemucsV2",
         "harmonic_percussive": "stemfuse.separators.classical.harmonic_percussive:HarmonicPercussive",
         "ismir2020": "stemfuse.separators.networks.ismir2020_separator:Ismir2020",
-        "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx:KuielabMDX",
-        "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx:KuielabMDXDemucs",
+        "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDX",
+        "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDXDemucs",
         "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",

@@ -246,7 +246,7 @@ def test_segment_and_overlap_are_passed_on_and_limited_by_the_transformer(tmp_pa
     options = {"segment": 0.3, "overlap": 0.4}
     shorter = Demucs(model="ab12", repo=tmp_path, **options).separate(mixture, 44_100)
     np.testing.assert_array_equal(shorter["bass"].read(), by_package(tmp_path, "ab12", mixture, **options)["bass"])
-    with pytest.raises(SeparatorError, match=r"segment=7 came, ab12 takes at most 0\.4 seconds"):
+    with pytest.raises(SeparatorError, match=r"got segment=7, ab12 takes at most 0\.4 seconds"):
         Demucs(model="ab12", repo=tmp_path, segment=7).separate(mixture, 44_100)
 
 

@@ -14,17 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
-from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves
-from stemfuse.separators.networks.demucs_v2 import (
-    DemucsFourDecodersNetwork,
-    DemucsV2Network,
-    demucs_state,
-    separate_in_segments,
-)
+from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves, separate_overlapping
+from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
 from stemfuse.separators.networks.demucs_v2_separator import DemucsDanna, DemucsV2
 from stemfuse.separators.networks.ismir2020 import BLOCKS, CaCUNet, UNetShape, ismir2020_state
 from stemfuse.separators.networks.ismir2020_separator import Ismir2020
-from stemfuse.separators.networks.kuielab_mdx import MIXED, ORDER, KuielabMDX, KuielabMDXDemucs
+from stemfuse.separators.networks.kuielab_mdx_separator import MIXED, ORDER, KuielabMDX, KuielabMDXDemucs
 from stemfuse.separators.networks.resunet import ResUNetSubband, resunet_state
 from stemfuse.separators.networks.resunet_separator import ResUNet143Subband
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels
@@ -250,12 +245,12 @@ def test_published_names_and_shapes_are_ours(table):
 def test_blocks_are_recognised(block):
     levels = (0, 1) if block in ("tfc", "tfc_tdf", "tdc_rnn") else ()
     shape = dataclasses.replace(SHAPE, block=block, time_levels=levels)
-    state, told, deprecated = ismir2020_state(CaCUNet(shape).state_dict(), Path("weights"))
+    state, found, deprecated = ismir2020_state(CaCUNet(shape).state_dict(), Path("weights"))
     assert not deprecated
-    # nothing in convolutions tells the number of bins, nor in fully connected layers the convolutions' sizes
-    told = dataclasses.replace(told, bins=shape.bins, growth=shape.growth, layers=shape.layers)
-    assert told == shape
-    load_strictly(CaCUNet(told), state, Path("weights"))
+    # convolutions do not depend on the number of bins, nor fully connected layers on the convolutions' sizes
+    found = dataclasses.replace(found, bins=shape.bins, growth=shape.growth, layers=shape.layers)
+    assert found == shape
+    load_strictly(CaCUNet(found), state, Path("weights"))
 
 
 def test_networks_of_identity_reconstruct_songs():
@@ -271,7 +266,7 @@ def test_networks_of_identity_reconstruct_songs():
 
 
 class Copies(torch.nn.Module):
-    """Gives every source the mixture, as long as it came."""
+    """Gives every source the mixture, as long as it is."""
 
     def valid_length(self, length):
         return length + 500
@@ -280,10 +275,10 @@ class Copies(torch.nn.Module):
         return mixture[:, None].expand(-1, 4, -1, -1)
 
 
-def test_segments_of_identity_join_without_a_seam():
+def test_chunks_of_identity_join_without_a_seam():
     song = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 70_001)).astype(np.float32))
     for overlap in (0.0, 0.25, 0.5):
-        stems = separate_in_segments(song, Copies(), 9_001, overlap, "cpu")
+        stems = separate_overlapping(song, Copies(), 9_001, overlap, Copies().valid_length)
         assert (stems - song).abs().max() < 1e-5
     assert (separate_in_halves(song, Copies(), 8_000) - song).abs().max() < 1e-6
 
@@ -353,7 +348,7 @@ def test_weights_are_found_in_the_folder_and_known_by_their_digest(tmp_path, mix
     assert TFCTDF(folder / "bass.onnx", source="bass", n_fft=256, hop=64).trained_on is None
 
 
-def test_files_trained_here_bring_their_options(tmp_path, mixture):
+def test_files_trained_here_carry_their_options(tmp_path, mixture):
     path = tmp_path / "vocals.safetensors"
     network = randomised("tfc_tdf_v2")
     save_state(network, path, half=True, n_fft=256, hop=64, frames=16, trained_on=["synth/train"])
@@ -362,7 +357,7 @@ def test_files_trained_here_bring_their_options(tmp_path, mixture):
     torch.save({name: tensor.half() for name, tensor in network.state_dict().items()}, tmp_path / "bare.pt")
     bare = TFCTDF(tmp_path / "bare.pt", n_fft=256, hop=64, frames=16)
     assert np.array_equal(separator.separate(mixture, RATE).audio, bare.separate(mixture, RATE).audio)
-    # what is given counts more than what the file says
+    # what is given counts more than the file's notes
     assert not np.array_equal(TFCTDF(path, frames=32).separate(mixture, RATE).audio, bare.separate(mixture, RATE).audio)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(SeparatorError, match="SafetensorError"):
@@ -392,7 +387,7 @@ FAULTS = {
     "text": (lambda state, path: path.write_text("weights"), "is damaged or holds no weights"),
     "empty": (lambda state, path: torch.save({"epoch": 1}, path), "holds no named tensors"),
     "other": (lambda state, path: torch.save({"conv.weight": torch.zeros(2)}, path), "no TFC-TDF-U-Net v2"),
-    "lacking": (
+    "missing": (
         lambda state, path: torch.save({k: v for k, v in state.items() if k != "us.0.0.bias"}, path),
         "1 missing: us.0.0.bias",
     ),
@@ -419,16 +414,16 @@ def test_other_files_are_refused(fault, tmp_path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Ismir2020(source="piano"), "source='piano' came, expected one of drums"),
+        (lambda: Ismir2020(source="piano"), "got source='piano', expected one of drums"),
         (lambda: TFCTDF(frames=True), "expected a whole number"),
         (lambda: TFCTDF(runtime="tensorrt"), "expected 'torch' or 'onnxruntime'"),
         (lambda: TFCTDF(runtime="onnxruntime", device="cuda"), "onnxruntime runs on the CPU"),
-        (lambda: ResUNet143Subband(segment_s=0.0), "segment_s=0.0 came"),
-        (lambda: DemucsDanna(segment_s=0.1), "segment_s=0.1 came"),
-        (lambda: UNetDanna(frames=32), "frames=32 came"),
-        (lambda: DemucsV2(overlap=1.0), "overlap=1.0 came"),
-        (lambda: DemucsV2(segment_s=0.0), "segment_s=0.0 came"),
-        (lambda: KuielabMDXDemucs(segment_s=-1.0), "segment_s=-1.0 came"),
+        (lambda: ResUNet143Subband(segment_s=0.0), "got segment_s=0.0"),
+        (lambda: DemucsDanna(segment_s=0.1), "got segment_s=0.1"),
+        (lambda: UNetDanna(frames=32), "got frames=32"),
+        (lambda: DemucsV2(overlap=1.0), "got overlap=1.0"),
+        (lambda: DemucsV2(segment_s=0.0), "got segment_s=0.0"),
+        (lambda: KuielabMDXDemucs(segment_s=-1.0), "got segment_s=-1.0"),
         (lambda: ComplexAsChannels(256, 256, 64), "at most half of it between them"),
     ],
 )
@@ -440,14 +435,14 @@ def test_impossible_options_are_refused(make, words):
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
-        ("ismir2020", lambda file: Ismir2020(file, block="tdc"), "block='tdc' came, .* has 'tfc_tdf'"),
-        ("ismir2020", lambda file: Ismir2020(file, blocks=17), "blocks=17 came, .* has 5"),
-        ("ismir2020", lambda file: Ismir2020(file, hop=64, frames=191), "frames=191 came, expected a multiple of 2"),
+        ("ismir2020", lambda file: Ismir2020(file, block="tdc"), "got block='tdc', but .* has 'tfc_tdf'"),
+        ("ismir2020", lambda file: Ismir2020(file, blocks=17), "got blocks=17, but .* has 5"),
+        ("ismir2020", lambda file: Ismir2020(file, hop=64, frames=191), "got frames=191, expected a multiple of 2"),
         ("ismir2020", lambda file: Ismir2020(file, hop=64, frames=64), "64 frames are 4032 samples"),
-        ("tfc_tdf_v2", lambda file: TFCTDF(file, frames=10), "frames=10 came, expected a multiple of 4"),
+        ("tfc_tdf_v2", lambda file: TFCTDF(file, frames=10), "got frames=10, expected a multiple of 4"),
         ("tfc_tdf_v2", lambda file: TFCTDF(file, runtime="onnxruntime"), "needs an ONNX file made for 256 frames"),
         ("tfc_tdf_v2", lambda file: TFCTDF(file, device="nowhere"), "device 'nowhere' cannot be used here"),
-        ("demucs_v2", lambda file: DemucsV2(file, channels=64), "channels=64 came, .* has 2"),
+        ("demucs_v2", lambda file: DemucsV2(file, channels=64), "got channels=64, but .* has 2"),
         ("demucs_v2", DemucsDanna, "has weights of demucs_v2: take that separator"),
         ("demucs_danna", DemucsV2, "has weights of demucs_danna: take that separator"),
     ],

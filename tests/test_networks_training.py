@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stemfuse.separators.networks.demucs_v2 import DemucsV2Network, centred
+from stemfuse.separators.networks.chunking import centred
+from stemfuse.separators.networks.demucs_v2 import DemucsV2Network
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels, transformed
 from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
 from stemfuse.separators.networks.training.combination_loss import combination_loss, combination_sums, weighted_sdr_loss

@@ -1,4 +1,4 @@
-"""Training separators: pieces and their augmentation, losses, files that load, killed and distributed trainings."""
+"""Training separators: chunks and their augmentation, losses, files that load, killed and distributed trainings."""
 
 import csv
 import os
@@ -20,12 +20,15 @@ from stemfuse.experiments.config import parse_part, read_config
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stages.train import TrainConfig, train_separator
 from stemfuse.separators import SOURCES, Track, TrainingError, check_separator, load_separator
+from stemfuse.separators.networks.demucs_v2_separator import TrainableDemucsV2
+from stemfuse.separators.networks.tfc_tdf_separator import TrainableTFCTDF
 from stemfuse.separators.networks.training.chunks import Augmentation, FixedChunks, RandomChunks
 from stemfuse.separators.networks.training.objectives import sdr_db
 from stemfuse.separators.networks.training.stretching import Stretching, stretched_copies
-from stemfuse.separators.networks.training.trainable import SYSTEMS, DemucsSystem, TFCTDFSystem, XUMXSystem
+from stemfuse.separators.networks.training.trainable import list_trainable, trainable_class
+from stemfuse.separators.networks.xumx_separator import TrainableXUMX
 from stemfuse.separators.training import Recipe, read_checkpoint
-from stemfuse.separators.training.loop import Schedule
+from stemfuse.separators.training.schedule import Schedule
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
 RATE = 44_100
@@ -60,57 +63,57 @@ def config_of(tree, out, name, **changes):
     return parse_part(TrainConfig, given | changes)
 
 
-def ramps(count=3, frames=5000):
-    """Songs whose samples tell all: song, source and channel by the whole number, the time by the fraction."""
+def ramps(count=3, length=5000):
+    """Songs with samples for song, source and channel by the whole number, and time by the fraction."""
     songs = []
     for song in range(count):
-        audio = np.empty((4, 2, frames))
+        audio = np.empty((4, 2, length))
         for source, channel in np.ndindex(4, 2):
-            audio[source, channel] = 100 * song + 10 * source + channel + np.arange(frames) / 8192
+            audio[source, channel] = 100 * song + 10 * source + channel + np.arange(length) / 8192
         songs.append(Track.from_arrays(f"song {song}", audio.sum(0), audio))
     return songs
 
 
-def told(stem):
-    """Song, source, first channel and start of a piece of `ramps`."""
+def place_of(stem):
+    """Song, source, first channel and start of a chunk of `ramps`."""
     number, fraction = divmod(float(stem[0, 0]), 1)
     return int(number) // 100, int(number) // 10 % 10, int(number) % 10, round(fraction * 8192)
 
 
-def test_a_piece_depends_on_its_number_alone():
-    chunks = RandomChunks(ramps(), samples=100, count=10, seed=3)
+def test_a_chunk_depends_on_its_number_alone():
+    chunks = RandomChunks(ramps(), length=100, count=10, seed=3)
     (several,) = chunks.__getitems__([7, 17, 2])
     assert np.array_equal(several[1], RandomChunks(ramps(), 100, 10, seed=3)[17])
     assert not np.array_equal(several[0], several[1])
     assert not np.array_equal(several[0], RandomChunks(ramps(), 100, 10, seed=4)[7])
 
 
-def test_every_epoch_has_pieces_of_its_own_and_processes_share_them():
+def test_every_epoch_has_chunks_of_its_own_and_processes_share_them():
     recipe = Recipe(batch=2)
     schedules = [Schedule(6, recipe, rank, 2, drawn=True) for rank in range(2)]
     for schedule in schedules:
         schedule.epoch = 3
-    seen = [number for schedule in schedules for piece in schedule for number in piece]
+    seen = [number for schedule in schedules for batch in schedule for number in batch]
     assert sorted(seen) == list(range(18, 24))
 
 
-def test_pieces_without_augmentation_are_of_one_place():
-    chunks = RandomChunks(ramps(), samples=100, count=10, augmentation=AS_IT_IS)
+def test_chunks_without_augmentation_are_of_one_place():
+    chunks = RandomChunks(ramps(), length=100, count=10, augmentation=AS_IT_IS)
     for number in range(20):
         stems = chunks[number]
-        places = [told(stem) for stem in stems]
+        places = [place_of(stem) for stem in stems]
         assert [place[1] for place in places] == [0, 1, 2, 3]
         assert len({(song, channel, start) for song, _, channel, start in places}) == 1
         assert np.allclose(np.diff(stems), 1 / 8192, atol=1e-4)
-    assert {told(chunks[number][0])[0] for number in range(40)} == {0, 1, 2}
+    assert {place_of(chunks[number][0])[0] for number in range(40)} == {0, 1, 2}
 
 
 def test_remixing_takes_stems_of_different_songs_and_places():
     chunks = RandomChunks(ramps(), 100, 10, Augmentation(remix=1.0, gain=(1.0, 1.0), swap=0.0, flip=0.0))
-    places = [[told(stem) for stem in chunks[number]] for number in range(30)]
-    assert all([place[1] for place in piece] == [0, 1, 2, 3] for piece in places)
-    assert np.mean([len({place[0] for place in piece}) > 1 for piece in places]) > 0.8
-    assert np.mean([len({place[3] for place in piece}) == 4 for piece in places]) > 0.9
+    places = [[place_of(stem) for stem in chunks[number]] for number in range(30)]
+    assert all([place[1] for place in chunk] == [0, 1, 2, 3] for chunk in places)
+    assert np.mean([len({place[0] for place in chunk}) > 1 for chunk in places]) > 0.8
+    assert np.mean([len({place[3] for place in chunk}) == 4 for chunk in places]) > 0.9
 
 
 def test_gain_swap_and_flip_are_drawn_for_each_stem():
@@ -138,9 +141,9 @@ def test_standardised_songs_have_a_deviation_of_one():
         assert [float(chunks[number].sum(0).std()) for number in range(2)] == pytest.approx([1, 1], rel=1e-4)
 
 
-def test_fixed_pieces_are_the_songs_own():
-    chunks = FixedChunks(ramps(2), samples=1000, count=3)
-    assert [told(chunks[number][2]) for number in range(6)] == [
+def test_fixed_chunks_are_the_songs_own():
+    chunks = FixedChunks(ramps(2), length=1000, count=3)
+    assert [place_of(chunks[number][2]) for number in range(6)] == [
         (song, 2, 0, start) for song in range(2) for start in (0, 2000, 4000)
     ]
 
@@ -148,8 +151,8 @@ def test_fixed_pieces_are_the_songs_own():
 @pytest.mark.parametrize(
     ("songs", "words"),
     [
-        ([], "no track came"),
-        (ramps(1, frames=99), "99 samples, pieces have 100"),
+        ([], "got no tracks"),
+        (ramps(1, length=99), "99 samples, chunks have 100"),
         ([Track.from_arrays("slow", np.ones((2, 200)), np.ones((4, 2, 200)), rate=8000)], "8000 Hz"),
         ([Track.from_arrays("mono", np.ones((1, 200)), np.ones((4, 1, 200)))], "1 channels"),
     ],
@@ -176,7 +179,7 @@ def test_validation_sdr_is_the_songs_sdr():
 )
 def test_training_lowers_the_loss_and_its_file_is_loaded(name, tree, tmp_path):
     rows = []
-    # pieces nearly as long as the one song, unchanged: losses of epochs can be compared
+    # chunks nearly as long as the one song, unchanged: losses of epochs can be compared
     whole = {"tfc_tdf_v2": {"frames": 256}, "xumx": {"chunk_s": 2.9}, "demucs_v2": {"chunk_s": 2.8}}
     changes = {
         "network": SMALL[name] | whole[name],
@@ -202,7 +205,7 @@ def test_training_lowers_the_loss_and_its_file_is_loaded(name, tree, tmp_path):
     stems = separator.separate(mixture, RATE)
     references = np.stack([soundfile.read(song / f"{source}.wav")[0].T for source in stems.sources])
     given = [torch.as_tensor(part, dtype=torch.float32)[None] for part in (stems.audio, references, mixture)]
-    # the whole song against pieces of it
+    # the whole song against chunks of it
     assert float(sdr_db(*given)) == pytest.approx(best, abs=1.0)
 
 
@@ -219,8 +222,8 @@ def test_initial_weights_are_started_from(tree, tmp_path):
 
 def test_one_network_for_all_sources_weights_them(tree, tmp_path):
     network = SMALL["tfc_tdf_v2"] | {"source": "all", "weights": [0, 0, 0, 1]}
-    objective = TFCTDFSystem(**network).objective().train()
-    stems = torch.randn(2, 4, 2, TFCTDFSystem(**network).samples) * 0.1
+    objective = TrainableTFCTDF(**network).objective().train()
+    stems = torch.randn(2, 4, 2, TrainableTFCTDF(**network).length) * 0.1
     estimates = objective.separate(stems.sum(1))
     assert estimates.shape == stems.shape
     expected = (estimates - stems)[:, 3].abs().mean(dim=(1, 2))
@@ -228,17 +231,17 @@ def test_one_network_for_all_sources_weights_them(tree, tmp_path):
     path = train_separator("tfc_tdf_v2", config_of(tree, tmp_path, "tfc_tdf_v2", network=network))
     separator = load_separator("tfc_tdf_v2", weights=path, source="all")
     assert separator.separate(np.zeros((2, 9000), np.float32), RATE).audio.shape == (4, 2, 9000)
-    with pytest.raises(Exception, match="weights for 4 of 4 sources, source='vocals' came"):
+    with pytest.raises(Exception, match=r"got source='vocals', but .* has weights for 4 of 4 sources"):
         load_separator("tfc_tdf_v2", weights=path, source="vocals").separate(np.zeros((2, 900), np.float32), RATE)
 
 
 def test_inputs_of_xumx_are_scaled_to_the_music():
-    system = XUMXSystem(**SMALL["xumx"])
+    trainable = TrainableXUMX(**SMALL["xumx"])
     generator = np.random.default_rng(0)
     audio = generator.normal(0, 0.1, (4, 2, RATE))
-    data = RandomChunks([Track.from_arrays("noise", audio.sum(0), audio)], system.samples, 8)
-    objective = system.objective()
-    system.prepare(objective, data, 8)
+    data = RandomChunks([Track.from_arrays("noise", audio.sum(0), audio)], trainable.length, 8)
+    objective = trainable.objective()
+    trainable.prepare(objective, data, 8)
     spectra = [
         torch.stft(
             torch.as_tensor(data[number].sum(0)), 2048, 512, window=torch.hann_window(2048), return_complex=True
@@ -333,7 +336,7 @@ def test_steps_and_minutes_end_a_training(tree, tmp_path):
 
 
 def test_what_is_wrong_is_said_in_words(tree, tmp_path):
-    with pytest.raises(ConfigError, match="'umx' came, expected one that can be trained: tfc_tdf_v2, xumx, demucs_v2"):
+    with pytest.raises(ConfigError, match="'umx' came, expected one that can be trained: demucs_v2, tfc_tdf_v2, xumx"):
         train_separator("umx", config_of(tree, tmp_path, "xumx"))
     with pytest.raises(ConfigError, match=r"recipe\.rate is unknown, allowed are optimiser, learning_rate"):
         config_of(tree, tmp_path, "xumx", recipe={"rate": 1})
@@ -345,9 +348,9 @@ def test_what_is_wrong_is_said_in_words(tree, tmp_path):
         train_separator("xumx", config_of(tree, tmp_path, "xumx", network={"width": 3}))
     with pytest.raises(ConfigError, match=r"train: training came, .* has train, valid"):
         train_separator("xumx", config_of(tree, tmp_path, "xumx", train=["training"]))
-    with pytest.raises(TrainingError, match=r"w\.pt is not there: correct initial="):
+    with pytest.raises(TrainingError, match=r"w\.pt is missing: correct initial="):
         train_separator("xumx", config_of(tree, tmp_path, "xumx", initial=tmp_path / "w.pt"))
-    with pytest.raises(TrainingError, match="pieces have 176400: leave the track out"):
+    with pytest.raises(TrainingError, match="chunks have 176400: leave the track out"):
         train_separator("xumx", config_of(tree, tmp_path, "xumx", network={"chunk_s": 4.0}))
     with pytest.raises(TrainingError, match="expected one of each of drums"):
         train_separator("demucs_v2", config_of(tree, tmp_path, "demucs_v2", network={"weights": [1, 2]}))
@@ -393,7 +396,7 @@ def test_copies_belong_to_the_recipe(tree, tmp_path):
 
 def test_a_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "python_stretch.Signalsmith", None)
-    with pytest.raises(TrainingError, match="pip install python-stretch"):
+    with pytest.raises(TrainingError, match=r"stretched copies .* pip install 'stemfuse\[train\]'"):
         stretched_copies(ramps(1), tmp_path, Stretching(copies=1))
     assert not list(tmp_path.rglob("*.wav"))
 
@@ -403,25 +406,25 @@ def test_recipes_are_valid_and_small_ones_are_of_the_packaged_files(path):
     config = read_config(TrainConfig, path)
     name = path.stem.removeprefix("train-")
     separator = {"tfc_tdf_small": "tfc_tdf_v2", "xumx_small": "xumx", "demucs_small": "demucs_v2"}.get(name, name)
-    system = parse_part(SYSTEMS[separator], config.network)
+    trainable = parse_part(trainable_class(separator), config.network)
     assert f"stemfuse train {separator} docs/recipes/{path.name}" in path.read_text()
-    assert system.samples > 0
+    assert trainable.length > 0
     if name != separator:
         weights = Path(__file__).parents[1] / "separators" / "networks" / "trained" / f"{name}.safetensors"
-        load_strictly(system.objective().network, system.state(weights), weights)
+        load_strictly(trainable.objective().network, trainable.state(weights), weights)
 
 
 def test_published_sizes_are_the_defaults():
     """Numbers of parameters as in the papers' code: 7,423,236 and 35,573,392."""
     with torch.device("meta"):
         count = {
-            name: sum(part.numel() for part in system().objective().network.parameters())
-            for name, system in SYSTEMS.items()
+            name: sum(part.numel() for part in trainable_class(name)().objective().network.parameters())
+            for name in list_trainable()
         }
     assert count["tfc_tdf_v2"] == 7_423_236
     assert count["xumx"] == 35_573_392
     assert count["demucs_v2"] == 265_679_496
-    assert DemucsSystem().samples == 447_146
+    assert TrainableDemucsV2().length == 447_146
 
 
 PACKAGED = ("tfc_tdf_small", "xumx_small", "demucs_small")

@@ -46,7 +46,7 @@ def files_in(folder):
 
 
 class Server:
-    """Serves bytes, in parts where it is asked to, and breaks off where it is told to."""
+    """Serves bytes, in parts when they are asked for, and breaks off after given numbers of them."""
 
     def __init__(self):
         self.files, self.requests, self.breaks, self.parts = {}, [], [], True
@@ -104,7 +104,7 @@ def test_interrupted_downloads_go_on(own, server, table, parts):
     row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
     table(row)
     server.files["/net.onnx"], server.breaks, server.parts = CONTENT, [300_000], parts
-    with expect(r"net.onnx: did not come: .* \d{6} bytes are kept, the same command goes on", MissingWeightsError):
+    with expect(r"net.onnx: cannot be downloaded: .* \d{6} bytes are kept, run it again to go on", MissingWeightsError):
         fetch_weights(row)
     assert files_in(own) == [".downloads/net.onnx.part"]
     held = (own / ".downloads" / "net.onnx.part").stat().st_size
@@ -135,7 +135,7 @@ def test_remains_of_another_file_are_given_up(own, server, table):
     # of the right length, and wrong
     part.parent.mkdir()
     part.write_bytes(b"wrong")
-    with expect("what came is not the file that was published"):
+    with expect("the downloaded file is not the published one"):
         fetch_weights(row)
     assert files_in(own) == []
     fetch_weights(row)
@@ -147,7 +147,7 @@ def test_wrong_files_are_not_kept(own, server, table, known):
     row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx", **known)
     table(row)
     server.files["/net.onnx"] = CONTENT[::-1]
-    with expect("net.onnx: what came is not the file that was published; it was not kept"):
+    with expect("net.onnx: the downloaded file is not the published one; it was not kept"):
         fetch_weights(row)
     assert files_in(own) == []
 
@@ -177,7 +177,7 @@ def test_archives_are_fetched_once_for_all_of_their_files(own, server, table, tm
         assert {place.path.parent.name for place in fetch_weights(row)} == {"tfc_tdf_v2", "kuielab_mdx"}
     assert len(server.requests) == 1
     assert len(files_in(own)) == 8
-    # a file that one separator lacks is there already
+    # a file that is missing for one separator is there for another
     (own / "kuielab_mdx" / "bass.onnx").unlink()
     assert [place.is_new for place in fetch_weights(rows[0])] == [False, True]
     assert len(server.requests) == 1
@@ -196,8 +196,8 @@ def test_what_cannot_be_fetched_is_said_in_one_line(own, server, table, fault):
         (own / "xumx" / "net.onnx").write_bytes(b"half")
     table(row)
     message = {
-        "offline": r"/net.onnx: did not come: there is no connection",
-        "not found": r"/net.onnx: did not come: the server answers 404 Not Found",
+        "offline": r"/net.onnx: cannot be downloaded: there is no connection",
+        "not found": r"/net.onnx: cannot be downloaded: the server answers 404 Not Found",
         "no address": r"xumx/net.onnx: has no direct address: fetch it from a drive, then stemfuse weights add",
         "damaged file in the place": r"xumx/net.onnx: is damaged or another file",
     }[fault]

@@ -19,12 +19,30 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from stemfuse.separators import MissingWeightsError, SeparatorError, list_separators, load_separator, separator_class
+from stemfuse.separators import (
+    BaseSeparator,
+    MissingWeightsError,
+    SeparatorError,
+    list_separators,
+    load_separator,
+    separator_class,
+)
 from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
 from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape
-from stemfuse.separators.weights import download, filing, inventory, published
+from stemfuse.separators.separator import REGISTRY
+from stemfuse.separators.weights import (
+    WeightFile,
+    digests,
+    download,
+    filing,
+    find_weights,
+    inventory,
+    placing,
+    published,
+)
+from stemfuse.separators.weights.digests import remembered_digests
 from stemfuse.separators.weights.filing import add_weights
-from stemfuse.separators.weights.inventory import find_stored, remembered_digests, separator_files
+from stemfuse.separators.weights.inventory import find_stored, separator_files
 from stemfuse.separators.weights.published import PublishedFile, known_files, published_files
 from stemfuse.separators.weights.tensors import save_state
 
@@ -158,8 +176,8 @@ def test_digests_are_remembered_until_a_file_changes(own, monkeypatch):
     path = folder / row.name
     path.write_bytes(b"\0" * row.bytes)
     read = []
-    digest_of = inventory.file_digest
-    monkeypatch.setattr(inventory, "file_digest", lambda path, kind: read.append(path) or digest_of(path, kind))
+    digest_of = digests.file_digest
+    monkeypatch.setattr(digests, "file_digest", lambda path, kind: read.append(path) or digest_of(path, kind))
     for _ in range(2):
         with remembered_digests() as digest:
             assert find_stored("xumx", row.name, digest).state == "damaged"
@@ -188,7 +206,7 @@ def test_a_file_of_unknown_digest_has_to_load(own, tmp_path):
     assert states("xumx")[0][0] == ("xumx_mwf.pth", "present")
 
 
-def test_unknown_and_damaged_files_are_told_apart(own, tmp_path):
+def test_unknown_and_damaged_files_are_refused(own, tmp_path):
     unknown = tmp_path / "model.bin"
     unknown.write_bytes(b"hello")
     digest = hashlib.sha256(b"hello").hexdigest()
@@ -198,7 +216,7 @@ def test_unknown_and_damaged_files_are_told_apart(own, tmp_path):
     damaged.write_bytes(b"hello")
     with pytest.raises(SeparatorError, match=r"vocals.onnx: is not the published file .* expected daba83c2"):
         add_weights(damaged)
-    with pytest.raises(MissingWeightsError, match="nowhere: is not there"):
+    with pytest.raises(MissingWeightsError, match="nowhere: is missing"):
         add_weights(tmp_path / "nowhere")
     with pytest.raises(SeparatorError, match="holds no published file"):
         add_weights(tmp_path / "stemfuse_weights")
@@ -233,11 +251,11 @@ def test_another_file_in_the_place_is_never_replaced(own, tmp_path, table):
         (tmp_path / name).write_bytes(content)
     add_weights(tmp_path / "a.onnx", "kuielab_mdx")
     assert files_in(own) == ["kuielab_mdx/bass.onnx"]
-    with pytest.raises(SeparatorError, match=r"kuielab_mdx/bass.onnx: another file stands there"):
+    with pytest.raises(SeparatorError, match=r"kuielab_mdx/bass.onnx: another file is there"):
         add_weights(tmp_path / "b.onnx")
     assert files_in(own) == ["kuielab_mdx/bass.onnx"]
     assert (own / "kuielab_mdx" / "bass.onnx").read_bytes() == a
-    with pytest.raises(SeparatorError, match=r"is a file of b, for tfc_tdf_v2, kuielab_mdx, not for xumx"):
+    with pytest.raises(SeparatorError, match=r"is a file of b for tfc_tdf_v2, kuielab_mdx, not for xumx"):
         add_weights(tmp_path / "b.onnx", "xumx")
 
 
@@ -248,7 +266,7 @@ def test_file_systems_without_links_get_copies(own, tmp_path, table, monkeypatch
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(filing.os, "link", refuse)
+    monkeypatch.setattr(placing.os, "link", refuse)
     assert [place.path.read_bytes() for place in add_weights(tmp_path / "bass.onnx")] == [b"weights"] * 2
 
 
@@ -286,7 +304,7 @@ def test_own_weights_are_loaded_once_and_kept_as_safetensors(own, tmp_path, song
     ("name", "notes", "given"),
     [("vocals", {}, ""), ("best", {"source": "vocals"}, ""), ("bass", {"source": "bass"}, "/vocals")],
 )
-def test_what_own_weights_separate_is_told_by_option_file_or_name(own, tmp_path, name, notes, given):
+def test_what_own_weights_separate_is_given_by_option_file_or_name(own, tmp_path, name, notes, given):
     torch.manual_seed(0)
     network = TFCTDFUNet(TFCTDFShape(levels=2, layers=2, growth=4, bins=64))
     save_state(network, tmp_path / f"{name}.safetensors", n_fft=256, hop=64, frames=16, **notes)
@@ -295,11 +313,82 @@ def test_what_own_weights_separate_is_told_by_option_file_or_name(own, tmp_path,
     assert [("vocals.safetensors", "own"), ("vocals.onnx", "missing")] in states("tfc_tdf_v2")
 
 
-def test_own_weights_say_what_they_lack(own, tmp_path):
+class Gain(BaseSeparator):
+    """A third party's separator with a small file of weights of its own form."""
+
+    name = "gain"
+
+    def __init__(self, weights=None):
+        self.weights = weights
+
+    def weight_files(self):
+        return (WeightFile(("gain.json",)),)
+
+    def weights_sha256(self):
+        self.load()
+        return {self.path.name: digests.verified_sha256(self.path)}
+
+    @property
+    def path(self):
+        if self.weights is not None:
+            return Path(self.weights)
+        return find_weights(self.name, self.weight_files(), self.weight_folders(), "example.org")[0]
+
+    def load(self):
+        try:
+            return float(json.loads(self.path.read_text())["gain"])
+        except (ValueError, TypeError) as error:
+            raise SeparatorError(f"{self.path}: no gain") from error
+
+    def _separate(self, mixture):
+        return np.stack([mixture * self.load()] * 4)
+
+
+@pytest.fixture
+def third_party(monkeypatch):
+    """Makes `Gain` known by name."""
+    monkeypatch.setitem(REGISTRY.built_in, "gain", f"{__name__}:Gain")
+
+
+def test_weights_of_third_parties_are_listed_found_and_filed(own, tmp_path, third_party, song):
+    assert states("gain") == [[("gain.json", "missing")]]
+    with pytest.raises(MissingWeightsError, match=r"gain: .* put gain.json \(example.org\) into .*/gain "):
+        load_separator("gain").fingerprint()
+    with pytest.raises(SeparatorError, match="gain: needs no published weights"):
+        download.find_rows("gain")
+    (tmp_path / "bad.json").write_text("[]")
+    (tmp_path / "best.json").write_text('{"gain": 0.25}')
+    (tmp_path / "best.pt").write_bytes(b"tensors")
+    for name, message in {
+        "bad.json": "gain.json: no gain",
+        "best.pt": r"best.pt: got a file .pt, expected .json",
+    }.items():
+        with pytest.raises(SeparatorError, match=message):
+            add_weights(tmp_path / name, "gain")
+    (filed,) = add_weights(tmp_path / "best.json", "gain")
+    assert (filed.path, filed.is_new, filed.published) == (own / "gain" / "gain.json", True, None)
+    assert states("gain") == [[("gain.json", "own")]]
+    separator = load_separator("gain")
+    assert np.array_equal(separator.separate(song, 44_100)["bass"].read(), song / 4)
+    assert separator.describe()["weights"].keys() == {"gain.json"}
+    assert files_in(own) == ["gain/gain.json"]
+
+
+def test_published_weights_of_third_parties_are_filed_for_them(own, tmp_path, third_party, table):
+    content = b'{"gain": 0.5}'
+    table(row_of(content, "gain.json", "gain"))
+    (tmp_path / "some.bin").write_bytes(content)
+    assert states("gain") == [[("gain.json", "missing")]]
+    (filed,) = add_weights(tmp_path / "some.bin")
+    assert filed.path == own / "gain" / "gain.json"
+    assert states("gain") == [[("gain.json", "verified")]]
+
+
+def test_own_weights_need_a_separator_and_a_source(own, tmp_path):
     path = tmp_path / "best.pt"
     torch.save(small_xumx().state_dict(), path)
     for separator, message in {
-        "tfc_tdf_v2": r"best.pt: say what it separates, --as tfc_tdf_v2/vocals",
+        "tfc_tdf_v2": r"best.pt: name the source that it separates, --as tfc_tdf_v2/vocals",
         "xumx/vocals": r"xumx separates all: leave out /vocals",
         "kuielab_mdx": r"kuielab_mdx: takes no single file",
         "repet_sim": r"repet_sim: takes no single file",
@@ -320,7 +409,7 @@ def test_known_pickles_that_are_refused_need_trust(own, tmp_path, table, song):
     state = small_xumx().state_dict()
     torch.save({"state_dict": state, "notes": Notes()}, path, _use_new_zipfile_serialization=False)
     table(row_of(path.read_bytes(), "old.ckpt", trained_on=["musdb18hq/train"]))
-    with pytest.raises(SeparatorError, match=r"asks for .*Notes.*xumx/old.ckpt, by its digest.*--trust"):
+    with pytest.raises(SeparatorError, match=r"asks for .*Notes.*digest it is the published xumx/old.ckpt.*--trust"):
         add_weights(path)
     with pytest.raises(SeparatorError, match=r"asks for .*Notes"):
         add_weights(path, trust=False)
@@ -379,8 +468,8 @@ def test_the_command_line_adds_lists_and_says_what_is_wrong(own):
         True
     ] * 6
     for arguments, message in {
-        ("add", "nowhere"): "nowhere: is not there",
-        ("get", "pretrained_xumx.pth"): "pretrained_xumx.pth: did not come: there is no connection",
+        ("add", "nowhere"): "nowhere: is missing",
+        ("get", "pretrained_xumx.pth"): "pretrained_xumx.pth: cannot be downloaded: there is no connection",
         ("list", "dragon"): "weights of 'dragon' are not known",
     }.items():
         refused = command("weights", *arguments)

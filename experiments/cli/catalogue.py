@@ -57,7 +57,8 @@ def _weights_here(needed: Sequence[Sequence[StoredFile]]) -> str:
 
 
 def _separators() -> dict[str, SeparatorEntry]:
-    from stemfuse.separators.weights.inventory import remembered_digests, separator_files
+    from stemfuse.separators.weights.digests import remembered_digests
+    from stemfuse.separators.weights.inventory import separator_files
 
     listed = {}
     with remembered_digests() as digest:
@@ -83,7 +84,8 @@ def published_weights(name: str = "") -> list[dict[str, Any]]:
     SeparatorError
         Nothing is published under that name.
     """
-    from stemfuse.separators.weights.inventory import published_state, remembered_digests
+    from stemfuse.separators.weights.digests import remembered_digests
+    from stemfuse.separators.weights.inventory import published_state
     from stemfuse.separators.weights.published import known_files
 
     rows = [row for row in known_files() if name in ("", row.system, *row.separators)]

@@ -15,7 +15,7 @@ from rich.table import Table
 from .console import Json, messages, progress_bars, results
 
 if TYPE_CHECKING:
-    from stemfuse.separators.weights.filing import FiledWeights
+    from stemfuse.separators.weights.placing import FiledWeights
 
 app = typer.Typer(
     help="Weights of separators: list what is published, add files, fetch them.",

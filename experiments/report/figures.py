@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.analysis.figures.style import GRID, INK, MUTED, PAPER
 from stemfuse.analysis.figures.scores import FUSION_COLOUR, SEPARATOR_COLOUR
+from stemfuse.analysis.figures.style import GRID, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

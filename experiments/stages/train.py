@@ -15,7 +15,8 @@ from stemfuse.experiments.data.datasets import open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import Stems, Track
-from stemfuse.separators.training import Augmentation, Execution, Recipe, Stretching, stretched_copies
+from stemfuse.separators.networks.training import Augmentation, Stretching, stretched_copies
+from stemfuse.separators.training import Execution, Recipe
 
 HISTORY = ("epoch", "step", "train_loss", "valid_sdr_db", "seconds")
 """Columns of ``history.csv``."""
@@ -113,12 +114,12 @@ def train_separator(
     TrainingError
         Tracks do not fit, the loss is not finite, or the folder holds another training.
     """
-    from stemfuse.separators.networks.training.fit import train_separator as train
-    from stemfuse.separators.networks.training.trainable import SYSTEMS
+    from stemfuse.separators.networks.training.fit import fit_network
+    from stemfuse.separators.networks.training.trainable import list_trainable, trainable_class
 
-    if name not in SYSTEMS:
-        raise ConfigError(f"separator {name!r} came, expected one that can be trained: {', '.join(SYSTEMS)}")
-    system = parse_part(SYSTEMS[name], config.network, "network")
+    if name not in list_trainable():
+        raise ConfigError(f"separator {name!r} came, expected one that can be trained: {', '.join(list_trainable())}")
+    system = parse_part(trainable_class(name), config.network, "network")
     tracks, judges = (_tracks(config, subsets) for subsets in (config.train, config.valid))
     config.out.mkdir(parents=True, exist_ok=True)
     copies: list[list[Stems]] = []
@@ -133,7 +134,7 @@ def train_separator(
 
     journal = Journal(config.out / "history.csv", None if config.execution.spawns else told)
     weights = config.out / system.file_name
-    history = train(
+    history = fit_network(
         system,
         tracks,
         judges,

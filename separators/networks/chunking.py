@@ -1,4 +1,4 @@
-"""Songs of any length through networks of a fixed one: in chunks whose ends are cut off."""
+"""Songs of any length through networks, chunk by chunk: ends that are cut off, middle halves, or fades."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def separate_in_chunks(
     trim: int,
     neighbours: bool = True,
 ) -> torch.Tensor:
-    """Apply a network chunk by chunk, cut ``trim`` samples off both ends of what it gives and join the rest.
+    """Apply a network chunk by chunk, cut ``trim`` samples off both ends of its outputs and join the rest.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def separate_in_chunks(
     chunk, trim : int
         In samples; a chunk is longer than its two trimmed ends.
     neighbours : bool
-        The ends that will be cut off hold the audio around the chunk, otherwise zeros.
+        The ends that are cut off hold the audio around the chunk, otherwise zeros.
 
     Returns
     -------
@@ -45,34 +45,34 @@ def separate_in_chunks(
     Examples
     --------
     >>> ramp = torch.arange(10.0).expand(2, -1)
-    >>> separate_in_chunks(ramp, lambda chunk: 2 * chunk, chunk=6, trim=1)[0]
+    >>> separate_in_chunks(ramp, lambda audio: 2 * audio, chunk=6, trim=1)[0]
     tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
     """
     time = mixture.shape[-1]
     step = chunk - 2 * trim
-    pieces = []
+    outputs = []
     for start in range(0, time, step):
         around = (start - trim, start + chunk - trim) if neighbours else (start, start + step)
-        piece = mixture[:, max(0, around[0]) : around[1]]
+        audio = mixture[:, max(0, around[0]) : around[1]]
         before = max(0, -around[0]) if neighbours else trim
-        piece = functional.pad(piece, (before, chunk - before - piece.shape[1]))
-        pieces.append(network(piece[None])[0, ..., trim : trim + step].to(mixture.device))
-    return torch.cat(pieces, dim=-1)[..., :time]
+        audio = functional.pad(audio, (before, chunk - before - audio.shape[1]))
+        outputs.append(network(audio[None])[0, ..., trim : trim + step].to(mixture.device))
+    return torch.cat(outputs, dim=-1)[..., :time]
 
 
 def separate_in_halves(
-    mixture: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor], segment: int
+    mixture: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor], chunk: int
 ) -> torch.Tensor:
-    """Apply a network to segments half a segment apart, and keep the middle half of what it gives for each.
+    """Apply a network to chunks half a chunk apart, and keep the middle half of each output.
 
     Parameters
     ----------
     mixture : Tensor, shape (channel, time)
-        Of any length from one sample; it is continued by zeros to a whole number of segments.
+        Of any length from one sample; it is continued by zeros to a whole number of chunks.
     network : callable
-        Takes (1, channel, segment) and gives (1, ..., segment).
-    segment : int
-        In samples, a multiple of four. The first segment keeps its beginning, too, and the last its end.
+        Takes (1, channel, chunk) and gives (1, ..., chunk).
+    chunk : int
+        In samples, a multiple of four. The first chunk keeps its beginning, too, and the last its end.
 
     Returns
     -------
@@ -87,18 +87,91 @@ def separate_in_halves(
     Examples
     --------
     >>> ramp = torch.arange(10.0).expand(2, -1)
-    >>> separate_in_halves(ramp, lambda segment: 2 * segment, segment=4)[0]
+    >>> separate_in_halves(ramp, lambda audio: 2 * audio, chunk=4)[0]
     tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
     """
     time = mixture.shape[-1]
-    padded = functional.pad(mixture, (0, -time % segment))
-    pieces = []
-    last = padded.shape[-1] - segment
-    for start in range(0, last + 1, segment // 2):
-        output = network(padded[None, :, start : start + segment])[0]
-        kept = slice(segment // 4 if start else 0, None if start == last else segment * 3 // 4)
-        pieces.append(output[..., kept].to(mixture.device))
-    return torch.cat(pieces, dim=-1)[..., :time]
+    padded = functional.pad(mixture, (0, -time % chunk))
+    outputs = []
+    last = padded.shape[-1] - chunk
+    for start in range(0, last + 1, chunk // 2):
+        output = network(padded[None, :, start : start + chunk])[0]
+        kept = slice(chunk // 4 if start else 0, None if start == last else chunk * 3 // 4)
+        outputs.append(output[..., kept].to(mixture.device))
+    return torch.cat(outputs, dim=-1)[..., :time]
+
+
+def separate_overlapping(
+    mixture: torch.Tensor,
+    network: Callable[[torch.Tensor], torch.Tensor],
+    chunk: int,
+    overlap: float,
+    needed: Callable[[int], int],
+) -> torch.Tensor:
+    """Apply a network to overlapping chunks, each with the music around it, and fade from one to the next.
+
+    Parameters
+    ----------
+    mixture : Tensor, shape (channel, time)
+        Of any length from one sample.
+    network : callable
+        Takes (1, channel, needed(length)) and gives (1, ..., at least length), of which the middle is kept.
+    chunk : int
+        In samples.
+    overlap : float
+        Of neighbours, as a part of the length; less than 1.
+    needed : callable
+        From the length of an output to the length of the input that the network needs for it.
+
+    Returns
+    -------
+    Tensor, shape (..., time)
+        On the mixture's device.
+
+    References
+    ----------
+    A. Défossez, N. Usunier, L. Bottou, F. Bach, "Music source separation in the waveform domain", 2019: the authors'
+    code weights the samples of a chunk by a triangle.
+
+    Examples
+    --------
+    >>> ramp = torch.arange(10.0).expand(2, -1)
+    >>> separate_overlapping(ramp, lambda audio: 2 * audio, 4, 0.5, lambda length: length + 2)[0]
+    tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
+    """
+    time = mixture.shape[-1]
+    half = chunk // 2
+    triangle = torch.cat([torch.arange(1, half + 1), torch.arange(chunk - half, 0, -1)]) / (chunk - half)
+    joined = torch.zeros(0)
+    total = torch.zeros(time)
+    for start in range(0, time, max(1, int((1 - overlap) * chunk))):
+        stop = min(start + chunk, time)
+        audio = _widened(mixture, start, stop, needed(stop - start))
+        output = centred(network(audio[None])[0], stop - start).to(mixture.device)
+        if start == 0:
+            joined = torch.zeros(*output.shape[:-1], time)
+        joined[..., start:stop] += triangle[: stop - start] * output
+        total[start:stop] += triangle[: stop - start]
+    return joined / total
+
+
+def _widened(mixture: torch.Tensor, start: int, stop: int, length: int) -> torch.Tensor:
+    """Part of a song with the music on both sides of it, or zeros beyond its ends."""
+    first = start - (length - (stop - start)) // 2
+    missing = [max(0, -first), max(0, first + length - mixture.shape[-1])]
+    return functional.pad(mixture[:, max(0, first) : first + length], missing)
+
+
+def centred(audio: torch.Tensor, length: int) -> torch.Tensor:
+    """The middle of a longer signal (..., time); of an odd number too many, one more goes at the end.
+
+    Examples
+    --------
+    >>> centred(torch.arange(6), 3)
+    tensor([1, 2, 3])
+    """
+    start = (audio.shape[-1] - length) // 2
+    return audio[..., start : start + length]
 
 
 @dataclass(frozen=True)
@@ -108,11 +181,11 @@ class ChunkedSpectrograms:
     Parameters
     ----------
     network : Module
-        Takes and gives (1, 4, bin, frame); lies on ``device``.
+        Takes and gives (1, 4, bin, STFT frame); lies on ``device``.
     transform : ComplexAsChannels
         Into its spectrograms.
     frames : int
-        In a chunk.
+        STFT frames in a chunk.
     trim : int
         Samples that are cut off both ends of a chunk.
     neighbours : bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +15,12 @@ from torch.nn import functional
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.weights.tensors import State, renamed
 
+from .chunking import centred
+
 KERNEL, STRIDE, DEPTH = 8, 4, 6
+"""Of the encoder's convolutions, in samples, and its levels."""
 CONTEXT = 3
+"""Kernel of the decoder's convolutions."""
 SOURCE_COUNT = 4
 
 
@@ -52,8 +56,8 @@ class DemucsV2Network(nn.Module):
 
     Notes
     -----
-    Convolutions have no padding: of the input, `valid_length` of what is wanted is needed, and the output lies in the
-    middle of it. Initial weights are rescaled as the authors do.
+    Convolutions have no padding: for an output of some length an input of its `valid_length` is needed, and the output
+    is the middle of it. Initial weights are rescaled as the authors do.
 
     References
     ----------
@@ -87,17 +91,17 @@ class DemucsV2Network(nn.Module):
         rescale(self)
 
     def valid_length(self, length: int) -> int:
-        """Samples that the network needs so that ``length`` of them come out, in the middle, from whole strides."""
-        frames = self.oversampling * length
+        """Samples that the network needs for an output of ``length`` samples or a little more, from whole strides."""
+        needed = self.oversampling * length
         for _ in self.encoder:
-            frames = max(1, math.ceil((frames - KERNEL) / STRIDE) + 1) + CONTEXT - 1
+            needed = max(1, math.ceil((needed - KERNEL) / STRIDE) + 1) + CONTEXT - 1
         for _ in self.decoder:
-            frames = (frames - 1) * STRIDE + KERNEL
-        return math.ceil(frames / self.oversampling)
+            needed = (needed - 1) * STRIDE + KERNEL
+        return math.ceil(needed / self.oversampling)
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """Separate (batch, 2, time) into (batch, source, 2, less time): drums, bass, other, vocals."""
-        # the authors' code divides by a standard deviation of one, and a little
+        # the authors' code divides by a standard deviation of one plus 1e-5
         features = resample_frac(mixture / (1 + 1e-5), 1, self.oversampling)
         skips = []
         for layer in self.encoder:
@@ -120,7 +124,7 @@ class DemucsFourDecodersNetwork(nn.Module):
 
     Notes
     -----
-    The mixture is standardised within. The output begins with the input's first sample and is up to some 2,000
+    The network standardises the mixture itself. The output begins with the input's first sample and is up to some 2,000
     samples shorter.
 
     References
@@ -142,7 +146,7 @@ class DemucsFourDecodersNetwork(nn.Module):
         self.lstm = nn.LSTM(widths[-1], widths[-1], num_layers=2, bidirectional=True)
         self.lstm_linear = nn.Linear(2 * widths[-1], 2 * widths[-1])
         downwards = widths[::-1]
-        # kernels of three, whatever the published name says
+        # kernels of three, in spite of the published name
         self.convs_1x1 = nn.ModuleList(nn.Conv1d(c, 4 * c, 3, padding=1, bias=False) for c in downwards)
         self.dec_pre_convs = nn.ModuleList(
             nn.Conv1d(2 * c, 4 * c, 3, padding=1, groups=SOURCE_COUNT) for c in downwards
@@ -174,18 +178,6 @@ class DemucsFourDecodersNetwork(nn.Module):
         return stems.reshape(len(stems), SOURCE_COUNT, 2, stems.shape[-1])
 
 
-def centred(audio: torch.Tensor, length: int) -> torch.Tensor:
-    """The middle of a longer signal (..., time); of an odd number too many, one more goes at the end.
-
-    Examples
-    --------
-    >>> centred(torch.arange(6), 3)
-    tensor([1, 2, 3])
-    """
-    start = (audio.shape[-1] - length) // 2
-    return audio[..., start : start + length]
-
-
 def _encoder(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(in_channels, channels, KERNEL, STRIDE), nn.ReLU(), nn.Conv1d(channels, 2 * channels, 1), nn.GLU(dim=1)
@@ -201,57 +193,8 @@ def rescale(network: nn.Module, reference: float = 0.1) -> None:
                 parameter.data /= scale
 
 
-def separate_in_segments(
-    mixture: torch.Tensor, network: DemucsV2Network, segment: int, overlap: float, device: str
-) -> torch.Tensor:
-    """Apply Demucs to overlapping segments, each with the music around it, and fade from one to the next.
-
-    Parameters
-    ----------
-    mixture : Tensor, shape (2, time)
-        Of any length from one sample.
-    network : DemucsV2Network
-        On ``device``.
-    segment : int
-        Their length in samples.
-    overlap : float
-        Of neighbours, as a part of the length; less than 1.
-    device : str
-        Segments go there, the song stays where it is.
-
-    Returns
-    -------
-    Tensor, shape (source, 2, time)
-        On the mixture's device.
-
-    References
-    ----------
-    A. Défossez, N. Usunier, L. Bottou, F. Bach, "Music source separation in the waveform domain", 2019: the authors'
-    code weights the samples of a segment by a triangle.
-    """
-    time = mixture.shape[-1]
-    half = segment // 2
-    triangle = torch.cat([torch.arange(1, half + 1), torch.arange(segment - half, 0, -1)]) / (segment - half)
-    stems = torch.zeros(SOURCE_COUNT, 2, time)
-    total = torch.zeros(time)
-    for start in range(0, time, max(1, int((1 - overlap) * segment))):
-        stop = min(start + segment, time)
-        piece = _widened(mixture, start, stop, network.valid_length(stop - start))
-        separated = centred(network(piece[None].to(device))[0], stop - start).to(mixture.device)
-        stems[..., start:stop] += triangle[: stop - start] * separated
-        total[start:stop] += triangle[: stop - start]
-    return stems / total
-
-
-def _widened(mixture: torch.Tensor, start: int, stop: int, length: int) -> torch.Tensor:
-    """Part of a song with the music on both sides of it, or zeros where the song is over."""
-    first = start - (length - (stop - start)) // 2
-    missing: Sequence[int] = (max(0, -first), max(0, first + length - mixture.shape[-1]))
-    return functional.pad(mixture[:, max(0, first) : first + length], list(missing))
-
-
 def demucs_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, int, bool]:
-    """Weights of a `DemucsV2Network` or a `DemucsFourDecodersNetwork`, whichever it is.
+    """Weights of a `DemucsV2Network` or of a `DemucsFourDecodersNetwork`.
 
     Parameters
     ----------

@@ -1,46 +1,44 @@
-"""Demucs v2 and Danna-Sep's variant of it as separators."""
+"""Demucs v2 and Danna-Sep's variant of it as separators, and what it takes to train the former."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from stemfuse.separators.audio.signals import RATE
 from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.stems import SOURCES
 
-from .network_separator import NetworkSeparator
+from .network_separator import DANNA_SEP_TAIL, NetworkSeparator, checked_chunk
+from .training.trainable import TrainableNetwork, checked_shares
 
 if TYPE_CHECKING:
     import torch
 
+    from .training.objectives import SeparationObjective
 
-SHIFT = RATE // 2
-"""Silence before a song, in samples, as Danna-Sep gives its Demucs."""
-
-
-TAIL = 1024
-"""Silence after it."""
-
+DANNA_SEP_HEAD = RATE // 2
+"""Silence that Danna-Sep's Demucs is given before a song, in samples."""
 
 LIMIT = 0.99
-"""What Danna-Sep limits the samples of its Demucs to."""
-
+"""Largest sample of Danna-Sep's Demucs; larger ones are clipped."""
 
 PUBLISHED_WIDTHS = (48, 64)
 """Channels of the published Demucs v2, which was trained on standardised songs."""
 
 
-def checked_segment(separator: str, segment_s: float) -> int:
-    """Samples of a segment whose quarters are whole; a length that no network takes raises a `SeparatorError`."""
-    if not isinstance(segment_s, (int, float)) or not 0.5 <= segment_s < float("inf"):
-        raise SeparatorError(f"{separator}: segment_s={segment_s!r} came, expected at least 0.5 seconds")
-    return round(segment_s * RATE / 4) * 4
-
-
 class WaveformSeparator(NetworkSeparator):
-    """Base of the separators by one of the two networks that grew from Demucs v2."""
+    """Base of the separators by Demucs v2 and by Danna-Sep's variant of it.
+
+    Attributes
+    ----------
+    four_decoders : bool
+        Whether it is Danna-Sep's, with a decoder for each source.
+    """
 
     four_decoders: ClassVar[bool]
     _width: int | None
@@ -50,8 +48,7 @@ class WaveformSeparator(NetworkSeparator):
         # `channels` of a separator are those of the audio
         return super().options() | {"channels": self._width}
 
-    @cached_property
-    def _network(self) -> Any:
+    def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import count, load_strictly, read_state
 
         from .demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
@@ -61,7 +58,7 @@ class WaveformSeparator(NetworkSeparator):
             other = "demucs_danna" if four_decoders else "demucs_v2"
             raise SeparatorError(f"{self.name}: {self._file} has weights of {other}: take that separator for it")
         if self._width not in (None, width):
-            raise SeparatorError(f"{self.name}: channels={self._width} came, {self._file} has {width}; leave it out")
+            raise SeparatorError(f"{self.name}: got channels={self._width}, but {self._file} has {width}; leave it out")
         if four_decoders:
             network: Any = DemucsFourDecodersNetwork(width)
         else:
@@ -79,15 +76,15 @@ class DemucsV2(WaveformSeparator):
     channels : int, optional
         Of the network's highest level; weights with others are refused. Published are 64 and 48.
     segment_s : float
-        Length of the pieces in seconds.
+        Length of the chunks in seconds.
     overlap : float
-        Of neighbouring pieces, as a part of their length: at least 0, less than 1. KUIELab used a half.
+        Of neighbouring chunks, as a part of their length: at least 0, less than 1. KUIELab used a half.
     standardise : bool, optional
         Give the network the song with a mean of zero and a standard deviation of one, both over all samples, and
-        scale the stems back. When not given: as the network was trained, which files trained here tell; else with 64
-        or 48 channels yes, with others no.
+        scale the stems back. When not given: as in the notes of a file that was trained here; else yes for networks
+        of 64 or 48 channels, no for others.
     device : str
-        Torch device that the network runs on, piece by piece; songs stay in main memory.
+        Torch device that the network runs on, chunk by chunk; songs stay in main memory.
 
     Notes
     -----
@@ -117,11 +114,9 @@ class DemucsV2(WaveformSeparator):
         device: str = "cpu",
     ) -> None:
         if not isinstance(overlap, (int, float)) or not 0 <= overlap < 1:
-            raise SeparatorError(f"{self.name}: overlap={overlap!r} came, expected a number from 0 to less than 1")
+            raise SeparatorError(f"{self.name}: got overlap={overlap!r}, expected a number from 0 to less than 1")
         if not isinstance(segment_s, (int, float)) or not 1 <= segment_s * RATE * (1 - overlap) < float("inf"):
-            raise SeparatorError(
-                f"{self.name}: segment_s={segment_s!r} came, expected seconds, longer than the overlap"
-            )
+            raise SeparatorError(f"{self.name}: got segment_s={segment_s!r}, expected seconds, longer than the overlap")
         self.weights, self._width, self.device = weights, channels, device
         self.segment_s, self.overlap, self.standardise = segment_s, overlap, standardise
 
@@ -131,23 +126,28 @@ class DemucsV2(WaveformSeparator):
         chosen = [self._width] if self._width else [64, 48]
         return ["demucs_v2.safetensors", *(name for width in chosen for name in published.get(width, ()))]
 
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
-        from .demucs_v2 import separate_in_segments
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
+        from .chunking import separate_overlapping
 
-        width = self._network.encoder[0][0].out_channels
-        standardise = self._option("standardise", width in PUBLISHED_WIDTHS)
+        network = self._network
+        width = network.encoder[0][0].out_channels
+        standardise = self._chosen("standardise", self.standardise, width in PUBLISHED_WIDTHS)
         mean, deviation = (mixture.mean(), mixture.std()) if standardise else (0.0, 1.0)
         # silence has no deviation, and becomes silence
         given = (mixture - mean) / (deviation if deviation > 0 else 1.0)
-        stems = separate_in_segments(given, self._network, round(self.segment_s * RATE), self.overlap, self.device)
+        chunk = round(self.segment_s * RATE)
+        stems = separate_overlapping(
+            given, lambda audio: network(audio.to(self.device)), chunk, self.overlap, network.valid_length
+        )
         return stems.mul_(deviation).add_(mean)
 
 
 class DemucsDanna(WaveformSeparator):
     """Danna-Sep's Demucs with a decoder for each source.
 
-    The whole song goes through the network at once, as its authors did it: with 48 channels a minute of music takes
-    some 5 GB of memory, which ``segment_s`` bounds.
+    The network is given the whole song at once, as its authors did. With 48 channels a minute of music takes some 5 GB
+    of memory; ``segment_s`` limits it.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class DemucsDanna(WaveformSeparator):
     channels : int, optional
         Of the network's highest level; weights with others are refused. Published are 48.
     segment_s : float, optional
-        Give the network pieces of so many seconds instead, half a piece apart, and keep the middle half of each.
+        Give the network chunks of so many seconds instead, half a chunk apart, and keep the middle half of each.
     device : str
         Torch device that the network runs on.
 
@@ -181,25 +181,77 @@ class DemucsDanna(WaveformSeparator):
         segment_s: float | None = None,
         device: str = "cpu",
     ) -> None:
-        self._segment = 0 if segment_s is None else checked_segment(self.name, segment_s)
+        self._chunk = 0 if segment_s is None else checked_chunk(self.name, segment_s)
         self.weights, self._width, self.segment_s, self.device = weights, channels, segment_s, device
 
     @property
     def _names(self) -> Sequence[str]:
         return ["demucs_danna.safetensors", "demucs_4_decoders.pth"]
 
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
         from .chunking import separate_in_halves
 
-        if not self._segment:
-            return self._separate_piece(mixture[None])[0].cpu()
-        return separate_in_halves(mixture, self._separate_piece, self._segment)
+        if not self._chunk:
+            return self._separate_chunk(mixture[None])[0].cpu()
+        return separate_in_halves(mixture, self._separate_chunk, self._chunk)
 
-    def _separate_piece(self, audio: torch.Tensor) -> torch.Tensor:
+    def _separate_chunk(self, audio: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional
 
         time = audio.shape[-1]
-        given = functional.pad(audio, (SHIFT, TAIL)).to(self.device)
-        stems = self._network(given)[..., SHIFT : SHIFT + time].clamp_(-LIMIT, LIMIT)
-        # the network gives less than it gets
+        given = functional.pad(audio, (DANNA_SEP_HEAD, DANNA_SEP_TAIL)).to(self.device)
+        stems = self._network(given)[..., DANNA_SEP_HEAD : DANNA_SEP_HEAD + time].clamp_(-LIMIT, LIMIT)
+        # the output is shorter than the input
         return functional.pad(stems, (0, time - stems.shape[-1]))
+
+
+class TrainableDemucsV2(TrainableNetwork):
+    """Demucs v2 to be trained; the defaults are the published sizes.
+
+    Examples
+    --------
+    >>> TrainableDemucsV2(resample=False).notes()
+    {'standardise': True, 'resample': False}
+    """
+
+    separator: ClassVar[str] = DemucsV2.name
+    standardise: ClassVar[bool] = True
+
+    channels: int = Field(64, ge=1, description="of the highest level; each below has twice as many")
+    depth: int = Field(6, ge=1, description="levels")
+    resample: bool = Field(True, description="whether the layers work at twice the sample rate")
+    chunk_s: float = Field(10.0, gt=0, description="length of the separated middle of a chunk in seconds")
+    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+    weights: tuple[float, ...] = Field((), description="of the sources in the loss; equal when not given")
+
+    def _network(self) -> Any:
+        from .demucs_v2 import DemucsV2Network
+
+        return DemucsV2Network(self.channels, self.depth, self.resample)
+
+    @property
+    def length(self) -> int:
+        """See `TrainableNetwork`; a little longer than the output."""
+        import torch
+
+        with torch.device("meta"):
+            return int(self._network().valid_length(round(self.chunk_s * RATE)))
+
+    def objective(self) -> SeparationObjective:
+        """See `TrainableNetwork`."""
+        from .training.objectives import WaveformObjective
+
+        return WaveformObjective(self._network(), loss=self.loss, weights=checked_shares(self.weights, SOURCES))
+
+    def notes(self) -> dict[str, Any]:
+        """See `TrainableNetwork`."""
+        return {"standardise": self.standardise, "resample": self.resample}
+
+    def state(self, path: Path) -> Mapping[str, Any]:
+        """See `TrainableNetwork`."""
+        from stemfuse.separators.weights.tensors import read_state
+
+        from .demucs_v2 import demucs_state
+
+        return demucs_state(read_state(path), path)[0]

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stemfuse.separators.errors import SeparatorError
 
-from .network_separator import checked_source
+from .network_separator import SpectrogramSeparator, checked_source
 
 if TYPE_CHECKING:
     from .chunking import ChunkedSpectrograms
-from .network_separator import SpectrogramSeparator
 
 
 class Ismir2020(SpectrogramSeparator):
     """U-Net of complex spectrograms by Choi et al., with any of their blocks.
 
     Weights of the authors' current code (Lightning checkpoints) and of the deprecated one (the files
-    ``cac_tdc_17_vocals_top1.pt`` and so on in their repository) are told apart by their names, and so are the block
-    and all sizes. The published ones separate vocals.
+    ``cac_tdc_17_vocals_top1.pt`` and so on in their repository) are distinguished by the names of their tensors, from
+    which the block and all sizes are read, too. The published ones separate vocals.
 
     Parameters
     ----------
@@ -34,11 +33,11 @@ class Ismir2020(SpectrogramSeparator):
     blocks : int, optional
         Refuse weights of another number of blocks: 7, 9 and 17 were published.
     n_fft : int, optional
-        Window in samples; what the weights tell when not given, or 2048 where they do not.
+        Window in samples; when not given, the one that the weights are of, or 2048 when that cannot be read from them.
     hop : int, optional
         Distance of windows: 1024 when not given, or for weights of the deprecated code half a window.
     frames : int, optional
-        Frames in a chunk: 128 when not given, or for weights of the deprecated code with windows of 2048 samples 64.
+        STFT frames in a chunk: 128 when not given, or 64 for weights of the deprecated code with windows of 2048.
     device : str
         Torch device that the network runs on.
 
@@ -67,7 +66,7 @@ class Ismir2020(SpectrogramSeparator):
         frames: int | None = None,
         device: str = "cpu",
     ) -> None:
-        self._check(blocks=blocks, n_fft=n_fft, hop=hop, frames=frames)
+        self._check_sizes(blocks=blocks, n_fft=n_fft, hop=hop, frames=frames)
         self.sources = checked_source(self.name, source)
         self.weights, self.source, self.block, self.blocks = weights, source, block, blocks
         self.n_fft, self.hop, self.frames, self.device = n_fft, hop, frames, device
@@ -78,7 +77,7 @@ class Ismir2020(SpectrogramSeparator):
         tops = [f"cac_{block}_17_vocals_top{place}.pt" for block in ("tfc_tdf", "tdc") for place in (1, 2, 3)]
         return [f"{self.source}.safetensors", *((*published, *tops) if self.source == "vocals" else ())]
 
-    def _load(self) -> ChunkedSpectrograms:
+    def _build(self) -> ChunkedSpectrograms:
         from stemfuse.separators.weights.tensors import load_strictly, read_state
 
         from .chunking import ChunkedSpectrograms
@@ -86,16 +85,16 @@ class Ismir2020(SpectrogramSeparator):
         from .spectrogram import ComplexAsChannels
 
         tensors, shape, deprecated = ismir2020_state(read_state(self._file), self._file)
-        for option, told in {"block": shape.block, "blocks": shape.blocks}.items():
-            if getattr(self, option) not in (None, told):
+        for option, given, found in (("block", self.block, shape.block), ("blocks", self.blocks, shape.blocks)):
+            if given not in (None, found):
                 raise SeparatorError(
-                    f"{self.name}: {option}={getattr(self, option)!r} came, {self._file} has {told!r}; leave it out"
+                    f"{self.name}: got {option}={given!r}, but {self._file} has {found!r}; leave it out"
                 )
-        n_fft = self._option("n_fft", 2 * shape.bins)
+        n_fft = self._chosen("n_fft", self.n_fft, 2 * shape.bins)
         network = load_strictly(CaCUNet(replace(shape, bins=n_fft // 2)), tensors, self._file).to(self.device)
-        hop = self._option("hop", n_fft // 2 if deprecated else 1024)
-        frames = self._option("frames", 64 if deprecated and n_fft == 2048 else 128)
+        hop = self._chosen("hop", self.hop, n_fft // 2 if deprecated else 1024)
+        frames = self._chosen("frames", self.frames, 64 if deprecated and n_fft == 2048 else 128)
         self._check_frames(frames, shape.time_divisor)
         transform = ComplexAsChannels(n_fft, hop, n_fft // 2 + 1, centred=not deprecated)
         trim = 5000 if deprecated else -(-5000 // hop) * hop
-        return ChunkedSpectrograms(network, transform, frames, trim, deprecated, self.device)
+        return self._checked(ChunkedSpectrograms(network, transform, frames, trim, deprecated, self.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,97 +12,95 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators.audio.signals import Samples
-from stemfuse.separators.demucs_files import verified_sha256
+from stemfuse.separators.audio.signals import RATE, Samples
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
+from stemfuse.separators.optional import import_optional
 from stemfuse.separators.separator import BaseSeparator
 from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.weights.digests import verified_sha256
+from stemfuse.separators.weights.folder import WeightFile, find_weights, given_weights, read_notes
 from stemfuse.separators.weights.published import check_published, find_published
-
-if TYPE_CHECKING:
-    import torch
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from stemfuse.separators.weights.folder import find_weights, read_notes
 
 if TYPE_CHECKING:
     import torch
 
     from .chunking import ChunkedSpectrograms
-if TYPE_CHECKING:
-    import torch
+
+DANNA_SEP_TAIL = 1024
+"""Silence that Danna-Sep's three networks are given after a song, in samples."""
 
 
 def checked_source(separator: str, source: str) -> tuple[str]:
-    """What a separator of one source separates; an unknown source raises a `SeparatorError`."""
+    """The one source that a separator separates; an unknown one raises a `SeparatorError`."""
     if source not in SOURCES:
-        raise SeparatorError(f"{separator}: source={source!r} came, expected one of {', '.join(SOURCES)}")
+        raise SeparatorError(f"{separator}: got source={source!r}, expected one of {', '.join(SOURCES)}")
     return (source,)
+
+
+def checked_chunk(separator: str, seconds: float) -> int:
+    """Samples of a chunk whose quarters are whole; a length that no network takes raises a `SeparatorError`."""
+    if not isinstance(seconds, (int, float)) or not 0.5 <= seconds < float("inf"):
+        raise SeparatorError(f"{separator}: got segment_s={seconds!r}, expected at least 0.5 seconds")
+    return round(seconds * RATE / 4) * 4
 
 
 class NetworkSeparator(BaseSeparator):
     """Base of the separators whose network is written here and whose weights lie in a file.
 
-    A subclass says in `_names` which files would do, and separates in `_apply`. Making one touches no file: files are
-    looked for when `fingerprint` or `separate` first need them.
+    A subclass names the files that would do in `_names`, makes its network of one of them in `_build`, and separates
+    in `apply`. Making a separator touches no file: files are looked for when `fingerprint` or `separate` first need
+    them.
+
+    Attributes
+    ----------
+    origin : str
+        Where its weights are published.
+    weights : path-like or None
+        The user's own file; None for the weights folder.
+    device : str
+        Torch device that the network runs on.
     """
 
     not_in_identity = frozenset({"weights", "device"})
     origin: ClassVar[str]
-    """Where its weights are published."""
     weights: str | os.PathLike[str] | None
     device: str
 
     def __getstate__(self) -> dict[str, Any]:
         # other processes get the options, not the network
-        made = self._made_when_needed()
-        return {name: value for name, value in vars(self).items() if name not in made}
-
-    @classmethod
-    def _made_when_needed(cls) -> list[str]:
-        return [name for name in dir(cls) if isinstance(getattr(cls, name), cached_property)]
-
-    def load(self) -> None:
-        """Read the weights and build the network now; `separate` does so otherwise.
-
-        Raises
-        ------
-        MissingWeightsError
-            A file is missing.
-        SeparatorError
-            A file cannot be read, or holds the weights of another network.
-        """
-        for made in [getattr(self, name) for name in self._made_when_needed()]:
-            for part in made.values() if isinstance(made, dict) else [made]:
-                if isinstance(part, NetworkSeparator):
-                    part.load()
+        return {name: value for name, value in vars(self).items() if name not in ("_files", "_notes", "_network")}
 
     @property
     def _names(self) -> Sequence[str]:
-        """Files in the weights folder that would do, the preferred one first."""
+        """File names that would do, the preferred one first: what is trained here, then what is published."""
         return [f"{self.name}.safetensors"]
 
-    @property
-    def _wanted(self) -> Mapping[str, Sequence[str]]:
-        """Names that would do, the preferred one first, for each of the files that are needed."""
-        return {self._names[0]: self._names}
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """The one file of weights, under the names that would do."""
+        names = self._names if self.weights is None else [Path(self.weights).name]
+        return (WeightFile(tuple(names), self.options().get("source", "")),)
 
-    @property
-    def _file(self) -> Path:
-        return self._files[0]
+    def weight_folders(self) -> tuple[Path, ...]:
+        """The separator's part of the weights folder, or the folder of the user's own file."""
+        return super().weight_folders() if self.weights is None else (Path(self.weights).expanduser().parent,)
+
+    def _find_files(self) -> tuple[Path, ...]:
+        if self.weights is not None:
+            return (given_weights(self.name, self.weights),)
+        return find_weights(self.name, self.weight_files(), self.weight_folders(), self.origin)
 
     @cached_property
     def _files(self) -> tuple[Path, ...]:
-        """All files of weights; those that were found, not given, are what was published under their names."""
+        """All files of weights. Those that were found, not given, are checked against what is published."""
         files = self._find_files()
         if self.weights is None:
             for path in files:
                 check_published(path)
         return files
 
-    def _find_files(self) -> tuple[Path, ...]:
-        return (find_weights(self.name, self.weights, self._names, self.origin),)
+    @property
+    def _file(self) -> Path:
+        return self._files[0]
 
     def weights_sha256(self) -> dict[str, str]:
         """File name and sha256 of all weights.
@@ -112,7 +110,7 @@ class NetworkSeparator(BaseSeparator):
         MissingWeightsError
             A file is missing.
         SeparatorError
-            A file is not what its name says.
+            A file's sha256 is not the one in its name.
         """
         return {path.name: verified_sha256(path) for path in self._files}
 
@@ -130,36 +128,57 @@ class NetworkSeparator(BaseSeparator):
         ]
         return None if None in data else tuple(dict.fromkeys(name for names in data for name in names or ()))
 
-    def _option(self, name: str, otherwise: Any = None) -> Any:
-        """An option as it was given, or else as the file of weights has it, or else the default."""
-        given = getattr(self, name)
-        return self._notes.get(name, otherwise) if given is None else given
-
     @cached_property
     def _notes(self) -> dict[str, Any]:
         return read_notes(self._file)
 
+    def _chosen(self, name: str, given: Any, otherwise: Any) -> Any:
+        """An option as it was given, or else as in the notes of the file of weights, or else the default."""
+        return self._notes.get(name, otherwise) if given is None else given
+
     @abstractmethod
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
-        """Separate (channel, time) into (source, channel, time), both on the CPU."""
+    def _build(self) -> Any:
+        """The network with its weights, on its device, and whatever else `apply` needs."""
+
+    @cached_property
+    def _network(self) -> Any:
+        return self._build()
+
+    def _torch(self) -> Any:
+        """PyTorch; a missing package raises a `SeparatorError`."""
+        import_optional("safetensors", "networks", self.name)
+        return import_optional("torch", "networks", self.name)
+
+    def load(self) -> None:
+        """Read the weights and build the network now; `separate` does so otherwise.
+
+        Raises
+        ------
+        MissingWeightsError
+            A file is missing.
+        SeparatorError
+            A file cannot be read, or holds the weights of another network.
+        """
+        self.weights_sha256()
+        self._torch()
+        _ = self._network
+
+    @abstractmethod
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """Separate (channel, time) into (source, channel, time), both on the CPU; nothing is checked."""
 
     def _separate(self, mixture: Samples) -> NDArray[np.floating]:
-        # what is missing is said before torch is imported
+        # missing files are reported before torch is imported
         self.weights_sha256()
-        import torch
-
+        torch = self._torch()
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise SeparatorError(f"{self.name}: device {self.device!r} cannot be used here ({reason})") from error
         with torch.inference_mode():
-            stems = self._apply(torch.from_numpy(np.array(mixture)))
+            stems = self.apply(torch.from_numpy(np.array(mixture)))
         return np.asarray(stems.numpy())
-
-
-TAIL = 1024
-"""Silence that Danna-Sep appends to songs, in samples."""
 
 
 class MaskSeparator(NetworkSeparator):
@@ -172,7 +191,11 @@ class MaskSeparator(NetworkSeparator):
         tail: int,
         masks: Callable[[torch.Tensor], Callable[[int, int], torch.Tensor]],
     ) -> torch.Tensor:
-        """Stems (source, 2, time); ``masks`` of the magnitudes (2, bin, frame) gives what gives those of frames."""
+        """Stems (source, 2, time) of a mixture (2, time).
+
+        ``masks`` takes the song's magnitudes (2, bin, STFT frame) and gives a function from a first and a last STFT
+        frame to the masks between them. ``tail`` is the silence after the song, in samples.
+        """
         from torch.nn import functional
 
         from .spectrogram import OverlapAdd, transformed
@@ -189,15 +212,18 @@ class MaskSeparator(NetworkSeparator):
 
 
 class SpectrogramSeparator(NetworkSeparator):
-    """Base of the separators of one source by a network on complex spectrograms."""
+    """Base of the separators by a network on complex spectrograms, chunk by chunk."""
 
-    def _check(self, **sizes: int | None) -> None:
+    def _check_sizes(self, **sizes: int | None) -> None:
         if any(size is not None and (type(size) is not int or size < 2) for size in sizes.values()):
-            raise SeparatorError(f"{self.name}: {sizes} came, expected whole numbers of at least 2")
+            raise SeparatorError(f"{self.name}: got {sizes}, expected whole numbers of at least 2")
 
-    @cached_property
-    def _chunked(self) -> ChunkedSpectrograms:
-        chunked = self._load()
+    def _check_frames(self, frames: int, divisor: int) -> None:
+        if frames % divisor:
+            raise SeparatorError(f"{self.name}: got frames={frames}, expected a multiple of {divisor}")
+
+    def _checked(self, chunked: ChunkedSpectrograms) -> ChunkedSpectrograms:
+        """The same; chunks that are shorter than their trimmed ends raise a `SeparatorError`."""
         if chunked.chunk <= 2 * chunked.trim:
             raise SeparatorError(
                 f"{self.name}: {chunked.frames} frames are {chunked.chunk} samples, "
@@ -205,13 +231,7 @@ class SpectrogramSeparator(NetworkSeparator):
             )
         return chunked
 
-    @abstractmethod
-    def _load(self) -> ChunkedSpectrograms:
-        """The network and how songs are given to it."""
-
-    def _check_frames(self, frames: int, divisor: int) -> None:
-        if frames % divisor:
-            raise SeparatorError(f"{self.name}: frames={frames} came, expected a multiple of {divisor}")
-
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
-        return self._chunked.separate(mixture).reshape(len(self.sources), *mixture.shape)
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
+        chunked: ChunkedSpectrograms = self._network
+        return chunked.separate(mixture).reshape(len(self.sources), *mixture.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,7 +50,7 @@ class FilterBank(nn.Module):
         analysis, synthesis = (2 * prototype * torch.cos(phase + shift) for shift in (sign, -sign))
         with torch.no_grad():
             self.ana_conv_filter.weight.copy_(analysis.flip(-1)[:, None])
-            # each output phase sees every fourth tap of all bands
+            # each output phase takes every fourth tap of all bands
             phases = (BANDS * synthesis).reshape(BANDS, TAPS // BANDS, BANDS).permute(2, 0, 1)
             self.syn_conv_filter.weight.copy_(phases.flip(-1))
         self.requires_grad_(False)
@@ -70,7 +71,7 @@ class FilterBank(nn.Module):
 
 
 class ResidualConvolutions(nn.Module):
-    """Two convolutions, each after normalisation and activation, added to what came in."""
+    """Two convolutions, each after normalisation and activation, added to their input."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -78,14 +79,13 @@ class ResidualConvolutions(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels, momentum=MOMENTUM)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        if in_channels != channels:
-            self.shortcut = nn.Conv2d(in_channels, channels, 1)
+        self.shortcut: Any = None if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(batch, input, frame, bin) to (batch, channel, frame, bin)."""
         added = self.conv1(functional.leaky_relu(self.bn1(features), 0.01))
         added = self.conv2(functional.leaky_relu(self.bn2(added), 0.01))
-        same = self.shortcut(features) if hasattr(self, "shortcut") else features
+        same = features if self.shortcut is None else self.shortcut(features)
         return torch.add(same, added)
 
 
@@ -107,7 +107,7 @@ class Block(nn.Module):
 
 
 class UpwardBlock(nn.Module):
-    """Doubles the bins, and frames but at the bottom, and joins what was left there on the way down."""
+    """Doubles the bins, and STFT frames except at the bottom, and joins the skip connection of its level."""
 
     def __init__(self, in_channels: int, channels: int, factor: tuple[int, int]) -> None:
         super().__init__()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .network_separator import NetworkSeparator, checked_source
+from .network_separator import NetworkSeparator, checked_chunk, checked_source
 
 if TYPE_CHECKING:
     import torch
-from .demucs_v2_separator import checked_segment
 
 
 class ResUNet143Subband(NetworkSeparator):
@@ -22,11 +20,11 @@ class ResUNet143Subband(NetworkSeparator):
     weights : path-like, optional
         The file. If not given: from the folder ``resunet143_subband`` of `weights_folder`, as published.
     source : str
-        What the weights separate, one of `SOURCES`. The published file of the accompaniment is none of them.
+        What the weights separate, one of `SOURCES`. The accompaniment, which has a published file too, is not one.
     segment_s : float
-        Length of the pieces in seconds, of which the middle halves are kept.
+        Length of the chunks in seconds, of which the middle halves are kept.
     device : str
-        Torch device that the network runs on, piece by piece; songs stay in main memory.
+        Torch device that the network runs on, chunk by chunk; songs stay in main memory.
 
     References
     ----------
@@ -50,7 +48,7 @@ class ResUNet143Subband(NetworkSeparator):
         device: str = "cpu",
     ) -> None:
         self.sources = checked_source(self.name, source)
-        self._segment = checked_segment(self.name, segment_s)
+        self._chunk = checked_chunk(self.name, segment_s)
         self.weights, self.source, self.segment_s, self.device = weights, source, segment_s, device
 
     @property
@@ -58,8 +56,7 @@ class ResUNet143Subband(NetworkSeparator):
         published = ["resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth"]
         return [f"{self.source}.safetensors", *(published if self.source == "vocals" else [])]
 
-    @cached_property
-    def _network(self) -> Any:
+    def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import load_strictly, read_state
 
         from .resunet import ResUNetSubband, resunet_state
@@ -67,7 +64,8 @@ class ResUNet143Subband(NetworkSeparator):
         tensors, widths = resunet_state(read_state(self._file), self._file)
         return load_strictly(ResUNetSubband(widths), tensors, self._file).to(self.device)
 
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
         from .chunking import separate_in_halves
 
-        return separate_in_halves(mixture, lambda piece: self._network(piece.to(self.device)), self._segment)[None]
+        return separate_in_halves(mixture, lambda chunk: self._network(chunk.to(self.device)), self._chunk)[None]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
 from stemfuse.separators.errors import MissingWeightsError
+from stemfuse.separators.weights.folder import WeightFile
 
 from .demucs_v2_separator import DemucsV2
 from .network_separator import NetworkSeparator
@@ -16,23 +16,23 @@ from .xumx_separator import XUMX
 
 
 class _Packaged(NetworkSeparator):
-    """Finds its file in the package, and wants none in the weights folder."""
+    """Finds its file of weights in the package."""
 
-    @property
-    def _wanted(self) -> Mapping[str, Sequence[str]]:
-        return {}
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """None that anybody has to get."""
+        return ()
 
     def _find_files(self) -> tuple[Path, ...]:
         path = Path(str(files(__package__))) / "trained" / f"{self.name}.safetensors"
         if not path.is_file():
-            raise MissingWeightsError(f"{self.name}: {path} belongs to the package and is not there: install it again")
+            raise MissingWeightsError(f"{self.name}: {path} is part of the package and is missing: install it again")
         return (path,)
 
 
 class TFCTDFSmall(_Packaged, TFCTDF):
     """A small TFC-TDF-U-Net v2 for all four sources, trained on songs of the synthetic band; nothing to download.
 
-    It gives nothing above 8.3 kHz. See ``docs/model-card.md``.
+    Its stems end at 8.3 kHz. See ``docs/model-card.md``.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class TFCTDFSmall(_Packaged, TFCTDF):
     name: ClassVar[str] = "tfc_tdf_small"
 
     def __init__(self, device: str = "cpu") -> None:
-        # longer pieces than in training: fewer ends
+        # longer chunks than in training: fewer ends
         super().__init__(source="all", frames=128, device=device)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stemfuse.separators.errors import SeparatorError
 
+from .network_separator import DANNA_SEP_TAIL, MaskSeparator
+
 if TYPE_CHECKING:
     import torch
-from .network_separator import TAIL, MaskSeparator
 
 N_FFT = 4096
 """Window of Danna-Sep's U-Net, in samples; the hop is a quarter of it."""
@@ -27,8 +27,8 @@ class UNetDanna(MaskSeparator):
     weights : path-like, optional
         The file. If not given: ``unet_attention.pth`` from the folder ``unet_danna`` of `weights_folder`.
     frames : int
-        The network gets a song in chunks of so many frames, 2584 (a minute) as published, which takes some 8 GB of
-        memory; at least 64. Chunks do not overlap.
+        STFT frames of the chunks in which the network is given a song; they do not overlap. At least 64. The published
+        2584 are a minute, which takes some 8 GB of memory.
     device : str
         Torch device that the network and the filter run on.
 
@@ -47,15 +47,14 @@ class UNetDanna(MaskSeparator):
 
     def __init__(self, weights: str | os.PathLike[str] | None = None, frames: int = 2584, device: str = "cpu") -> None:
         if type(frames) is not int or frames < 64:
-            raise SeparatorError(f"{self.name}: frames={frames!r} came, expected a whole number of at least 64")
+            raise SeparatorError(f"{self.name}: got frames={frames!r}, expected a whole number of at least 64")
         self.weights, self.frames, self.device = weights, frames, device
 
     @property
     def _names(self) -> Sequence[str]:
         return ["unet_danna.safetensors", "unet_attention.pth"]
 
-    @cached_property
-    def _network(self) -> Any:
+    def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import load_strictly, read_state
 
         from .unet_danna import UNetDannaNetwork, unet_danna_state
@@ -63,7 +62,8 @@ class UNetDanna(MaskSeparator):
         tensors, shape = unet_danna_state(read_state(self._file), self._file)
         return load_strictly(UNetDannaNetwork(shape), tensors, self._file).to(self.device)
 
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
         import torch
 
         def masks(magnitudes: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
@@ -71,4 +71,4 @@ class UNetDanna(MaskSeparator):
             whole = torch.cat([self._network(chunk)[0] for chunk in chunks], dim=-1)
             return lambda start, stop: whole[..., start:stop]
 
-        return self._filtered(mixture, N_FFT, TAIL, masks)
+        return self._filtered(mixture, N_FFT, DANNA_SEP_TAIL, masks)

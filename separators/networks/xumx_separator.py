@@ -1,23 +1,34 @@
-"""X-UMX as a separator."""
+"""X-UMX as a separator, and what it takes to train it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from stemfuse.separators.audio.signals import RATE
+from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.stems import SOURCES
+
+from .network_separator import DANNA_SEP_TAIL, MaskSeparator
+from .training.trainable import TrainableNetwork
 
 if TYPE_CHECKING:
     import torch
-from .network_separator import TAIL, MaskSeparator
+
+    from .training.chunks import RandomChunks
+    from .training.objectives import SeparationObjective
 
 
 class XUMX(MaskSeparator):
     """X-UMX, all four sources, and Danna-Sep's version of it.
 
     Weights with asteroid's names (``pretrained_xumx_musdb18HQ.pth``) and Danna-Sep's joined ones
-    (``xumx_pretrained.pth``, ``xumx_mwf.pth``) are told apart. Magnitudes are refined by one iteration of the
-    multichannel Wiener filter over the whole song. Memory grows by some 300 MB a minute.
+    (``xumx_pretrained.pth``, ``xumx_mwf.pth``) are recognised by the names of their tensors. Magnitudes are refined by
+    one iteration of the multichannel Wiener filter over the whole song. Memory grows by some 300 MB a minute.
 
     Parameters
     ----------
@@ -49,17 +60,17 @@ class XUMX(MaskSeparator):
         published = ("xumx_mwf.pth", "pretrained_xumx_musdb18HQ.pth", "pretrained_xumx.pth", "xumx_pretrained.pth")
         return ["xumx.safetensors", *published]
 
-    @cached_property
-    def _network(self) -> Any:
-        """The network, and how much silence its authors append to songs."""
+    def _build(self) -> Any:
+        """The network, and the length of the silence that its authors append to songs."""
         from stemfuse.separators.weights.tensors import load_strictly, read_state
 
         from .xumx import XUMXNetwork, xumx_state
 
         tensors, shape, joined = xumx_state(read_state(self._file), self._file)
-        return load_strictly(XUMXNetwork(shape), tensors, self._file).to(self.device), TAIL if joined else 0
+        return load_strictly(XUMXNetwork(shape), tensors, self._file).to(self.device), DANNA_SEP_TAIL if joined else 0
 
-    def _apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+        """See `NetworkSeparator`."""
         network, tail = self._network
 
         def masks(magnitudes: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
@@ -67,3 +78,64 @@ class XUMX(MaskSeparator):
             return lambda start, stop: network.decode(encoded[start:stop])[0]
 
         return self._filtered(mixture, 2 * network.shape.bins - 2, tail, masks)
+
+
+class TrainableXUMX(TrainableNetwork):
+    """X-UMX to be trained; the defaults are the published sizes, and Danna-Sep's loss.
+
+    Examples
+    --------
+    >>> TrainableXUMX(chunk_s=2.0).length
+    88200
+    """
+
+    separator: ClassVar[str] = XUMX.name
+
+    n_fft: int = Field(4096, ge=32, multiple_of=4, description="window in samples; the hop is a quarter of it")
+    bandwidth_hz: float = Field(16_000, gt=0, le=RATE / 2, description="highest frequency of the network's input")
+    hidden: int = Field(512, ge=2, multiple_of=2, description="channels inside")
+    layers: int = Field(3, ge=1, description="of the recurrent part")
+    chunk_s: float = Field(6.0, gt=0, description="length of a chunk in seconds")
+    loss: Literal["magnitude", "complex"] = Field("complex", description="magnitude as X-UMX, complex as Danna-Sep")
+
+    @property
+    def length(self) -> int:
+        """See `TrainableNetwork`."""
+        return round(self.chunk_s * RATE)
+
+    def objective(self) -> SeparationObjective:
+        """See `TrainableNetwork`."""
+        from .training.objectives import MaskObjective
+        from .xumx import XUMXNetwork, XUMXShape
+
+        if self.length <= self.n_fft:
+            raise TrainingError(f"{self.separator}: got chunk_s={self.chunk_s}, expected more than a window")
+        bins = self.n_fft // 2 + 1
+        # 1487 of 2049 bins for the published 16 kHz
+        used = min(bins, int(self.bandwidth_hz * self.n_fft / RATE) + 1)
+        network = XUMXNetwork(XUMXShape(bins=bins, used_bins=used, hidden=self.hidden, layers=self.layers))
+        return MaskObjective(network, self.n_fft, loss=self.loss)
+
+    def prepare(self, objective: SeparationObjective, data: RandomChunks, count: int) -> None:
+        """Scale every bin to mean zero and deviation one (Stöter et al. 2019, Open-Unmix)."""
+        import torch
+
+        from .spectrogram import transformed
+
+        songs = [torch.as_tensor(data[number].sum(axis=0)) for number in range(count)]
+        mono = [transformed(song, self.n_fft, self.n_fft // 4).abs().mean(dim=0) for song in songs]
+        deviation, mean = torch.std_mean(torch.cat(mono, dim=-1), dim=-1)
+        # silent bins have no deviation
+        scale = 1 / deviation.clamp_min(1e-4 * float(deviation.max()) + 1e-8)
+        used = slice(None, objective.network.shape.used_bins)
+        for name in SOURCES:
+            objective.network.mean_scale[f"input_mean_{name}"].data.copy_(-mean[used])
+            objective.network.mean_scale[f"input_scale_{name}"].data.copy_(scale[used])
+
+    def state(self, path: Path) -> Mapping[str, Any]:
+        """See `TrainableNetwork`."""
+        from stemfuse.separators.weights.tensors import read_state
+
+        from .xumx import xumx_state
+
+        return xumx_state(read_state(path), path)[0]

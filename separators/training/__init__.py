@@ -1,18 +1,23 @@
-"""One training loop for everything that learns by gradient, here and in the mixers; and what separators learn from."""
+"""One training loop for everything that learns by gradient: separators' networks, and mixers.
 
-from stemfuse.separators.networks.training.chunks import Augmentation
-from stemfuse.separators.networks.training.stretching import Stretching, stretched_copies
+``execution``        `Recipe`, which decides the result, and `Execution`, where and how it is computed
+``schedule``         which items each step and each process takes; imports PyTorch
+``loop``             `run_training`, from an objective and data to the best epoch; imports PyTorch
+``checkpoints``      tensors and a description in one file
+``standardisation``  mean and deviation of a song
+
+What separators learn from, chunks of songs and losses, is in `stemfuse.separators.networks.training`.
+"""
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
+from .standardisation import mean_and_deviation
 
 __all__ = [
-    "Augmentation",
     "Execution",
     "History",
     "Recipe",
-    "Stretching",
+    "mean_and_deviation",
     "read_checkpoint",
-    "stretched_copies",
     "write_checkpoint",
 ]

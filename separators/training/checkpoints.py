@@ -1,4 +1,4 @@
-"""Tensors with a description in one safetensors file: checkpoints of a training and networks that were learnt."""
+"""Tensors with a description in one safetensors file: checkpoints of a training, and trained networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.optional import import_optional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +32,7 @@ def write_checkpoint(
     ...     read_checkpoint(path)
     ({'module': {'layer.weight': tensor([1., 1.])}}, {'epoch': 3})
     """
-    from safetensors.torch import save
-
+    save = import_optional("safetensors.torch", "mixers", str(path)).save
     tensors = {
         f"{group}/{name}": value.detach().cpu().contiguous()
         for group, values in groups.items()
@@ -51,19 +51,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
     TrainingError
         The file is missing, damaged or of another kind or schema.
     """
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = import_optional("safetensors", "mixers", str(path))
     groups: dict[str, dict[str, Tensor]] = {}
     try:
-        with safe_open(os.fspath(path), framework="pt", device="cpu") as file:
+        with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
             description: dict[str, Any] = json.loads((file.metadata() or {})["stemfuse"])
             for label in file.keys():  # noqa: SIM118
                 group, _, name = label.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(label)
     except FileNotFoundError as error:
-        raise TrainingError(f"{path}: no such file; stemfuse fit and stemfuse train make such files") from error
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train again") from error
+        raise TrainingError(f"{path}: is missing; stemfuse fit and stemfuse train write such files") from error
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train it again") from error
     if description.pop("schema", None) != SCHEMA:
         raise TrainingError(f"{path}: of another schema, expected {SCHEMA}; train again")
     return groups, description

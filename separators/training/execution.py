@@ -25,9 +25,9 @@ class Recipe:
     optimiser : {"adam", "rmsprop"}
         Adam as in Nakano and Goto (2024), or RMSprop without momentum as in KUIELab-MDX-Net (Kim et al. 2021).
     learning_rate : float
-        Of the first epoch; constant unless one of the next four says otherwise.
+        Of the first epoch; constant unless one of the next four options changes it.
     decay : float
-        What the rate is multiplied by after each milestone or plateau: 0.3 for X-UMX and all of Danna-Sep.
+        Factor of the rate after each milestone or plateau: 0.3 for X-UMX and all of Danna-Sep.
     milestones : tuple of int
         Epochs after which it decays, as Danna-Sep's do.
     plateau : int, optional
@@ -79,21 +79,24 @@ class Recipe:
 
     @classmethod
     def of(cls, owner: object) -> Self:
-        """Recipe from an object's attributes of the same names; the defaults of those that it lacks."""
-        return cls(**{part.name: getattr(owner, part.name) for part in fields(cls) if hasattr(owner, part.name)})
+        """Recipe from an object's attributes of the same names; defaults for those that are missing."""
+        given = vars(owner)
+        return cls(**{part.name: given[part.name] for part in fields(cls) if part.name in given})
 
     def __post_init__(self) -> None:
         limits = {"batch": 1, "accumulate": 1, "epochs": 0, "seed": 0, "weight_decay": 0, "steps": 1, "plateau": 1}
         for name, least in limits.items():
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise TrainingError(f"{name}={getattr(self, name)} came, expected at least {least}")
+            value = vars(self)[name]
+            if value is not None and value < least:
+                raise TrainingError(f"got {name}={value}, expected at least {least}")
         if not 0 < self.decay <= 1 or (self.minutes is not None and not self.minutes > 0):
             raise TrainingError(
-                f"decay={self.decay}, minutes={self.minutes} came, expected a decay of at most 1, and minutes or none"
+                f"got decay={self.decay}, minutes={self.minutes}, expected a positive decay of at most 1, and positive "
+                "minutes or none"
             )
         if not self.learning_rate > 0 or (self.patience is not None and self.patience < 1):
             raise TrainingError(
-                f"learning_rate={self.learning_rate}, patience={self.patience} came, expected a positive rate, and a "
+                f"got learning_rate={self.learning_rate}, patience={self.patience}, expected a positive rate, and a "
                 "patience of at least one epoch or none"
             )
 
@@ -103,9 +106,9 @@ class Recipe:
         Parameters
         ----------
         epoch : int
-            Which one is about to begin.
+            The number of the epoch that begins.
         losses : sequence of float
-            Of validation, of all epochs before it.
+            Validation losses of all epochs before it.
 
         Examples
         --------
@@ -125,14 +128,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training is computed; the result does not depend on it but for rounding.
+    """Where and how a training is computed; the result does not depend on it, except for rounding.
 
     Parameters
     ----------
     accelerator : str
-        ``"auto"``, which is CUDA when it is there and else the processor, ``"cpu"`` or ``"cuda"``.
+        ``"auto"``, which is CUDA when it is available and else the processor, ``"cpu"`` or ``"cuda"``.
     devices, nodes : int
-        How many; under ``torchrun`` its own numbers are taken.
+        How many; under ``torchrun`` they are given by it.
     strategy : str
         lightning-fabric's: ``"auto"``, ``"ddp"``, ``"ddp_spawn"``.
     precision : str
@@ -144,7 +147,7 @@ class Execution:
     checkpoints : path-like, optional
         Folder of the checkpoint from which a killed training goes on to the same result.
     checkpoint_steps : int, optional
-        Save after so many steps too, not only after each epoch.
+        Save after every so many steps, not only after each epoch.
     progress : callable, optional
         Called with every row of the history.
     """
@@ -162,9 +165,9 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision {self.precision!r} came, expected {' or '.join(PRECISIONS)}")
+            raise TrainingError(f"got precision={self.precision!r}, expected {' or '.join(PRECISIONS)}")
 
     @property
     def spawns(self) -> bool:
-        """Whether the processes are started by this one; they cannot hand back more than a file."""
+        """Whether this process starts the others; they can hand back a file only."""
         return self.strategy.endswith(("_spawn", "_fork"))

@@ -1,4 +1,4 @@
-"""One training loop, on lightning-fabric: devices, precision, several processes, checkpoints, the best epoch."""
+"""The training loop, on lightning-fabric: devices, precision, several processes, checkpoints, the best epoch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from stemfuse.separators.errors import TrainingError
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
+from .schedule import Batches, Schedule, collate
 
 log = logging.getLogger(__name__)
 
@@ -33,81 +34,14 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-class Batches(Protocol):
-    """Training data in random access, several items at once.
-
-    Data whose attribute ``drawn`` is true are drawn at random: their items are numbered on from epoch to epoch, and a
-    number is all that an item depends on.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any:
-        """One item."""
-        ...
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
-        """Several items, stacked: the arguments of the objective."""
-        ...
-
-
-class Schedule:
-    """Which items each step of an epoch takes, and which of them one process takes: torch's batch sampler.
-
-    A step's items are dealt out to the processes, so that several of them do the work of one with the summed batch; the
-    order depends on seed and epoch alone, so that a resumed run meets the same steps.
-
-    Parameters
-    ----------
-    size : int
-        Number of items.
-    recipe : Recipe
-        Batch, accumulation and seed.
-    rank, processes : int
-        Which process of how many this is.
-    drawn : bool
-        Whether every epoch has items of its own, see `Batches`.
-
-    Examples
-    --------
-    >>> schedule = Schedule(10, Recipe(batch=2), rank=1, processes=2)
-    >>> [len(step) for step in schedule.steps()], [len(piece) for piece in schedule]
-    ([4, 4, 2], [2, 2, 1])
-    """
-
-    def __init__(self, size: int, recipe: Recipe, rank: int = 0, processes: int = 1, drawn: bool = False) -> None:
-        if size < processes:
-            raise TrainingError(
-                f"{size} training segments came for {processes} processes, expected at least one for each"
-            )
-        self.size, self.recipe, self.rank, self.processes, self.drawn = size, recipe, rank, processes, drawn
-        self.epoch = self.done = 0
-
-    def steps(self) -> list[list[int]]:
-        """Items of every step of the epoch that is still to do, all processes together."""
-        numbers = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(self.size)
-        order = (numbers + self.drawn * self.epoch * self.size).tolist()
-        size = self.recipe.batch * self.recipe.accumulate * self.processes
-        steps = [order[start : start + size] for start in range(0, self.size, size)]
-        return [step for step in steps if len(step) >= self.processes][self.done :]
-
-    def share(self, step: list[int]) -> list[list[int]]:
-        """Items of a step that fall to this process, in pieces of one batch."""
-        mine = step[self.rank :: self.processes]
-        return [mine[start : start + self.recipe.batch] for start in range(0, len(mine), self.recipe.batch)]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps():
-            yield from self.share(step)
-
-
-def minimise(
+def run_training(
     objective: nn.Module,
     data: Batches,
     valid: Batches | None,
     recipe: Recipe,
     execution: Execution | None = None,
     identity: Mapping[str, Any] | None = None,
+    drawn: bool = False,
 ) -> History:
     """Train a module in place and leave it at its best epoch.
 
@@ -116,13 +50,16 @@ def minimise(
     objective : Module
         From the items of a batch to one loss per item.
     data, valid : Batches
-        What is trained on, and what chooses the epoch; without ``valid`` the last epoch is kept.
+        What is trained on, and what chooses the best epoch; without ``valid`` the last epoch is kept.
     recipe : Recipe
-        What decides the result.
+        Optimiser, rates, limits: all that decides the result.
     execution : Execution
         Where and how it runs.
     identity : mapping, optional
         JSON values that a checkpoint has to agree with to be resumed: arguments, data.
+    drawn : bool
+        Whether the items of ``data`` are drawn at random by their number. Then they are numbered on from epoch to
+        epoch, so that every epoch has items of its own.
 
     Returns
     -------
@@ -145,7 +82,7 @@ def minimise(
     described = json.loads(json.dumps({**vars(recipe), **(identity or {})}, default=list))
     for limit in ("epochs", "patience", "minutes", "steps"):  # a run may be prolonged
         del described[limit]
-    job = _Job(objective, data, valid, recipe, execution, described)
+    job = _Job(objective, data, valid, recipe, execution, described, drawn)
     with tempfile.TemporaryDirectory() as folder:
         handed = Path(folder) / "result.safetensors" if execution.spawns else None
         result = fabric.launch(partial(_work, job, handed))
@@ -166,12 +103,13 @@ class _Job:
     recipe: Recipe
     execution: Execution
     identity: dict[str, Any]
+    drawn: bool
 
 
 def _work(job: _Job, handed: Path | None, fabric: Fabric) -> tuple[dict[str, Tensor], History] | None:
-    """Body of every process: gives the best state and the history, by a file when it has been spawned.
+    """Body of every process: returns the best state and the history, by a file when it has been spawned.
 
-    A pipe would be full before the process that spawned it reads: it waits for the end first.
+    A pipe would be full before it is read: the process that spawned this one waits for its end first.
     """
     with torch.random.fork_rng():
         state, history = _Training(job, fabric).run()
@@ -179,7 +117,7 @@ def _work(job: _Job, handed: Path | None, fabric: Fabric) -> tuple[dict[str, Ten
         return state, history
     if fabric.is_global_zero:
         write_checkpoint(handed, {"best": state}, {"history": history})
-    # a process that leaves while another still talks to it takes that one down
+    # a process that ends while another still communicates with it makes that one fail
     fabric.barrier()
     torch.distributed.destroy_process_group()
     return None
@@ -189,13 +127,13 @@ class _Training:
     """State of one process's training, and its steps."""
 
     def __init__(self, job: _Job, fabric: Fabric) -> None:
-        # spawned processes are handed the same memory, and would all update it
+        # spawned processes share the memory of the module, and would all update it
         recipe, objective = job.recipe, copy.deepcopy(job.objective)
         if recipe.optimiser not in OPTIMISERS:
             raise TrainingError(f"optimiser {recipe.optimiser!r} is unknown, there are {', '.join(OPTIMISERS)}")
         self.fabric, self.recipe, self.execution, self.identity = fabric, recipe, job.execution, job.identity
         self.objective, self.valid = objective, job.valid
-        # all processes have the same buffers; sending them would demand the same number of passes of each
+        # all processes have the same buffers; sending them would need the same number of passes in each
         vars(objective)["_ddp_params_and_buffers_to_ignore"] = [name for name, _ in objective.named_buffers()]
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[recipe.optimiser](
@@ -203,8 +141,7 @@ class _Training:
         )
         compiled: Any = torch.compile(objective) if self.execution.compile else objective
         self.module, self.stepper = fabric.setup(compiled, self.optimiser)
-        drawn = getattr(job.data, "drawn", False)
-        self.schedule = Schedule(len(job.data), recipe, fabric.global_rank, fabric.world_size, drawn)
+        self.schedule = Schedule(len(job.data), recipe, fabric.global_rank, fabric.world_size, job.drawn)
         self.loader = self._load(job.data, self.schedule)
         self.epoch = self.done = self.steps = 0
         self.running: Any = 0.0
@@ -227,7 +164,7 @@ class _Training:
         return {name: value.detach().cpu().clone() for name, value in self.objective.state_dict().items()}
 
     def run(self) -> tuple[dict[str, Tensor], History]:
-        """All epochs that are still to do; gives the best state and the rows of all."""
+        """Train all remaining epochs; returns the best state and the rows of all epochs."""
         if not self._restore():
             self._close_epoch()
         while self.epoch < self.recipe.epochs and not self._exhausted():
@@ -272,19 +209,19 @@ class _Training:
         # one seed per step: a resumed run drops out the same units
         words = np.random.SeedSequence([self.recipe.seed, self.steps, self.fabric.global_rank])
         torch.manual_seed(int(words.generate_state(1)[0]))
-        pieces = self.schedule.share(step)
-        for number, _ in enumerate(pieces):
+        batch_count = len(self.schedule.share(step))
+        for number in range(batch_count):
             batch = self.fabric.to_device(next(batches))
-            with self.fabric.no_backward_sync(self.module, enabled=number + 1 < len(pieces)):
+            with self.fabric.no_backward_sync(self.module, enabled=number + 1 < batch_count):
                 losses = self._losses(batch)
-                # processes are averaged, segments of all processes count the same
+                # processes are averaged: items of all processes count the same
                 self.fabric.backward(losses.sum() * (self.fabric.world_size / len(step)))
             self.running = self.running + losses.detach().sum().double()
         self.stepper.step()
         self.stepper.zero_grad()
 
     def _losses(self, batch: Any) -> Tensor:
-        # fabric's own mixed precision would round the audio too, before it is mixed
+        # fabric's own mixed precision would also round the audio before it is mixed
         with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16-mixed"):
             losses: Tensor = self.module(*batch)
         return losses
@@ -316,7 +253,7 @@ class _Training:
 
     @torch.no_grad()
     def _share_buffers(self) -> None:
-        """Running statistics of normalisations become the mean of all processes', each of which saw its own items."""
+        """Set running statistics of normalisations to their mean over processes, which had different items."""
         if self.fabric.world_size > 1:
             for buffer in self.objective.buffers():
                 if buffer.is_floating_point():
@@ -324,15 +261,15 @@ class _Training:
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """Mean loss per validation segment; each process takes its share of them."""
+        """Mean loss per validation item; each process takes its share of them."""
         if self.valid is None:
             return float("nan")
         self.module.eval()
         size = self.recipe.batch
         mine = range(self.fabric.global_rank, len(self.valid), self.fabric.world_size)
-        pieces = [list(mine[start : start + size]) for start in range(0, len(mine), size)]
+        batches = [list(mine[start : start + size]) for start in range(0, len(mine), size)]
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        for batch in self._load(self.valid, pieces):
+        for batch in self._load(self.valid, batches):
             total += self._losses(self.fabric.to_device(batch)).double().sum()
         return self._total(total) / len(self.valid)
 
@@ -371,18 +308,13 @@ class _Training:
         running = described.pop("running") if self.fabric.is_global_zero else described.pop("running") * 0
         for name, value in {**described, "running": running}.items():
             setattr(self, name, value)
-        # an epoch that was interrupted is entered again
+        # an interrupted epoch is continued
         self.epoch -= bool(self.done)
         log.info("%s: resumed after step %d", self._checkpoint, self.steps)
         return True
 
 
 def device_of(execution: Execution) -> torch.device:
-    """Where a trained network hears songs: on CUDA when it is there and not forbidden."""
+    """Device that a trained network is applied on: CUDA when it is available and not forbidden."""
     wanted = execution.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
     return torch.device("cuda" if wanted else "cpu")
-
-
-def collate(batch: Sequence[Any]) -> list[Tensor]:
-    """Stacked arrays as tensors, which worker processes hand over by shared memory."""
-    return [torch.as_tensor(part) for part in batch]

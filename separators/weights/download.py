@@ -1,4 +1,4 @@
-"""Published files of weights, fetched on request: interrupted downloads go on, and nothing is kept unverified."""
+"""Published files of weights, downloaded on request: an interrupted download goes on, nothing is kept unverified."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from urllib.parse import urlsplit
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
 from stemfuse.separators.separator import list_separators, separator_class
 
-from .filing import FiledWeights, add_weights, file_published
+from .filing import add_weights, file_published
 from .folder import weights_folder
 from .inventory import published_state, separator_files
+from .placing import ADVICE, FiledWeights
 from .published import PublishedFile, known_files
 
 Progress = Callable[[str, int, int], None]
-"""Told of a file's name, the megabytes that came and those to come."""
-PIECE = 1 << 16
+"""Called with a file's name, the megabytes received and its size in megabytes."""
+BLOCK = 1 << 16
 """Bytes that are written at once, and so the most that an interruption loses."""
 
-_OTHER = "what came is not the file that was published; it was not kept"
+_OTHER = "the downloaded file is not the published one; it was not kept"
 
 
 def find_rows(name: str) -> list[PublishedFile]:
@@ -31,9 +32,9 @@ def find_rows(name: str) -> list[PublishedFile]:
     Parameters
     ----------
     name : str
-        A file's name, where several are called alike with the system's before it (``"kuielab_mdx_a/bass.onnx"``); or
-        a separator's, for what it still needs, of alternatives the preferred one that can be fetched directly; or a
-        system's such as ``"kuielab_mdx_b"``, for all of its files.
+        One of three. A file's name, preceded by its system's when several files have the name
+        (``"kuielab_mdx_a/bass.onnx"``). A separator's, for the files that it still needs; where several would do, the
+        preferred one that can be downloaded directly. A system's such as ``"kuielab_mdx_b"``, for all of its files.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def find_rows(name: str) -> list[PublishedFile]:
         several = " and ".join(f"{row.system}/{row.name}" for row in rows)
         raise SeparatorError(f"{name}: there are {several}; name one of them")
     if not rows and name in list_separators():
-        return _lacking(name)
+        return _missing(name)
     rows = rows or [row for row in table if row.system == name]
     if not rows:
         systems = ", ".join(dict.fromkeys(row.system for row in table))
@@ -64,50 +65,50 @@ def find_rows(name: str) -> list[PublishedFile]:
     return rows
 
 
-def _lacking(separator: str) -> list[PublishedFile]:
-    needed = separator_files(separator_class(separator))
-    if not needed:
+def _missing(separator: str) -> list[PublishedFile]:
+    published = [row for row in known_files() if separator in row.separators]
+    if not published:
         raise SeparatorError(f"{separator}: needs no published weights")
-    lacking = []
-    for files in needed:
+    missing = []
+    for files in separator_files(separator_class(separator)):
         if not any(file.is_usable for file in files):
             names = [file.name for file in files]
-            rows = [row for row in known_files() if row.name in names and separator in row.separators]
-            lacking.append(min(rows, key=lambda row: (not row.url, names.index(row.name))))
-    return lacking
+            rows = [row for row in published if row.name in names]
+            missing.append(min(rows, key=lambda row: (not row.url, names.index(row.name))))
+    return missing
 
 
 def fetch_weights(row: PublishedFile, progress: Progress | None = None) -> list[FiledWeights]:
     """Download a published file, verify it and put it where its separators look for it.
 
-    What came of an interrupted download is kept beside the separators' folders, and the next call goes on from there
-    where the server can. An archive's other files are filed with it.
+    The part that an interrupted download received is kept beside the separators' folders, and the next call goes on
+    from there if the server can. An archive's other files are filed with it.
 
     Parameters
     ----------
     row : PublishedFile
-        What to fetch.
+        What to download.
     progress : callable, optional
-        Called with the file's name, the megabytes that came and those to come.
+        Called with the file's name, the megabytes received and its size in megabytes.
 
     Returns
     -------
     list of FiledWeights
-        Where it lies now; ``is_new`` is False where it was there already.
+        Where it lies now; ``is_new`` is False when it was there already.
 
     Raises
     ------
     MissingWeightsError
-        It has no direct address, or did not come: there is no connection, for instance.
+        It has no direct address, or cannot be downloaded: there is no connection, for instance.
     SeparatorError
-        What came is another file, or cannot be written.
+        The downloaded file is another one, or cannot be written.
     """
     stored = published_state(row)
-    there = [file.path for file in stored if file.path and file.is_usable]
-    if len(there) == len(stored):
-        return [FiledWeights(path, False, row) for path in there]
-    if there:
-        return add_weights(there[0])
+    present = [file.path for file in stored if file.path and file.is_usable]
+    if len(present) == len(stored):
+        return [FiledWeights(path, False, row) for path in present]
+    if present:
+        return add_weights(present[0])
     for file in stored:
         if file.state == "damaged":
             raise SeparatorError(f"{file.path}: is damaged or another file than the published one: move it away first")
@@ -125,12 +126,9 @@ def fetch_weights(row: PublishedFile, progress: Progress | None = None) -> list[
     except OSError as error:
         if isinstance(error, SeparatorError):
             raise
-        raise SeparatorError(
-            f"{folder}: cannot be written ({error.strerror or error}): free some space, or set STEMFUSE_WEIGHTS to "
-            "another folder"
-        ) from error
+        raise SeparatorError(f"{folder}: cannot be written ({error.strerror or error}): {ADVICE}") from error
     finally:
-        # only what an interruption left stays
+        # it is not empty when an interrupted download is kept
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -142,7 +140,7 @@ def _file(row: PublishedFile, path: Path) -> list[FiledWeights]:
         return file_published(row, path)
     filed = [filed for filed in add_weights(path) if filed.published == row]
     if not filed:
-        raise SeparatorError(f"{row.url}: the archive that came does not hold the published {row.name}")
+        raise SeparatorError(f"{row.url}: the downloaded archive does not hold the published {row.name}")
     return filed
 
 
@@ -155,14 +153,14 @@ def _download(row: PublishedFile, folder: Path, progress: Progress | None) -> Pa
     name = Path(urlsplit(row.url).path).name
     known = f"sha256:{row.sha256}" if name == row.name and len(row.sha256) == 64 else None
     try:
-        came = pooch.retrieve(row.url, known, name, folder, downloader=_Resumed(name, folder, progress))
+        path = pooch.retrieve(row.url, known, name, folder, downloader=_Resumed(name, folder, progress))
     except RequestException as error:
         part = folder / f"{name}.part"
-        kept = f"; {part.stat().st_size} bytes are kept, the same command goes on" if part.exists() else ""
-        raise MissingWeightsError(f"{row.url}: did not come: {_reason(error)}{kept}") from error
+        kept = f"; {part.stat().st_size} bytes are kept, run it again to go on" if part.exists() else ""
+        raise MissingWeightsError(f"{row.url}: cannot be downloaded: {_reason(error)}{kept}") from error
     except ValueError as error:
         raise SeparatorError(f"{row.url}: {_OTHER}") from error
-    return Path(came)
+    return Path(path)
 
 
 def _reason(error: Any) -> str:
@@ -180,7 +178,7 @@ def _reason(error: Any) -> str:
 
 
 class _Resumed:
-    """A downloader for pooch that keeps what came, and asks the server for the rest."""
+    """A downloader for pooch that keeps the part that it received, and asks the server for the rest."""
 
     def __init__(self, name: str, folder: Path, progress: Progress | None) -> None:
         self.part = folder / f"{name}.part"
@@ -200,24 +198,24 @@ class _Resumed:
         from requests.exceptions import HTTPError
 
         def begin(response: Any, **_: Any) -> None:
-            # all comes anew: the server sends no parts, or has less than what is there
+            # the whole file is sent again: the server sends no parts, or its file is shorter than the kept part
             if response.status_code in (200, 416):
                 file.truncate(0)
 
-        # compressed on the way, a part of a file could not be told from another one
+        # without compression: a part of a compressed file could not be continued
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
-        options = {"chunk_size": PIECE, "headers": headers, "hooks": {"response": begin}, "timeout": 30}
+        options = {"chunk_size": BLOCK, "headers": headers, "hooks": {"response": begin}, "timeout": 30}
         pooch: Any = import_module("pooch")
         try:
             pooch.HTTPDownloader(self.bar, **options)(url, file, None)
         except HTTPError as error:
-            if not held or getattr(error.response, "status_code", None) != 416:
+            if not held or error.response is None or error.response.status_code != 416:
                 raise
             self._append(url, file, 0)
 
 
 class _Bar:
-    """What pooch wants of a progress bar."""
+    """The progress bar that pooch expects."""
 
     def __init__(self, name: str, progress: Progress | None) -> None:
         self.name, self.progress, self.total, self.done = name, progress, 0, 0

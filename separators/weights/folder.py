@@ -1,23 +1,47 @@
-"""Where files of weights lie on this machine, and the notes that our own files carry."""
+"""Where files of weights lie on this machine: the weights folder, the files looked for in it, notes in our own."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platformdirs import user_cache_path
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
-
-if TYPE_CHECKING:
-    pass
-
+from stemfuse.separators.optional import import_optional
 
 NOTES = "stemfuse"
 """Key of a safetensors file's metadata under which our own files carry options, as JSON."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights that a separator needs, whether it is on this machine or not.
+
+    Attributes
+    ----------
+    names : tuple of str
+        File names that would do, the preferred one first. Weights of one's own are filed under the first.
+    source : str
+        Value of the separator's option ``source`` that the file is for; empty where it has no such option.
+
+    Examples
+    --------
+    >>> WeightFile(("vocals.safetensors", "vocals.onnx"), source="vocals").find([Path("nowhere")]) is None
+    True
+    """
+
+    names: tuple[str, ...]
+    source: str = ""
+
+    def find(self, folders: Iterable[Path]) -> Path | None:
+        """The first file of these names, folder by folder; None when it is missing."""
+        places = (folder / name for folder in folders for name in self.names)
+        return next((place for place in places if place.is_file()), None)
 
 
 def weights_folder() -> Path:
@@ -26,46 +50,72 @@ def weights_folder() -> Path:
     return Path(own).expanduser() if own else user_cache_path("stemfuse") / "weights"
 
 
-def find_weights(separator: str, given: str | os.PathLike[str] | None, names: Sequence[str], origin: str) -> Path:
-    """The file that a user gave, or the first of some names in the separator's part of the weights folder.
+def given_weights(separator: str, given: str | os.PathLike[str]) -> Path:
+    """The file of weights that a user chose, which has to exist.
 
     Parameters
     ----------
     separator : str
-        Its name, the folder's too.
-    given : path-like, optional
-        The user's own choice, which has to be there.
-    names : sequence of str
-        Files that would do, the preferred one first: what is trained here, then what was published.
-    origin : str
-        Where they are published, for the message.
+        Its name, for the message.
+    given : path-like
+        The user's choice.
 
     Raises
     ------
     MissingWeightsError
-        None is there; one line says what to do.
+        There is no such file.
     """
-    if given is not None:
-        path = Path(given).expanduser()
-        if path.is_file():
-            return path
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    raise MissingWeightsError(f"{separator}: {path} is missing: correct weights=, or leave it out for the default")
+
+
+def find_weights(separator: str, files: Sequence[WeightFile], folders: Sequence[Path], origin: str) -> tuple[Path, ...]:
+    """Paths of all files of weights that a separator needs, in their order.
+
+    Parameters
+    ----------
+    separator : str
+        Its name, for the message.
+    files : sequence of WeightFile
+        What is needed.
+    folders : sequence of Path
+        Where it is looked for; the first is where missing files belong.
+    origin : str
+        Where the files are published, for the message.
+
+    Raises
+    ------
+    MissingWeightsError
+        Files are missing; the message names them and what to do, in one line.
+    """
+    found = [file.find(folders) for file in files]
+    missing = [file for file, path in zip(files, found, strict=True) if path is None]
+    if missing:
         raise MissingWeightsError(
-            f"{separator}: {path} is not there: correct weights=, or leave it out for the default"
+            f"{separator}: weights are not on this machine: put {', '.join(map(_wanted, missing))} ({origin}) into "
+            f"{folders[0]} (stemfuse weights lists, fetches and adds them), or pass "
+            f"weights={'FILE' if len(files) == 1 else 'FOLDER'}"
         )
-    folder = weights_folder() / separator
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    # the first is the name of what is trained here
-    published = " or ".join(names[1:3] or names)
-    raise MissingWeightsError(
-        f"{separator}: weights are not on this machine: put {published} ({origin}) into {folder} "
-        "(stemfuse weights lists, fetches and adds them), or pass weights=FILE"
-    )
+    return tuple(path for path in found if path is not None)
+
+
+def _wanted(file: WeightFile) -> str:
+    """What is published under a file's names, or else the preferred name."""
+    from .published import published_files
+
+    published = {row.name for row in published_files()}
+    return " or ".join([name for name in file.names if name in published][:2] or file.names[:1])
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """Options that a file of ours brings along, see `stemfuse.separators.weights.tensors.save_state`.
+    """Options that a file of ours carries, see `stemfuse.separators.weights.tensors.save_state`.
+
+    Parameters
+    ----------
+    path : Path
+        The file; only ``.safetensors`` files have notes.
 
     Raises
     ------
@@ -74,11 +124,10 @@ def read_notes(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".safetensors":
         return {}
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = import_optional("safetensors", "networks", str(path))
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safetensors.safe_open(path, framework="numpy") as file:
             notes = json.loads((file.metadata() or {}).get(NOTES, "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise SeparatorError(f"{path}: is no safetensors file or a damaged one ({error}); copy it again") from error
     return notes if isinstance(notes, dict) else {}

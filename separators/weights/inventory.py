@@ -1,28 +1,24 @@
-"""Which files of weights lie on this machine, whether they are whole, and what each separator still lacks."""
+"""Which files of weights each separator needs, which of them lie on this machine, and whether they are whole."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import json
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stemfuse.separators.demucs import Demucs
-from stemfuse.separators.demucs_files import default_folders, find_bag, find_file
 from stemfuse.separators.errors import SeparatorError
-from stemfuse.separators.networks.network_separator import NetworkSeparator
+from stemfuse.separators.separator import BaseSeparator, separator_class
 from stemfuse.separators.stems import SOURCES
 
-from .folder import weights_folder
-from .published import PublishedFile, file_digest, known_files
+from .digests import Digest, file_digest
+from .folder import WeightFile, weights_folder
+from .published import PublishedFile, known_files
 
 FileState = Literal["verified", "present", "own", "damaged", "missing"]
 """``present``: of the right name, and nothing is published to verify it by; ``own``: not a published name."""
-Digest = Callable[[Path, str], str]
 
 
 @dataclass(frozen=True)
@@ -50,49 +46,59 @@ class StoredFile:
         return self.state in ("verified", "present", "own")
 
 
-@contextlib.contextmanager
-def remembered_digests() -> Iterator[Digest]:
-    """Digests of files, kept in the weights folder so that large files are not read again for every listing.
+def needed_files(made: Any) -> list[WeightFile]:
+    """All files of weights that a separator may need, of one source at a time those for every source.
 
-    They are looked up by the file's path, size and time of change. Loading never trusts them: it digests the file.
+    Parameters
+    ----------
+    made : type
+        The separator's class. One that is not a `BaseSeparator`, or that cannot be made without further options, has
+        no files.
+
+    Examples
+    --------
+    >>> from stemfuse.separators import separator_class
+    >>> [file.names[0] for file in needed_files(separator_class("resunet143_subband"))][:2]
+    ['drums.safetensors', 'bass.safetensors']
     """
-    record = weights_folder() / ".digests.json"
-    known = _read_record(record)
-    before = json.dumps(known)
-
-    def digest(path: Path, kind: str) -> str:
-        state = path.stat()
-        key = f"{kind} {state.st_size} {state.st_mtime_ns} {path}"
-        if key not in known:
-            known[key] = file_digest(path, kind)
-        return known[key]
-
-    yield digest
-    if json.dumps(known) != before:
-        there = {key: value for key, value in known.items() if Path(key.split(" ", 3)[3]).is_file()}
-        # a folder that cannot be written to costs time, nothing else
-        with contextlib.suppress(OSError):
-            spare = record.with_name(f"{record.name}-{secrets.token_hex(4)}")
-            spare.write_text(json.dumps(there, indent=1), encoding="utf-8")
-            spare.replace(record)
+    return [file for separator in _examples(made) for file in separator.weight_files()]
 
 
-def _read_record(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    whole = isinstance(content, dict) and all(isinstance(digest, str) for digest in content.values())
-    return {key: digest for key, digest in content.items() if key.count(" ") > 2} if whole else {}
+def weight_folders(separator: str) -> tuple[Path, ...]:
+    """Folders where a separator looks for its weights; the first is where files are put.
+
+    Parameters
+    ----------
+    separator : str
+        A registered name.
+    """
+    examples = _examples(separator_class(separator))
+    return examples[0].weight_folders() if examples else (weights_folder() / separator,)
+
+
+def _examples(made: Any) -> list[BaseSeparator]:
+    """A separator of a class, or one for each source where it is made for one at a time."""
+    if not (inspect.isclass(made) and issubclass(made, BaseSeparator)):
+        return []
+    options = inspect.signature(made).parameters
+    if any(option.default is option.empty for name, option in options.items() if name != "source"):
+        return []
+    choices = [{"source": source} for source in (*SOURCES, "all")] if "source" in options else [{}]
+    examples = []
+    for choice in choices:
+        # few networks are for all sources at once
+        with contextlib.suppress(SeparatorError):
+            examples.append(made(**choice))
+    return examples
 
 
 def find_stored(separator: str, name: str, digest: Digest = file_digest) -> StoredFile:
-    """How a file of a separator lies in the weights folder.
+    """How a file of a separator lies in the folders where it looks for its weights.
 
     Parameters
     ----------
     separator, name : str
-        Whose folder, and the file's name.
+        Whose folders, and the file's name.
     digest : callable
         Gives a file's digest of a kind, such as `remembered_digests` does.
 
@@ -101,18 +107,15 @@ def find_stored(separator: str, name: str, digest: Digest = file_digest) -> Stor
     >>> find_stored("xumx", "nobody.has.this").state
     'missing'
     """
-    path = next((path for path in _places(separator, name) if path.is_file()), None)
+    return _stored(separator, weight_folders(separator), name, digest)
+
+
+def _stored(separator: str, folders: Sequence[Path], name: str, digest: Digest) -> StoredFile:
+    path = WeightFile((name,)).find(folders)
     if path is None:
         return StoredFile(separator, name, "missing")
     rows = [row for row in known_files() if row.name == name and separator in row.separators]
     return StoredFile(separator, name, _state(path, rows, digest) if rows else "own", path)
-
-
-def _places(separator: str, name: str) -> list[Path]:
-    if separator == Demucs.name:
-        return [folder / name for folder in default_folders()]
-    # KUIELab's archive has a folder, which may lie as it is
-    return [weights_folder() / separator / name, weights_folder() / separator / "onnx_A" / name]
 
 
 def _state(path: Path, rows: Sequence[PublishedFile], digest: Digest) -> FileState:
@@ -133,20 +136,21 @@ def separator_files(made: Any, digest: Digest = file_digest) -> list[list[Stored
     Parameters
     ----------
     made : type
-        The separator's class. One that needs no weights, or is of a third party, has no files.
+        The separator's class, see `needed_files`.
     digest : callable
         As for `find_stored`.
 
     Returns
     -------
     list of list of StoredFile
-        Of a separator of one source at a time: for all sources. Names that are not published are left out where no
-        such file lies there, and so are sources for which nothing is published.
+        Of a separator of one source at a time: for all sources. Where files are published for the separator, names
+        that are not published are left out unless such a file is present, and so are sources for which nothing is
+        published. Where none are published, as for most separators of third parties, every name is listed.
 
     Raises
     ------
     SeparatorError
-        The demucs package is not installed, or two files claim to be the same.
+        The demucs package is not installed, or two files have the same signature.
 
     Examples
     --------
@@ -154,29 +158,12 @@ def separator_files(made: Any, digest: Digest = file_digest) -> list[list[Stored
     >>> [[file.name for file in files] for files in separator_files(separator_class("unet_danna"))]
     [['unet_attention.pth']]
     """
-    published = {row.name for row in known_files()}
-    stored = [[find_stored(separator, name, digest) for name in names] for separator, names in _needed(made)]
-    listed = [[file for file in files if file.path or file.name in published] for files in stored]
+    stored = [
+        [_stored(separator.name, separator.weight_folders(), name, digest) for name in file.names]
+        for separator in _examples(made)
+        for file in separator.weight_files()
+    ]
+    owners = {file.separator for files in stored for file in files}
+    published = {row.name for row in known_files() if owners.intersection(row.separators)}
+    listed = [[file for file in files if file.path or not published or file.name in published] for files in stored]
     return [files for files in listed if files]
-
-
-def _needed(made: Any) -> Iterator[tuple[str, Sequence[str]]]:
-    if made is Demucs:
-        folders = default_folders()
-        for signature in find_bag(str(Demucs().model), folders).models:
-            path = find_file(signature, folders)
-            yield Demucs.name, [path.name] if path else [_demucs_name(signature)]
-    elif inspect.isclass(made) and issubclass(made, NetworkSeparator):
-        each: Sequence[Mapping[str, Any]] = [{}]
-        if "source" in inspect.signature(made).parameters:
-            each = [{"source": source} for source in (*SOURCES, "all")]
-        for options in each:
-            # few networks are for all sources at once
-            with contextlib.suppress(SeparatorError):
-                for names in made(**options)._wanted.values():
-                    yield made.name, names
-
-
-def _demucs_name(signature: str) -> str:
-    names = (row.name for row in known_files() if row.system == Demucs.name)
-    return next((name for name in names if name.startswith(signature)), f"{signature}.th")

@@ -1,4 +1,4 @@
-"""The published ONNX files of KUIELab-MDX-Net as weights of our network: told apart by their order in the graph."""
+"""The published ONNX files of KUIELab-MDX-Net as weights of our network, recognised by their order in the graph."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.optional import import_optional
 
 from .tensors import State
 
@@ -44,10 +45,7 @@ class Graph:
 
     @cached_property
     def _model(self) -> Any:
-        try:
-            import onnx
-        except ImportError as error:
-            raise SeparatorError(f"{self.path}: needs the package onnx: pip install 'stemfuse[onnx]'") from error
+        onnx = import_optional("onnx", "onnx", str(self.path))
         try:
             return onnx.load(str(self.path))
         # protobuf's errors have no common base that it exports
@@ -57,7 +55,7 @@ class Graph:
 
     @property
     def frames(self) -> int | None:
-        """Number of frames that the graph takes; None when it takes any."""
+        """Number of STFT frames that the graph takes; None when it takes any."""
         sizes = [dimension.dim_value for dimension in self._model.graph.input[0].type.tensor_type.shape.dim]
         return int(sizes[3]) or None if len(sizes) == 4 else None
 
@@ -87,7 +85,7 @@ class Graph:
         Raises
         ------
         SeparatorError
-            The graph is not that of such a network; the message says where it goes another way.
+            The graph is not that of such a network; the message has the first layer that differs.
         """
         kinds = [node.kind for node in self.nodes]
         if "MatMul" not in kinds:
@@ -101,8 +99,8 @@ class Graph:
         for kind, name, norm in modules:
             found = remaining.pop(0) if remaining else None
             if found is None or found.kind != kind or not found.weights:
-                came = "the end" if found is None else f"{found.kind} with {len(found.weights)} weights"
-                raise SeparatorError(f"{self.path}: no TFC-TDF-U-Net v2: {came} came for {name}, expected {kind}")
+                got = "the end" if found is None else f"{found.kind} with {len(found.weights)} weights"
+                raise SeparatorError(f"{self.path}: no TFC-TDF-U-Net v2: got {got} for {name}, expected {kind}")
             weight = torch.from_numpy(found.weights[0].copy())
             state[f"{name}.weight"] = weight.T.contiguous() if kind == "MatMul" else weight
             if kind != "MatMul":
@@ -115,7 +113,7 @@ class Graph:
             elif norm and kind != "MatMul":
                 state |= _identity(norm, len(state[f"{name}.bias"]))
         if remaining:
-            raise SeparatorError(f"{self.path}: no TFC-TDF-U-Net v2: {len(remaining)} nodes with weights are left over")
+            raise SeparatorError(f"{self.path}: no TFC-TDF-U-Net v2: {len(remaining)} nodes with weights are too many")
         return state
 
 
@@ -135,12 +133,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        try:
-            import onnxruntime  # type: ignore[import-untyped]  # has no types
-        except ImportError as error:
-            raise SeparatorError(
-                f"{path}: needs the package onnxruntime: pip install 'stemfuse[onnx]', or runtime='torch'"
-            ) from error
+        onnxruntime = import_optional("onnxruntime", "onnx", f"{path} with runtime='onnxruntime'")
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -151,13 +144,13 @@ class OnnxNetwork(nn.Module):
             raise SeparatorError(f"{path}: onnxruntime refuses it ({reason}); fetch it again") from error
 
     def forward(self, packed: torch.Tensor) -> torch.Tensor:
-        """Whatever the file calculates."""
+        """The output of the file's graph for one input."""
         name = self.session.get_inputs()[0].name
         return torch.from_numpy(self.session.run(None, {name: packed.numpy()})[0])
 
 
 def _modules(levels: int, layers: int) -> Iterator[tuple[str, str, str]]:
-    """Kind of node, name of the layer and of its normalisation, in the order of the calculation."""
+    """Kind of node, name of the layer, name of its normalisation; in the order of the calculation."""
 
     def block(name: str) -> Iterator[tuple[str, str, str]]:
         for layer in range(layers):
@@ -191,7 +184,7 @@ def _normalisation(name: str, node: WeightedNode, path: Path) -> State:
 
 
 def _identity(name: str, channels: int) -> State:
-    """A normalisation that changes nothing, though it divides by the root of the variance and a little."""
+    """A normalisation that changes nothing, although epsilon is added to its variance."""
     return {
         f"{name}.weight": torch.full((channels,), 1 + _EPSILON).sqrt(),
         f"{name}.bias": torch.zeros(channels),

@@ -1,18 +1,17 @@
-"""The published files of weights: what is known of them, and whether a file is the one that its name says."""
+"""The published files of weights: what is known of them, and whether a file is the one that its name promises."""
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from stemfuse.separators import demucs_files
-from stemfuse.separators.demucs_files import verified_sha256
 from stemfuse.separators.errors import SeparatorError
+
+from .digests import Digest, file_digest, verified_sha256
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class PublishedFile:
     licence : str
         As stated, with its doubts.
     separators : sequence of str
-        Who load it, and have a folder of that name for it in the weights folder.
+        Names of the separators that load it.
     url : str
         Where it, or an archive that holds it, can be fetched directly; empty where that is not known.
     source : str
@@ -69,22 +68,21 @@ class PublishedFile:
         """Whether a digest is known whole, so that nothing else can be taken for it."""
         return len(self.sha256) == 64 or len(self.git_blob) == 40
 
-    def fits(self, path: Path, digest: Callable[[Path, str], str] | None = None) -> bool:
+    def fits(self, path: Path, digest: Digest = file_digest) -> bool:
         """Whether a file has its size and its digests, as far as they are known; False where it cannot be read.
 
         Parameters
         ----------
         path : Path
-            The file, which is there.
-        digest : callable, optional
-            Gives a file's digest of a kind; `file_digest` if not given.
+            The file, which exists.
+        digest : callable
+            Gives a file's digest of a kind.
         """
-        find = digest or file_digest
         try:
             return self.bytes in (0, path.stat().st_size) and all(
-                find(path, kind).startswith(expected) for kind, expected in self.digests.items()
+                digest(path, kind).startswith(expected) for kind, expected in self.digests.items()
             )
-        # its own name tells another digest
+        # a SeparatorError: its own name has another digest
         except (OSError, SeparatorError):
             return False
 
@@ -104,7 +102,8 @@ def published_files() -> tuple[PublishedFile, ...]:
 
 @cache
 def packaged_files() -> tuple[PublishedFile, ...]:
-    """What the demucs package lists as published; nothing where it is not installed."""
+    """What the demucs package lists as published; nothing when it is not installed."""
+    from stemfuse.separators import demucs_files
     from stemfuse.separators.demucs import TRAINED_ON
 
     try:
@@ -127,38 +126,38 @@ def packaged_files() -> tuple[PublishedFile, ...]:
 
 
 def known_files() -> tuple[PublishedFile, ...]:
-    """All that can be recognised: our table, and what the demucs package lists."""
+    """All files that can be recognised: those of our table, and those that the demucs package lists."""
     return published_files() + packaged_files()
 
 
 def find_published(path: Path, rows: Sequence[PublishedFile] | None = None) -> PublishedFile | None:
-    """The published file that a file is by its digest, whatever its name; None where it is another one.
+    """The published file that has a file's digest, whatever the file's name; None when there is none.
 
     Parameters
     ----------
     path : Path
-        The file, which is there.
+        The file, which exists.
     rows : sequence of PublishedFile, optional
-        What it may be; `published_files` if not given.
+        The candidates; `published_files` if not given.
     """
     table = published_files() if rows is None else rows
     return next((row for row in table if row.digests and row.fits(path)), None)
 
 
 def check_published(path: Path, table: Sequence[PublishedFile] | None = None) -> None:
-    """Raise where a file has the name of a published one and is another or a damaged one.
+    """Raise an error when a file has the name of a published one, but is another or a damaged one.
 
     Parameters
     ----------
     path : Path
-        The file, which is there.
+        The file, which exists.
     table : sequence of PublishedFile, optional
-        What there is; `published_files` if not given.
+        All published files; `published_files` if not given.
 
     Raises
     ------
     SeparatorError
-        With the size or digest that was expected.
+        The file is another one; the message has the digest or size that was expected.
     """
     rows = [row for row in (published_files() if table is None else table) if row.name == path.name]
     if rows and not any(row.fits(path) for row in rows):
@@ -167,21 +166,3 @@ def check_published(path: Path, table: Sequence[PublishedFile] | None = None) ->
             f"{path}: is not the published file of this name (sha256 {verified_sha256(path)}, expected {expected}): "
             "fetch it again, or give weights of your own another name"
         )
-
-
-def file_digest(path: Path, kind: str) -> str:
-    """Digest of a file, ``"sha256"`` (checked against its name, see `verified_sha256`) or ``"git_blob"``."""
-    if kind == "sha256":
-        return verified_sha256(path)
-    state = path.stat()
-    return _git_digest(path, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _git_digest(path: Path, size: int, modified_ns: int) -> str:
-    """Digest of a file; the time is there to notice that it was replaced."""
-    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

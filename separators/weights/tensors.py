@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from stemfuse.separators.audio.whole_files import write_whole
-from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.errors import SeparatorError, StemfuseError, WriteError
 
 from .folder import NOTES
 
@@ -33,13 +33,13 @@ def read_state(path: Path) -> State:
 
     These are safetensors, PyTorch's own format with the tensors at the top or under ``state_dict``, ``model`` or
     ``state`` (Lightning, asteroid, ignite, demucs), and TorchScript. Pickled files go through PyTorch's restricted
-    unpickler, which makes nothing but tensors; whatever else a file names, a training program's classes for instance,
+    unpickler, which makes nothing but tensors. Anything else that a file names, such as a training program's classes,
     is neither imported nor called and becomes an empty dictionary.
 
     Parameters
     ----------
     path : Path
-        The file; its content decides the form, only ``.safetensors`` goes by the name.
+        The file. Its content decides the form, except that safetensors files are recognised by their name.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class _Nothing:
 
 @contextmanager
 def _placeholders(path: Path) -> Iterator[None]:
-    """Let the restricted unpickler take placeholders for the names that it does not know."""
+    """Let the restricted unpickler use placeholders for names that it does not know."""
     unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
     with torch.serialization.safe_globals([(_Nothing, name) for name in unknown]):
         yield
@@ -114,7 +114,7 @@ def _tensors(path: Path, content: Any) -> State:
 
 
 def save_state(network: nn.Module, path: Path, half: bool = False, **notes: Any) -> None:
-    """Write a network's tensors as safetensors, with what its separator has to know of them.
+    """Write a network's tensors as safetensors, with the options that its separator needs for them.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def save_state(network: nn.Module, path: Path, half: bool = False, **notes: Any)
         Half precision, at half the size.
     **notes
         Options of the separator that become its defaults for this file, such as ``n_fft=2048`` or
-        ``trained_on=["musdb18hq/train"]``; whatever JSON can say.
+        ``trained_on=["musdb18hq/train"]``; any JSON values.
 
     Examples
     --------
@@ -137,11 +137,35 @@ def save_state(network: nn.Module, path: Path, half: bool = False, **notes: Any)
     ['bias', 'weight']
     """
     state = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+        name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
     }
-    content = save(state, metadata={NOTES: json.dumps(notes)})
-    write_whole(path, lambda file: file.write(content))
+    write_tensors(state, path, notes)
+
+
+def write_tensors(
+    state: Mapping[str, torch.Tensor],
+    path: Path,
+    notes: Mapping[str, Any],
+    error: type[StemfuseError] = WriteError,
+) -> None:
+    """Write tensors and notes as a safetensors file, which appears whole or not at all.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The tensors by name.
+    path : Path
+        Ending in ``.safetensors``.
+    notes : mapping
+        As for `save_state`.
+    error : type
+        Raised when the file cannot be written.
+    """
+    # safetensors refuses tensors that share memory
+    tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+    content = save(tensors, metadata={NOTES: json.dumps(notes)})
+    write_whole(path, lambda file: file.write(content), error)
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> nn.Module:
@@ -150,11 +174,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: P
     Parameters
     ----------
     network : Module
-        In the form that the tensors' names say.
+        Of the same form.
     state : mapping of str to Tensor
         Of any floating type; the network's is kept.
     path : Path
-        Where they come from, for the message.
+        The file that they are from, for the message.
 
     Raises
     ------
@@ -162,7 +186,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], path: P
         Names or shapes differ; the message lists some of each.
     """
     own = network.state_dict()
-    # a count of training steps, which a file may well lack
+    # a count of training steps, which may be missing from a file
     own_names = {name for name in own if not name.endswith("num_batches_tracked")}
     missing = sorted(own_names - state.keys())
     unexpected = sorted(state.keys() - own.keys())

@@ -1,4 +1,4 @@
-"""Pieces of stems: drawn at random, mixed anew and changed to train on, and fixed ones to judge by."""
+"""Chunks of stems: random ones, mixed anew and changed, to train on; fixed ones to validate by."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemfuse.separators.audio.signals import BLOCK, RATE, Samples, Signal
+from stemfuse.separators.audio.signals import RATE, Samples
 from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
+from stemfuse.separators.training.standardisation import mean_and_deviation
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How pieces differ from what lies on disk; the defaults are Danna-Sep's.
+    """How chunks differ from the stems on disk; the defaults are Danna-Sep's.
 
     Parameters
     ----------
     remix : float
-        Probability that each stem of a piece comes from a song and a place of its own.
+        Probability that each stem of a chunk is taken from a song and a place of its own.
     gain : tuple of float
         Smallest and largest factor of a stem.
     swap : float
@@ -28,7 +29,7 @@ class Augmentation:
     flip : float
         Probability that a stem's sign is flipped.
     stretched : float
-        Probability that a stem comes from a stretched copy of its song, where there are such.
+        Probability that a stem is taken from a stretched copy of its song, if it has any.
 
     References
     ----------
@@ -48,70 +49,63 @@ class Augmentation:
     stretched: float = 0.2
 
     def __post_init__(self) -> None:
-        chances = {name: getattr(self, name) for name in ("remix", "swap", "flip", "stretched")}
+        chances = {"remix": self.remix, "swap": self.swap, "flip": self.flip, "stretched": self.stretched}
         if any(not 0 <= chance <= 1 for chance in chances.values()):
-            raise TrainingError(f"{chances} came, expected probabilities from 0 to 1")
+            raise TrainingError(f"got {chances}, expected probabilities from 0 to 1")
         if not 0 < self.gain[0] <= self.gain[1] < float("inf"):
-            raise TrainingError(f"gain={self.gain} came, expected two positive factors, the smaller first")
+            raise TrainingError(f"got gain={self.gain}, expected two positive factors, the smaller first")
 
 
-def checked_tracks(tracks: Sequence[Track], samples: int) -> list[Track]:
-    """Tracks that pieces of some length can be cut from.
+def checked_tracks(tracks: Sequence[Track], length: int) -> list[Track]:
+    """Tracks that chunks of some length can be cut from.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        With references.
+    length : int
+        Of the chunks.
 
     Raises
     ------
     TrainingError
-        There is none, or one is too short, or is not stereo at the networks' sample rate with all four sources.
+        There is no track, or one is too short, or is not stereo at the networks' sample rate with all four sources.
     """
     if not tracks:
-        raise TrainingError("no track came, expected at least one with references")
+        raise TrainingError("got no tracks, expected at least one with references")
     for track in tracks:
         if set(track.required_references().sources) != set(SOURCES) or (track.rate, track.channels) != (RATE, 2):
             raise TrainingError(
-                f"track {track.name!r}: {', '.join(track.required_references().sources)} at {track.rate} Hz with "
-                f"{track.channels} channels came, expected {', '.join(SOURCES)} at {RATE} Hz in stereo: convert it"
+                f"track {track.name!r}: got {', '.join(track.required_references().sources)} at {track.rate} Hz with "
+                f"{track.channels} channels, expected {', '.join(SOURCES)} at {RATE} Hz in stereo: convert it"
             )
     shortest = min(tracks, key=lambda track: track.length)
-    if shortest.length < samples:
+    if shortest.length < length:
         raise TrainingError(
-            f"track {shortest.name!r} has {shortest.length} samples, pieces have {samples}: leave the track out or "
-            "choose shorter pieces"
+            f"track {shortest.name!r} has {shortest.length} samples, chunks have {length}: leave the track out or "
+            "choose shorter chunks"
         )
     return list(tracks)
 
 
-def deviation(mixture: Signal) -> float:
-    """Standard deviation of all samples of a song, read block by block; 1 for a silent one.
-
-    Examples
-    --------
-    >>> from stemfuse.separators import ArraySignal
-    >>> deviation(ArraySignal(np.array([[1.0, 3.0], [1.0, 3.0]])))
-    1.0
-    """
-    total = energy = 0.0
-    for _, block in mixture.blocks(BLOCK):
-        total += float(block.sum(dtype=np.float64))
-        energy += float(np.square(block, dtype=np.float64).sum())
-    count = mixture.channels * mixture.length
-    variance = energy / count - (total / count) ** 2
-    return float(np.sqrt(variance)) if variance > 0 else 1.0
+def _scales(tracks: Sequence[Track], standardise: bool) -> list[float]:
+    return [1 / mean_and_deviation(track.mixture)[1] if standardise else 1.0 for track in tracks]
 
 
 class RandomChunks:
-    """Pieces of stems, (source, channel, time) in the order of `SOURCES`, drawn by number.
+    """Chunks of stems, (source, channel, time) in the order of `SOURCES`, drawn by number.
 
-    All about a piece is drawn from seed and number, so that a resumed training, or one on several processes, meets the
-    same pieces. Files are read where they lie.
+    A chunk depends on seed and number alone, so that a resumed training, or one on several processes, has the same
+    chunks. Only the part of a file that a chunk needs is read.
 
     Parameters
     ----------
     tracks : sequence of Track
         With references; stereo.
-    samples : int
-        Length of a piece.
+    length : int
+        Of a chunk.
     count : int
-        Pieces in an epoch.
+        Chunks in an epoch.
     augmentation : Augmentation
         How stems are mixed and changed.
     copies : sequence of sequence of Stems, optional
@@ -119,35 +113,33 @@ class RandomChunks:
     standardise : bool
         Every song is divided by the standard deviation of its mixture.
     seed : int
-        Of all that is drawn.
+        Of all random draws.
 
     Examples
     --------
     >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44_100))
-    >>> chunks = RandomChunks([Track.from_arrays("song", audio.sum(0), audio)], samples=1000, count=8)
+    >>> chunks = RandomChunks([Track.from_arrays("song", audio.sum(0), audio)], length=1000, count=8)
     >>> (stems,) = chunks.__getitems__([3, 11])
     >>> stems.shape, bool((stems[0] == chunks.__getitems__([3])[0][0]).all())
     ((2, 4, 2, 1000), True)
     """
 
-    drawn = True
-
     def __init__(
         self,
         tracks: Sequence[Track],
-        samples: int,
+        length: int,
         count: int,
         augmentation: Augmentation | None = None,
         copies: Sequence[Sequence[Stems]] = (),
         standardise: bool = False,
         seed: int = 0,
     ) -> None:
-        self.tracks = checked_tracks(tracks, samples)
-        self.samples, self.count, self.seed = samples, count, seed
+        self.tracks = checked_tracks(tracks, length)
+        self.length, self.count, self.seed = length, count, seed
         self.augmentation = augmentation or Augmentation()
-        usable = [[copy for copy in some if copy.length >= samples] for some in copies]
+        usable = [[copy for copy in some if copy.length >= length] for some in copies]
         self.copies = usable or [[] for _ in self.tracks]
-        self.scales = [1 / deviation(track.mixture) if standardise else 1.0 for track in self.tracks]
+        self.scales = _scales(self.tracks, standardise)
 
     def __len__(self) -> int:
         return self.count
@@ -160,19 +152,19 @@ class RandomChunks:
             if generator.random() < self.augmentation.remix:
                 place = self._place(generator)
             song, start, scale = place
-            stems.append(self._changed(song[source].read(start, start + self.samples) * scale, generator))
+            stems.append(self._changed(song[source].read(start, start + self.length) * scale, generator))
         return np.stack(stems)
 
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Samples]:
         return (np.stack([self[number] for number in numbers]),)
 
     def _place(self, generator: np.random.Generator) -> tuple[Stems, int, np.float32]:
-        """A song or a stretched copy of it, where in it a piece begins, and the song's scale."""
+        """A song or a stretched copy of it, the beginning of a chunk in it, and the song's scale."""
         index = int(generator.integers(len(self.tracks)))
         copies = self.copies[index]
         stretched = generator.random() < self.augmentation.stretched and bool(copies)
         song = copies[int(generator.integers(len(copies)))] if stretched else self.tracks[index].required_references()
-        return song, int(generator.integers(song.length - self.samples + 1)), np.float32(self.scales[index])
+        return song, int(generator.integers(song.length - self.length + 1)), np.float32(self.scales[index])
 
     def _changed(self, stem: Samples, generator: np.random.Generator) -> Samples:
         gain = generator.uniform(*self.augmentation.gain)
@@ -182,34 +174,34 @@ class RandomChunks:
 
 
 class FixedChunks:
-    """Pieces of songs as they are, spread evenly over each: what an epoch is judged by.
+    """Chunks of songs as they are, spread evenly over each: they validate an epoch.
 
     Parameters
     ----------
     tracks : sequence of Track
         With references; stereo.
-    samples : int
-        Length of a piece.
+    length : int
+        Of a chunk.
     count : int
-        Pieces of each track, or as many as fit.
+        Chunks of each track, or as many as fit.
     standardise : bool
         As in `RandomChunks`.
 
     Examples
     --------
     >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44_100))
-    >>> chunks = FixedChunks([Track.from_arrays("song", audio.sum(0), audio)], samples=10_000, count=3)
+    >>> chunks = FixedChunks([Track.from_arrays("song", audio.sum(0), audio)], length=10_000, count=3)
     >>> len(chunks), chunks.places
     (3, [(0, 0), (0, 17050), (0, 34100)])
     """
 
-    def __init__(self, tracks: Sequence[Track], samples: int, count: int = 4, standardise: bool = False) -> None:
-        self.tracks, self.samples = checked_tracks(tracks, samples), samples
-        self.scales = [1 / deviation(track.mixture) if standardise else 1.0 for track in self.tracks]
+    def __init__(self, tracks: Sequence[Track], length: int, count: int = 4, standardise: bool = False) -> None:
+        self.tracks, self.length = checked_tracks(tracks, length), length
+        self.scales = _scales(self.tracks, standardise)
         self.places = [
             (index, int(start))
             for index, track in enumerate(self.tracks)
-            for start in np.linspace(0, track.length - samples, min(count, track.length // samples)).round()
+            for start in np.linspace(0, track.length - length, min(count, track.length // length)).round()
         ]
 
     def __len__(self) -> int:
@@ -218,7 +210,7 @@ class FixedChunks:
     def __getitem__(self, number: int) -> Samples:
         index, start = self.places[number]
         song = self.tracks[index].required_references()
-        stems = np.stack([song[source].read(start, start + self.samples) for source in SOURCES])
+        stems = np.stack([song[source].read(start, start + self.length) for source in SOURCES])
         return np.asarray(stems * np.float32(self.scales[index]))
 
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Samples]:

@@ -1,4 +1,4 @@
-"""What X-UMX is trained by: sources and all their sums, in frequency and in time."""
+"""The loss that X-UMX is trained by: errors of sources and of all their sums, in frequency and in time."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def combination_sums(stems: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_sdr_loss(estimates: torch.Tensor, references: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """How far signals and what is left of the mixture point away from the true ones, from 0 to 2.
+    """Weighted SDR loss: angles between estimates and references, and between their remainders, from 0 to 2.
 
-    One minus the cosine between estimate and reference and that between the two remainders, weighted by the energies of
-    the reference and of its remainder.
+    The remainder is the mixture minus the signal. The loss is one minus a weighted mean of two cosines, that between
+    estimate and reference and that between their remainders; weights are the energies of reference and remainder.
 
     Parameters
     ----------
     estimates, references : Tensor, shape (..., time)
-        Of the sources or sums of them.
+        Sources, or sums of them.
     mixture : Tensor, which broadcasts to them
-        What they are part of.
+        The mixture that they are part of.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def weighted_sdr_loss(estimates: torch.Tensor, references: torch.Tensor, mixture
 
 
 def _weighted_sdr(signal: Products, rest: Products) -> torch.Tensor:
-    """The same of inner products: estimate by itself, by the reference, reference by itself; and of the remainders."""
+    """The same from inner products: estimate, estimate and reference, reference; and those of the remainders."""
     weight = signal[2] / (signal[2] + rest[2] + _SMALL)
     similarity, rest_similarity = (
         across / (own.clamp_min(_SMALL**2).sqrt() * true.clamp_min(_SMALL**2).sqrt())
@@ -94,12 +94,12 @@ def _weighted_sdr(signal: Products, rest: Products) -> torch.Tensor:
 
 
 def _loss_in_time(estimates: torch.Tensor, references: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """`weighted_sdr_loss` over all combinations, from the inner products of all signals: no sum is ever made."""
+    """`weighted_sdr_loss` over all combinations, from the inner products of all signals: no sums are computed."""
     count = references.shape[1]
     signals = torch.cat([estimates, references, mixture[:, None]], dim=1).transpose(1, 2).double()
     gram = signals @ signals.transpose(-1, -2)
     chosen = combination_sums(torch.eye(count, dtype=gram.dtype, device=gram.device)[None])[0]
-    # which signals each sum of estimates, and each of references, is made of
+    # the signals that each sum of estimates, and each sum of references, consists of
     estimated = functional.pad(chosen, (0, count + 1))
     true = functional.pad(chosen, (count, 1))
     whole = torch.eye(2 * count + 1, dtype=gram.dtype, device=gram.device)[-1]
@@ -111,9 +111,9 @@ def _loss_in_time(estimates: torch.Tensor, references: torch.Tensor, mixture: to
 
 
 def _mean_over_combinations(differences: torch.Tensor) -> torch.Tensor:
-    """Mean square of all `combination_sums` of (batch, source, ...), which need not be made for it."""
+    """Mean square of all `combination_sums` of (batch, source, ...), without computing them."""
     count = differences.shape[1]
-    # of the sums a source is in so many, and two sources together in so many
+    # how many of the sums have one source, and how many have two sources together
     alone, together = 2 ** (count - 1) - 1, 2 ** (count - 2) - 1
     squares = differences.square().sum(dim=1).mean()
     square_of_sum = differences.sum(dim=1).square().mean()
@@ -134,9 +134,9 @@ def combination_loss(
     Parameters
     ----------
     masks : Tensor, shape (batch, source, 2, bin, frame)
-        That the network gives for the mixture's magnitudes.
+        Output of the network for the mixture's magnitudes.
     mixture : Tensor, shape (batch, 2, time)
-        What they are applied to.
+        The mixture that they are applied to.
     references : Tensor, shape (batch, source, 2, time)
         The true sources.
     n_fft, hop : int
@@ -169,9 +169,9 @@ def combination_loss(
     true = transformed(references, n_fft, hop)
     magnitudes = masks * spectrum.abs()[:, None]
     if kind == "complex":
-        # single precision does not do for what comes from one side only
+        # single precision is not enough for signals on one side only
         estimated = wiener_filter(magnitudes.double(), spectrum.to(torch.complex128)).to(spectrum.dtype)
-        # both parts of a complex number count, not their mean
+        # the sum over both parts of a complex number, not their mean
         in_frequency = 2 * _mean_over_combinations(torch.view_as_real(estimated - true))
     else:
         estimated = masks * spectrum[:, None]

@@ -1,4 +1,4 @@
-"""Training a separator: from tracks to a file of weights that its separator loads."""
+"""Training a network: from tracks to a file of weights that its separator loads."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import Track
 from stemfuse.separators.training.execution import Execution, History, Recipe
-from stemfuse.separators.training.loop import minimise
+from stemfuse.separators.training.loop import run_training
 from stemfuse.separators.weights.tensors import load_strictly, save_state
 
 from .chunks import Augmentation, FixedChunks, RandomChunks
-from .trainable import System
+from .trainable import TrainableNetwork
 
-CHOSEN = 64
-"""Pieces that an X-UMX' initial scales are measured on."""
+MEASURED = 64
+"""Chunks that initial scales are measured on, see `TrainableNetwork.prepare`."""
 
 
-def train_separator(
-    system: System,
+def fit_network(
+    trainable: TrainableNetwork,
     train: Sequence[Track],
     valid: Sequence[Track],
     out: str | os.PathLike[str],
@@ -41,24 +41,24 @@ def train_separator(
     half: bool = False,
     trained_on: Sequence[str] = (),
 ) -> History:
-    """Train a separator and save its best epoch.
+    """Train a network and save its best epoch.
 
     Parameters
     ----------
-    system : System
-        Which, and of what size.
+    trainable : TrainableNetwork
+        Which network, and its sizes.
     train, valid : sequence of Track
         With references, stereo. Validation tracks choose the epoch by their SDR; without any the last one is kept.
     out : path-like
         The file of weights.
     recipe, execution
-        See `stemfuse.separators.training`. Where the execution's folder has a checkpoint, it goes on from there.
+        See `stemfuse.separators.training`. When the execution's folder has a checkpoint, the training goes on from it.
     chunks : int
-        Random pieces in an epoch.
+        Random chunks in an epoch.
     valid_chunks : int
-        Pieces of each validation track.
+        Chunks of each validation track.
     augmentation : Augmentation, optional
-        Of the random pieces.
+        Of the random chunks.
     copies : sequence of sequence of Stems, optional
         Of each training track, see `stretched_copies`.
     initial : path-like, optional
@@ -66,7 +66,7 @@ def train_separator(
     half : bool
         Save in half precision.
     trained_on : sequence of str
-        What the file says that it was trained on.
+        Data that it was trained on, for the notes in the file.
 
     Returns
     -------
@@ -80,25 +80,27 @@ def train_separator(
     """
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        objective = system.objective()
-    data = RandomChunks(train, system.samples, chunks, augmentation, copies, system.standardise, recipe.seed)
-    judges = FixedChunks(valid, system.samples, valid_chunks, system.standardise) if valid else None
+        objective = trainable.objective()
+    length, standardise = trainable.length, trainable.standardise
+    data = RandomChunks(train, length, chunks, augmentation, copies, standardise, recipe.seed)
+    validation = FixedChunks(valid, length, valid_chunks, standardise) if valid else None
     if initial is None:
-        system.prepare(objective, data, min(CHOSEN, chunks))
+        trainable.prepare(objective, data, min(MEASURED, chunks))
     else:
         path = Path(initial).expanduser()
         if not path.is_file():
-            raise TrainingError(f"{path} is not there: correct initial=, or leave it out")
-        load_strictly(objective.network, system.state(path), path).requires_grad_(True)
+            raise TrainingError(f"{path} is missing: correct initial=, or leave it out")
+        load_strictly(objective.network, trainable.state(path), path).requires_grad_(True)
     identity = {
-        "separator": system.separator,
-        "system": system.model_dump(),
+        "separator": trainable.separator,
+        # the key is part of checkpoints
+        "system": trainable.model_dump(),
         "chunks": [chunks, valid_chunks, [len(some) for some in data.copies]],
         "augmentation": asdict(data.augmentation),
         "initial": None if initial is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         "tracks": [[[track.name, track.length] for track in part] for part in (train, valid)],
     }
-    history = minimise(objective, data, judges, recipe, execution, identity)
-    notes: dict[str, Any] = {**system.notes(), "trained_on": list(trained_on)}
+    history = run_training(objective, data, validation, recipe, execution, identity, drawn=True)
+    notes: dict[str, Any] = {**trainable.notes(), "trained_on": list(trained_on)}
     save_state(objective.network, Path(out), half, **notes)
     return history

@@ -1,4 +1,4 @@
-"""What training separators minimises: a network, what it makes of a mixture, and how far that is from the truth."""
+"""What the training of separators minimises: the error of a network's stems, in the form that each family needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stemfuse.separators.networks.demucs_v2 import centred
+from stemfuse.separators.networks.chunking import centred
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels, transformed
 from stemfuse.separators.networks.wiener import wiener_filter
 from stemfuse.separators.stems import SOURCES
@@ -17,19 +17,23 @@ from stemfuse.separators.stems import SOURCES
 from .combination_loss import combination_loss
 
 FLOOR = 1e-3
-"""Energy added to signal and error of the SDR, relative to the mixture's: what is 30 dB below it counts as silence."""
+"""Energy added to signal and error of the SDR, relative to the mixture's: 30 dB below the mixture is silence."""
 
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
-"""Of a sample's difference."""
+"""Error of a sample, from its difference to the reference."""
 
 
 def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
-    """SDR of each piece in dB, mean over sources; see `FLOOR` for silent ones.
+    """SDR of each chunk in dB, mean over sources; see `FLOOR` for silent ones.
 
     Parameters
     ----------
     estimates, references : Tensor, shape (batch, source, channel, time)
     mixture : Tensor, shape (batch, channel, time)
+
+    Returns
+    -------
+    Tensor, shape (batch,)
 
     Examples
     --------
@@ -43,18 +47,18 @@ def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
 
 
 class SeparationObjective(nn.Module, ABC):
-    """Loss per piece while training, and minus the SDR in dB per piece while validating.
+    """Loss per chunk in training, and minus the SDR in dB per chunk in validation.
 
     Parameters
     ----------
     network : Module
-        What is trained; its own tensors alone are saved.
+        The network to train; only its own tensors are saved.
     sources : sequence of str
-        What comes out of it.
+        The sources that it gives.
     loss : {"l1", "l2"}
         Mean absolute or squared error of the waveforms.
     weights : sequence of float, optional
-        Of the sources in the loss; equal when not given.
+        Weights of the sources in the loss; equal when not given.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class SeparationObjective(nn.Module, ABC):
         self.register_buffer("shares", shares / shares.sum(), persistent=False)
 
     def forward(self, stems: Tensor) -> Tensor:
-        """One value per piece, of stems (batch, source, channel, time)."""
+        """One value per chunk, of stems (batch, source, channel, time)."""
         mixture, references = stems.sum(dim=1), stems[:, self.chosen]
         if self.training:
             return self.losses(mixture, references)
@@ -79,10 +83,10 @@ class SeparationObjective(nn.Module, ABC):
 
     @abstractmethod
     def separate(self, mixture: Tensor) -> Tensor:
-        """Stems (batch, source, channel, time), maybe of the middle only, of mixtures (batch, channel, time)."""
+        """Stems (batch, source, channel, time) of mixtures (batch, channel, time), or the middle part of the stems."""
 
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
-        """Mean error of each piece, sources weighted."""
+        """Mean error of each chunk, sources weighted."""
         estimates = self.separate(mixture)
         errors = ERRORS[self.loss](estimates - centred(references, estimates.shape[-1]))
         weighted: Tensor = errors.mean(dim=(2, 3)) @ self.shares
@@ -95,7 +99,7 @@ class SpectrogramObjective(SeparationObjective):
     Parameters
     ----------
     transform : ComplexAsChannels
-        Into what the network takes.
+        Into the spectrograms that the network takes.
     network, **more
         See `SeparationObjective`.
     """
@@ -106,14 +110,14 @@ class SpectrogramObjective(SeparationObjective):
 
     def separate(self, mixture: Tensor) -> Tensor:
         """See `SeparationObjective`."""
-        # no transform has half precision
+        # the inverse transform needs single precision
         spectra = self.network(self.transform.pack(mixture)).float()
         rows = self.transform.unpack(spectra, mixture.shape[-1])
         return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
 
 
 class MaskObjective(SeparationObjective):
-    """X-UMX: the multi-domain combination loss; separated songs go through the Wiener filter in any case.
+    """X-UMX: the multi-domain combination loss; stems are Wiener filtered in validation, whatever the loss.
 
     Parameters
     ----------
@@ -143,7 +147,7 @@ class MaskObjective(SeparationObjective):
         return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
 
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
-        """The same value for all pieces: the loss is a mean over them."""
+        """The same value for all chunks: the loss is a mean over them."""
         masks = self._masks(transformed(mixture, self.n_fft, self.hop))
         kind: Any = self.loss
         value = combination_loss(masks, mixture, references, self.n_fft, self.hop, kind)
@@ -151,7 +155,7 @@ class MaskObjective(SeparationObjective):
 
 
 class WaveformObjective(SeparationObjective):
-    """Demucs: what comes out is the middle of what goes in (Défossez et al. 2019, section 4)."""
+    """Demucs: the output is the middle of the input (Défossez et al. 2019, section 4)."""
 
     def separate(self, mixture: Tensor) -> Tensor:
         """See `SeparationObjective`."""

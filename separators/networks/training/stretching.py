@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from stemfuse.separators.audio.signals import FileSignal, Samples, write_audio
+from stemfuse.separators.audio.whole_files import whole_folder
 from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.optional import import_optional
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
@@ -23,13 +24,13 @@ class Stretching:
     Parameters
     ----------
     copies : int
-        Of each song; pitch and tempo are drawn for each.
+        Number of copies of each song; pitch and tempo are drawn for each.
     semitones : int
-        By how many the pitch goes up or down at most, in whole steps.
+        Largest change of pitch, up or down, in whole steps.
     percent : int
-        By how much the tempo rises or falls at most, in steps of ten.
+        Largest change of tempo, up or down, in steps of ten.
     seed : int
-        Of what is drawn.
+        Of the random draws.
 
     References
     ----------
@@ -49,20 +50,38 @@ class Stretching:
 
     def __post_init__(self) -> None:
         if min(self.copies, self.semitones, self.percent, self.seed) < 0 or not self.percent < 100:
-            raise TrainingError(f"{self} came, expected no negative number, and less than 100 percent")
+            raise TrainingError(f"got {self}, expected no negative number, and less than 100 percent")
 
     def drawn(self, song: int) -> list[tuple[int, int]]:
-        """Semitones and percent of the copies of the song of a number; none is the song itself, none comes twice."""
+        """Semitones and percent of the copies of a song, given by its number: all different, none without a change."""
         tempos = range(-(self.percent // 10) * 10, self.percent + 1, 10)
         pitches = range(-self.semitones, self.semitones + 1)
-        all_ways = [(pitch, tempo) for pitch in pitches for tempo in tempos if (pitch, tempo) != (0, 0)]
-        order = np.random.default_rng([self.seed, song]).permutation(len(all_ways))
-        return [all_ways[index] for index in order[: self.copies]]
+        changes = [(pitch, tempo) for pitch in pitches for tempo in tempos if (pitch, tempo) != (0, 0)]
+        order = np.random.default_rng([self.seed, song]).permutation(len(changes))
+        return [changes[index] for index in order[: self.copies]]
 
 
 def stretched(audio: Samples, rate: int, semitones: float, percent: float) -> Samples:
     """Shift the pitch and change the tempo of audio (channel, time).
 
+    Parameters
+    ----------
+    audio : ndarray, shape (channel, time)
+        Any audio.
+    rate : int
+        Its sample rate in Hz.
+    semitones : float
+        By how much the pitch rises.
+    percent : float
+        By how much the tempo rises.
+
+    Returns
+    -------
+    ndarray, shape (channel, time)
+        Shorter for a positive change of tempo, longer for a negative one.
+
+    Notes
+    -----
     The library is Signalsmith Stretch: it keeps transients and the image between channels better than a plain phase
     vocoder, needs no external program, gives the same samples every time, and its licence is MIT.
 
@@ -78,13 +97,8 @@ def stretched(audio: Samples, rate: int, semitones: float, percent: float) -> Sa
     >>> faster.shape, int(np.abs(np.fft.rfft(faster[0], 44_100)).argmax())
     ((2, 35280), 495)
     """
-    try:
-        from python_stretch.Signalsmith import Stretch
-    except ImportError as error:
-        raise TrainingError(
-            "stretched copies need the package python-stretch: pip install python-stretch, or leave out stretch"
-        ) from error
-    stretch = Stretch(0)
+    what = "stretched copies (without the option stretch there are none)"
+    stretch = import_optional("python_stretch.Signalsmith", "train", what, TrainingError).Stretch(0)
     stretch.preset(len(audio), rate)
     stretch.setTimeFactor(1 + percent / 100)
     stretch.setTransposeSemitones(semitones)
@@ -97,7 +111,7 @@ def stretched_copies(
     stretching: Stretching,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[Stems]]:
-    """Stretched copies of the stems of tracks; those that lie in the folder already are not made again.
+    """Stretched copies of the stems of tracks; those that are in the folder already are not made again.
 
     Parameters
     ----------
@@ -106,17 +120,27 @@ def stretched_copies(
     folder : path-like
         ``<folder>/<track>/<semitones>_<percent>/<source>.wav``, 16 bit. A copy appears whole or not at all.
     stretching : Stretching
-        Which copies.
+        How many copies, and their changes.
     progress : callable, optional
         Called as ``progress(done, total)`` after each track.
+
+    Returns
+    -------
+    list of list of Stems
+        The copies of each track.
+
+    Raises
+    ------
+    TrainingError
+        The package python-stretch is not installed, or the folder cannot be written.
     """
     songs = []
     for number, track in enumerate(tracks):
-        ways = stretching.drawn(number)
-        places = [Path(folder, track.name, f"{semitones:+d}_{percent:+d}") for semitones, percent in ways]
-        for place, way in zip(places, ways, strict=True):
+        changes = stretching.drawn(number)
+        places = [Path(folder, track.name, f"{semitones:+d}_{percent:+d}") for semitones, percent in changes]
+        for place, change in zip(places, changes, strict=True):
             if not place.is_dir():
-                _render(track, place, *way)
+                _render(track, place, *change)
         songs.append(
             [Stems.from_signals({name: FileSignal(place / f"{name}.wav") for name in SOURCES}) for place in places]
         )
@@ -126,14 +150,9 @@ def stretched_copies(
 
 
 def _render(track: Track, place: Path, semitones: int, percent: int) -> None:
-    temporary = place.with_name(f".writing-{os.getpid()}-{place.name}")
-    temporary.mkdir(parents=True, exist_ok=True)
-    try:
+    with whole_folder(place, error=TrainingError) as folder:
         for source in SOURCES:
             audio = stretched(track.required_references()[source].read(), track.rate, semitones, percent)
-            # what is louder than full scale would be clipped
+            # samples beyond full scale would be clipped
             audio /= max(1.0, float(np.abs(audio).max()))
-            write_audio([temporary / f"{source}.wav"], [audio[None]], track.rate, len(audio), subtype="PCM_16")
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_audio([folder / f"{source}.wav"], [audio[None]], track.rate, len(audio), subtype="PCM_16")

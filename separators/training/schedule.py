@@ -1,0 +1,83 @@
+"""Which items a training takes in which step, and which of them each process takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemfuse.separators.errors import TrainingError
+
+from .execution import Recipe
+
+
+class Batches(Protocol):
+    """Training data in random access, several items at once."""
+
+    def __len__(self) -> int:
+        """Number of items in an epoch."""
+        ...
+
+    def __getitem__(self, index: int) -> Any:
+        """One item."""
+        ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
+        """Several items, stacked: the arguments of the objective."""
+        ...
+
+
+class Schedule:
+    """Which items each step of an epoch takes, and which of them one process takes: a batch sampler for torch.
+
+    A step's items are divided among the processes, so that several of them compute the same as one with a batch as
+    large as all of theirs. The order depends on seed and epoch alone, so that a resumed training has the same steps.
+
+    Parameters
+    ----------
+    size : int
+        Number of items.
+    recipe : Recipe
+        Batch, accumulation and seed.
+    rank, processes : int
+        The number of this process, and how many there are.
+    drawn : bool
+        Whether every epoch has items of its own, which are numbered on from epoch to epoch.
+
+    Examples
+    --------
+    >>> schedule = Schedule(10, Recipe(batch=2), rank=1, processes=2)
+    >>> [len(step) for step in schedule.steps()], [len(batch) for batch in schedule]
+    ([4, 4, 2], [2, 2, 1])
+    """
+
+    def __init__(self, size: int, recipe: Recipe, rank: int = 0, processes: int = 1, drawn: bool = False) -> None:
+        if size < processes:
+            raise TrainingError(f"got {size} training items for {processes} processes, expected at least one for each")
+        self.size, self.recipe, self.rank, self.processes, self.drawn = size, recipe, rank, processes, drawn
+        self.epoch = self.done = 0
+
+    def steps(self) -> list[list[int]]:
+        """Items of every remaining step of the epoch, of all processes together."""
+        numbers = np.random.default_rng([self.recipe.seed, self.epoch]).permutation(self.size)
+        order = (numbers + self.drawn * self.epoch * self.size).tolist()
+        size = self.recipe.batch * self.recipe.accumulate * self.processes
+        steps = [order[start : start + size] for start in range(0, self.size, size)]
+        return [step for step in steps if len(step) >= self.processes][self.done :]
+
+    def share(self, step: list[int]) -> list[list[int]]:
+        """Items of a step for this process, in batches."""
+        mine = step[self.rank :: self.processes]
+        return [mine[start : start + self.recipe.batch] for start in range(0, len(mine), self.recipe.batch)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps():
+            yield from self.share(step)
+
+
+def collate(batch: Sequence[Any]) -> list[Tensor]:
+    """Stacked arrays as tensors, which worker processes hand over by shared memory."""
+    return [torch.as_tensor(part) for part in batch]
