@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from stemfuse.separators import Stems, Track, write_whole
+from stemfuse.separators import Stems, Track, checked_constructor, write_whole
 
 from .application import apply_weights
 from .errors import FusionError
@@ -98,6 +98,11 @@ class BaseFusion:
     progress: Callable[[str, int, int], None] | None = None
     history_: Sequence[Mapping[str, float]] = ()
     studies_: Mapping[str, Any] = MappingProxyType({})
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked_constructor(cls.__init__, FusionError)  # type: ignore[method-assign]
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
-from stemfuse.separators import Track, TrackError, TrainingError
+from stemfuse.separators import Track, TrackError, TrainingError, check_fields
 from stemfuse.separators.training import Execution, History, Recipe, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from stemfuse.separators.training.loop import Batches
+    from stemfuse.separators.training.schedule import Batches
 
 
 class Mixer(LinearFusion):
@@ -31,6 +31,9 @@ class Mixer(LinearFusion):
     """
 
     execution: Execution = Execution()
+
+    def __post_init__(self) -> None:
+        check_fields(self, FusionError)
 
     @property
     def recipe(self) -> Recipe:

@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from stemfuse.analysis import GramStatistics, aggregate, bss_eval
     from stemfuse.blending import MixingWeights, apply_weights, list_fusions, load_fusion, make_fusion
-    from stemfuse.experiments import Run, open_data, run
+    from stemfuse.experiments import Run, open_data
+    from stemfuse.experiments.pipeline import run
     from stemfuse.separators import Stems, StemStore, Track, list_separators, load_separator
 
 _HOMES = {
