@@ -75,10 +75,8 @@ class OverlapAdd:
             self._sums = torch.zeros(*windows.shape[:-2], self._time, **where)
             self._weights = torch.zeros(self._time, **where)
         first = start * self.hop
-        for total, added in (
-            (self._sums, windows * window),
-            (self._weights, (window**2).expand(windows.shape[-2], -1)),
-        ):
+        squares = (window**2).expand(windows.shape[-2], -1)
+        for total, added in ((self._sums, windows * window), (self._weights, squares)):
             summed = self._overlapped(added).to(total.device)
             total[..., first : first + summed.shape[-1]] += summed
 
@@ -143,8 +141,8 @@ class ComplexAsChannels:
     def __post_init__(self) -> None:
         if self.n_fft % 2 or not 0 < self.hop <= self.n_fft // 2 or not 0 < self.bins <= self.n_fft // 2 + 1:
             raise SeparatorError(
-                f"got n_fft={self.n_fft}, hop={self.hop}, bins={self.bins}, expected an even n_fft, a hop of at most half "
-                "of it, and at most half of it plus one bins"
+                f"got n_fft={self.n_fft}, hop={self.hop}, bins={self.bins}, expected an even n_fft, a hop of at most "
+                "n_fft / 2, and at most n_fft / 2 + 1 bins"
             )
 
     def pack(self, audio: torch.Tensor) -> torch.Tensor:
