@@ -66,8 +66,10 @@ def shipped_folder() -> Path:
     SeparatorError
         The package is not installed.
     """
-    package = import_optional("demucs", "demucs", "demucs")
-    return Path(package.__file__).parent / "remote"
+    # found without importing it, unless it is missing
+    package = find_spec("demucs")
+    origin = package.origin if package else import_optional("demucs", "demucs", "demucs").__file__
+    return Path(str(origin)).parent / "remote"
 
 
 def published_files() -> dict[str, str]:

@@ -348,7 +348,7 @@ def test_changed_file_is_found_by_its_name(tmp_path, mixture):
     path.write_bytes(content)
     for act in (Demucs.fingerprint, lambda separator: separator.separate(mixture, 44_100)):
         with pytest.raises(
-            SeparatorError, match=rf"{path.name}: its sha256 begins with .* its name says {path.stem[5:]}"
+            SeparatorError, match=rf"{path.name}: its sha256 begins with .* expected {path.stem[5:]} as in its name"
         ):
             act(Demucs(model="ab12", repo=tmp_path))
 

@@ -424,7 +424,7 @@ def test_other_files_are_refused(fault, tmp_path):
         (lambda: DemucsV2(overlap=1.0), "got overlap=1.0"),
         (lambda: DemucsV2(segment_s=0.0), "got segment_s=0.0"),
         (lambda: KuielabMDXDemucs(segment_s=-1.0), "got segment_s=-1.0"),
-        (lambda: ComplexAsChannels(256, 256, 64), "at most half of it between them"),
+        (lambda: ComplexAsChannels(256, 256, 64), "a hop of at most n_fft / 2"),
     ],
 )
 def test_impossible_options_are_refused(make, words):

@@ -15,7 +15,7 @@ from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.weights.tensors import State, count, renamed
 
 BLOCKS: Final = ("tdf", "tdc", "tfc", "tfc_tdf", "tdc_rnn")
-"""Names of the blocks: fully connected or convolution within a frame, convolution over frames too, and joined."""
+"""Names of the blocks: fully connected (tdf), convolutions within an STFT frame (tdc) or over several (tfc), joined."""
 
 _SWAPPED = [0, 2, 1, 3]
 """Between left, left, right, right and real, real, imaginary, imaginary; the same way back."""
@@ -23,7 +23,7 @@ _SWAPPED = [0, 2, 1, 3]
 
 @dataclass(frozen=True)
 class UNetShape:
-    """All that decides the tensors of a `CaCUNet`.
+    """The sizes of a `CaCUNet`, which decide its tensors.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class UNetShape:
     bias : bool
         The fully connected layers have biases, and their normalisations scale and shift.
     time_levels : tuple of int
-        Levels, 0 the highest, that halve the number of frames too, where the samplers are two-dimensional.
+        Levels, 0 the highest, that halve the number of STFT frames too, where the samplers are two-dimensional.
     channels, growth, layers, kernel : int
         Channels between the blocks; channels, number and kernel size of a block's convolutions.
     factor, minimum : int
@@ -57,12 +57,12 @@ class UNetShape:
 
     @property
     def time_divisor(self) -> int:
-        """What the number of frames has to be a multiple of."""
+        """The number of STFT frames has to be a multiple of it."""
         return 2 ** len(self.time_levels) if self.two_dimensional else 1
 
     @property
     def two_dimensional(self) -> bool:
-        """Whether the samplers between the levels see several frames at once."""
+        """Whether the samplers between the levels cover several STFT frames."""
         return self.block in ("tfc", "tfc_tdf", "tdc_rnn")
 
 
@@ -84,7 +84,7 @@ class FrameTransposedConvolution(nn.ConvTranspose1d):
 
 
 class DenseConvolutions(nn.Module):
-    """Convolutions of which each sees the outputs of all before it; the last one's output counts (TDC, TFC)."""
+    """Convolutions, each on the outputs of all before it; the last one's output is the block's (TDC, TFC)."""
 
     def __init__(self, in_channels: int, shape: UNetShape, over_frames: bool) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class CaCUNet(nn.Module):
         Parameters
         ----------
         packed : Tensor, shape (batch, 4, bins + 1, frame)
-            As `ComplexAsChannels` packs it; the number of frames is a multiple of the shape's ``time_divisor``.
+            As `ComplexAsChannels` packs it; the number of STFT frames is a multiple of the shape's ``time_divisor``.
         """
         features = self.first_conv(packed[:, _SWAPPED].transpose(2, 3))
         skips = []
@@ -256,12 +256,8 @@ class CaCUNet(nn.Module):
         return output.transpose(2, 3)[:, _SWAPPED]
 
 
-_SWAPPED = [0, 2, 1, 3]
-"""From left, left, right, right to real, real, imaginary, imaginary."""
-
-
 def ismir2020_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, UNetShape, bool]:
-    """Weights of a `CaCUNet` from the authors' current or their deprecated code, whichever it is.
+    """Weights of a `CaCUNet` from the authors' current or their deprecated code.
 
     Parameters
     ----------
@@ -275,9 +271,9 @@ def ismir2020_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[Stat
     tensors : dict
         In the current code's form.
     shape : UNetShape
-        What they tell; ``bins`` is kept at its default where no tensor depends on it.
+        Their sizes; ``bins`` has its default when no tensor depends on it.
     deprecated : bool
-        Whether they are of the deprecated code, whose transform is another one.
+        Whether they are of the deprecated code, which has another transform.
 
     Raises
     ------
@@ -293,7 +289,7 @@ def ismir2020_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[Stat
         tensors = renamed(tensors, sampling)
     try:
         if deprecated:
-            # frequency came before time there, and both parts of the left channel before the right
+            # there, frequency is before time, and both parts of the left channel are before those of the right
             tensors["first_conv.0.weight"] = tensors["first_conv.0.weight"].transpose(2, 3)[:, _SWAPPED]
             tensors["last_conv.0.weight"] = tensors["last_conv.0.weight"].transpose(2, 3)[_SWAPPED]
             tensors["last_conv.0.bias"] = tensors["last_conv.0.bias"][_SWAPPED]

@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms: complex ones as real channels for networks, and the way back for whole songs."""
+"""Short-time Fourier transforms: complex ones as real channels for networks, and the inverse for whole songs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def transformed(audio: torch.Tensor, n_fft: int, hop: int, centred: bool = True)
     Parameters
     ----------
     audio : Tensor, shape (..., time)
-        Longer than half a window where windows are centred, else at least a window.
+        Longer than half a window when windows are centred, else at least a window.
     n_fft, hop : int
         Window and distance of the windows, in samples.
     centred : bool
@@ -33,14 +33,14 @@ def transformed(audio: torch.Tensor, n_fft: int, hop: int, centred: bool = True)
 
 
 class OverlapAdd:
-    """The way back from the spectrum of a song whose frames come in blocks.
+    """The inverse transform of a whole song, whose STFT frames are added block by block.
 
     Parameters
     ----------
     n_fft, hop : int
         As in `transformed`.
     frames : int
-        Of the whole song.
+        STFT frames of the whole song.
     centred : bool
         As in `transformed`.
     device : str or torch device, optional
@@ -66,36 +66,37 @@ class OverlapAdd:
         self._weights: torch.Tensor | None = None
 
     def add(self, start: int, spectrum: torch.Tensor) -> None:
-        """Add frames from number ``start``, (..., bin, frame), all of which are added once."""
+        """Add STFT frames from number ``start``, (..., bin, frame); each is added once."""
         # (..., frame, time of a window)
-        pieces = torch.fft.irfft(spectrum.transpose(-1, -2), self.n_fft)
-        window = torch.hann_window(self.n_fft, dtype=pieces.dtype, device=pieces.device)
+        windows = torch.fft.irfft(spectrum.transpose(-1, -2), self.n_fft)
+        window = torch.hann_window(self.n_fft, dtype=windows.dtype, device=windows.device)
         if self._sums is None or self._weights is None:
-            where = {"dtype": pieces.dtype, "device": self.device or pieces.device}
-            self._sums = torch.zeros(*pieces.shape[:-2], self._time, **where)
+            where = {"dtype": windows.dtype, "device": self.device or windows.device}
+            self._sums = torch.zeros(*windows.shape[:-2], self._time, **where)
             self._weights = torch.zeros(self._time, **where)
         first = start * self.hop
-        for total, added in ((self._sums, pieces * window), (self._weights, (window**2).expand(pieces.shape[-2], -1))):
+        squares = (window**2).expand(windows.shape[-2], -1)
+        for total, added in ((self._sums, windows * window), (self._weights, squares)):
             summed = self._overlapped(added).to(total.device)
             total[..., first : first + summed.shape[-1]] += summed
 
-    def _overlapped(self, pieces: torch.Tensor) -> torch.Tensor:
+    def _overlapped(self, windows: torch.Tensor) -> torch.Tensor:
         """(..., frame, time of a window) to (..., time), windows a hop apart."""
-        frames, hops = pieces.shape[-2], -(-self.n_fft // self.hop)
-        padded = functional.pad(pieces, (0, hops * self.hop - self.n_fft))
-        parts = padded.reshape(*pieces.shape[:-1], hops, self.hop)
-        total = parts.new_zeros(*pieces.shape[:-2], frames + hops - 1, self.hop)
+        frames, hops = windows.shape[-2], -(-self.n_fft // self.hop)
+        padded = functional.pad(windows, (0, hops * self.hop - self.n_fft))
+        parts = padded.reshape(*windows.shape[:-1], hops, self.hop)
+        total = parts.new_zeros(*windows.shape[:-2], frames + hops - 1, self.hop)
         for index in range(hops):
             total[..., index : index + frames, :] += parts[..., index, :]
         return total.flatten(-2)[..., : self.hop * (frames - 1) + self.n_fft]
 
     def audio(self, length: int) -> torch.Tensor:
-        """The song, (..., time); zeros where it is longer than its frames."""
+        """The song, (..., time); zeros beyond its last STFT frame."""
         if self._sums is None or self._weights is None:
-            raise SeparatorError("no frames were added, expected all of a song's: call add first")
+            raise SeparatorError("got no STFT frames, expected all of a song: call add first")
         first = self.n_fft // 2 if self.centred else 0
         sums, weights = self._sums[..., first : first + length], self._weights[first : first + length]
-        # where no window reaches there is nothing to divide
+        # no division where no window reaches
         audio = sums / torch.where(weights > 1e-11, weights, 1.0)
         return functional.pad(audio, (0, length - audio.shape[-1]))
 
@@ -111,10 +112,10 @@ class ComplexAsChannels:
     n_fft, hop : int
         Window and distance of the windows, in samples.
     bins : int
-        How many of the ``n_fft // 2 + 1`` bins are kept, from the lowest; the others are zero on the way back.
+        How many of the ``n_fft // 2 + 1`` bins are kept, from the lowest; the inverse transform sets others to zero.
     centred : bool
         Windows are centred on multiples of the hop, and the ends are mirrored. Otherwise the first begins with the
-        first sample, and of the way back the ends of half a window are unreliable.
+        first sample, and half a window at both ends of the inverse transform is unreliable.
 
     References
     ----------
@@ -140,8 +141,8 @@ class ComplexAsChannels:
     def __post_init__(self) -> None:
         if self.n_fft % 2 or not 0 < self.hop <= self.n_fft // 2 or not 0 < self.bins <= self.n_fft // 2 + 1:
             raise SeparatorError(
-                f"windows of {self.n_fft} samples, {self.hop} apart, with {self.bins} bins came: expected an even "
-                "length, at most half of it between them, and at most half of it and one as bins"
+                f"got n_fft={self.n_fft}, hop={self.hop}, bins={self.bins}, expected an even n_fft, a hop of at most "
+                "n_fft / 2, and at most n_fft / 2 + 1 bins"
             )
 
     def pack(self, audio: torch.Tensor) -> torch.Tensor:

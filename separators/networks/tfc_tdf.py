@@ -1,4 +1,4 @@
-"""TFC-TDF-U-Net v2, the network of KUIELab-MDX-Net: one source each as published, several if trained so."""
+"""TFC-TDF-U-Net v2, the network of KUIELab-MDX-Net: for one source as published, or for several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemfuse.separators.weights.tensors import State, count, renamed
 
 @dataclass(frozen=True)
 class TFCTDFShape:
-    """All that decides the tensors of a `TFCTDFUNet`.
+    """The sizes of a `TFCTDFUNet`, which decide its tensors.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class TFCTDFShape:
     layers, kernel : int
         Convolutions in a block and their size.
     growth : int
-        Channels of the highest level; each level below has so many more.
+        Channels of the highest level; each level below has as many more.
     bins : int
         Frequency bins of the spectrogram.
     factor : int
@@ -33,7 +33,7 @@ class TFCTDFShape:
     parts : int
         Channels of the spectrogram: real and imaginary parts of two channels.
     sources : int
-        How many sources come out; the published networks give one each.
+        Number of sources; the published networks have one each.
     """
 
     levels: int = 5
@@ -47,12 +47,12 @@ class TFCTDFShape:
 
     @property
     def time_divisor(self) -> int:
-        """What the number of frames has to be a multiple of."""
+        """The number of STFT frames has to be a multiple of it."""
         return 1 << self.levels
 
 
 class ConvolutionsThenLinear(nn.Module):
-    """Convolutions over time and frequency one after the other, then fully connected layers per frame added."""
+    """A chain of convolutions over time and frequency, to which fully connected layers per STFT frame are added."""
 
     def __init__(self, channels: int, bins: int, shape: TFCTDFShape) -> None:
         super().__init__()
@@ -122,12 +122,12 @@ class TFCTDFUNet(nn.Module):
         self.final_conv = nn.Sequential(nn.Conv2d(channels[0], shape.sources * shape.parts, 1))
 
     def forward(self, packed: torch.Tensor) -> torch.Tensor:
-        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's; of several 4 channels each.
+        """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's; several sources have 4 channels each.
 
         Parameters
         ----------
         packed : Tensor, shape (batch, 4, bin, frame)
-            As `ComplexAsChannels` packs it; the number of frames is a multiple of the shape's ``time_divisor``.
+            As `ComplexAsChannels` packs it; the number of STFT frames is a multiple of the shape's ``time_divisor``.
         """
         features = self.first_conv(packed).transpose(2, 3)
         skips = []
@@ -169,9 +169,9 @@ def tfc_tdf_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State,
     tensors : dict
         In the training code's form, without its constants.
     shape : TFCTDFShape
-        What they tell.
+        Their sizes.
     n_fft : int or None
-        The window's length, which only the training code's files tell.
+        The window's length, which only the training code's files have.
 
     Raises
     ------

@@ -15,17 +15,17 @@ from stemfuse.separators.weights.tensors import State, count, renamed
 
 SOURCE_COUNT = 4
 MISSING = 0.25
-"""Mask where the network says nothing: every source gets an equal part."""
+"""Mask of the bins that the network does not use: every source gets an equal part."""
 
 
 @dataclass(frozen=True)
 class UNetDannaShape:
-    """All that decides the tensors of a `UNetDannaNetwork`.
+    """The sizes of a `UNetDannaNetwork`, which decide its tensors.
 
     Attributes
     ----------
     used_bins : int
-        How many bins, from the lowest, the network sees.
+        How many bins, from the lowest, are used by the network.
     growth : int
         Channels that one convolution adds.
     layers : tuple of int
@@ -33,7 +33,7 @@ class UNetDannaShape:
     attention, heads : int
         Channels of queries, keys and values each, and in how many groups they are compared.
     bottom : int
-        Channels that attention gives.
+        Output channels of the attention.
     """
 
     used_bins: int = 1487
@@ -45,12 +45,12 @@ class UNetDannaShape:
 
     @property
     def fewest_frames(self) -> int:
-        """So many are halved to one at the bottom."""
+        """Fewest STFT frames: so many are halved to one at the bottom."""
         return 1 << len(self.layers)
 
 
 class DilatedConvolutions(nn.Module):
-    """Convolutions with doubling dilation, each of which sees its own part of all before it (D2)."""
+    """Convolutions with doubling dilation; the input of each is a part of the outputs of all before it (D2)."""
 
     def __init__(self, in_channels: int, growth: int, layers: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class DenseBlock(nn.Module):
 
 
 class LocalAttention(nn.Module):
-    """Attention of pairs of frames to all bins of them and of three frames on either side."""
+    """Attention of pairs of STFT frames to all bins of these and of the three STFT frames on either side."""
 
     PAIR, FLANK = 2, 3
 
@@ -114,9 +114,9 @@ class LocalAttention(nn.Module):
         memory = self.PAIR + 2 * self.FLANK
         keys, values = (functional.pad(part, (self.FLANK, self.FLANK)) for part in (keys, values))
         attended = functional.scaled_dot_product_attention(
-            _pieces(queries, self.PAIR, self.PAIR),
-            _pieces(keys, memory, self.PAIR),
-            _pieces(values, memory, self.PAIR),
+            _windows(queries, self.PAIR, self.PAIR),
+            _windows(keys, memory, self.PAIR),
+            _windows(values, memory, self.PAIR),
         )
         # (batch, head, pair, bin and frame, channel) to (batch, head and channel, bin, frame)
         joined = attended.reshape(batch, self.heads, -1, bins, self.PAIR, attended.shape[-1]).permute(0, 1, 5, 3, 2, 4)
@@ -124,10 +124,10 @@ class LocalAttention(nn.Module):
         return output
 
 
-def _pieces(parts: torch.Tensor, length: int, step: int) -> torch.Tensor:
-    """(batch, head, channel, bin, frame) to (batch, head, piece, bin and frame, channel)."""
-    pieces = parts.unfold(-1, length, step).permute(0, 1, 4, 3, 5, 2)
-    return pieces.reshape(*pieces.shape[:3], -1, pieces.shape[-1])
+def _windows(parts: torch.Tensor, length: int, step: int) -> torch.Tensor:
+    """(batch, head, channel, bin, frame) to (batch, head, window, bin and frame, channel)."""
+    windows = parts.unfold(-1, length, step).permute(0, 1, 4, 3, 5, 2)
+    return windows.reshape(*windows.shape[:3], -1, windows.shape[-1])
 
 
 class UNetDannaNetwork(nn.Module):
@@ -197,8 +197,8 @@ class UNetDannaNetwork(nn.Module):
         Parameters
         ----------
         magnitudes : Tensor, shape (batch, 2, bin, frame)
-            Of the short-time Fourier transform, not scaled; a song of fewer frames than the shape's ``fewest_frames``
-            is followed by silence.
+            Of the short-time Fourier transform, not scaled; a song of fewer STFT frames than the shape's
+            ``fewest_frames`` is followed by silence.
         """
         batch, channels, bins, frames = magnitudes.shape
         more = max(0, self.shape.fewest_frames - frames)
@@ -236,7 +236,7 @@ def unet_danna_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[Sta
     tensors : dict
         In the authors' form, which is ours.
     shape : UNetDannaShape
-        What they tell; the number of bins and of heads is the published one.
+        Their sizes; the number of bins and of heads is the published one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One iteration of the multichannel Wiener filter, for whole songs in little memory and for losses to train with."""
+"""One iteration of the multichannel Wiener filter: for whole songs in little memory, and for losses in training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 
 EPSILON = 2.0**-52
-"""What keeps silent bins from division by zero, in whatever precision."""
+"""Added to divisors, for silent bins; in any precision."""
 LOUDEST = 10.0
-"""Largest magnitude of a spectrum that is filtered as it is; louder ones are scaled down and back."""
+"""Largest magnitude of a spectrum that is filtered as it is; louder spectra are scaled down, and back afterwards."""
 BLOCK = 128
-"""Frames of a song that are filtered at a time."""
+"""STFT frames of a song that are filtered at a time."""
 
 
 def wiener_filter(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def wiener_filter(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tens
     magnitudes : Tensor, shape (..., source, 2, bin, frame)
         Not negative.
     mixture : Tensor, shape (..., 2, bin, frame), complex
-        Double precision is better: the covariances of what comes from one side only are nearly singular.
+        Double precision is better: the covariances of sources on one side only are nearly singular.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def wiener_filter(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tens
     >>> bool((wiener_filter(halves, mixture).sum(0) - mixture).abs().max() < 1e-5)
     True
     """
-    # as loud as the loudest bin of all items allows
+    # one scale for all items, by the loudest bin
     scale = _scale(mixture)
     mixture, magnitudes = mixture / scale, magnitudes / scale
     return _filtered(magnitudes, mixture, _covariances(_sums(magnitudes, mixture))) * scale
@@ -61,14 +61,14 @@ def filtered_blocks(
     spectrum : Tensor, shape (2, bin, frame), complex
         Of the mixture.
     masks : callable
-        ``masks(start, stop)`` gives those of the frames from start to stop, (source, 2, bin, frame); multiplied with
-        the mixture's magnitudes they are the sources'. Called twice for every frame: for the covariances of the
-        song, then for the sources.
+        ``masks(start, stop)`` gives the masks of the STFT frames from start to stop, (source, 2, bin, frame); their
+        products with the mixture's magnitudes are the sources' magnitudes. Called twice for every STFT frame: for the
+        covariances of the song, then for the sources.
 
     Yields
     ------
     int
-        First frame of a block.
+        First STFT frame of a block.
     Tensor, shape (source, 2, bin, frame), complex
         The sources in it, as `wiener_filter` gives them.
 
@@ -100,7 +100,7 @@ def _scale(mixture: torch.Tensor) -> torch.Tensor:
 
 
 def _sums(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """Outer products of the estimates summed over frames, (..., source, 4, bin).
+    """Outer products of the estimates summed over STFT frames, (..., source, 4, bin).
 
     These are left by left, right by right, real and imaginary part of left by right. Estimates have the mixture's
     phase, so that all sources share one difference between the channels.

@@ -17,14 +17,14 @@ from stemfuse.separators.weights.tensors import State, renamed
 
 @dataclass(frozen=True)
 class XUMXShape:
-    """All that decides the tensors of an `XUMXNetwork`.
+    """The sizes of an `XUMXNetwork`, which decide its tensors.
 
     Attributes
     ----------
     bins : int
-        Of the spectra that go in and come out.
+        Frequency bins of input and output.
     used_bins : int
-        How many of them, from the lowest, the network sees: 1487 are 16 kHz.
+        How many of them, from the lowest, are used by the network: 1487 are 16 kHz.
     hidden : int
         Channels inside.
     layers : int
@@ -51,8 +51,8 @@ class XUMXNetwork(nn.Module):
     Notes
     -----
     Names and shapes of the tensors are asteroid's, without the windows;
-    `stemfuse.separators.networks.xumx.xumx_state` brings Danna-Sep's files into this form. `decode` works frame by
-    frame, so that the masks of a long song need never be in memory as a whole.
+    `stemfuse.separators.networks.xumx.xumx_state` brings Danna-Sep's files into this form. `decode` works on
+    single STFT frames, so that the masks of a long song are never in memory as a whole.
 
     References
     ----------
@@ -99,7 +99,7 @@ class XUMXNetwork(nn.Module):
         )
 
     def encode(self, magnitudes: torch.Tensor) -> torch.Tensor:
-        """What the decoders need of a whole song: (frame, batch, 2 * hidden) of (batch, channel, bin, frame)."""
+        """Input of the decoders, for a whole song: (frame, batch, 2 * hidden) from (batch, channel, bin, frame)."""
         # (frame, batch, channel, bin)
         used = magnitudes[:, :, : self.shape.used_bins].permute(3, 0, 1, 2)
         first = []
@@ -112,7 +112,7 @@ class XUMXNetwork(nn.Module):
         return torch.cat([bridge, second], dim=-1)
 
     def decode(self, encoded: torch.Tensor) -> torch.Tensor:
-        """Masks (batch, source, channel, bin, frame) of any frames that `encode` gave."""
+        """Masks (batch, source, channel, bin, frame) from any STFT frames of the output of `encode`."""
         frames, batch, _ = encoded.shape
         masks = []
         for name in SOURCES:
@@ -152,9 +152,9 @@ def xumx_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, XU
     tensors : dict
         In asteroid's form, without its windows.
     shape : XUMXShape
-        What they tell.
+        Their sizes.
     joined : bool
-        Whether they are of Danna-Sep, who append silence to songs.
+        Whether they are Danna-Sep's, who append silence to songs.
 
     Raises
     ------

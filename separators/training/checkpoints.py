@@ -60,9 +60,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
                 group, _, name = label.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(label)
     except FileNotFoundError as error:
-        raise TrainingError(f"{path}: is missing; stemfuse fit and stemfuse train write such files") from error
+        raise TrainingError(f"{path}: no such file; stemfuse fit and stemfuse train write such files") from error
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train it again") from error
+        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train again") from error
     if description.pop("schema", None) != SCHEMA:
         raise TrainingError(f"{path}: of another schema, expected {SCHEMA}; train again")
     return groups, description

@@ -281,7 +281,7 @@ class _Training:
     def _save(self) -> None:
         if self._checkpoint is None:
             return
-        counters = {name: getattr(self, name) for name in ("epoch", "done", "steps", "count", "seconds")}
+        counters = {name: vars(self)[name] for name in ("epoch", "done", "steps", "count", "seconds")}
         counters["running"] = self._total(self.running)
         if self.fabric.is_global_zero:
             groups: dict[str, Mapping[str, Tensor]] = {"module": self._state(), "best": self.best}
