@@ -17,7 +17,7 @@ from stemfuse.blending.classical.combined_files import combine_files
 from stemfuse.blending.classical.combiners import AVERAGES, RULES, Average, Combine, Crossover, median
 from stemfuse.blending.classical.spectral import BLOCK, BandSplit, ShortTimeFourier
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track
+from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track, WriteError
 
 
 def track_of(*stems, rate=RATE):
@@ -327,7 +327,7 @@ def test_the_result_may_take_the_place_of_a_file(files):
         ({"files": []}, FusionError, "got no files"),
         ({"out": "out.mp4"}, AudioError, "expected a name that ends in .wav or .flac"),
         ({"out": "out.flac", "subtype": "FLOAT"}, AudioError, "FLOAT"),
-        ({"out": "none/out.wav"}, AudioError, "none"),
+        ({"out": "last.wav/out.wav"}, WriteError, "cannot be written"),
     ],
     ids=repr,
 )
