@@ -3,7 +3,7 @@
 Run ``python benchmarks/candidates.py [--tracks 50] [--frames 240] [--runs 50] [--out candidates.json]``. Its statistics
 are of random signals, for what a candidate costs does not depend on them. A candidate is one set of weights for each of
 four sources, scored by the median over frames and then over tracks. The usual way is measured on one track of six
-seconds, in the same run, and scaled by the length: it is linear in it.
+seconds, in the same process, and scaled to the length of all tracks.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from stemfuse.analysis import GramStatistics, bss_eval
 from stemfuse.blending import Mean, apply_weights
 from stemfuse.blending.candidates import CandidateScorer, blend_terms
 from stemfuse.separators import RATE, SOURCES, Track
+from stemfuse.separators.labels import mixture_labels, output_labels, stem_labels
 
 SEPARATORS = ("a", "b", "c")
-SIDES = ("left", "right")
 
 
 def random_grams(tracks: int, frames: int) -> list[GramStatistics]:
     generator = np.random.default_rng(0)
-    signals = ["mixture", *(f"{separator}.{source}" for separator in SEPARATORS for source in SOURCES)]
-    inputs = tuple(f"{signal}.{side}" for signal in signals for side in SIDES)
-    outputs = tuple(f"{source}.{side}" for source in SOURCES for side in SIDES)
+    inputs = sum((stem_labels(separator, SOURCES) for separator in SEPARATORS), mixture_labels())
+    outputs = output_labels()
     size = len(inputs) + len(outputs)
     grams = []
     for track in range(tracks):

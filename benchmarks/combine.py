@@ -61,13 +61,13 @@ def peer(how: str, out: str, files: list[str]) -> None:
 def make_stems(folder: Path, seconds: float) -> list[str]:
     """Three stems that share most of their energy, as estimates of one source do."""
     files = [str(folder / f"{name}.wav") for name in "abc"]
-    frames = round(seconds * RATE)
+    length = round(seconds * RATE)
     for number, file in enumerate(files, 1):
         shared, own = np.random.default_rng(0), np.random.default_rng(number)
         # in blocks, since a process's peak memory counts from that of its parent
         with sf.SoundFile(file, "w", RATE, 2, "FLOAT") as stem:
-            for start in range(0, frames, BLOCK):
-                shape = (min(BLOCK, frames - start), 2)
+            for start in range(0, length, BLOCK):
+                shape = (min(BLOCK, length - start), 2)
                 stem.write(shared.normal(0, 0.1, shape) + own.normal(0, 0.03, shape))
     return files
 

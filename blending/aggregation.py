@@ -18,9 +18,10 @@ OVER_FRAMES = ("median", "mean", "song")
 OVER_TRACKS = ("median", "mean", "pooled")
 
 
-def check_aggregation(over_frames: str, over_tracks: str) -> None:
-    """Raise a FusionError unless there are such aggregates."""
-    for name, given, known in (("over_frames", over_frames, OVER_FRAMES), ("over_tracks", over_tracks, OVER_TRACKS)):
+def check_aggregation(over_frames: str, over_tracks: str, whole_songs: bool = False) -> None:
+    """Raise a FusionError unless there are such aggregates; ``"song"`` only where ``whole_songs`` can be scored."""
+    frames = OVER_FRAMES if whole_songs else OVER_FRAMES[:2]
+    for name, given, known in (("over_frames", over_frames, frames), ("over_tracks", over_tracks, OVER_TRACKS)):
         if given not in known:
             raise FusionError(f"got {name}={given!r}, expected one of {', '.join(known)}")
 
@@ -90,11 +91,17 @@ def aggregate_frames(
     float
         NaN where no frame has a score.
 
+    Raises
+    ------
+    FusionError
+        There is no such aggregate.
+
     Examples
     --------
     >>> aggregate_frames(np.array([1.0, 3.0, 9.0, np.nan]), [0, 0, 1, 1], "mean", "median")
     5.5
     """
+    check_aggregation(over_frames, over_tracks)
     known = ~np.isnan(values)
     values, owners = values[known], np.asarray(list(tracks))[known]
     if not len(values):

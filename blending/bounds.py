@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stemfuse.separators import Track
 from stemfuse.separators.labels import ChannelLabel
 
-from .aggregation import aggregate_frames, group_medians
+from .aggregation import aggregate_frames, check_aggregation, group_medians
 from .errors import FusionError
 from .least_squares import RANK, frame_weights, minimise
 from .space import BlendSpace, FrameErrors
@@ -82,6 +82,7 @@ def bounds(
     """
     import pandas as pd
 
+    check_aggregation(over_frames, over_tracks)
     space = BlendSpace.of(tracks, stems, mixture, tied)
     banded = [] if bands_hz is None else _banded(tracks, space, bands_hz)
     rows = []
@@ -299,6 +300,7 @@ def leave_one_out(
     """
     import pandas as pd
 
+    check_aggregation(over_frames, over_tracks)
     space = BlendSpace.of(tracks, stems, mixture, tied)
     tested = space if test is None else space.on(test)
     separators = list(tracks[0].stems)

@@ -67,7 +67,7 @@ def criterion(
     """
     if metric not in METRICS:
         raise FusionError(f"got the objective {metric!r}, expected one of {', '.join(METRICS)}")
-    check_aggregation(over_frames, over_tracks)
+    check_aggregation(over_frames, over_tracks, whole_songs=True)
     if metric == "SDR":
         from .candidates import CandidateScorer
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track, digest
 
+from .aggregation import OVER_FRAMES, OVER_TRACKS
 from .criteria import Criterion, criterion
 from .errors import FusionError
 from .fusion import LinearFusion
@@ -41,8 +42,8 @@ class Search(LinearFusion):
         See `stemfuse.blending.least_squares.CONSTRAINTS`.
     objectives : str or sequence of two str
         What is maximised, on the validation tracks if there are any, else on the training tracks: ``"SDR"``, or
-        another metric of `stemfuse.blending.criteria.criterion`. Two (``["SDR", "bleedless"]``) are
-        searched with NSGA-II.
+        another metric of `stemfuse.blending.criteria.criterion`. Two (``["SDR", "bleedless"]``) are searched with
+        NSGA-II.
     frames, tracks : str
         How the metric's frames and tracks become one figure; medians are the papers'.
     trials : int
@@ -68,8 +69,8 @@ class Search(LinearFusion):
 
     Notes
     -----
-    Of a front of two objectives the trial is taken for which their sum is largest, each scaled from 0 to 1 between its
-    smallest and largest value on the front; ``studies_[source].best_trials`` has them all.
+    Two objectives have a front of best trials, ``studies_[source].best_trials``. The weights are those of the trial
+    with the largest sum of both, each scaled from 0 to 1 between its smallest and largest value on the front.
 
     Examples
     --------
@@ -155,6 +156,11 @@ class Search(LinearFusion):
             raise FusionError(f"got sampler={self.sampler!r}, expected one of {', '.join(SAMPLERS)}")
         if self.constraint not in CONSTRAINTS:
             raise FusionError(f"got constraint={self.constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
+        if self.frames not in OVER_FRAMES or self.tracks not in OVER_TRACKS:
+            raise FusionError(
+                f"got frames={self.frames!r}, tracks={self.tracks!r}, expected frames of {', '.join(OVER_FRAMES)} and "
+                f"tracks of {', '.join(OVER_TRACKS)}"
+            )
         if self.trials < 1 or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
             raise FusionError(
                 f"got trials={self.trials}, bounds={tuple(self.bounds)}, expected at least one trial and low < high"

@@ -17,7 +17,7 @@ from stemfuse.blending.classical.combined_files import combine_files
 from stemfuse.blending.classical.combiners import AVERAGES, RULES, Average, Combine, Crossover, median
 from stemfuse.blending.classical.spectral import BLOCK, BandSplit, ShortTimeFourier
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track
+from stemfuse.separators import RATE, SOURCES, AudioError, ContainerSignal, Stems, Track, WriteError
 
 
 def track_of(*stems, rate=RATE):
@@ -58,8 +58,8 @@ def transformed(audio):
     return librosa.stft(np.ascontiguousarray(audio), n_fft=2048, hop_length=1024)
 
 
-def restored(spectrum, frames):
-    return librosa.istft(spectrum, hop_length=1024, length=frames)
+def restored(spectrum, length):
+    return librosa.istft(spectrum, hop_length=1024, length=length)
 
 
 def test_the_median_of_complex_bins_beats_that_of_the_other_tools(music):
@@ -113,9 +113,9 @@ def test_extremes_of_spectra_gather_and_share_tones():
 
 
 @pytest.mark.parametrize("how", RULES)
-@pytest.mark.parametrize(("channels", "frames"), [(2, 30_001), (1, 1), (1, 1500), (3, 5000)])
-def test_equal_inputs_stay_as_they_are(how, channels, frames):
-    stem = noise(channels, frames)
+@pytest.mark.parametrize(("channels", "length"), [(2, 30_001), (1, 1), (1, 1500), (3, 5000)])
+def test_equal_inputs_stay_as_they_are(how, channels, length):
+    stem = noise(channels, length)
     np.testing.assert_allclose(fused(Combine(how), stem, stem, stem), stem, atol=1e-6)
 
 
@@ -150,11 +150,11 @@ def test_every_fusion_conforms(fusion):
 @pytest.mark.parametrize("fusion", [Combine("median_wave"), Combine("max_fft"), Crossover([900], ["b", "a"])], ids=repr)
 def test_any_range_is_that_of_the_whole(fusion):
     """Across the borders of blocks, at both ends, and empty."""
-    frames = 2 * BLOCK + 4321
-    track = track_of(noise(2, frames), noise(2, frames, seed=1), noise(2, frames, seed=2))
+    length = 2 * BLOCK + 4321
+    track = track_of(noise(2, length), noise(2, length, seed=1), noise(2, length, seed=2))
     stems = fusion.fit([track]).fuse(track)
     whole = stems.audio
-    for start, stop in [(0, 1), (0, 3000), (BLOCK - 5, BLOCK + 5), (777, BLOCK + 60_000), (frames - 1, frames), (9, 9)]:
+    for start, stop in [(0, 1), (0, 3000), (BLOCK - 5, BLOCK + 5), (777, BLOCK + 60_000), (length - 1, length), (9, 9)]:
         np.testing.assert_allclose(stems.read(start, stop), whole[:, :, start:stop], atol=1e-6)
     np.testing.assert_allclose(np.concatenate([part for _, part in stems.blocks(50_021)], 2), whole, atol=1e-6)
 
@@ -327,7 +327,7 @@ def test_the_result_may_take_the_place_of_a_file(files):
         ({"files": []}, FusionError, "got no files"),
         ({"out": "out.mp4"}, AudioError, "expected a name that ends in .wav or .flac"),
         ({"out": "out.flac", "subtype": "FLOAT"}, AudioError, "FLOAT"),
-        ({"out": "none/out.wav"}, AudioError, "none"),
+        ({"out": "last.wav/out.wav"}, WriteError, "cannot be written"),
     ],
     ids=repr,
 )

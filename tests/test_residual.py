@@ -350,22 +350,22 @@ def test_the_wiener_filter_is_that_of_norbert(channels):
 
 def test_the_wiener_filter_of_a_song_is_that_of_its_spectra():
     """Read in blocks and ranges, it is the filter over all STFT frames at once; it sums to the mixture."""
-    frames = 2 * BLOCK + 777
-    references = np.random.default_rng(0).normal(0, 0.1, (4, 2, frames)) * np.array([1, 2, 0.5, 1])[:, None, None]
+    length = 2 * BLOCK + 777
+    references = np.random.default_rng(0).normal(0, 0.1, (4, 2, length)) * np.array([1, 2, 0.5, 1])[:, None, None]
     references[:, 1] *= np.array([1, 0.2, -0.7, 0.4])[:, None]
     estimates = references + 0.2 * references.sum(0)
     track = Track.from_arrays("song", references.sum(0), stems={"a": estimates})
     fused = Wiener().fuse(track)
     whole = fused.audio
-    for start, stop in [(0, 10), (BLOCK - 3, BLOCK + 40_000), (frames - 1, frames)]:
+    for start, stop in [(0, 10), (BLOCK - 3, BLOCK + 40_000), (length - 1, length)]:
         np.testing.assert_allclose(fused.read(start, stop), whole[:, :, start:stop], atol=1e-6)
     np.testing.assert_allclose(whole.sum(0), track.mixture.read(), atol=1e-5)
     transform, fitted = ShortTimeFourier(4096, 1024), SpatialFilter()
     signals = np.concatenate([track.mixture.read()[None], track.stems["a"].audio], dtype=float)
-    first, last = transform.touching(0, frames)
-    spectra = transform.spectra(lambda start, stop: signals[:, :, start:stop], frames, first, last)
+    first, last = transform.touching(0, length)
+    spectra = transform.spectra(lambda start, stop: signals[:, :, start:stop], length, first, last)
     fitted.add(spectra)
-    expected = transform.samples(fitted.split(spectra), first, 0, frames)
+    expected = transform.samples(fitted.split(spectra), first, 0, length)
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
 
