@@ -26,12 +26,12 @@ def train(
     from stemfuse.experiments.config import read_config
     from stemfuse.experiments.stages.train import TrainConfig, train_separator
 
-    def say(row: dict[str, float]) -> None:
+    def show(row: dict[str, float]) -> None:
         messages.print(
             f"epoch {row['epoch']:.0f}, step {row['step']:.0f}: loss {row['train_loss']:.4g}, "
             f"validation SDR {-row['valid_loss']:.2f} dB, {row['seconds']:.0f} s"
         )
 
     with progress_bars() as progress:
-        path = train_separator(separator, read_config(TrainConfig, config, overrides or []), progress, say)
+        path = train_separator(separator, read_config(TrainConfig, config, overrides or []), progress, show)
     results.print(str(path))

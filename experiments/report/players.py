@@ -39,7 +39,7 @@ def write_players(
     duration_s: float = 30.0,
     start_s: float | None = None,
 ) -> dict[str, Any]:
-    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and what they are into its ``players.json``.
+    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and list them in its ``players.json``.
 
     All files of a song are made quieter by one common gain when any of them would clip, so that comparing them
     stays fair.
@@ -47,7 +47,7 @@ def write_players(
     Parameters
     ----------
     run_folder : path-like
-        The run's folder; what lacks in it is made.
+        The run's folder; missing folders in it are made.
     track : Track
         Its mixture and, when known, its references are written beside the methods.
     methods : mapping of str to Stems
@@ -55,7 +55,7 @@ def write_players(
     duration_s : float
         Length of the excerpt; a shorter song is taken whole.
     start_s : float, optional
-        Where the excerpt starts; where the most sources sound when not given, see `busiest_start_s`.
+        Where the excerpt starts; when not given, where the most sources sound, see `busiest_start_s`.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def busiest_start_s(track: Track, duration_s: float) -> float:
     """Where the excerpt starts in which the most sources sound, in whole seconds.
 
-    Every second of a source counts by its power, up to the source's own mean, so that a loud source cannot outvote
+    Every second of a source counts by its power, up to the source's own mean, so that a loud source counts no more than
     the others. Without references the mixture alone decides; a silent song gives its middle.
     """
     stems = track.references or Stems.from_signals({"mixture": track.mixture})
