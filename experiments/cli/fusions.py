@@ -116,7 +116,7 @@ def fit(
 
 @app.command(epilog="Example: stemfuse fuse blend.npz song.mp3 --out fused")
 def fuse(
-    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="data sets or songs", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="folder for the fused stems", show_default=False)],
     store: Annotated[
@@ -140,7 +140,7 @@ def fuse(
 
 @app.command(epilog="Example: stemfuse export blend.npz --as msst --out ensemble.sh")
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
     program: Annotated[str, typer.Option("--as", help="demucs, msst, audio-separator or kuielab", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="the new file", show_default=False)],
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)

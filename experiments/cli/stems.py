@@ -51,7 +51,7 @@ def adopt(
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take in stems that another tool made: museval trees, demucs, MSST, audio-separator, UVR."""
+    """Take stems that another tool made into a store: museval trees, demucs, MSST, audio-separator, UVR."""
     from stemfuse.experiments.stages.separate import adopt_folder
 
     if shift and as_is:
@@ -73,8 +73,8 @@ def synth(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of the new data set", show_default=False)],
     tracks: Annotated[int, typer.Option("--tracks", min=1, help="number of songs")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="length of each")] = 30.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="same seed, same bytes")] = 0,
-    subset: Annotated[str | None, typer.Option("--subset", help="put all into one subset")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same bytes")] = 0,
+    subset: Annotated[str | None, typer.Option("--subset", help="put all songs into this subset")] = None,
 ) -> None:
     """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
     from stemfuse.experiments.band import synthesize

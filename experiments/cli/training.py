@@ -19,7 +19,7 @@ def train(
     ],
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="the recipe", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to it", show_default=False)
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to the recipe", show_default=False)
     ] = None,
 ) -> None:
     """Train a separator on a data set; run it again and it goes on where it stopped."""

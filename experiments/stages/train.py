@@ -51,7 +51,7 @@ class Journal:
     ----------
     path : Path
         The file.
-    say : callable, optional
+    show : callable, optional
         Called with each row as well.
 
     Examples
@@ -67,8 +67,8 @@ class Journal:
     1,9,0.5,1.5,2.0
     """
 
-    def __init__(self, path: Path, say: Callable[[dict[str, float]], object] | None = None) -> None:
-        self.path, self.say = path, say
+    def __init__(self, path: Path, show: Callable[[dict[str, float]], object] | None = None) -> None:
+        self.path, self.show = path, show
 
     def __call__(self, row: dict[str, float]) -> None:
         """Write a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
@@ -80,8 +80,8 @@ class Journal:
             writer = csv.DictWriter(file, HISTORY, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        if self.say is not None:
-            self.say(row)
+        if self.show is not None:
+            self.show(row)
 
 
 def train_separator(
@@ -123,10 +123,6 @@ def train_separator(
     trainable = parse_part(TRAINABLE[name], config.network, "network")
     tracks, validated = (_tracks(config, subsets) for subsets in (config.train, config.valid))
     config.out.mkdir(parents=True, exist_ok=True)
-    copies: list[list[Stems]] = []
-    if config.stretch is not None:
-        folder = config.out / "stretched"
-        copies = stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
 
     def show(row: dict[str, float]) -> None:
         progress("train", int(row["epoch"]), config.recipe.epochs)
@@ -145,7 +141,7 @@ def train_separator(
         chunks=config.chunks,
         valid_chunks=config.valid_chunks,
         augmentation=config.augmentation,
-        copies=copies,
+        copies=_copies(config, tracks, progress),
         initial=config.initial,
         half=config.half,
         trained_on=[f"{tracks[0].data}/{subset}" for subset in (*config.train, *(config.valid if validated else ()))],
@@ -163,6 +159,14 @@ def _tracks(config: TrainConfig, subsets: tuple[str, ...]) -> list[Track]:
             f"train: got {', '.join(subsets)}, expected subsets of {config.data}: {', '.join(found.subsets)}"
         )
     return [track for subset in present for track in found.tracks(subset)[: config.tracks]]
+
+
+def _copies(config: TrainConfig, tracks: list[Track], progress: Progress) -> list[list[Stems]]:
+    """Copies of the tracks at other pitches and tempos, made first; none when the recipe asks for none."""
+    if config.stretch is None:
+        return []
+    folder = config.out / "stretched"
+    return stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
 
 
 def _plot(out: Path, title: str, history: list[dict[str, float]]) -> None:
