@@ -10,6 +10,7 @@ from typing import Any
 from stemfuse.blending import BaseFusion, Fusion, fusion_class, load_fusion, make_fusion
 
 from .errors import RunError
+from .machine import resolve_devices
 
 
 def new_fusion(name: str, options: Mapping[str, Any]) -> BaseFusion:
@@ -47,6 +48,14 @@ def takes_option(name: str, option: str) -> bool:
     (True, False)
     """
     return option in inspect.signature(fusion_class(name)).parameters
+
+
+def training_devices(fusion: BaseFusion) -> list[str]:
+    """Devices that a fitted fusion was trained on; the processor where nothing was trained by gradient."""
+    # the passes of a solver, which runs on the processor, have no epoch
+    if fusion.execution is None or not any("epoch" in row for row in fusion.history_):
+        return ["cpu"]
+    return resolve_devices(fusion.execution.accelerator, fusion.execution.devices)
 
 
 def _checked(fusion: Fusion) -> BaseFusion:

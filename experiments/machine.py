@@ -1,4 +1,4 @@
-"""What results depend on beside the recipe: the machine, versions of packages, the commit of the source."""
+"""What results depend on beside the recipe: machine, devices, versions of packages, the commit of the source."""
 
 from __future__ import annotations
 
@@ -24,6 +24,34 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": "cpu",
     }
+
+
+def resolve_devices(name: str, count: int = 1) -> list[str]:
+    """Devices by their full names.
+
+    Parameters
+    ----------
+    name : str
+        A torch device, or ``"auto"``: CUDA where it is available, else the processor.
+    count : int
+        How many, where several may be used.
+
+    Examples
+    --------
+    >>> resolve_devices("cpu"), resolve_devices("cuda:1"), resolve_devices("cuda", 2)
+    (['cpu'], ['cuda:1'], ['cuda:0', 'cuda:1'])
+    """
+    if name == "auto":
+        name = "cuda" if _has_cuda() else "cpu"
+    return [f"cuda:{number}" for number in range(count)] if name in ("cuda", "gpu") else [name]
+
+
+def _has_cuda() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
 
 
 def describe_versions() -> dict[str, str]:

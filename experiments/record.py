@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,6 +63,8 @@ class FusionRecord(_Part):
     kind: str = ""
     file: str = ""
     linear: bool = True
+    devices: list[str] = []
+    """Where it was fitted."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None
@@ -129,6 +132,19 @@ class RunRecord(_Part):
         except ValueError as error:
             problem = f"damaged ({error})"
         raise RunError(f"{path}: {problem}; delete it and run again")
+
+    def use_devices(self, names: Iterable[str]) -> None:
+        """Add devices to those that the machine has used.
+
+        Examples
+        --------
+        >>> record = RunRecord(machine={"device": "cpu"})
+        >>> record.use_devices(["cuda:0", "cpu"])
+        >>> record.machine["device"]
+        'cpu, cuda:0'
+        """
+        known = [name for name in str(self.machine.get("device", "")).split(", ") if name]
+        self.machine = self.machine | {"device": ", ".join(dict.fromkeys([*known, *names]))}
 
     def to_json(self) -> str:
         """The text of ``record.json``."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from stemfuse.separators import Separator, StemfuseError, StemStore, StoreError, list_separators, load_separator
+from stemfuse.separators import (
+    Separator,
+    StemfuseError,
+    StemStore,
+    StoreError,
+    list_separators,
+    load_separator,
+    separator_class,
+)
 from stemfuse.separators.store.entry import read_record
 
 from .config import SeparatorConfig
+from .machine import resolve_devices
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,13 @@ class StoredSeparator:
     name: str
     options: str
     stored: bool
+
+    @property
+    def devices(self) -> list[str]:
+        """Devices that it separates on."""
+        options = json.loads(self.options)
+        parameter = inspect.signature(separator_class(self.name)).parameters.get("device")
+        return resolve_devices(str(options.get("device", parameter.default if parameter else "cpu")))
 
     def load(self) -> Separator:
         """The separator, one per process."""

@@ -16,9 +16,13 @@ import yaml
 
 from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
 from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.demo import example_clip
+from stemfuse.experiments.fusions import new_fusion, training_devices
+from stemfuse.experiments.stored_separators import stored_separator
 from stemfuse.experiments.workers import kept_processes, run_tasks
 from stemfuse.separators import SOURCES, BaseSeparator, StemStore
+from stemfuse.separators.training import Execution
 
 SEPARATORS = ["harmonic_percussive", "centre_channel"]
 
@@ -336,6 +340,19 @@ def test_a_record_is_written_as_it_was_read(tmp_path, finished):
     (tmp_path / "record.json").write_text(json.dumps(older))
     again.write_record(again.record())
     assert json.loads(again.record_path.read_text()) == older
+
+
+def test_devices_are_those_that_were_used(finished, tmp_path):
+    assert finished.record().machine["device"] == "cpu"
+    store = StemStore(tmp_path)
+    for options, devices in (({}, ["cpu"]), ({"device": "cuda"}, ["cuda:0"]), ({"device": "cuda:1"}, ["cuda:1"])):
+        assert stored_separator(SeparatorConfig(name="xumx_small", options=options), store).devices == devices
+    assert stored_separator(SeparatorConfig(name="centre_channel"), store).devices == ["cpu"]
+    mixer = new_fusion("gram_mixer", {})
+    mixer.execution = Execution(accelerator="cuda", devices=2)
+    assert training_devices(mixer) == ["cpu"], "it is not trained"
+    mixer.history_ = [{"epoch": 1.0}]
+    assert training_devices(mixer) == ["cuda:0", "cuda:1"]
 
 
 def test_stages_share_their_processes():

@@ -12,7 +12,7 @@ from stemfuse.blending import BaseFusion, LinearFusion, leaks
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.fusions import new_fusion, takes_option
+from stemfuse.experiments.fusions import new_fusion, takes_option, training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import PARTS, Run
@@ -51,8 +51,10 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         fitted = known.get(label, FusionRecord())
         if fitted.digest == digest and (run.path / fitted.file).is_file():
             record.fusions[label] = fitted
+            record.use_devices(fitted.devices)
             continue
         record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
+        record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
         run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
     run.write_record(record)
@@ -85,6 +87,7 @@ def _fit_part(
         kind=part.name,
         file=file,
         linear=fusion.is_linear,
+        devices=training_devices(fusion),
         digest=digest,
         seconds=round(time.perf_counter() - started, 3),
         history=_keep_history(run, label, fusion),

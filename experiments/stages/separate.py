@@ -25,8 +25,9 @@ Entry = dict[str, str]
 def separate(plan: Plan, run: Run, progress: Progress) -> None:
     """Make the stems that are missing, and keep on record who made all of them."""
     tracks = plan.needed()
-    make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
+    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
     record = run.record()
+    record.use_devices(device for separator in used for device in separator.devices)
     for separator in plan.separators:
         stored = plan.store.record(tracks[0], separator.key)
         record.separators[separator.label] = SeparatorRecord(
@@ -46,7 +47,7 @@ def make_missing(
     store: StemStore,
     workers: int,
     progress: Progress = silent,
-) -> None:
+) -> list[StoredSeparator]:
     """Separate the tracks of which the store has no usable stems.
 
     Parameters
@@ -61,6 +62,11 @@ def make_missing(
         Processes.
     progress : callable
         Called as ``progress("separate", done, total)``.
+
+    Returns
+    -------
+    list of StoredSeparator
+        Those that separated something.
 
     Raises
     ------
@@ -79,6 +85,7 @@ def make_missing(
             )
         tasks += [SeparateTask(store.root, separator, track) for track in missing]
     run_all(separate_one, tasks, workers, "separate", progress, str)
+    return list(dict.fromkeys(task.separator for task in tasks))
 
 
 @dataclass(frozen=True)
