@@ -22,7 +22,7 @@ import optuna
 
 from stemfuse.blending import MixingWeights, Search, apply_weights
 from stemfuse.experiments import open_data
-from stemfuse.experiments.stages.fit import measure
+from stemfuse.experiments.stages import measure
 from stemfuse.experiments.workers import cores
 from stemfuse.separators import RATE, SOURCES, Stems, StemStore, Track
 

@@ -1,7 +1,7 @@
 """Data sets, recipes, the pipeline separate -> cache -> fit -> fuse -> score -> report, the command line."""
 
 from .config import RunConfig, dump_config, load_config, parse_config
-from .data.datasets import DataSet, open_data, open_song
+from .data import DataSet, open_data, open_song
 from .errors import ConfigError, RunError
 from .pipeline import run
 from .run import Run

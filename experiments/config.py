@@ -1,4 +1,4 @@
-"""Recipes: the YAML that a run is described by, checked before anything is computed."""
+"""Recipes: the YAML that describes a run, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DataConfig(_Part):
     label: Label | None = Field(None, description="its name in tables; the folder's name when not given")
     real: bool = Field(True, description="real music or synthetic; the report lists the two apart")
     subsets: tuple[Label, ...] | None = Field(None, description="only these subsets; all when not given")
-    tracks: int | None = Field(None, ge=1, description="only the first so many tracks of each subset")
+    tracks: int | None = Field(None, ge=1, description="only the first tracks of each subset, at most this many")
     mixture: Literal["file", "sum"] = Field("file", description="sum: add up the stems where mixture.wav is missing")
 
     @property
@@ -47,12 +47,14 @@ class DataConfig(_Part):
 
 
 class SeparatorConfig(_Part):
-    """One separator, or stems that the store has already."""
+    """One separator, or stems that lie in the store already."""
 
-    name: str = Field(description="one of stemfuse list separators; not needed with stored")
+    name: str = Field(description="one of stemfuse list separators; with stored, the name in the store")
     label: Label | None = Field(None, description="its name in labels and tables; the separator's when not given")
     options: dict[str, Any] = Field({}, description="the separator's own arguments")
-    stored: bool = Field(False, description="take stems that were separated or adopted before; nothing is loaded")
+    stored: bool = Field(
+        False, description="use only stems that were separated or adopted before; no weights are loaded"
+    )
 
 
 class FusionConfig(_Part):
@@ -64,19 +66,19 @@ class FusionConfig(_Part):
 
 
 class FitConfig(_Part):
-    """Which tracks fusions learn from."""
+    """Which tracks fusions are fitted to."""
 
     train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets that weights are fitted to")
-    valid: tuple[Label, ...] = Field(("valid",), description="subsets that choose among what was fitted")
+    valid: tuple[Label, ...] = Field(("valid",), description="subsets that fusions are validated on")
 
 
 class BoundsConfig(_Part):
-    """What the test tracks would let any linear mix reach, and what each separator is worth."""
+    """Upper bounds of linear mixes on the test tracks, and what each separator is worth."""
 
     stems: Literal["same", "all"] = Field("all", description="stems of the same source, or of all")
     mixture: bool = Field(True, description="whether the mixture is an input")
     segment_frames: int = Field(6, ge=1, description="length of a segment in frames")
-    bands_hz: tuple[float, ...] | None = Field(None, description="where bands part; none: no bounds by band")
+    bands_hz: tuple[float, ...] | None = Field(None, description="edges between bands; null: no bounds by band")
 
 
 class ScoreConfig(_Part):
@@ -91,9 +93,9 @@ class ScoreConfig(_Part):
 
 
 class PlayersConfig(_Part):
-    """What can be heard in the report."""
+    """What is played in the report."""
 
-    tracks: int = Field(3, ge=0, description="test songs of each data set that get players")
+    tracks: int = Field(3, ge=0, description="number of test songs with players, per data set")
     duration_s: float = Field(30.0, gt=0, description="length of the excerpts in seconds")
 
 
@@ -107,7 +109,7 @@ class RunConfig(_Part):
     fusions: tuple[FusionConfig, ...] = (FusionConfig(name="mean"),)
     fit: FitConfig = FitConfig()
     score: ScoreConfig = ScoreConfig()
-    bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: none are computed")
+    bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: no bounds are computed")
     players: PlayersConfig = PlayersConfig()
     estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
     workers: int | None = Field(None, ge=1, description="processes; one per core when not given")
@@ -151,9 +153,9 @@ def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Ite
     Parameters
     ----------
     model : type
-        What it describes, such as `RunConfig`.
+        What the recipe describes, such as `RunConfig`.
     path : path-like
-        A YAML file. Relative paths in it are meant from where the command is given.
+        A YAML file. Relative paths in it start from the folder that the command is run in.
     overrides : iterable of str
         ``key=value`` or ``key.sub=value``; numbers go into lists (``data.0.path=songs``); values are YAML.
 
@@ -169,7 +171,7 @@ def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Ite
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML ({error})") from error
     if not isinstance(given, dict):
-        raise ConfigError(f"{path}: {type(given).__name__} came, expected keys {', '.join(model.model_fields)}")
+        raise ConfigError(f"{path}: got {type(given).__name__}, expected keys {', '.join(model.model_fields)}")
     for override in overrides:
         _override(given, override)
     return parse_part(model, given, str(path))
@@ -194,7 +196,7 @@ def parse_part(model: type[Model], given: Mapping[str, Any], origin: str = "opti
     except ValidationError as error:
         problems = error.errors()
         inner = {problem["loc"][:depth] for problem in problems for depth in range(1, len(problem["loc"]))}
-        # a list whose item is wrong is reported a second time as a whole: the item says it better
+        # a list with a wrong item is reported a second time as a whole: the item's message is better
         lines = [_explain(model, problem) for problem in problems if problem["loc"] not in inner]
         raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
 
@@ -208,7 +210,7 @@ def dump_config(config: RunConfig) -> str:
 def _override(given: Any, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {override!r} came, expected key=value or key.sub=value")
+        raise ConfigError(f"got override {override!r}, expected key=value or key.sub=value")
     *parents, last = key.split(".")
     try:
         value = yaml.safe_load(text)
@@ -227,10 +229,14 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"key {where} is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    came = problem.get("input")
+    value = problem.get("input")
     if not where:
         return message
-    return f"{where}: {message}" if isinstance(came, dict) else f"{where}: {came!r} came, {message}"
+    return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {value!r}, {_lower(message)}"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
 
 
 def _allowed_keys(model: Any, location: Sequence[str | int]) -> list[str]:

@@ -19,13 +19,13 @@ SONGS = {"train": 6, "test": 4}
 SECONDS = 8.0
 BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
-"""In the order of the roles of Danna-Sep's preset."""
+"""In the order of the roles in Danna-Sep's preset."""
 
 
 def example_clip() -> Path:
-    """The excerpt of MUSDB18 that stempeg packages, six seconds of real music with its sources.
+    """The clip of MUSDB18 that stempeg packages: six seconds of real music with its sources.
 
-    Found without importing stempeg, which refuses where no ffmpeg is.
+    Found without importing stempeg, which cannot be imported where ffmpeg is missing.
     """
     spec = importlib.util.find_spec("stempeg")
     for folder in spec.submodule_search_locations or () if spec else ():

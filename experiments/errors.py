@@ -1,13 +1,15 @@
-"""What can go wrong in a run or a command."""
+"""What can go wrong in a run or a command.
+
+::
+
+    StemfuseError
+        ConfigError    a recipe or an option; the command line ends with exit code 2
+        RunError       a run folder, or a run of which a part failed
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stemfuse.separators import StemfuseError
-
-if TYPE_CHECKING:
-    pass
 
 
 class ConfigError(StemfuseError, ValueError):

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cache
 
-from stemfuse.blending import fusion_class, make_fusion
-from stemfuse.separators import Separator, StemStore, Track, digest, file_stamp, load_separator
+from stemfuse.blending import fusion_class
+from stemfuse.separators import StemStore, Track, digest, file_stamp
 
-from .config import FusionConfig, RunConfig, SeparatorConfig
-from .data.datasets import open_data
+from .config import FusionConfig, RunConfig
+from .data import open_data
 from .errors import RunError
-from .run import describe_versions
+from .fusions import new_fusion
+from .machine import describe_versions
+from .stored_separators import StoredSeparator, stored_separator
 from .workers import cores
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
-"""Packages whose version the results depend on, beside those that are part of a separator's fingerprint."""
-
-
-@dataclass(frozen=True)
-class StoredSeparator:
-    """A separator of a run: where its stems lie, and how it is made when some are missing."""
-
-    label: str
-    key: str
-    name: str
-    options: str
-    stored: bool
-
-    def load(self) -> Separator:
-        """The separator, one per process."""
-        return _load(self.name, self.options)
-
-
-@cache
-def _load(name: str, options: str) -> Separator:
-    return load_separator(name, **json.loads(options))
+"""Packages whose versions the results depend on; those that separators use are in their fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +29,7 @@ class PlannedTrack:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run will do, known before anything is computed."""
+    """All that a run is going to do, known before anything is computed."""
 
     config: RunConfig
     store: StemStore
@@ -67,7 +47,7 @@ class Plan:
         return {separator.label: separator.key for separator in self.separators}
 
     def of(self, *subsets: str) -> list[Track]:
-        """Tracks of these subsets."""
+        """Tracks of some subsets."""
         return [planned.track for planned in self.tracks if planned.track.subset in subsets]
 
     def fitted_on(self) -> tuple[list[Track], list[Track]]:
@@ -75,13 +55,13 @@ class Plan:
         return self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
 
     def tested(self) -> list[PlannedTrack]:
-        """Tracks that are fused and scored: all that nothing is fitted on."""
+        """Tracks that are fused and scored: all on which no fusion is fitted."""
         fitted = {"train", "valid", *self.config.fit.train, *self.config.fit.valid}
         return [planned for planned in self.tracks if planned.track.subset not in fitted]
 
     def learns(self) -> bool:
-        """Whether any fusion needs to hear training tracks."""
-        return any(getattr(fusion_class(fusion.name), "learns", True) for fusion in self.config.fusions)
+        """Whether any fusion needs training tracks."""
+        return any(fusion_class(fusion.name).learns for fusion in self.config.fusions)
 
     def needed(self) -> list[Track]:
         """Tracks whose stems are needed."""
@@ -98,11 +78,11 @@ def plan_run(config: RunConfig) -> Plan:
     Raises
     ------
     StemfuseError
-        Data, a separator, a fusion or an option that is not there.
+        Data, a separator, a fusion or an option is missing or unknown.
     """
     store = StemStore(config.store)
     for fusion in config.fusions:
-        make_fusion(fusion.name, **fusion.options)
+        new_fusion(fusion.name, fusion.options)
     planned: list[PlannedTrack] = []
     for part in config.data:
         found = open_data(part.path, mixture=part.mixture)
@@ -112,26 +92,17 @@ def plan_run(config: RunConfig) -> Plan:
     names = [(entry.track.subset, entry.track.name) for entry in planned]
     twice = sorted({name for _, name in names if [other for _, other in names].count(name) > 1})
     if twice:
-        raise RunError(f"several tracks are called {', '.join(twice)}; rename some: tables tell tracks by their name")
+        raise RunError(f"several tracks are called {', '.join(twice)}; rename some: tables identify tracks by name")
     separators = tuple(stored_separator(part, store) for part in config.separators)
     plan = Plan(config, store, tuple(planned), separators)
     if not plan.tested():
-        raise RunError("no track to test: expected a data set with a subset test, or single songs")
+        raise RunError("no track to test, expected a data set with a subset test, or single songs")
     if plan.learns() and not plan.fitted_on()[0]:
         subsets = sorted({entry.track.subset for entry in plan.tracks})
         raise RunError(
             f"no track to fit on in {', '.join(config.fit.train)}, the subsets are {', '.join(subsets)}; set fit.train"
         )
     return plan
-
-
-def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
-    """Where a configured separator keeps its stems, and how it is made."""
-    options = json.dumps(part.options, sort_keys=True)
-    if part.stored:
-        return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
-    separator = _load(part.name, options)
-    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
 
 
 def run_identity(plan: Plan) -> str:
@@ -147,8 +118,7 @@ def run_identity(plan: Plan) -> str:
 
 def fit_digest(plan: Plan, part: FusionConfig) -> str:
     """Digest of all that a fitted fusion depends on."""
-    train, valid = plan.fitted_on() if getattr(fusion_class(part.name), "learns", True) else ([], [])
-    tracks = [*train, *valid]
-    heard = [(track.subset, track.name, file_stamp(track.mixture)) for track in tracks]
+    train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
+    tracks = [(track.subset, track.name, file_stamp(track.mixture)) for track in (*train, *valid)]
     version = describe_versions()["stemfuse"]
-    return digest({"fusion": part.model_dump(mode="json"), "tracks": heard, "keys": plan.keys, "stemfuse": version})
+    return digest({"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version})

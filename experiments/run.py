@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import subprocess
-import sys
-from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import stemfuse
-from stemfuse.blending import Fusion, load_fusion
+from stemfuse.blending import BaseFusion
+from stemfuse.separators import whole_file
 
 from .config import RunConfig, dump_config, load_config
 from .errors import RunError
+from .fusions import read_fusion
+from .record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "librosa", "museval", "musdb", "torch", "demucs", "optuna")
-
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
+
+PARTS = ".parts"
+"""Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""
 
 
 class Run:
@@ -58,7 +51,7 @@ class Run:
         """
         run = cls(path)
         if not run.record_path.is_file():
-            raise RunError(f"{path}: no run folder (it has no record.json); stemfuse run CONFIG.yaml makes one")
+            raise RunError(f"{path}: no run folder, record.json is missing; make one with stemfuse run CONFIG.yaml")
         return run
 
     @property
@@ -81,15 +74,15 @@ class Run:
         """The resolved recipe."""
         return load_config(self.path / "config.yaml")
 
-    def record(self) -> dict[str, Any]:
-        """What is on record; empty when nothing is."""
-        try:
-            record: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise RunError(f"{self.record_path}: damaged ({error}); delete it and run again") from error
-        return record
+    def record(self) -> RunRecord:
+        """What is on record; an empty record where nothing is.
+
+        Raises
+        ------
+        RunError
+            ``record.json`` is damaged, or is no record of a run.
+        """
+        return RunRecord.read(self.record_path)
 
     def scores(self) -> pd.DataFrame:
         """All scores: track, fusion, source, frame, metric, value."""
@@ -97,76 +90,25 @@ class Run:
 
         return read_scores(self.scores_path)
 
-    def fusion(self, label: str) -> Fusion:
+    def fusion(self, label: str) -> BaseFusion:
         """A fitted fusion by its label."""
-        fusions = self.record().get("fusions", {})
+        fusions = self.record().fusions
         if label not in fusions:
-            raise RunError(f"{self.path}: fusion {label!r} was asked for, there are {', '.join(fusions) or 'none'}")
-        return load_fusion(self.path / fusions[label]["file"])
+            raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
+        return read_fusion(self.path / fusions[label].file)
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""
         self.write_text("config.yaml", dump_config(config))
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Write ``record.json``."""
-        self.write_text("record.json", json.dumps(record, indent=1, ensure_ascii=False, default=str))
+        self.write_text("record.json", record.to_json())
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run whole or not at all."""
-        path = self.path / name
-        temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.path / name, "choose another folder with out=", RunError) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror}); choose another folder with out=") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
-
-
-def describe_machine() -> dict[str, Any]:
-    """What a reader of figures has to know of the machine."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "device": "cpu",
-    }
-
-
-def describe_versions() -> dict[str, str]:
-    """Versions of stemfuse and of the packages that numbers depend on."""
-    versions = {"stemfuse": stemfuse.__version__, "python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def source_commit() -> str | None:
-    """Commit of the checkout that stemfuse is imported from; None when it is installed otherwise."""
-    folder = Path(__file__).resolve().parent
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-        tracked = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == tracked.returncode == 0 else None
-
-
-PARTS = ".parts"
-"""Folder of a run with the scores of single tracks and methods, by which an interrupted run goes on."""

@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The progress that shows nothing."""
+    """Show no progress."""
 
 
 def cores() -> int:
@@ -32,7 +32,7 @@ def cores() -> int:
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int, executor: Executor | None = None
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
 ) -> Iterator[tuple[Task, Result | Exception]]:
     """Yield ``(task, result)`` as tasks end; a task that fails yields its error and the others go on.
 
@@ -44,8 +44,6 @@ def run_tasks(
         Picklable when there is more than one worker.
     workers : int
         Processes; 1 stays in this one. Each is given an equal share of the cores for its own threads.
-    executor : concurrent.futures.Executor, optional
-        Used in place of local processes: a cluster's, for instance.
 
     Notes
     -----
@@ -54,13 +52,13 @@ def run_tasks(
     tasks = list(tasks)
     # however few tasks are left, each has the threads that it always has: rounding may depend on their number
     threads = max(1, cores() // workers)
-    if executor is None and (workers == 1 or len(tasks) < 2):
+    if workers == 1 or len(tasks) < 2:
         with few_threads(threads):
             for task in tasks:
                 yield task, _result(partial(function, task))
         return
-    executor = executor or _kept.get()
-    with contextlib.nullcontext(executor) if executor else _processes(min(workers, len(tasks)), threads) as pool:
+    kept = _kept.get()
+    with contextlib.nullcontext(kept) if kept else _processes(min(workers, len(tasks)), threads) as pool:
         futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], _result(future.result)

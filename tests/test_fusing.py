@@ -13,8 +13,7 @@ from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, run
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.run import Run
-from stemfuse.experiments.stages.fit import fit_fusion
-from stemfuse.experiments.stages.fuse import fuse_paths
+from stemfuse.experiments.stages import fit_fusion, fuse_paths
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 
 SEPARATORS = ("harmonic_percussive", "centre_channel")
@@ -83,12 +82,12 @@ def test_a_song_without_a_store_is_separated_by_what_the_file_names(place, tmp_p
     np.testing.assert_allclose(ours.T, fusion.fuse(attached)["bass"].read(0, track.length), atol=1e-6)
 
 
-def test_errors_are_told_in_words(place, tmp_path):
+def test_errors_are_clear_messages(place, tmp_path):
     with pytest.raises(StemfuseError, match="no tracks in nowhere"):
         fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, tmp_path / "x.npz", train=["nowhere"])
     with pytest.raises(StemfuseError, match="no separator named 'unknown'"):
         fit_fusion("mean", {}, place / "band", place / "store", ["unknown"], tmp_path / "x.npz")
-    with pytest.raises(StemfuseError, match="no separators came"):
+    with pytest.raises(StemfuseError, match="no separators given, expected at least one"):
         fit_fusion("mean", {}, place / "band", place / "store", [], tmp_path / "x.npz")
     with pytest.raises(StemfuseError, match="two tracks would be written"):
         fuse_paths(place / "mean.npz", [place / "band", place / "band"], tmp_path / "out", place / "store")
@@ -104,7 +103,7 @@ def test_stems_of_an_adopted_separator_are_needed(place, tmp_path):
     fusion = load_fusion(place / "mean.npz")
     fusion.separators_ = {name: {"name": name, "adopted": {}} for name in SEPARATORS}
     fusion.save(tmp_path / "adopted.npz")
-    with pytest.raises(StemfuseError, match="cannot be made here; adopt them"):
+    with pytest.raises(StemfuseError, match="cannot be made here; adopt its stems"):
         fuse_paths(tmp_path / "adopted.npz", [place / "band"], tmp_path / "out", workers=1)
 
 
@@ -140,8 +139,8 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
     pytest.importorskip("torch")
     data = tmp_path / "leaky"
     shutil.copytree(place / "band", data)
-    heard = next((data / "train").iterdir())
-    shutil.copytree(heard, data / "test" / "the same song")
+    trained_on = next((data / "train").iterdir())
+    shutil.copytree(trained_on, data / "test" / "the same song")
     finished = run(
         {
             "out": str(tmp_path / "run"),
@@ -162,8 +161,8 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
         }
     )
     record = finished.record()
-    assert any("test tracks are among the tracks" in warning for warning in record["warnings"])
-    assert set(record["fusions"]["search"]["studies"]) == set(SOURCES)
+    assert any("test tracks are among the tracks" in warning for warning in record.warnings)
+    assert set(record.fusions["search"].studies) == set(SOURCES)
     page = Run.open(finished.path).report_path.read_text("utf-8")
     for words in (
         "What could be reached",

@@ -16,9 +16,13 @@ import yaml
 
 from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
 from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.demo import example_clip
+from stemfuse.experiments.fusions import new_fusion, training_devices
+from stemfuse.experiments.stored_separators import stored_separator
 from stemfuse.experiments.workers import kept_processes, run_tasks
 from stemfuse.separators import SOURCES, BaseSeparator, StemStore
+from stemfuse.separators.training import Execution
 
 SEPARATORS = ["harmonic_percussive", "centre_channel"]
 
@@ -69,9 +73,10 @@ def test_a_run_leaves_all_that_its_contract_names(finished):
     assert set(scores["fusion"]) == {*SEPARATORS, "mean", "combine", "fixed"}
     assert set(scores["source"]) == set(SOURCES)
     record = finished.record()
-    assert record["finished"]
-    assert {entry["data"] for entry in record["tracks"]} == {"clip", "band"}
-    assert set(record["separators"]["centre_channel"]) >= {"key", "fingerprint"}
+    assert record.finished
+    assert {track.data for track in record.tracks} == {"clip", "band"}
+    assert record.separators["centre_channel"].key.startswith("centre_channel-")
+    assert record.separators["centre_channel"].describe["name"] == "centre_channel"
     assert load_config(finished.path / "config.yaml") == finished.config
 
 
@@ -89,7 +94,7 @@ def test_training_songs_are_left_alone_when_nothing_learns(finished):
 
 
 def test_the_mean_is_at_least_as_good_as_the_mean_of_the_separators(finished):
-    """Least squares says so per frame: the error of a mean is at most the mean of the errors."""
+    """The squared error of a mean is at most the mean of the squared errors."""
     scores = finished.scores()
     song = scores[scores["metric"] == "song_SDR"].pivot(index=["track", "source"], columns="fusion", values="value")
     errors = 10 ** (-song / 10)
@@ -112,7 +117,7 @@ def test_a_second_run_computes_nothing(finished, band, monkeypatch):
     monkeypatch.setattr(BaseSeparator, "separate", lambda *_: pytest.fail("a separator ran"))
     page = finished.report_path.stat().st_mtime_ns
     config = recipe(finished.path.parent, band, estimates=True)
-    assert run(config).record()["started"] == finished.record()["started"]
+    assert run(config).record().started == finished.record().started
     assert finished.report_path.stat().st_mtime_ns == page
 
 
@@ -147,7 +152,7 @@ def test_killed_with_9_and_started_again_it_ends_with_the_same_scores(finished, 
     assert StemStore(tmp_path / "store").verify() == []
 
 
-def test_ctrl_c_says_what_is_kept(band, tmp_path):
+def test_ctrl_c_ends_with_a_message_and_keeps_what_is_done(band, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(tmp_path, band)), encoding="utf-8")
     arguments = [sys.executable, "-m", "stemfuse", "run", str(path)]
@@ -156,10 +161,10 @@ def test_ctrl_c_says_what_is_kept(band, tmp_path):
     while not list((tmp_path / "store").glob("*/*/*/stems.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the same command goes on from here" in said
-    assert "Traceback" not in said
+    assert "the same command goes on from here" in messages
+    assert "Traceback" not in messages
 
 
 def test_the_report_can_be_made_again_from_the_folder(finished):
@@ -178,7 +183,7 @@ def test_score_reads_the_estimates_as_the_run_did(finished, band, tmp_path):
     assert result.returncode == 0, result.stderr
     rows = {(row["method"], row["metric"]): row for row in json.loads(result.stdout)}
     scores = finished.scores()
-    names = [entry["name"] for entry in finished.record()["tracks"] if entry["data"] == "band"]
+    names = [track.name for track in finished.record().tracks if track.data == "band"]
     of_band = scores[scores["track"].isin(names) & (scores["fusion"] == "mean") & (scores["metric"] == "song_SDR")]
     expected = of_band.groupby("source")["value"].mean()
     for source in SOURCES:
@@ -257,7 +262,7 @@ def test_configs_name_the_keys_they_know(tmp_path):
         ({"fusion": 1}, "key fusion is unknown, allowed are out, store, data"),
         ({"data": [{"path": "d", "pth": 1}]}, r"key data\.0\.pth is unknown, allowed are path, label"),
         ({"separators": ["a", "a"]}, "two separators and fusions are called a"),
-        ({"score": {"window_s": -1}}, r"score\.window_s: -1 came"),
+        ({"score": {"window_s": -1}}, r"score\.window_s: got -1, input should be greater than 0"),
         ({"separators": []}, "separators"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -311,6 +316,43 @@ def test_estimates_are_written_for_songs_that_were_scored_before(tmp_path, band)
     run(before)
     finished = run(before | {"estimates": True})
     assert len(list((finished.path / "estimates/mean/test").glob("*/vocals.wav"))) == 2
+
+
+def test_a_record_that_is_none_is_one_clear_line(tmp_path):
+    for text, words in (
+        ("[1]", "is no record of a run .the file: Input should be a valid dictionary"),
+        ('{"fusions": {"mean": 3}}', r"is no record of a run .fusions\.mean: Input should be"),
+        ('{"tracks": ', "damaged"),
+    ):
+        (tmp_path / "record.json").write_text(text)
+        with pytest.raises(RunError, match=f"record.json: {words}") as raised:
+            Run.open(tmp_path).record()
+        assert "\n" not in str(raised.value)
+        assert "delete it and run again" in str(raised.value)
+
+
+def test_a_record_is_written_as_it_was_read(tmp_path, finished):
+    text = finished.record_path.read_text("utf-8")
+    again = Run(tmp_path)
+    again.write_record(finished.record())
+    assert again.record_path.read_text("utf-8") == text
+    older = {"tracks": [{"name": "a"}], "fusions": {"mean": {"linear": True}}, "from another version": [1]}
+    (tmp_path / "record.json").write_text(json.dumps(older))
+    again.write_record(again.record())
+    assert json.loads(again.record_path.read_text()) == older
+
+
+def test_devices_are_those_that_were_used(finished, tmp_path):
+    assert finished.record().machine["device"] == "cpu"
+    store = StemStore(tmp_path)
+    for options, devices in (({}, ["cpu"]), ({"device": "cuda"}, ["cuda:0"]), ({"device": "cuda:1"}, ["cuda:1"])):
+        assert stored_separator(SeparatorConfig(name="xumx_small", options=options), store).devices == devices
+    assert stored_separator(SeparatorConfig(name="centre_channel"), store).devices == ["cpu"]
+    mixer = new_fusion("gram_mixer", {})
+    mixer.execution = Execution(accelerator="cuda", devices=2)
+    assert training_devices(mixer) == ["cpu"], "it is not trained"
+    mixer.history_ = [{"epoch": 1.0}]
+    assert training_devices(mixer) == ["cuda:0", "cuda:1"]
 
 
 def test_stages_share_their_processes():

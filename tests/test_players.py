@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from stemfuse.experiments.report.page import write_report
-from stemfuse.experiments.report.players import busiest_start_s, read_players, safe_name, write_players
+from stemfuse.experiments.report import busiest_start_s, read_players, safe_name, write_players, write_report
 from stemfuse.separators import AudioError, Stems, Track
 
 

@@ -15,8 +15,7 @@ import pytest
 from stemfuse.analysis.scores import scores_table, write_scores
 from stemfuse.blending import MixingWeights
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.report.page import score_tables, write_report
-from stemfuse.experiments.report.players import safe_name, write_players
+from stemfuse.experiments.report import safe_name, score_tables, write_players, write_report
 from stemfuse.separators import SOURCES, Stems, Track
 
 SEPARATORS = ("repet_sim", "harmonic_percussive", "centre_channel")
@@ -42,7 +41,7 @@ def make_scores(tracks, methods, frames=12, seed=0):
 
 
 def make_song(name, seconds=2.0, seed=0):
-    """Four sources that are told apart by ear, in turns, and three poor separators."""
+    """Four sources that sound different, and three poor separators."""
     chance, rate = np.random.default_rng(seed), 44_100
     time = np.arange(round(seconds * rate)) / rate
     beat = np.exp(-12 * (time % 0.5))
@@ -74,7 +73,7 @@ def make_song(name, seconds=2.0, seed=0):
 
 
 def make_run(
-    folder, real=("Falcon 69",), synthetic=("song 1", "song 2", "song 3", "song 4"), heard=("Falcon 69",), seconds=2.0
+    folder, real=("Falcon 69",), synthetic=("song 1", "song 2", "song 3", "song 4"), played=("Falcon 69",), seconds=2.0
 ):
     """A run folder as the pipeline leaves it."""
     folder = Path(folder)
@@ -121,9 +120,9 @@ def make_run(
         record["tracks"][0]["notes"] = ["vocals.wav: 3 zeros added to its end, to be as long as the mixture"]
     (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "config.yaml").write_text("out: run\nstore: store\ndata: [clip, band]\n", encoding="utf-8")
-    for place, name in enumerate(heard):
-        track, heard_methods = make_song(name, seconds, place)
-        write_players(folder, track, heard_methods, 1.5 if seconds <= 2 else 30)
+    for place, name in enumerate(played):
+        track, methods_played = make_song(name, seconds, place)
+        write_players(folder, track, methods_played, 1.5 if seconds <= 2 else 30)
     return folder
 
 
@@ -311,19 +310,19 @@ def test_silent_scores_few_methods_and_missing_parts_still_give_a_page(tmp_path)
     assert score_tables(tmp_path) == []
 
 
-def test_lost_audio_is_left_out_and_said_so(tmp_path):
+def test_lost_audio_is_left_out_with_a_note(tmp_path):
     (tmp_path / "record.json").write_text("{}", encoding="utf-8")
     track, methods = make_song("song", 0.2)
     entry = write_players(tmp_path, track, {"mean": methods["mean"]})
     (tmp_path / "report" / entry["files"][-1]["path"]).unlink()
     page = Page(write_report(tmp_path)).check()
-    assert "song: 1 audio files of its players are gone" in page.text
+    assert "song: 1 audio files of its players are missing" in page.text
     assert sum(tag == "audio" for tag, _ in page.tags) == 8
     shutil.rmtree(tmp_path / "report/audio" / safe_name("song"))
     assert not any(tag == "audio" for tag, _ in Page(write_report(tmp_path)).check().tags)
 
 
-def test_folders_that_are_no_run_or_cannot_be_written_are_said_so(tmp_path):
+def test_folders_that_are_no_run_or_cannot_be_written_are_errors(tmp_path):
     with pytest.raises(RunError, match="no run folder"):
         write_report(tmp_path)
     write_scores(make_scores(["song"], {"mean": 0.0}, frames=5), tmp_path / "scores.parquet")
@@ -422,7 +421,7 @@ def test_every_player_file_can_be_decoded(shown):
 def test_switching_keeps_the_position_and_one_file_sounds(shown):
     from selenium.webdriver.common.keys import Keys
 
-    # excerpts are short here: what is heard goes on in a loop
+    # excerpts are short here: they are played in a loop
     shown.execute_script("document.querySelector('.play').click()")
     assert wait(shown, f"{SOUNDING}[0]")[0].endswith("mixture.wav")
     shown.execute_script("document.querySelector('.play').click()")

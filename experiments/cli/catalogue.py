@@ -27,7 +27,7 @@ SHOWN = 3
 
 
 class SeparatorEntry(dict[str, Any]):
-    """What is said of a separator: ``summary``, and ``weights``: file, state and path of those that it may load."""
+    """One separator: ``summary``, and ``weights``, which are file, state and path of those that it may load."""
 
     def __init__(self, summary: str, needed: Sequence[Sequence[StoredFile]]) -> None:
         files = [
@@ -43,10 +43,10 @@ class SeparatorEntry(dict[str, Any]):
 
 
 def _weights_here(needed: Sequence[Sequence[StoredFile]]) -> str:
-    """What is there and what is missing, in a sentence."""
+    """Which files are there and which are missing, in a sentence."""
     there = [f"{file.name} {file.state}" for files in needed for file in files if file.path]
-    lacking = [files for files in needed if not any(file.is_usable for file in files)]
-    missing = [[file.name for file in files if not file.path] for files in lacking]
+    unusable = [files for files in needed if not any(file.is_usable for file in files)]
+    missing = [[file.name for file in files if not file.path] for files in unusable]
     names = [
         " or ".join(files[:SHOWN]) + (f" or {len(files) - SHOWN} more" if len(files) > SHOWN else "")
         for files in missing
@@ -72,7 +72,7 @@ def _separators() -> dict[str, SeparatorEntry]:
 
 
 def published_weights(name: str = "") -> list[dict[str, Any]]:
-    """Every published file of weights, with its state in the folder of each separator that loads it under ``here``.
+    """Every published file of weights; ``here`` is its state in the folder of each separator that loads it.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def published_weights(name: str = "") -> list[dict[str, Any]]:
     rows = [row for row in known_files() if name in ("", row.system, *row.separators)]
     if not rows:
         systems = ", ".join(dict.fromkeys(row.system for row in known_files()))
-        raise SeparatorError(f"weights of {name!r} are not known, there are those of {systems}")
+        raise SeparatorError(f"weights of {name!r} are not known, expected one of {systems}")
     with remembered_digests() as digest:
         return [
             dataclasses.asdict(row) | {"here": {file.separator: file.state for file in published_state(row, digest)}}

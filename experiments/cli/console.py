@@ -22,7 +22,7 @@ results = Console(soft_wrap=True, highlight=False, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to read")]
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
-Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument; may be repeated")]
+Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument of it; may be repeated")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes [one per core]", show_default=False)]
 
 
@@ -67,13 +67,13 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     for option in given:
         key, equals, text = option.partition("=")
         if not equals or not key:
-            raise ConfigError(f"option {option!r} came, expected key=value")
+            raise ConfigError(f"got option {option!r}, expected key=value")
         options[key] = yaml.safe_load(text)
     return options
 
 
 def print_table(table: Any) -> None:
-    """Print a DataFrame whole, whatever the terminal's width: cut numbers are worse than long lines."""
+    """Print a whole DataFrame, whatever the terminal's width: cut numbers are worse than long lines."""
     cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
     columns = list(zip(map(str, table.columns), *cells, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]

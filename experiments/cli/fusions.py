@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: stemfuse combine a/vocals.wav b/vocals.wav --how avg_wave --weights 2,1 --out vocals.wav")
 def combine(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one stem by several separators")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one stem, separated by several separators")],
     how: Annotated[str, typer.Option("--how", help="avg_wave, median_fft, max_fft, crossover, ...")],
     out: Annotated[Path, typer.Option("--out", help="the new file, .wav or .flac")],
     weights: Annotated[str, typer.Option("--weights", help="one per file, for the averages: w1,w2,...")] = "",
@@ -29,7 +29,7 @@ def combine(
     try:
         given = [float(weight) for weight in weights.split(",")] if weights else None
     except ValueError as error:
-        raise ConfigError(f"--weights {weights} came, expected numbers such as 2,1") from error
+        raise ConfigError(f"got --weights {weights}, expected numbers such as 2,1") from error
     results.print(str(combine_files(files, how, out, given, **parse_options(option))))
 
 
@@ -37,7 +37,7 @@ def combine(
 def score(
     references: Annotated[Path, typer.Option("--references", help="data set, or one folder of sources")],
     estimates: Annotated[
-        list[Path], typer.Option("--estimates", help="museval tree, or one folder; repeat to compare")
+        list[Path], typer.Option("--estimates", help="museval tree, or one folder; repeat it to compare methods")
     ],
     backend: Annotated[str, typer.Option("--backend", help="fast or museval: the same values")] = "fast",
     window: Annotated[float, typer.Option("--window", min=0.01, help="frame length in seconds")] = 1.0,
@@ -85,11 +85,11 @@ def fit(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     train: Annotated[str, typer.Option("--train", help="subsets to fit to")] = "train",
     valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
-    folds: Annotated[int, typer.Option("--folds", min=0, help="also cross-validate on the fitted tracks")] = 0,
+    folds: Annotated[int, typer.Option("--folds", min=0, help="also cross-validate on the training tracks")] = 0,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Find a fusion's weights on a data set; stems that the store lacks are separated first."""
+    """Fit a fusion on a data set; missing stems are separated first."""
     from stemfuse.experiments.stages.fit import fit_fusion
 
     options = parse_options(option)
@@ -116,18 +116,20 @@ def fit(
 
 @app.command(epilog="Example: stemfuse fuse blend.npz song.mp3 --out fused")
 def fuse(
-    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="data sets or songs", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="folder for the fused stems", show_default=False)],
     store: Annotated[
         Path | None, typer.Option("--store", help="stem store [a temporary one]", show_default=False)
     ] = None,
-    separators: Annotated[str, typer.Option("--separators", help="where the file does not name them: label=name")] = "",
+    separators: Annotated[
+        str, typer.Option("--separators", help="separators that the file does not name: label=name")
+    ] = "",
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     workers: Workers = None,
 ) -> None:
-    """Fuse songs or data sets: stems from the store, else separated now. Run it again, it goes on where it stopped."""
+    """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
     from stemfuse.experiments.stages.fuse import fuse_paths
 
     with progress_bars() as progress:
@@ -138,20 +140,21 @@ def fuse(
 
 @app.command(epilog="Example: stemfuse export blend.npz --as msst --out ensemble.sh")
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="what fit saved", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
     program: Annotated[str, typer.Option("--as", help="demucs, msst, audio-separator or kuielab", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="the new file", show_default=False)],
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
 ) -> None:
     """Write a constant blend in the form of another program."""
-    from stemfuse.blending import EXPORTS, load_fusion
+    from stemfuse.blending import EXPORTS
+    from stemfuse.experiments.fusions import read_fusion
 
     if program not in EXPORTS:
-        raise ConfigError(f"--as {program} came, expected one of {', '.join(EXPORTS)}")
-    fusion = load_fusion(file)
-    weights = getattr(fusion, "weights_", None)
+        raise ConfigError(f"got --as {program}, expected one of {', '.join(EXPORTS)}")
+    fusion = read_fusion(file)
+    weights = fusion.constant_weights
     if weights is None:
-        raise ConfigError(f"{file}: {fusion!r} has no constant weights, which alone can be exported")
+        raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")
     export_to = EXPORTS[program]
     options = checked_options(export_to, parse_options(option), ("weights", "path"))
     export_to(weights, out, **options)
@@ -159,7 +162,7 @@ def export(
 
 
 def checked_options(function: Callable[..., Any], options: dict[str, Any], fixed: Sequence[str]) -> dict[str, Any]:
-    """Options that a function takes beside those that the command gives; ConfigError names the known ones."""
+    """Check options of a function, besides those that the command gives; a ConfigError names the known ones."""
     import inspect
 
     known = {name: part for name, part in inspect.signature(function).parameters.items() if name not in fixed}

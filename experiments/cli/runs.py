@@ -30,7 +30,7 @@ def demo(
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="the recipe", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to it", show_default=False)
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to the recipe", show_default=False)
     ] = None,
 ) -> None:
     """Run a recipe on your data; run it again and it goes on where it stopped."""
@@ -45,7 +45,7 @@ def run(
 
 def show_run(finished: Any) -> None:
     """Print a run's score tables, one per data set, and where its report lies."""
-    from stemfuse.experiments.report.page import score_tables
+    from stemfuse.experiments.report import score_tables
 
     for title, table in score_tables(finished.path):
         results.print(f"\n{title}")
@@ -58,8 +58,8 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
     open_it: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
 ) -> None:
-    """Write the report of a run anew from its folder."""
-    from stemfuse.experiments.report.page import write_report
+    """Write the report of a run again from its folder."""
+    from stemfuse.experiments.report import write_report
     from stemfuse.experiments.run import Run
 
     page = write_report(Run.open(path).path)

@@ -28,7 +28,7 @@ def separate(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Separate songs or data sets into a stem store; what is there already is left alone."""
+    """Separate songs or data sets into a stem store; stems that are there already are kept."""
     from stemfuse.experiments.stages.separate import separate_paths
 
     with progress_bars() as progress:
@@ -38,41 +38,43 @@ def separate(
 
 @app.command(epilog="Example: stemfuse adopt separated/mdx --as mdx --data MUSDB18-HQ --store stems")
 def adopt(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="stems another tool made", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="stems that another tool made", show_default=False)],
     name: Annotated[str, typer.Option("--as", help="the separator's name", show_default=False)],
     data: Annotated[Path, typer.Option("--data", help="the data set or song they belong to", show_default=False)],
     store: Store,
-    shift: Annotated[bool, typer.Option("--shift", help="undo the offset that was found")] = False,
-    as_is: Annotated[bool, typer.Option("--as-is", help="take stems as they lie, whatever was found")] = False,
-    model: Annotated[str | None, typer.Option("--model", help="which one, where several lie mixed")] = None,
-    sources: Annotated[str, typer.Option("--sources", help="those to take in")] = ",".join(SOURCES),
+    shift: Annotated[bool, typer.Option("--shift", help="correct the offset that was found")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever was found")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="which one, where the folder has stems by several models")
+    ] = None,
+    sources: Annotated[str, typer.Option("--sources", help="sources to take in")] = ",".join(SOURCES),
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take in stems that another tool made: museval trees, demucs, MSST, audio-separator, UVR."""
+    """Take stems that another tool made into a store: museval trees, demucs, MSST, audio-separator, UVR."""
     from stemfuse.experiments.stages.separate import adopt_folder
 
     if shift and as_is:
-        raise ConfigError("--shift and --as-is came together; choose one")
+        raise ConfigError("got both --shift and --as-is, choose one")
     unknown = [source for source in sources.split(",") if source not in SOURCES]
     if unknown:
-        raise ConfigError(f"--sources {sources} came, expected some of {','.join(SOURCES)}")
+        raise ConfigError(f"got --sources {sources}, expected some of {','.join(SOURCES)}")
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         messages.print(text, markup=False)
 
     how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
-    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, say)
+    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, show)
     show_entries(entries, as_json)
 
 
 @app.command(epilog="Example: stemfuse synth band --tracks 12 --seconds 30 --seed 1")
 def synth(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new data set", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of the new data set", show_default=False)],
     tracks: Annotated[int, typer.Option("--tracks", min=1, help="number of songs")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="length of each")] = 30.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="same seed, same bytes")] = 0,
-    subset: Annotated[str | None, typer.Option("--subset", help="put all into one subset")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same bytes")] = 0,
+    subset: Annotated[str | None, typer.Option("--subset", help="put all songs into this subset")] = None,
 ) -> None:
     """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
     from stemfuse.experiments.band import synthesize
@@ -88,11 +90,11 @@ def list_what(
     what: Annotated[str, typer.Argument(metavar="separators|fusions|datasets|presets", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """List what can be named: separators, fusions, data set layouts, presets."""
+    """List separators, fusions, layouts of data sets, or presets."""
     from .catalogue import CATALOGUES
 
     if what not in CATALOGUES:
-        raise ConfigError(f"list {what} came, expected one of {', '.join(CATALOGUES)}")
+        raise ConfigError(f"got list {what}, expected one of {', '.join(CATALOGUES)}")
     entries = CATALOGUES[what]()
     if as_json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
@@ -100,6 +102,6 @@ def list_what(
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column()
-    for name, meaning in entries.items():
-        shown.add_row(name, meaning)
+    for name, description in entries.items():
+        shown.add_row(name, description)
     (results if results.is_terminal else Console(width=160, markup=False, highlight=False)).print(shown)

@@ -19,19 +19,19 @@ def train(
     ],
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="the recipe", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to it", show_default=False)
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to the recipe", show_default=False)
     ] = None,
 ) -> None:
     """Train a separator on a data set; run it again and it goes on where it stopped."""
     from stemfuse.experiments.config import read_config
     from stemfuse.experiments.stages.train import TrainConfig, train_separator
 
-    def say(row: dict[str, float]) -> None:
+    def show(row: dict[str, float]) -> None:
         messages.print(
             f"epoch {row['epoch']:.0f}, step {row['step']:.0f}: loss {row['train_loss']:.4g}, "
             f"validation SDR {-row['valid_loss']:.2f} dB, {row['seconds']:.0f} s"
         )
 
     with progress_bars() as progress:
-        path = train_separator(separator, read_config(TrainConfig, config, overrides or []), progress, say)
+        path = train_separator(separator, read_config(TrainConfig, config, overrides or []), progress, show)
     results.print(str(path))

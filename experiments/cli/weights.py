@@ -1,4 +1,4 @@
-"""Commands of weights: what is published, what lies on this machine, and how it gets here."""
+"""Commands of weights: list what is published and what is on this machine, add files, download them."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def add(
     ] = "",
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="unpickle a known file that is refused otherwise: runs what it holds"),
+        typer.Option("--trust", help="unpickle a known file that is refused otherwise; this runs code from the file"),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify files of weights and copy them to where separators look: published ones are recognised by their digest."""
+    """Verify files of weights and copy them into the weights folder; published ones are recognised by their digest."""
     from stemfuse.separators.weights.filing import add_weights
 
     filed = [place for file in files for place in add_weights(file, separator, trust)]
@@ -74,7 +74,9 @@ def add(
 def get(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="a file's, SYSTEM/FILE, or a separator's: all it lacks"),
+        typer.Argument(
+            metavar="NAME...", help="a file, SYSTEM/FILE, or a separator: all of its files that are missing"
+        ),
     ],
     as_json: Json = False,
 ) -> None:
@@ -90,14 +92,14 @@ def get(
 
 
 def _show(filed: list[FiledWeights], as_json: bool) -> None:
-    """Paths on stdout; on stderr what each was recognised as."""
-    said = (
+    """Print paths on stdout, and on stderr what each file was recognised as."""
+    lines = (
         ("filed: " if place.is_new else "was there already: ")
         + (f"{row.system}/{row.name} as published ({row.licence})" if row else "weights of your own")
         for place in filed
         for row in [place.published]
     )
-    for line in dict.fromkeys(said) or ["nothing is missing"]:
+    for line in dict.fromkeys(lines) or ["nothing is missing"]:
         messages.print(line, markup=False)
     if as_json:
         entries: list[dict[str, Any]] = [

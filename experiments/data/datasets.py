@@ -34,12 +34,12 @@ __all__ = ["SUBSETS", "DataSet", "open_data", "open_song"]
 log = logging.getLogger(__name__)
 
 SUBSETS = ("train", "valid", "test")
-"""The subsets that the pipeline knows; a tree may have others."""
+"""The subsets that the pipeline uses; a tree may have others."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """The tracks under a path: names at once, headers when tracks are asked for, samples when they are read.
+    """The tracks under a path: names are known at once, headers are read by `tracks`, samples when they are used.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class DataSet:
 
     @property
     def identity(self) -> str:
-        """``"musdb18hq"`` where tracks of musdb's list are in it, whatever the folder's name; else that name."""
+        """``"musdb18hq"`` where it has tracks of musdb's list; otherwise the name of its folder."""
         return "musdb18hq" if _musdb_validation().intersection(self.names()) else track_name(self.path)
 
     def describe(self) -> dict[str, Any]:
@@ -152,9 +152,10 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     A track has all four sources or none. What begins with a dot is passed over. Tracks come in the order of their
     names' code points.
 
-    A tree with a subset ``"train"`` but no ``"valid"`` is split: the training tracks that musdb's list of 14 names are
-    the validation tracks, so that MUSDB18 has 86, 14 and 50; where the list names none of them, every seventh of the
-    sorted training tracks is (the 7th, the 14th, ...). Validation tracks are not in ``"train"``.
+    A tree with a subset ``"train"`` but no ``"valid"`` is split. Musdb has a list of 14 validation tracks: those of
+    them that are among the training tracks become the subset ``"valid"``, so that MUSDB18 has 86, 14 and 50 tracks;
+    where there are none, every seventh of the sorted training tracks does (the 7th, the 14th, ...). Validation tracks
+    are not in ``"train"``.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     Raises
     ------
     TrackError
-        Nothing there, no tracks in it, or two tracks of one name in a subset.
+        The path is missing, has no tracks, or has two tracks of one name in a subset.
 
     Examples
     --------
@@ -251,7 +252,7 @@ def _musdb_validation() -> frozenset[str]:
 
 
 def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
-    """The rule that applies to these training tracks, and the validation tracks among them, both sorted."""
+    """The rule that applies to these training tracks, and the validation tracks among them, sorted."""
     listed = [name for name in names if name in _musdb_validation()]
     if listed:
         return "musdb", listed

@@ -26,7 +26,7 @@ MixtureRule = Literal["file", "sum"]
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name; names that begin with a dot are passed over."""
+    """Paths in a folder, sorted by name; names that begin with a dot are passed over."""
     try:
         return sorted(place for place in folder.iterdir() if not place.name.startswith("."))
     except OSError as error:
@@ -34,7 +34,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def is_audio_file(place: Path) -> bool:
-    """Whether a path is a file whose suffix promises audio."""
+    """Whether a path is a file with a suffix of audio."""
     return place.is_file() and place.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
 
 
@@ -70,7 +70,7 @@ def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Tr
     Raises
     ------
     TrackError
-        Nothing there, or what is there cannot be used.
+        The path is missing, or it is no track that can be used.
 
     Examples
     --------
@@ -87,8 +87,8 @@ def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Tr
 def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file") -> Track:
     """Open a track of any form: headers are read, samples are not.
 
-    All parts have one sample rate and one number of channels; lengths follow the rule of `fit_length`, and the
-    track's notes say what was done.
+    All parts have one sample rate and one number of channels; lengths follow the rule of `fit_length`, and what was
+    done is in the track's notes.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file
     Raises
     ------
     TrackError
-        Whatever is wrong; the message names the track and the file.
+        The track cannot be used; the message names the track and the file.
     """
     try:
         if is_stem_file(place):
@@ -117,7 +117,7 @@ def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file
 
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:
-    """Parts of a track with their files; other files are none of our business."""
+    """Parts of a track with their files; other files are passed over."""
     named = [(place.stem.lower(), place) for place in list_folder(folder) if is_audio_file(place)]
     return [(part, place) for part, place in named if part in PARTS]
 
@@ -162,10 +162,12 @@ def _assemble(name: str, subset: str, parts: Mapping[str, Signal]) -> Track:
     references = {source: parts[source] for source in SOURCES if source in parts}
     mixture = parts.get("mixture") or max(references.values(), key=lambda signal: signal.length)
     for source, signal in references.items():
-        for what, unit in (("rate", "Hz"), ("channels", "channels")):
-            came, expected = getattr(signal, what), getattr(mixture, what)
-            if came != expected:
-                raise AudioError(f"{signal}: {came} {unit}, {mixture} has {expected}; convert one to the other")
+        for got, expected, unit in (
+            (signal.rate, mixture.rate, "Hz"),
+            (signal.channels, mixture.channels, "channels"),
+        ):
+            if got != expected:
+                raise AudioError(f"{signal}: got {got} {unit}, {mixture} has {expected}; convert one to the other")
         references[source], note = fit_length(signal, mixture.length)
         notes += [note] if note else []
     if "mixture" not in parts:

@@ -1,17 +1,17 @@
-"""What the report says of fusions beside their scores: bounds, the worth of separators, parts of matrices, searches."""
+"""What the report shows of fusions beside their scores: bounds, mixing matrices, searches, trainings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from stemfuse.analysis.figures.matrices import largest_weight, plot_weights
 from stemfuse.blending import MixingWeights, decompose, open_studies
+from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
-from stemfuse.separators import StemfuseError, Track
+from stemfuse.separators import StemfuseError
 
 from .figures import Figures
 from .players import safe_name
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
-    """By data set, a grid of what bounds reach and one of what separators are worth; what was not computed is None."""
+    """By data set, a grid of bounds and one of what separators are worth; None where not computed."""
     grids: dict[str, dict[str, Any]] = {}
     for file, kind, row, value in (
         (BOUNDS, "bounds", "bound", "sdr_db"),
@@ -59,11 +59,11 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
     Returns
     -------
     dict
-        Lists ``matrices``, ``traces`` and ``searches``, and ``notes`` that say what cannot be shown.
+        Lists ``matrices``, ``traces`` and ``searches``, and ``notes`` on what cannot be shown.
     """
     notes: list[str] = []
-    described = run.record()["fusions"][label]
-    if not described.get("linear", True):
+    described = run.record().fusions[label]
+    if not described.linear:
         notes.append(f"{label}: no mixing matrix, the fusion is not linear")
     matrices = []
     for name, weights in _matrices(run, label, described, notes):
@@ -72,7 +72,7 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
         matrices.append(
             {
                 "label": name,
-                "kind": described.get("kind", ""),
+                "kind": described.kind,
                 "segments": segments,
                 "outputs": outputs,
                 "inputs": inputs,
@@ -91,20 +91,18 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
     return {"matrices": matrices, "traces": traces, "searches": searches, "notes": notes}
 
 
-def weight_scale(run: Run, record: Mapping[str, Any]) -> float:
+def weight_scale(run: Run, record: RunRecord) -> float:
     """The largest weight of all mixing matrices: one colour scale on which they can be compared."""
-    fusions = record.get("fusions", {}).items()
+    fusions = record.fusions.items()
     return largest_weight(dict(pair for label, described in fusions for pair in _matrices(run, label, described, [])))
 
 
-def _matrices(
-    run: Run, label: str, described: Mapping[str, Any], notes: list[str]
-) -> Iterator[tuple[str, MixingWeights]]:
+def _matrices(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, MixingWeights]]:
     """The matrix of a linear fusion, or those that it has for each song, by name."""
-    if not described.get("linear", True):
+    if not described.linear:
         return
-    songs = described.get("songs", {})
-    files = {f"{label}, {song}": kept["file"] for song, kept in songs.items()} or {label: described.get("file", "")}
+    songs = {f"{label}, {song}": kept.file for song, kept in described.songs.items()}
+    files = songs or {label: described.file}
     for name, file in files.items():
         try:
             yield name, MixingWeights.load(run.path / file)
@@ -113,7 +111,7 @@ def _matrices(
 
 
 def _shares(weights: MixingWeights) -> list[dict[str, Any]]:
-    """How much of a constant matrix each part explains, per source and in all; empty where it cannot be taken apart.
+    """How much of a constant matrix each part explains, per source and in all; empty where it cannot be decomposed.
 
     See `stemfuse.blending.decompose`.
     """
@@ -124,18 +122,16 @@ def _shares(weights: MixingWeights) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _searches(
-    run: Run, label: str, described: Mapping[str, Any], notes: list[str]
-) -> Iterator[tuple[str, str, Figure]]:
+def _searches(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
     """A search's figures: source, name and figure."""
-    if not described.get("studies"):
+    if not described.studies:
         return
     try:
         from stemfuse.analysis import search_figures
 
-        fusion: Any = run.fusion(label)
-        studies = open_studies(str(run.path / "fusions" / f"{label}.journal"), described["studies"])
-        metrics = [fusion.objectives] if isinstance(fusion.objectives, str) else list(fusion.objectives)
+        objectives = run.fusion(label).arguments()["objectives"]
+        studies = open_studies(str(run.path / "fusions" / f"{label}.journal"), described.studies)
+        metrics = [objectives] if isinstance(objectives, str) else list(objectives)
         for source, study in studies.items():
             for name, figure in search_figures(study, source, metrics):
                 yield source, name, figure
@@ -143,33 +139,20 @@ def _searches(
         notes.append(f"{label}: the search's trials cannot be shown ({error})")
 
 
-def _traces(run: Run, label: str, described: Mapping[str, Any], notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
+def _traces(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
     """Weights over the time of a song and training curves: what it is, of what, and the figure."""
     from stemfuse.analysis import plot_training, plot_weights_over_time
 
     try:
-        for song, kept in described.get("songs", {}).items():
-            weights = MixingWeights.load(run.path / kept["file"])
+        for song, kept in described.songs.items():
+            weights = MixingWeights.load(run.path / kept.file)
             if len(weights.matrix) > 1:
                 name = f"{label}, {song}"
-                yield "weights over time", name, plot_weights_over_time(weights, kept["levels_db"])
-        if described.get("history"):
-            rows = pd.read_csv(run.path / described["history"]).to_dict("records")
+                yield "weights over time", name, plot_weights_over_time(weights, kept.levels_db)
+        if described.history:
+            rows = pd.read_csv(run.path / described.history).to_dict("records")
             if rows and "epoch" in rows[0]:
                 history = [{str(key): float(value) for key, value in row.items()} for row in rows]
                 yield "training", label, plot_training(history, label)
     except (StemfuseError, OSError, ValueError) as error:
-        notes.append(f"{label}: not all of its learning can be shown ({error})")
-
-
-def keep_song(result: Run, label: str, fusion: Any, track: Track) -> dict[str, Any]:
-    """Keep the weights that a fusion finds for one song, beside how loud its sources are, for the report."""
-    file = f"fusions/{label}-{safe_name(track.name)}.npz"
-    fusion.weights(track).save(result.path / file)
-    levels = {}
-    for source in track.references.sources if track.references is not None else ():
-        signal = track.required_references()[source]
-        seconds = [signal.read(s, min(s + track.rate, track.length)) for s in range(0, track.length, track.rate)]
-        energies = [float(np.mean(np.square(part, dtype=np.float64))) for part in seconds]
-        levels[source] = [round(10 * float(np.log10(max(energy, 1e-10))), 1) for energy in energies]
-    return {"file": file, "levels_db": levels}
+        notes.append(f"{label}: some of its weights over time or its training cannot be shown ({error})")

@@ -1,4 +1,4 @@
-"""The report: one page per run, made from the run folder alone, that opens from disk without a network."""
+"""The page of the report: made from the run's folder alone, and opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote
 from stemfuse.analysis.figures.scores import plot_gains, plot_scores
 from stemfuse.analysis.significance import FEWEST_TRACKS
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.workers import run_tasks
 
@@ -23,7 +24,7 @@ __all__ = ["score_tables", "write_players", "write_report"]
 
 
 class _Part(NamedTuple):
-    """What is drawn in one go; travels to another process."""
+    """What is drawn at once; travels to another process."""
 
     run: Path
     what: DataSetScores | str
@@ -34,14 +35,14 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     """Write ``report/index.html`` and the figures of a run, from what lies in its folder.
 
     Results on real and on synthetic data are listed apart; all methods of a data set are scored on the same frames,
-    see `common_mask`. What the folder lacks (scores, weights, players) is left out of the page, which says so.
+    see `common_mask`. Scores, weights or players that are missing are left out of the page, with a note.
 
     Parameters
     ----------
     run_folder : path-like
         A run's folder; only ``record.json`` has to be there.
     workers : int
-        Processes that draw.
+        Processes that draw figures.
 
     Returns
     -------
@@ -57,8 +58,9 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
 
     run = Run.open(run_folder)
     record = run.record()
-    scale, fusions = weight_scale(run, record), record.get("fusions", {})
-    parts = [_Part(run.path, what, scale) for what in (*scored_data(run), *fusions)]
+    scale, fusions = weight_scale(run, record), record.fusions
+    shown: list[DataSetScores | str] = [*scored_data(run), *fusions]
+    parts = [_Part(run.path, what, scale) for what in shown]
     try:
         drawn = _drawn(parts, workers)
         data_sets = [view for part, view in zip(parts, drawn, strict=True) if isinstance(part.what, DataSetScores)]
@@ -125,21 +127,21 @@ def _data_set(data: DataSetScores, figures: Figures) -> dict[str, Any]:
 
 
 def _songs(
-    run: Run, record: Mapping[str, Any], data_sets: Sequence[Mapping[str, Any]], notes: list[str]
+    run: Run, record: RunRecord, data_sets: Sequence[Mapping[str, Any]], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Songs that can be heard, each as a grid of method by source."""
-    labels = {track["name"]: track.get("data", "") for track in record.get("tracks", [])}
+    """Songs that have players, each as a grid of method by source."""
+    labels = {track.name: track.data for track in record.tracks}
     values: dict[tuple[str, str, str], float] = {}
     for shown in data_sets:
         values |= shown["scores"].by_track()
     for entry in read_players(run.path):
         files = [file for file in entry["files"] if (run.path / "report" / file["path"]).is_file()]
         if len(files) < len(entry["files"]):
-            notes.append(f"{entry['track']}: {len(entry['files']) - len(files)} audio files of its players are gone")
+            notes.append(f"{entry['track']}: {len(entry['files']) - len(files)} audio files of its players are missing")
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for file in files:
             kind, method = file["kind"], file["method"]
-            fused = kind == "method" and method in record.get("fusions", {})
+            fused = kind == "method" and method in record.fusions
             row = rows.setdefault((kind, method), {"kind": kind, "method": method, "is_fusion": fused, "files": {}})
             value = values.get((entry["track"], method, file["source"])) if kind == "method" else None
             row["files"][file["source"]] = file | {"value": value}

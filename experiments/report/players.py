@@ -39,7 +39,7 @@ def write_players(
     duration_s: float = 30.0,
     start_s: float | None = None,
 ) -> dict[str, Any]:
-    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and what they are into its ``players.json``.
+    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and list them in its ``players.json``.
 
     All files of a song are made quieter by one common gain when any of them would clip, so that comparing them
     stays fair.
@@ -47,7 +47,7 @@ def write_players(
     Parameters
     ----------
     run_folder : path-like
-        The run's folder; what lacks in it is made.
+        The run's folder; missing folders in it are made.
     track : Track
         Its mixture and, when known, its references are written beside the methods.
     methods : mapping of str to Stems
@@ -55,7 +55,7 @@ def write_players(
     duration_s : float
         Length of the excerpt; a shorter song is taken whole.
     start_s : float, optional
-        Where the excerpt starts; where the most sources sound when not given, see `busiest_start_s`.
+        Where the excerpt starts; when not given, where the most sources sound, see `busiest_start_s`.
 
     Returns
     -------
@@ -88,29 +88,13 @@ def write_players(
 
     peak = max(float(np.abs(block).max()) for part in parts for block in _blocks(part, track, start, stop))
     gain = FULL_SCALE / peak if peak > FULL_SCALE else 1.0
-    files = []
-    for part in parts:
-        names = [safe_name(source) for source in part.stems.sources]
-        audio = np.float32(gain) * np.concatenate(list(_blocks(part, track, start, stop)), axis=-1)
-        # not FLAC: without a seek table, browsers fail on some positions near its end
-        Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".wav")
-        files += [
-            {
-                "kind": part.kind,
-                "method": part.name,
-                "source": source,
-                "path": f"{part.folder}/{name}.wav",
-                "waveform": _waveform(samples),
-            }
-            for source, name, samples in zip(part.stems.sources, names, audio, strict=True)
-        ]
     entry = {
         "track": track.name,
         "start_s": start / track.rate,
         "duration_s": (stop - start) / track.rate,
         "song_s": track.duration_s,
         "gain_db": 20 * float(np.log10(gain)),
-        "files": files,
+        "files": [file for part in parts for file in _write_part(folder, part, track, start, stop, gain)],
     }
     others = [other for other in read_players(run_folder) if other["track"] != track.name]
     described = json.dumps({"tracks": [*others, entry]}, indent=1, ensure_ascii=False)
@@ -118,8 +102,26 @@ def write_players(
     return entry
 
 
+def _write_part(folder: Path, part: _Part, track: Track, start: int, stop: int, gain: float) -> list[dict[str, Any]]:
+    """Write the excerpts of all sources of a part; their entries in ``players.json``."""
+    names = [safe_name(source) for source in part.stems.sources]
+    audio = np.float32(gain) * np.concatenate(list(_blocks(part, track, start, stop)), axis=-1)
+    # not FLAC: without a seek table, browsers fail on some positions near its end
+    Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".wav")
+    return [
+        {
+            "kind": part.kind,
+            "method": part.name,
+            "source": source,
+            "path": f"{part.folder}/{name}.wav",
+            "waveform": _waveform(samples),
+        }
+        for source, name, samples in zip(part.stems.sources, names, audio, strict=True)
+    ]
+
+
 def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Entries that `write_players` made, their paths relative to the ``report`` folder; none when it made none.
+    """Entries that `write_players` has written; their paths are relative to the ``report`` folder.
 
     Raises
     ------
@@ -137,9 +139,9 @@ def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def busiest_start_s(track: Track, duration_s: float) -> float:
-    """Where the excerpt starts in which the most sources sound, in whole seconds.
+    """Start of the excerpt in which most sources sound, in whole seconds.
 
-    Every second of a source counts by its power, up to the source's own mean, so that a loud source cannot outvote
+    Every second of a source counts by its power, up to the source's own mean, so that a loud source counts no more than
     the others. Without references the mixture alone decides; a silent song gives its middle.
     """
     stems = track.references or Stems.from_signals({"mixture": track.mixture})

@@ -13,6 +13,7 @@ import pandas as pd
 from stemfuse.analysis.aggregates import MEAN, SUMS, aggregate, by_source, track_scores
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
 from stemfuse.analysis.significance import BEST_PER_SOURCE, FEWEST_TRACKS, best_single, compare, with_best_per_source
+from stemfuse.experiments.record import TrackRecord
 from stemfuse.experiments.run import Run
 
 
@@ -22,8 +23,8 @@ class DataSetScores:
 
     label: str
     real: bool | None
-    """Real music or synthetic; None when the record does not say."""
-    tracks: tuple[dict[str, Any], ...]
+    """Real music or synthetic; None when that is not on record."""
+    tracks: tuple[TrackRecord, ...]
     """Their entries in the record."""
     masked: pd.DataFrame
     dropped: pd.DataFrame
@@ -57,16 +58,16 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
         return
     scores, record = run.scores(), run.record()
     scores = scores[scores["metric"].isin((*METRICS, SONG_SDR))]
-    described = {track["name"]: track for track in record.get("tracks", [])}
-    labels = scores["track"].map(lambda name: described.get(name, {}).get("data", ""))
-    real = {label: data.get("real") for label, data in record.get("data", {}).items()}
+    described = {track.name: track for track in record.tracks}
+    labels = scores["track"].map(lambda name: described[name].data if name in described else "")
+    real = {label: data.real for label, data in record.data.items()}
     for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):
         masked, dropped = common_mask(scores[labels == label])
         scored = list(masked["fusion"].unique())
-        fusions = [name for name in record.get("fusions", {}) if name in scored]
-        singles = [name for name in record.get("separators", {}) if name in scored]
+        fusions = [name for name in record.fusions if name in scored]
+        singles = [name for name in record.separators if name in scored]
         singles += [name for name in scored if name not in (*singles, *fusions)]
-        tracks = tuple(described.get(name, {"name": name}) for name in masked["track"].unique())
+        tracks = tuple(described.get(name, TrackRecord(name=name)) for name in masked["track"].unique())
         yield DataSetScores(label, real.get(label), tracks, masked, dropped, (*singles, *fusions), tuple(fusions))
 
 

@@ -1,1 +1,27 @@
-"""The stages of a run."""
+"""The stages of a run, each used by the pipeline and by a command of its own; none imports the pipeline."""
+
+from .bound import bound
+from .fit import fit, fit_fusion
+from .fuse import fuse_paths
+from .measure import compare_sdr, measure
+from .report import report
+from .score import score, score_folders
+from .separate import adopt_folder, separate, separate_paths
+from .train import TrainConfig, train_separator
+
+__all__ = [
+    "TrainConfig",
+    "adopt_folder",
+    "bound",
+    "compare_sdr",
+    "fit",
+    "fit_fusion",
+    "fuse_paths",
+    "measure",
+    "report",
+    "score",
+    "score_folders",
+    "separate",
+    "separate_paths",
+    "train_separator",
+]

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from stemfuse.blending import bounds, leave_one_out
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators import Track
 
-if TYPE_CHECKING:
-    pass
-from .fit import measure
+from .measure import measure
 
 
-def bound(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
+def bound(plan: Plan, run: Run, progress: Progress) -> None:
     """Write what any linear mix could reach on the test tracks, and what each separator is worth there."""
     import pandas as pd
 
     options = plan.config.bounds
-    by_data: dict[str, list[Track]] = {}
-    for planned in plan.tested():
-        if planned.track.references is not None and options is not None:
-            by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
+    by_data = {} if options is None else _tracks_by_data(plan)
     if options is None or not by_data:
         return
     measure([track for tracks in by_data.values() for track in tracks], plan.workers, progress)
@@ -36,4 +29,13 @@ def bound(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -
     progress("bound", len(by_data), len(by_data))
     for name, tables in ((BOUNDS, reached), (LEAVE_ONE_OUT, worth)):
         if tables:
-            result.write_text(name, pd.concat(tables, ignore_index=True).to_csv(index=False))
+            run.write_text(name, pd.concat(tables, ignore_index=True).to_csv(index=False))
+
+
+def _tracks_by_data(plan: Plan) -> dict[str, list[Track]]:
+    """Test tracks with references and stems, by data set."""
+    by_data: dict[str, list[Track]] = {}
+    for planned in plan.tested():
+        if planned.track.references is not None:
+            by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
+    return by_data

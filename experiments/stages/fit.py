@@ -1,33 +1,148 @@
-"""Fitting a fusion on a data set outside a run, and what it gains there."""
+"""The stage that fits: every fusion of a run, or one fusion on a data set, is fitted and saved."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stemfuse.blending import file_suffix, fusion_class, leaks, make_fusion
-from stemfuse.experiments.data.datasets import open_data
+from stemfuse.blending import BaseFusion, LinearFusion, leaks
+from stemfuse.experiments.config import FusionConfig
+from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.fusions import new_fusion, takes_option, training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
-from stemfuse.experiments.run import Run
-from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
+from stemfuse.experiments.record import FusionRecord
+from stemfuse.experiments.run import PARTS, Run
+from stemfuse.experiments.stored_separators import find_separator
+from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Track
 
-from .separate import complete, find_separator
+from .measure import compare_sdr, measure
+from .separate import with_stems
 
 if TYPE_CHECKING:
     import pandas as pd
-from stemfuse.experiments.run import PARTS
 
-if TYPE_CHECKING:
+
+class FitTracks(NamedTuple):
+    """Tracks with stems by what they are for."""
+
+    train: list[Track]
+    valid: list[Track]
+    tested: list[Track]
+
+
+def fit(plan: Plan, run: Run, progress: Progress) -> None:
+    """Fit every fusion that is not fitted yet."""
+    tracks = _tracks_of(plan)
+    record = run.record()
+    known, record.fusions = record.fusions, {}
+    if plan.learns():
+        seen = [*tracks.train, *tracks.valid]
+        measure(seen, plan.workers, progress)
+        record.warnings = leaks(seen, tracks.tested)
+    separators = {label: separator.describe for label, separator in record.separators.items()}
+    for done, part in enumerate(plan.config.fusions):
+        progress("fit", done, len(plan.config.fusions))
+        label, digest = part.label or part.name, fit_digest(plan, part)
+        fitted = known.get(label, FusionRecord())
+        if fitted.digest == digest and (run.path / fitted.file).is_file():
+            record.fusions[label] = fitted
+            record.use_devices(fitted.devices)
+            continue
+        record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
+        record.use_devices(record.fusions[label].devices)
+        # those that come later are still known when this is interrupted
+        run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
+    run.write_record(record)
+    progress("fit", len(plan.config.fusions), len(plan.config.fusions))
+
+
+def _tracks_of(plan: Plan) -> FitTracks:
+    train, valid = plan.fitted_on() if plan.learns() else ([], [])
+    tested = [planned.track for planned in plan.tested()]
+    return FitTracks(*([plan.store.attach(track, plan.keys) for track in part] for part in (train, valid, tested)))
+
+
+def _fit_part(
+    part: FusionConfig,
+    label: str,
+    digest: str,
+    tracks: FitTracks,
+    separators: Mapping[str, Any],
+    run: Run,
+    progress: Progress,
+) -> FusionRecord:
+    """Fit one fusion of a run, save it, and put it on record."""
+    started = time.perf_counter()
+    fusion = new_fusion(part.name, _journal_in(run, part.name, label) | part.options)
+    show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
+    file = f"fusions/{label}{fusion.suffix}"
+    train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
+    fit_and_save(fusion, train, valid, separators, run.path / file)
+    return FusionRecord(
+        kind=part.name,
+        file=file,
+        linear=fusion.is_linear,
+        devices=training_devices(fusion),
+        digest=digest,
+        seconds=round(time.perf_counter() - started, 3),
+        history=_keep_history(run, label, fusion),
+        studies={source: study.study_name for source, study in fusion.studies_.items()},
+    )
+
+
+def _journal_in(run: Run, name: str, label: str) -> dict[str, str]:
+    """Where a search keeps its trials: in the run, for the report and for a run that is resumed."""
+    return {"storage": str(run.path / "fusions" / f"{label}.journal")} if takes_option(name, "storage") else {}
+
+
+def _keep_history(run: Run, label: str, fusion: BaseFusion) -> str:
+    """Write the rows of a training as CSV; the file's name, empty where nothing was trained."""
     import pandas as pd
+
+    if not fusion.history_:
+        return ""
+    file = f"fusions/{label}-history.csv"
+    run.write_text(file, pd.DataFrame(fusion.history_).to_csv(index=False))
+    return file
+
+
+def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoints: Path | None = None) -> None:
+    """Let a fusion show its progress while it is fitted, and keep checkpoints.
+
+    Parameters
+    ----------
+    fusion : BaseFusion
+        Not fitted yet.
+    label : str
+        Its name in the progress.
+    progress : callable
+        Called as ``progress(label, epoch, epochs)``, or for each source of a search with its trials.
+    checkpoints : Path, optional
+        Folder from which a training that was killed goes on.
+    """
+    if fusion.learns:
+        fusion.progress = lambda source, trial, trials: progress(f"{label}: {source}", trial, trials)
+    if fusion.execution is not None:
+
+        def show(row: Mapping[str, float]) -> None:
+            if "epoch" in row:  # how many passes a solver needs is not known before
+                progress(label, int(row["epoch"]), fusion.arguments()["epochs"])
+
+        fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=show)
+
+
+def fit_and_save(
+    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], separators: Mapping[str, Any], file: Path
+) -> None:
+    """Fit a fusion and save it with the descriptions of the separators that it mixes."""
+    fusion.fit(train, valid or None)
+    fusion.separators_ = separators
+    fusion.save(file)
 
 
 def fit_fusion(
@@ -54,13 +169,13 @@ def fit_fusion(
     data : Path
         A data set with references.
     store : Path
-        Stem store; what lacks in it is separated.
+        Stem store; missing stems are separated first.
     separators : sequence of str
         See `find_separator`; labels of the weights' inputs.
     out : Path
         The new file: ``.npz`` for constant weights, ``.safetensors`` for networks, ``.json`` without weights.
     train, valid : sequence of str
-        Subsets to fit and to validate on. A subset that the data set lacks counts as empty.
+        Subsets to fit and to validate on. A subset that is missing in the data set counts as empty.
     folds : int
         From two on: groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it
         has not seen where there are too few for a validation set; see `stemfuse.blending.cross_validate`.
@@ -73,191 +188,58 @@ def fit_fusion(
     -------
     DataFrame
         SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
-        else on the tracks that it was fitted on; see `judge`. With folds two more rows, of left-out training tracks.
+        else on the tracks that it was fitted on; see `compare_sdr`. With folds two more rows, of left-out training
+        tracks.
 
     Raises
     ------
     StemfuseError
-        No tracks to fit on, stems that cannot be made, or what the fusion itself says.
+        There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
     target = StemStore(store)
-    fusion: Any = make_fusion(name, **options)
-    if out.suffix != file_suffix(fusion):
-        raise ConfigError(f"{out}: a {name} fusion is saved as {file_suffix(fusion)}; choose such a name")
-    found = open_data(data)
+    fusion = new_fusion(name, options)
+    if out.suffix != fusion.suffix:
+        raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
     if not separators:
-        raise ConfigError("no separators came, expected at least one: --separators A,B,C")
+        raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
-    parts = [
-        [t for subset in subsets if subset in found.subsets for t in found.tracks(subset)] for subsets in (train, valid)
-    ]
-    if not parts[0]:
+    parts = _tracks_in(data, train, valid)
+    fitted, validated = (with_stems(part, chosen, target, workers, progress) for part in parts)
+    if fusion.learns:
+        measure([*fitted, *validated], workers or cores(), progress)
+        leaks(fitted, validated)
+    show_progress(fusion, name, progress)
+    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
+    fit_and_save(fusion, fitted, validated, described, out)
+    table = compare_sdr(fusion, validated or fitted)
+    return table if folds < 2 else _with_cross_validation(table, new_fusion(name, options), fitted, folds)
+
+
+def _tracks_in(data: Path, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
+    """Tracks of a data set to fit and to validate on."""
+    found = open_data(data)
+    fitted, validated = (
+        [track for subset in subsets if subset in found.subsets for track in found.tracks(subset)]
+        for subsets in (train, valid)
+    )
+    if not fitted:
         raise RunError(
             f"{data}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; choose with --train"
         )
-    fitted, judges = (complete(part, chosen, target, workers, progress) for part in parts)
-    if getattr(fusion, "learns", True):
-        measure([*fitted, *judges], workers or cores(), progress)
-        leaks(fitted, judges)
-    watch(fusion, name, progress)
-    fusion.fit(fitted, judges or None)
-    fusion.separators_ = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
-    fusion.save(out)
-    table = judge(fusion, judges or fitted)
-    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+    return fitted, validated
 
 
-def _with_cross_validation(table: pd.DataFrame, fusion: Any, tracks: Sequence[Track], folds: int) -> pd.DataFrame:
+def _with_cross_validation(
+    table: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
+) -> pd.DataFrame:
     """Two more rows: the mean and the fusion on training tracks that were left out in turn."""
     import pandas as pd
 
     from stemfuse.analysis import aggregate, by_source, common_mask
     from stemfuse.blending import cross_validate
 
+    if not isinstance(fusion, LinearFusion):
+        raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
     grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
     grid.index = [f"{name}, left out in turn" for name in grid.index]
     return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
-
-
-def judge(fusion: Any, tracks: Sequence[Track]) -> pd.DataFrame:
-    """Median SDR (of frames, then of tracks) of single separators, their mean and a linear fusion, from statistics.
-
-    Parameters
-    ----------
-    fusion : Fusion
-        Fitted; one without weights leaves only the others in the table.
-    tracks : sequence of Track
-        With stems; those without references are left out.
-
-    Returns
-    -------
-    DataFrame
-        One row per method: method, one column per source, and their mean, in dB.
-    """
-    import pandas as pd
-
-    from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask, scores_table
-    from stemfuse.blending import Fixed, Mean
-
-    tables = []
-    for track in tracks:
-        if track.references is None:
-            continue
-        gram = GramStatistics.of(track)
-        singles = {
-            name: Fixed({source: {name: 1.0} for source in stems.sources}).fit([track])
-            for name, stems in track.stems.items()
-            if set(stems.sources) >= set(gram.sources)
-        }
-        for label, method in {**singles, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
-            if hasattr(method, "weights"):
-                values = gram.sdr(method.weights(track)) if hasattr(method, "weights_") else _heard(method, track)
-                tables.append(scores_table(track.name, label, gram.sources, {"SDR": values}))
-    if not tables:
-        return pd.DataFrame()
-    grid = by_source(aggregate(common_mask(pd.concat(tables, ignore_index=True))[0]), "SDR")
-    return grid.rename_axis("SDR, dB").reset_index()
-
-
-def _heard(fusion: Any, track: Track) -> NDArray[np.float64]:
-    """SDR of a fusion whose weights vary in time, (source, frame), from the audio that it makes."""
-    from stemfuse.analysis import GramStatistics
-    from stemfuse.blending import Fixed
-
-    fused = replace(track, stems={fusion.kind: fusion.fuse(track)}, stored={})
-    alone = Fixed({source: {fusion.kind: 1.0} for source in fused.stems[fusion.kind].sources}).fit([fused])
-    return GramStatistics.from_track(fused).sdr(alone.weights_)
-
-
-def measure(tracks: Sequence[Track], workers: int, progress: Progress = silent) -> None:
-    """Read every track once, so that the statistics that fusions are fitted to lie in the store.
-
-    Parameters
-    ----------
-    tracks : sequence of Track
-        With stems in a store; tracks without references are passed over.
-    workers : int
-        Processes.
-    progress : callable
-        Called as ``progress("measure", done, total)``.
-    """
-    tasks = [track for track in tracks if track.references is not None and track.stored]
-    run_all(measure_one, tasks, workers, "measure", progress, lambda track: track.name)
-
-
-def measure_one(track: Track) -> None:
-    """Statistics of one track, kept in its store."""
-    from stemfuse.analysis import GramStatistics
-
-    with few_threads(1):
-        GramStatistics.of(track)
-
-
-def fit(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
-    """Fit every fusion that is not fitted yet."""
-    parts = plan.fitted_on() if plan.learns() else ([], [])
-    train, valid = ([plan.store.attach(track, plan.keys) for track in part] for part in parts)
-    tested = [plan.store.attach(planned.track, plan.keys) for planned in plan.tested()]
-    known, record["fusions"] = record["fusions"], {}
-    if plan.learns():
-        measure([*train, *valid], plan.workers, progress)
-        record["warnings"] = leaks([*train, *valid], tested)
-    for done, part in enumerate(plan.config.fusions):
-        progress("fit", done, len(plan.config.fusions))
-        label = part.label or part.name
-        identity = fit_digest(plan, part)
-        before = known.get(label, {})
-        if before.get("digest") == identity and (result.path / before["file"]).is_file():
-            record["fusions"][label] = before
-            continue
-        started = time.perf_counter()
-        fusion: Any = make_fusion(part.name, **(_kept_in(result, part.name, label) | part.options))
-        watch(fusion, label, progress, result.path / PARTS / f"training-{identity[:16]}")
-        if getattr(fusion, "learns", True):
-            fusion.fit(train, valid or None)
-        else:
-            fusion.fit(tested)
-        fusion.separators_ = {name: separator["describe"] for name, separator in record["separators"].items()}
-        file = f"fusions/{label}{file_suffix(fusion)}"
-        fusion.save(result.path / file)
-        record["fusions"][label] = {
-            "kind": part.name,
-            "file": file,
-            "linear": hasattr(fusion, "weights"),
-            "digest": identity,
-            "seconds": round(time.perf_counter() - started, 3),
-            "history": keep_history(result, label, fusion),
-            "studies": {source: study.study_name for source, study in getattr(fusion, "studies_", {}).items()},
-        }
-        result.write_record(record | {"fusions": known | record["fusions"]})
-    progress("fit", len(plan.config.fusions), len(plan.config.fusions))
-
-
-def _kept_in(result: Run, name: str, label: str) -> dict[str, str]:
-    """Where a search keeps its trials: in the run, for the report and for a run that is resumed."""
-    accepted = inspect.signature(fusion_class(name)).parameters
-    return {"storage": str(result.path / "fusions" / f"{label}.journal")} if "storage" in accepted else {}
-
-
-def watch(fusion: Any, label: str, progress: Progress, checkpoints: Path | None = None) -> None:
-    """Show the trials of a search or the epochs of a training, which goes on from its checkpoints when killed."""
-    if fusion.learns:
-        fusion.progress = lambda source, trial, trials: progress(f"{label}: {source}", trial, trials)
-    if fusion.execution is not None:
-
-        def show(row: Mapping[str, float]) -> None:
-            if "epoch" in row:  # a solver's passes have no number that is known before
-                progress(label, int(row["epoch"]), fusion.epochs)
-
-        fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=show)
-
-
-def keep_history(result: Run, label: str, fusion: Any) -> str:
-    """Write the rows of a training as CSV; the file's name, empty where nothing was trained."""
-    import pandas as pd
-
-    if not getattr(fusion, "history_", None):
-        return ""
-    file = f"fusions/{label}-history.csv"
-    result.write_text(file, pd.DataFrame(fusion.history_).to_csv(index=False))
-    return file

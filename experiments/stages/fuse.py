@@ -1,4 +1,4 @@
-"""Fusing songs with a saved fusion: stems from the store, else by the separators that the fusion's file names."""
+"""The stage that fuses: songs by a saved fusion, with stems from the store, else by the separators of its file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stemfuse.blending import load_fusion
+from stemfuse.blending import BaseFusion, LinearFusion
+from stemfuse.experiments.data import SONGS, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.plan import StoredSeparator
+from stemfuse.experiments.fusions import read_fusion
+from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Track, digest, file_stamp, write_whole
 
-from .separate import all_tracks, complete, find_separator
+from .separate import make_missing
 
 RECORD = ".fused.json"
-"""File of an output folder that says what each track was fused from, by which an interrupted command goes on."""
+"""File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,30 @@ class FuseTask:
     store: Path
     keys: Mapping[str, str]
     track: Track
-    folder: Path
+    out: Path
+    name: str
+    """Of its folder, below ``out``."""
     subtype: str
     save_weights: bool
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the fused stems."""
+        return self.out / self.name
+
+    def digest(self, fusion_sha256: str) -> str:
+        """Digest of all that the fused stems depend on."""
+        song, written = file_stamp(self.track.mixture), [self.subtype, self.save_weights]
+        return digest({"fusion": fusion_sha256, "keys": self.keys, "song": song, "as": written})
+
 
 def fuse_one(task: FuseTask) -> None:
-    """Fuse one song into its folder, file by file whole."""
-    fusion: Any = load_fusion(task.fusion)
+    """Fuse one song into its folder; every file appears whole or not at all."""
+    fusion = read_fusion(task.fusion)
     track = StemStore(task.store).attach(task.track, task.keys)
     with few_threads(1):
         fusion.fuse(track).write(task.folder, task.subtype)
-        if task.save_weights:
+        if task.save_weights and isinstance(fusion, LinearFusion):
             fusion.weights(track).save(task.folder / "weights.npz")
 
 
@@ -68,9 +81,9 @@ def fuse_paths(
     out : Path
         ``OUT/<subset>/<track>/<source>.wav`` for data sets, ``OUT/<song>/<source>.wav`` for songs.
     store : Path, optional
-        Stems are taken from there, and those that were missing are kept there; a temporary one when not given.
+        Stems are taken from there; those that are missing are made and kept there. A temporary one when not given.
     separators : sequence of str
-        See `find_separator`; needed only where the file does not name them.
+        See `find_separator`; needed only where the file of the fusion does not name them.
     save_weights : bool
         Whether ``weights.npz`` is written beside each song's stems.
     subtype : str
@@ -88,65 +101,63 @@ def fuse_paths(
     Raises
     ------
     StemfuseError
-        The file is no fusion, stems cannot be made, or two songs have one name.
+        The file holds no fusion, stems cannot be made, or two songs have one name.
     """
-    fusion: Any = load_fusion(file)
-    if save_weights and not hasattr(fusion, "weights"):
+    fusion = read_fusion(file)
+    if save_weights and not fusion.is_linear:
         raise ConfigError(f"{file}: a {fusion.kind} fusion has no weights to save; leave out --save-weights")
+    workers = workers or cores()
     with ExitStack() as stack:
         if store is None:
             out.mkdir(parents=True, exist_ok=True)
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".stems-", dir=out)))
         target = StemStore(store)
         chosen = _separators_of(fusion, file, separators, target)
-        tracks = {}
-        for path in paths:
-            for track in all_tracks(path):
-                folder = out / track.name if track.subset == "songs" else out / track.subset / track.name
-                if folder in tracks:
-                    raise RunError(f"two tracks would be written to {folder}; rename one, or fuse them apart")
-                tracks[folder] = track
-        done = _read_record(out)
         keys = {separator.label: separator.key for separator in chosen}
-        identity = hashlib.sha256(file.read_bytes()).hexdigest()
-        wanted = {
-            str(folder.relative_to(out)): digest(
-                {"fusion": identity, "keys": keys, "song": file_stamp(track.mixture), "as": [subtype, save_weights]}
-            )
-            for folder, track in tracks.items()
-        }
-        lacking = [
-            folder
-            for folder in tracks
-            if done.get(str(folder.relative_to(out))) != wanted[str(folder.relative_to(out))] or not folder.is_dir()
+        tasks = [
+            FuseTask(file, store, keys, track, out, name, subtype, save_weights)
+            for name, track in _output_folders(paths, out).items()
         ]
-        complete([tracks[folder] for folder in lacking], chosen, target, workers, progress)
-        tasks = [FuseTask(file, store, keys, tracks[folder], folder, subtype, save_weights) for folder in lacking]
-        for batch in _batches(tasks, workers or cores()):
-            run_all(fuse_one, batch, workers or cores(), "fuse", progress, lambda task: task.track.name)
-            done |= {name: wanted[name] for name in (str(task.folder.relative_to(out)) for task in batch)}
-            _write_record(out, done)
-    return list(tracks)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        wanted = {task.name: task.digest(sha256) for task in tasks}
+        fused = _read_record(out)
+        missing = [task for task in tasks if fused.get(task.name) != wanted[task.name] or not task.folder.is_dir()]
+        make_missing([task.track for task in missing], chosen, target, workers, progress)
+        for batch in _batches(missing, workers):
+            run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
+            fused |= {task.name: wanted[task.name] for task in batch}
+            _write_record(out, fused)
+    return [task.folder for task in tasks]
 
 
-def _separators_of(fusion: Any, file: Path, given: Sequence[str], store: StemStore) -> list[StoredSeparator]:
+def _separators_of(fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore) -> list[StoredSeparator]:
     """Separators that a fusion needs, by the labels of its inputs."""
-    described = getattr(fusion, "separators_", {})
-    weights = getattr(fusion, "weights_", None)
-    labels = list(weights.separators) if weights is not None else list(described)
+    weights, described = fusion.constant_weights, fusion.separators_
+    labels = list(described if weights is None else weights.separators)
     named = {text.partition("=")[0]: text for text in given}
+    labels = labels or list(named)
     if not labels:
-        labels = list(named)
-    if not labels:
-        raise ConfigError(f"{file}: does not say which separators it mixes; name them with --separators A,B,C")
+        raise ConfigError(f"{file}: the file does not name its separators; name them with --separators A,B,C")
     return [
         find_separator(named[label], store) if label in named else find_separator(label, store, described.get(label))
         for label in labels
     ]
 
 
+def _output_folders(paths: Sequence[Path], out: Path) -> dict[str, Track]:
+    """Every track by the folder below ``out`` that its stems are written to."""
+    tracks: dict[str, Track] = {}
+    for path in paths:
+        for track in open_data(path):
+            name = str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name))
+            if name in tracks:
+                raise RunError(f"two tracks would be written to {out / name}; rename one, or fuse them one by one")
+            tracks[name] = track
+    return tracks
+
+
 def _batches(tasks: Sequence[FuseTask], workers: int) -> Iterable[Sequence[FuseTask]]:
-    """So many songs at a time that a killed command loses little."""
+    """A few songs at a time, so that a command that is killed loses little."""
     size = 4 * workers
     return [tasks[start : start + size] for start in range(0, len(tasks), size)]
 
@@ -159,5 +170,5 @@ def _read_record(out: Path) -> dict[str, str]:
     return record
 
 
-def _write_record(out: Path, done: Mapping[str, str]) -> None:
-    write_whole(out / RECORD, lambda file: file.write(json.dumps(done, ensure_ascii=False, indent=1).encode()))
+def _write_record(out: Path, fused: Mapping[str, str]) -> None:
+    write_whole(out / RECORD, lambda file: file.write(json.dumps(fused, ensure_ascii=False, indent=1).encode()))

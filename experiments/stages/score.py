@@ -1,4 +1,4 @@
-"""Scoring folders of estimates, whoever made them, against a data set's references."""
+"""The stage that scores: separators and fusions of a run, or folders of estimates, whoever made them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,156 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from stemfuse.experiments.config import ScoreConfig
-from stemfuse.experiments.data.datasets import open_data
+from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.fusions import read_fusion
 from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import SOURCES, Signal, Stems, StemStore, Track, TrackError, digest, file_stamp, fit_length
+from stemfuse.separators import Stems, Track, digest, file_stamp
+
+from .estimates import EstimatesFolder, find_estimates, name_methods
 
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+METHODS = 6
+"""Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
 
-SUFFIXES = (".wav", ".flac")
+
+class Method(Protocol):
+    """What is scored; travels to another process."""
+
+    def stems(self, track: Track) -> Stems:
+        """Its estimates of one track."""
+        ...
 
 
 @dataclass(frozen=True)
-class FolderTask:
-    """One track with the folders of its estimates, and where each method's scores go."""
+class SeparatorMethod:
+    """A single separator, whose stems the track has."""
+
+    label: str
+
+    def stems(self, track: Track) -> Stems:
+        """Stems of one track."""
+        return track.stems[self.label]
+
+
+@dataclass(frozen=True)
+class FusionMethod:
+    """A saved fusion of the stems that the track has; its own stems are written into a folder when there is one."""
+
+    file: Path
+    folder: Path | None
+
+    def stems(self, track: Track) -> Stems:
+        """Fused stems of one track."""
+        fused = read_fusion(self.file).fuse(track)
+        if self.folder is not None:
+            fused.write(self.folder)
+        return fused
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """One track to be scored by some methods; travels to another process."""
 
     track: Track
-    folders: Mapping[str, Path]
+    methods: Mapping[str, Method]
     parts: Mapping[str, Path]
+    """By method, the file of its scores. Methods without one are not scored, only written."""
     options: ScoreConfig
+
+
+def score_one(task: ScoreTask) -> None:
+    """Score one track; each method's scores become a file of their own."""
+    from stemfuse.analysis import score_track, write_scores
+
+    opened = {label: method.stems(task.track) for label, method in task.methods.items()}
+    wanted = {label: stems for label, stems in opened.items() if label in task.parts}
+    if not wanted:
+        return
+    # one thread each: museval's values for nearly singular references depend on their number, ours then too
+    with few_threads(1):
+        scores = score_track(task.track, wanted, threads=1, **task.options.model_dump())
+    for label in wanted:
+        write_scores(scores[scores["fusion"] == label], task.parts[label])
+
+
+def score(plan: Plan, run: Run, progress: Progress) -> None:
+    """Fuse and score every test track with references, method by method; what was scored before is kept."""
+    from stemfuse.analysis import write_museval_json, write_scores
+
+    record = run.record()
+    tasks: list[ScoreTask] = []
+    parts: list[Path] = []
+    for planned in plan.tested():
+        # a song without references is fused, if estimates are wanted, and not scored
+        scored = planned.track.references is not None
+        wanted = _parts_of(plan, run, record, planned.track) if scored else {}
+        parts += wanted.values()
+        tasks += _tasks_of(plan, run, record, planned.track, wanted)
+    (run.path / PARTS).mkdir(parents=True, exist_ok=True)
+    run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
+    table = read_parts(parts)
+    write_scores(table, run.scores_path)
+    write_museval_json(table[table["frame"] >= 0], run.path / "museval")
+
+
+def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str, Path]:
+    """Where the scores of every method lie; the name says what they depend on, so none is ever stale."""
+    methods: dict[str, object] = dict(plan.keys)
+    for label, fusion in record.fusions.items():
+        methods[label] = (fusion.digest, plan.keys)
+    song, options = [track.subset, track.name, file_stamp(track.mixture)], plan.config.score.model_dump()
+    names = {
+        label: digest({"method": [label, method], "track": song, "score": options})[:24]
+        for label, method in methods.items()
+    }
+    return {label: run.path / PARTS / f"{name}.parquet" for label, name in names.items()}
+
+
+def _tasks_of(plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapping[str, Path]) -> list[ScoreTask]:
+    """What is left to do for one track; one song may take longer than all others together: its methods are shared."""
+    folders = {label: run.path / "estimates" / label / track.subset / track.name for label in record.fusions}
+    if not plan.config.estimates or all(folder.is_dir() for folder in folders.values()):
+        folders = {}
+    missing = [label for label, path in parts.items() if not path.is_file()]
+    groups = [missing[start : start + METHODS] for start in range(0, len(missing), METHODS)]
+    if folders:
+        only_written = [label for label in folders if label not in missing]
+        groups = [[*(groups[0] if groups else []), *only_written], *groups[1:]]
+    if not groups:
+        return []
+    methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
+    for label, fusion in record.fusions.items():
+        methods[label] = FusionMethod(run.path / fusion.file, folders.get(label))
+    attached = plan.store.attach(track, plan.keys)
+    return [
+        ScoreTask(
+            attached,
+            {label: methods[label] for label in group},
+            {label: parts[label] for label in group if label in missing},
+            plan.config.score,
+        )
+        for group in groups
+    ]
+
+
+def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
+    """One table of the scores of single tracks and methods."""
+    import pandas as pd
+
+    from stemfuse.analysis import read_scores
+
+    if not parts:
+        raise RunError("no test track has references: nothing can be scored; use stemfuse fuse for songs without them")
+    return pd.concat([read_scores(part) for part in parts], ignore_index=True)
 
 
 def score_folders(
@@ -69,221 +192,36 @@ def score_folders(
     Raises
     ------
     TrackError
-        There are no estimates, or one method lacks tracks that another one has.
+        There are no estimates, or a track is missing in the estimates of some methods.
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
-    data = open_data(references, mixture="sum")
-    tracks = [track for subset in data.subsets for track in data.tracks(subset) if track.references is not None]
-    methods = _name_methods(estimates)
+    tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
+    found = find_estimates(tracks, name_methods(estimates))
     with tempfile.TemporaryDirectory() as temporary:
         parts = Path(out or temporary) / PARTS
         parts.mkdir(parents=True, exist_ok=True)
-        tasks = _plan(tracks, methods, parts, options, single=len(tracks) == 1)
-        lacking = [task for task in tasks if not all(path.is_file() for path in task.parts.values())]
-        run_all(score_folder, lacking, workers or cores(), "score", progress, lambda task: task.track.name)
-        table = read_parts([path for task in tasks for path in task.parts.values()])
+        wanted = [
+            {label: parts / f"{estimate.digest(track, label, options)}.parquet" for label, estimate in methods.items()}
+            for track, methods in found
+        ]
+        tasks = [_task_of(*one, paths, options) for one, paths in zip(found, wanted, strict=True)]
+        unfinished = [task for task in tasks if task.parts]
+        run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
+        table = read_parts([path for paths in wanted for path in paths.values()])
     summary = summarise(table)
     if out is not None:
         write_scores(table, out / "scores.parquet")
-        for subset in {task.track.subset for task in tasks}:
-            names = {task.track.name for task in tasks if task.track.subset == subset}
+        for subset in {track.subset for track, _ in found}:
+            names = {track.name for track, _ in found if track.subset == subset}
             write_museval_json(table[table["track"].isin(names)], out / "museval", subset)
         summary.to_csv(out / "summary.csv", index=False)
     return summary
 
 
-def score_folder(task: FolderTask) -> None:
-    """Score one track's estimates; each method's scores become a file of their own."""
-    from stemfuse.analysis import score_track, write_scores
-
-    wanted = {
-        label: open_estimates(folder, task.track)
-        for label, folder in task.folders.items()
-        if not task.parts[label].is_file()
-    }
-    # one thread each: museval's values for nearly singular references depend on their number, ours then too
-    with few_threads(1):
-        scores = score_track(task.track, wanted, threads=1, **task.options.model_dump())
-    for label in wanted:
-        write_scores(scores[scores["fusion"] == label], task.parts[label])
-
-
-def open_estimates(folder: Path, track: Track) -> Stems:
-    """Estimates of one track, as long as its mixture by the rule of `fit_length`."""
-    from stemfuse.separators import open_signal
-
-    signals: dict[str, Signal] = {}
-    for source, path in _files(folder).items():
-        signals[source], _ = fit_length(open_signal(path), track.length)
-    return Stems.from_signals(signals)
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Files of the sources in a folder, in order."""
-    found = {}
-    for source in SOURCES:
-        paths = [folder / f"{source}{suffix}" for suffix in SUFFIXES if (folder / f"{source}{suffix}").is_file()]
-        if paths:
-            found[source] = paths[0]
-    return found
-
-
-def _name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
-    """Folders by their names; folders of one name are told apart by their parents'."""
-    names = [path.resolve().name for path in estimates]
-    return {
-        (name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}"): path
-        for name, path in zip(names, estimates, strict=True)
-    }
-
-
-def _plan(
-    tracks: Sequence[Track], methods: Mapping[str, Path], parts: Path, options: ScoreConfig, single: bool
-) -> list[FolderTask]:
-    """One task per track that has estimates."""
-    tasks = []
-    for track in tracks:
-        folders = {}
-        for label, root in methods.items():
-            # other tools keep validation tracks where their files are, in train
-            subsets = (track.subset, "train") if track.subset == "valid" else (track.subset,)
-            places = [
-                *(root / subset / track.name for subset in subsets),
-                root / track.name,
-                *([root] if single else []),
-            ]
-            found = next((place for place in places if _files(place)), None)
-            if found is not None:
-                folders[label] = found
-        if not folders:
-            continue
-        if len(folders) < len(methods):
-            lacking = ", ".join(sorted(methods.keys() - folders.keys()))
-            raise TrackError(
-                f"track {track.name!r} has estimates by {', '.join(folders)}, none by {lacking}; methods are "
-                "compared on the same tracks: complete them, or score this method alone"
-            )
-        names = {
-            label: parts / f"{_part_name(track, label, folder, options)}.parquet" for label, folder in folders.items()
-        }
-        tasks.append(FolderTask(track, folders, names, options))
-    if not tasks:
-        expected = "<subset>/<track>/<source>.wav or <track>/<source>.wav"
-        raise TrackError(
-            f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
-            f"expected {expected}"
-        )
-    return tasks
-
-
-def _part_name(track: Track, label: str, folder: Path, options: ScoreConfig) -> str:
-    from stemfuse.separators import open_signal
-
-    references = track.required_references()
-    heard = [file_stamp(references[source]) for source in references.sources]
-    heard += [file_stamp(open_signal(path)) for path in _files(folder).values()]
-    return digest({"label": label, "track": track.name, "heard": heard, "score": options.model_dump()})[:24]
-
-
-METHODS = 6
-"""Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
-
-
-def score(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
-    """Fuse and score every test track with references, method by method, keeping what was scored before."""
-    from stemfuse.analysis import write_museval_json, write_scores
-
-    tasks: list[ScoreTask] = []
-    parts: list[Path] = []
-    for planned in plan.tested():
-        # a song without references is fused, if estimates are wanted, and not scored
-        scored = planned.track.references is not None
-        wanted = _wanted_parts(plan, result, record, planned.track) if scored else {}
-        parts += wanted.values()
-        lacking = {label: path for label, path in wanted.items() if not path.is_file()}
-        estimates = plan.config.estimates and not _has_estimates(result, record, planned.track)
-        labels, place = list(lacking), (result.path, plan.store.root, plan.keys, planned.track)
-        # one song may take longer than all others together: its methods are shared out
-        for start in range(0, max(len(labels), int(estimates)), METHODS):
-            some = {label: lacking[label] for label in labels[start : start + METHODS]}
-            tasks.append(ScoreTask(*place, some, plan.config.score, estimates and start == 0))
-    (result.path / PARTS).mkdir(parents=True, exist_ok=True)
-    run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
-    table = read_parts(parts)
-    write_scores(table, result.scores_path)
-    write_museval_json(table[table["frame"] >= 0], result.path / "museval")
-
-
-@dataclass(frozen=True)
-class ScoreTask:
-    """One track to be fused and scored by some methods; travels to another process."""
-
-    run: Path
-    store: Path
-    keys: Mapping[str, str]
-    track: Track
-    parts: Mapping[str, Path]
-    options: ScoreConfig
-    estimates: bool
-
-
-def _wanted_parts(plan: Plan, result: Run, record: Mapping[str, Any], track: Track) -> dict[str, Path]:
-    """Where the scores of every method lie; the name says what they depend on, so none is ever stale."""
-    methods: dict[str, Any] = dict(plan.keys)
-    for label, fusion in record["fusions"].items():
-        methods[label] = (fusion["digest"], plan.keys)
-    options = plan.config.score.model_dump()
-    return {
-        label: result.path
-        / PARTS
-        / (
-            digest(
-                {
-                    "method": [label, method],
-                    "track": [track.subset, track.name, file_stamp(track.mixture)],
-                    "score": options,
-                }
-            )[:24]
-            + ".parquet"
-        )
-        for label, method in methods.items()
-    }
-
-
-def _has_estimates(result: Run, record: Mapping[str, Any], track: Track) -> bool:
-    return all((result.path / "estimates" / label / track.subset / track.name).is_dir() for label in record["fusions"])
-
-
-def score_one(task: ScoreTask) -> None:
-    """Fuse one track and score it; each method's scores become a file of their own."""
-    from stemfuse.analysis import score_track, write_scores
-
-    run = Run(task.run)
-    track = StemStore(task.store).attach(task.track, task.keys)
-    methods: dict[str, Stems] = {label: track.stems[label] for label in task.keys if label in task.parts}
-    for label in run.record()["fusions"]:
-        if label in task.parts or task.estimates:
-            methods[label] = run.fusion(label).fuse(track)
-    if task.estimates:
-        for label in methods.keys() - task.keys.keys():
-            methods[label].write(run.path / "estimates" / label / track.subset / track.name)
-    if not task.parts:
-        return
-    wanted = {label: stems for label, stems in methods.items() if label in task.parts}
-    # one thread each: museval's values for nearly singular references depend on their number, ours then too
-    with few_threads(1):
-        scores = score_track(track, wanted, threads=1, **task.options.model_dump())
-    for label, path in task.parts.items():
-        write_scores(scores[scores["fusion"] == label], path)
-
-
-def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
-    """One table of the scores of single tracks and methods."""
-    import pandas as pd
-
-    from stemfuse.analysis import read_scores
-
-    if not parts:
-        raise RunError("no test track has references: nothing can be scored; use stemfuse fuse for songs without them")
-    return pd.concat([read_scores(part) for part in parts], ignore_index=True)
+def _task_of(
+    track: Track, methods: Mapping[str, EstimatesFolder], parts: Mapping[str, Path], options: ScoreConfig
+) -> ScoreTask:
+    """Methods of a track whose scores are missing."""
+    missing = {label: path for label, path in parts.items() if not path.is_file()}
+    return ScoreTask(track, {label: methods[label] for label in missing}, missing, options)

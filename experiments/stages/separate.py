@@ -1,43 +1,124 @@
-"""Stems of songs and data sets: separated, adopted, and whose they are, by the names that users give."""
+"""The stage that separates: stems that are missing in the store are made, or taken from another tool."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from stemfuse.experiments.config import SeparatorConfig
-from stemfuse.experiments.data.datasets import open_data
+from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.plan import (
-    Plan,
-    StoredSeparator,
-    stored_separator,
-)
+from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
+from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
-from stemfuse.separators import (
-    SOURCES,
-    StemfuseError,
-    StemStore,
-    StoreError,
-    Track,
-    list_separators,
-)
+from stemfuse.separators import SOURCES, StemStore, Track
 from stemfuse.separators import convert as convert_track
-
-if TYPE_CHECKING:
-    pass
 
 Entry = dict[str, str]
 """subset, track and path of one entry of a store."""
 
 
-def all_tracks(path: Path) -> list[Track]:
-    """Every track of a data set, of one folder, or of one song."""
-    found = open_data(path)
-    return [track for subset in found.subsets for track in found.tracks(subset)]
+def separate(plan: Plan, run: Run, progress: Progress) -> None:
+    """Make the stems that are missing, and keep on record who made all of them."""
+    tracks = plan.needed()
+    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
+    record = run.record()
+    record.use_devices(device for separator in used for device in separator.devices)
+    for separator in plan.separators:
+        stored = plan.store.record(tracks[0], separator.key)
+        record.separators[separator.label] = SeparatorRecord(
+            key=separator.key, fingerprint=stored["fingerprint"], describe=stored["separator"]
+        )
+    by_name = {track.name: track for track in reversed(tracks)}
+    for entry in record.tracks:
+        if entry.name in by_name:
+            stored = plan.store.record(by_name[entry.name], plan.separators[0].key)
+            entry.mixture_sha256 = stored["mixture"]["sha256"]
+    run.write_record(record)
+
+
+def make_missing(
+    tracks: Sequence[Track],
+    separators: Sequence[StoredSeparator],
+    store: StemStore,
+    workers: int,
+    progress: Progress = silent,
+) -> list[StoredSeparator]:
+    """Separate the tracks of which the store has no usable stems.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        All that need stems.
+    separators : sequence of StoredSeparator
+        By which ones.
+    store : StemStore
+        Where stems are and will be.
+    workers : int
+        Processes.
+    progress : callable
+        Called as ``progress("separate", done, total)``.
+
+    Returns
+    -------
+    list of StoredSeparator
+        Those that separated something.
+
+    Raises
+    ------
+    RunError
+        Stems are missing that no separator here can make, or some tracks cannot be separated.
+    """
+    tasks = []
+    for separator in separators:
+        missing = store.missing(tracks, separator.key)
+        if missing and separator.stored:
+            names = ", ".join(track.name for track in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise RunError(
+                f"{store.root}: no usable stems by {separator.label} ({separator.key}) of {names}{more}; "
+                "adopt them, or separate them first"
+            )
+        tasks += [SeparateTask(store.root, separator, track) for track in missing]
+    run_all(separate_one, tasks, workers, "separate", progress, str)
+    return list(dict.fromkeys(task.separator for task in tasks))
+
+
+@dataclass(frozen=True)
+class SeparateTask:
+    """One track to be separated by one separator; travels to another process."""
+
+    store: Path
+    separator: StoredSeparator
+    track: Track
+
+    def __str__(self) -> str:
+        return f"{self.separator.label} on {self.track.name}"
+
+
+def separate_one(task: SeparateTask) -> None:
+    """Separate one track into the store, unless another process has done it meanwhile."""
+    store = StemStore(task.store)
+    if store.missing([task.track], task.separator.key):
+        separator = task.separator.load()
+        store.put(task.track, separator, separator.separate(task.track.mixture.read(), task.track.rate))
+
+
+def with_stems(
+    tracks: Sequence[Track],
+    separators: Sequence[StoredSeparator],
+    store: StemStore,
+    workers: int | None,
+    progress: Progress = silent,
+) -> list[Track]:
+    """The tracks with stems by all separators; missing ones are made first, see `make_missing`."""
+    make_missing(tracks, separators, store, workers or cores(), progress)
+    keys = {separator.label: separator.key for separator in separators}
+    return [store.attach(track, keys) for track in tracks]
 
 
 def separate_paths(
@@ -60,9 +141,9 @@ def separate_paths(
     options : mapping
         Its arguments.
     store : Path
-        Stem store; what it has already is left alone.
+        Stem store.
     convert : bool
-        Whether tracks of another rate are resampled and mono ones made stereo; without it they are errors.
+        Songs at other rates are resampled and mono ones made stereo; without it they are errors.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable
@@ -75,12 +156,10 @@ def separate_paths(
     """
     target = StemStore(store)
     separator = stored_separator(SeparatorConfig(name=name, options=dict(options)), target)
-    tracks = [track for path in paths for track in all_tracks(path)]
+    tracks = [track for path in paths for track in open_data(path)]
     if convert:
         tracks = [convert_track(track) for track in tracks]
-    lacking = target.missing(tracks, separator.key)
-    tasks = [(target.root, separator, track) for track in lacking]
-    run_all(separate_one, tasks, workers or cores(), "separate", progress, lambda task: task[2].name)
+    make_missing(tracks, [separator], target, workers or cores(), progress)
     return [_entry(target, track, separator.key) for track in tracks]
 
 
@@ -93,153 +172,17 @@ def adopt_folder(
     model: str | None = None,
     sources: Sequence[str] = SOURCES,
     replace: bool = False,
-    say: Callable[[str], object] = print,
+    show: Callable[[str], object] = print,
 ) -> list[Entry]:
-    """Take stems of another tool into a store, and say what was found; see `StemStore.adopt`."""
+    """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
     target = StemStore(store)
-    adoption, alignments = target.adopt(folder, name, all_tracks(data), how, model, sources, replace)
-    say(str(adoption))
+    adoption, alignments = target.adopt(folder, name, open_data(data), how, model, sources, replace)
+    show(str(adoption))
     for alignment in alignments:
-        say(str(alignment))
+        show(str(alignment))
     key = target.find(name)
     return [_entry(target, found.track, key) for found in adoption.found]
 
 
 def _entry(store: StemStore, track: Track, key: str) -> Entry:
     return {"subset": track.subset, "track": track.name, "path": str(store.path(track, key))}
-
-
-def find_separator(text: str, store: StemStore, description: Mapping[str, Any] | None = None) -> StoredSeparator:
-    """The separator that a name means: one whose stems the store has, else a registered one.
-
-    Parameters
-    ----------
-    text : str
-        A separator's name, its folder in the store, or ``label=`` and one of these.
-    store : StemStore
-        Where stems are, or will be.
-    description : mapping, optional
-        How the separator described itself when the fusion was fitted.
-
-    Raises
-    ------
-    StemfuseError
-        Neither the store nor the registry knows the name; or the store has several of that name.
-    """
-    label, equals, name = text.rpartition("=")
-    folders = store.keys()
-    if not equals:
-        label = name.rpartition("-")[0] if name in folders else name
-    if description is None:
-        key = _known_key(name, store)
-        if key is None:
-            return stored_separator(SeparatorConfig(name=name, label=label), store)
-        stored_as = store.tracks_of(key)
-        described = json.loads((store.root / key / "/".join(stored_as[0]) / "stems.json").read_text("utf-8"))[
-            "separator"
-        ]
-        return _described(label, key, described, store)
-    try:
-        key = store.find(name)
-    except StoreError:
-        key = None
-    return _described(label, key, description, store)
-
-
-def _known_key(name: str, store: StemStore) -> str | None:
-    """The store's folder of this name; None when a registered separator has to make it."""
-    try:
-        key = store.find(name)
-    except StoreError:
-        folders = store.keys()
-        if name in list_separators() and not any(key.rpartition("-")[0] == name for key in folders):
-            return None
-        raise
-    return key if store.tracks_of(key) else None
-
-
-def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:
-    """A separator made anew from its description; only stored stems when it is not registered, or differs now."""
-    name, options = str(description.get("name")), dict(description.get("options", {}))
-    if name in list_separators() and "adopted" not in description:
-        try:
-            made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
-        except StemfuseError:
-            made = None
-        if made is not None and key in (None, made.key):
-            return made
-    if key is None:
-        raise StoreError(
-            f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and cannot be made "
-            "here; adopt them with stemfuse adopt"
-        )
-    return StoredSeparator(label, key, name, json.dumps(options), True)
-
-
-def complete(
-    tracks: Sequence[Track],
-    separators: Sequence[StoredSeparator],
-    store: StemStore,
-    workers: int | None,
-    progress: Progress,
-) -> list[Track]:
-    """The tracks with all stems, those that were missing made first.
-
-    Raises
-    ------
-    RunError
-        Stems are missing that no separator here can make.
-    """
-    tasks = []
-    for separator in separators:
-        lacking = store.missing(tracks, separator.key)
-        if lacking and separator.stored:
-            names = ", ".join(track.name for track in lacking[:5])
-            raise RunError(f"{store.root}: no stems by {separator.label} of {names}; adopt or separate them first")
-        tasks += [(store.root, separator, track) for track in lacking]
-    run_all(
-        separate_one, tasks, workers or cores(), "separate", progress, lambda task: f"{task[1].label} on {task[2].name}"
-    )
-    keys = {separator.label: separator.key for separator in separators}
-    return [store.attach(track, keys) for track in tracks]
-
-
-def separate(plan: Plan, result: Run, record: dict[str, Any], progress: Progress) -> None:
-    """Fill the store with what is missing."""
-    tracks = plan.needed()
-    tasks = []
-    for separator in plan.separators:
-        lacking = plan.store.missing(tracks, separator.key)
-        if lacking and separator.stored:
-            raise RunError(
-                f"{plan.store.root}: no usable stems by {separator.key} of {_listed(track.name for track in lacking)}; "
-                "adopt them, or leave out stored: true"
-            )
-        tasks += [(plan.store.root, separator, track) for track in lacking]
-    run_all(separate_one, tasks, plan.workers, "separate", progress, lambda task: f"{task[1].label} on {task[2].name}")
-    for separator in plan.separators:
-        stored = plan.store.record(tracks[0], separator.key)
-        record["separators"][separator.label] = {
-            "key": separator.key,
-            "fingerprint": stored["fingerprint"],
-            "describe": stored["separator"],
-        }
-    for entry in record["tracks"]:
-        planned = next((track for track in tracks if track.name == entry["name"]), None)
-        if planned is not None:
-            entry["mixture_sha256"] = plan.store.record(planned, plan.separators[0].key)["mixture"]["sha256"]
-
-
-def separate_one(task: tuple[Path, StoredSeparator, Track]) -> None:
-    """Separate one track into the store, unless another process has done it meanwhile."""
-    root, stored, track = task
-    store = StemStore(root)
-    if store.missing([track], stored.key):
-        separator = stored.load()
-        store.put(track, separator, separator.separate(track.mixture.read(), track.rate))
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -1,4 +1,4 @@
-"""Training separators: the recipe, the tracks, and a folder with checkpoint, history, figures and weights."""
+"""The stage that trains a separator: recipe, tracks, and a folder with checkpoint, history, figures and weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from stemfuse.experiments.config import Label, parse_part
-from stemfuse.experiments.data.datasets import open_data
+from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress, silent
-from stemfuse.separators import Stems, Track
+from stemfuse.separators import Stems, Track, whole_file
 from stemfuse.separators.networks.training import Augmentation, Stretching, stretched_copies
 from stemfuse.separators.training import Execution, Recipe
 
@@ -31,11 +31,11 @@ class TrainConfig(BaseModel):
     data: Path = Field(description="data set root with references")
     train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets to train on")
     valid: tuple[Label, ...] = Field(("valid",), description="subsets that choose the epoch, by SDR")
-    tracks: int | None = Field(None, ge=1, description="only the first so many tracks of each subset")
+    tracks: int | None = Field(None, ge=1, description="only the first tracks of each subset, at most this many")
     network: dict[str, Any] = Field({}, description="sizes and loss of the separator")
     initial: Path | None = Field(None, description="weights to start from; random ones when not given")
-    chunks: int = Field(1000, ge=1, description="random pieces in an epoch")
-    valid_chunks: int = Field(4, ge=1, description="pieces of each validation track")
+    chunks: int = Field(1000, ge=1, description="random chunks in an epoch")
+    valid_chunks: int = Field(4, ge=1, description="chunks of each validation track")
     augmentation: Augmentation = Field(Augmentation(), description="how stems are mixed and changed")
     stretch: Stretching | None = Field(None, description="copies at other pitches and tempos; none when not given")
     recipe: Recipe = Field(Recipe(), description="optimiser, learning rate, batch, epochs, patience, seed")
@@ -44,14 +44,14 @@ class TrainConfig(BaseModel):
 
 
 class Journal:
-    """Writes every row of a training into a CSV file, in place of rows of the same or later epochs.
+    """Writes every row of a training into a CSV file; rows of the same or later epochs are replaced.
 
     Parameters
     ----------
     path : Path
         The file.
-    say : callable, optional
-        Called with each row, too.
+    show : callable, optional
+        Called with each row as well.
 
     Examples
     --------
@@ -66,21 +66,21 @@ class Journal:
     1,9,0.5,1.5,2.0
     """
 
-    def __init__(self, path: Path, say: Callable[[dict[str, float]], object] | None = None) -> None:
-        self.path, self.say = path, say
+    def __init__(self, path: Path, show: Callable[[dict[str, float]], object] | None = None) -> None:
+        self.path, self.show = path, show
 
     def __call__(self, row: dict[str, float]) -> None:
-        """Take a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
+        """Write a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
         rows: list[dict[str, Any]] = [row | {"valid_sdr_db": -row["valid_loss"]}]
         if self.path.exists() and row["epoch"]:
             with self.path.open(newline="") as file:
                 rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]] + rows
-        with self.path.open("w", newline="") as file:
+        with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        if self.say is not None:
-            self.say(row)
+        if self.show is not None:
+            self.show(row)
 
 
 def train_separator(
@@ -100,7 +100,7 @@ def train_separator(
     progress : callable
         Called as ``progress(stage, done, total)``.
     say : callable, optional
-        Called with every row of the history, unless processes are spawned, which know nothing of this one.
+        Called with every row of the history; not called when the training runs in spawned processes.
 
     Returns
     -------
@@ -112,58 +112,64 @@ def train_separator(
     ConfigError
         An unknown separator or option.
     TrainingError
-        Tracks do not fit, the loss is not finite, or the folder holds another training.
+        Tracks cannot be trained on, the loss is not finite, or the folder holds another training.
     """
     from stemfuse.separators.networks.training.fit import fit_network
     from stemfuse.separators.networks.training.trainable import list_trainable, trainable_class
 
     if name not in list_trainable():
-        raise ConfigError(f"separator {name!r} came, expected one that can be trained: {', '.join(list_trainable())}")
-    system = parse_part(trainable_class(name), config.network, "network")
-    tracks, judges = (_tracks(config, subsets) for subsets in (config.train, config.valid))
+        raise ConfigError(f"got separator {name!r}, expected one that can be trained: {', '.join(list_trainable())}")
+    trainable = parse_part(trainable_class(name), config.network, "network")
+    tracks, validated = (_tracks(config, subsets) for subsets in (config.train, config.valid))
     config.out.mkdir(parents=True, exist_ok=True)
-    copies: list[list[Stems]] = []
-    if config.stretch is not None:
-        folder = config.out / "stretched"
-        copies = stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
 
-    def told(row: dict[str, float]) -> None:
+    def show(row: dict[str, float]) -> None:
         progress("train", int(row["epoch"]), config.recipe.epochs)
         if say is not None:
             say(row)
 
-    journal = Journal(config.out / "history.csv", None if config.execution.spawns else told)
-    weights = config.out / system.file_name
+    journal = Journal(config.out / "history.csv", None if config.execution.spawns else show)
+    weights = config.out / trainable.file_name
     history = fit_network(
-        system,
+        trainable,
         tracks,
-        judges,
+        validated,
         weights,
         config.recipe,
         replace(config.execution, checkpoints=config.out, progress=journal),
         chunks=config.chunks,
         valid_chunks=config.valid_chunks,
         augmentation=config.augmentation,
-        copies=copies,
+        copies=_copies(config, tracks, progress),
         initial=config.initial,
         half=config.half,
-        trained_on=[f"{tracks[0].data}/{subset}" for subset in (*config.train, *(config.valid if judges else ()))],
+        trained_on=[f"{tracks[0].data}/{subset}" for subset in (*config.train, *(config.valid if validated else ()))],
     )
-    _plot(config.out, f"{name} of {', '.join(system.sources)}", history)
+    _plot(config.out, f"{name} of {', '.join(trainable.sources)}", history)
     return weights
 
 
 def _tracks(config: TrainConfig, subsets: tuple[str, ...]) -> list[Track]:
-    """Tracks of some subsets; of those that nothing is asked of but to choose, there may be none."""
+    """Tracks of some subsets; subsets to train on have to exist, those to validate on need not."""
     found = open_data(config.data, "sum")
     present = [subset for subset in subsets if subset in found.subsets]
     if subsets == config.train and len(present) < len(subsets):
-        raise ConfigError(f"train: {', '.join(subsets)} came, {config.data} has {', '.join(found.subsets)}")
+        raise ConfigError(
+            f"train: got {', '.join(subsets)}, expected subsets of {config.data}: {', '.join(found.subsets)}"
+        )
     return [track for subset in present for track in found.tracks(subset)[: config.tracks]]
 
 
+def _copies(config: TrainConfig, tracks: list[Track], progress: Progress) -> list[list[Stems]]:
+    """Copies of the tracks at other pitches and tempos, made first; none when the recipe asks for none."""
+    if config.stretch is None:
+        return []
+    folder = config.out / "stretched"
+    return stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
+
+
 def _plot(out: Path, title: str, history: list[dict[str, float]]) -> None:
-    """Two figures, for a loss and an SDR have no common scale; nothing where no epoch was trained."""
+    """Draw loss and SDR in two figures, since they have no common scale; none where no epoch was trained."""
     from stemfuse.analysis.figures.time import plot_training
 
     figures = {

@@ -1,0 +1,151 @@
+"""What a run keeps on record in ``record.json``: what it was made of, with what, when, and what it fitted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import RunError
+
+
+class _Part(BaseModel):
+    # keys of other versions are kept; what is not set is not written
+    model_config = ConfigDict(extra="allow")
+
+
+class DataRecord(_Part):
+    """One data set."""
+
+    path: str = ""
+    real: bool | None = None
+    """Real music or synthetic; None when that is not known."""
+
+
+class TrackRecord(_Part):
+    """One track."""
+
+    name: str
+    data: str = ""
+    """Label of its data set."""
+    subset: str = ""
+    duration_s: float | None = None
+    rate: int | None = None
+    notes: list[str] = []
+    """What was done to its files, such as zeros added to an end."""
+    mixture_sha256: str | None = None
+
+
+class SeparatorRecord(_Part):
+    """One separator."""
+
+    key: str = ""
+    """Its folder in the store."""
+    fingerprint: str = ""
+    describe: dict[str, Any] = {}
+    """Name, version, options and digests of its weights."""
+
+
+class SongRecord(_Part):
+    """Weights that a fusion predicted for one song."""
+
+    file: str
+    levels_db: dict[str, list[float]] = {}
+    """Level of every source, second by second."""
+
+
+class FusionRecord(_Part):
+    """One fitted fusion; files are relative to the run's folder."""
+
+    kind: str = ""
+    file: str = ""
+    linear: bool = True
+    devices: list[str] = []
+    """Where it was fitted."""
+    digest: str = ""
+    """Of all that it depends on: a fusion with the same digest is not fitted again."""
+    seconds: float | None = None
+    history: str = ""
+    """Table of its training; empty where nothing was trained."""
+    studies: dict[str, str] = {}
+    """By source, the name of its search in the journal beside its file."""
+    songs: dict[str, SongRecord] = {}
+    """By track, weights that vary in time."""
+
+
+class RunRecord(_Part):
+    """The record of a run; every field has a default, so that a record of another version can be read.
+
+    Examples
+    --------
+    >>> record = RunRecord(seed=3)
+    >>> record.fusions = {"mean": FusionRecord(kind="mean", file="fusions/mean.npz")}
+    >>> print(record.to_json())
+    {
+     "seed": 3,
+     "fusions": {
+      "mean": {
+       "kind": "mean",
+       "file": "fusions/mean.npz"
+      }
+     }
+    }
+    """
+
+    identity: str = ""
+    """Digest of all that the results depend on."""
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    seed: int | None = None
+    machine: dict[str, Any] = {}
+    started: str = ""
+    finished: str | None = None
+    """When the last stage ended; None while the run is not finished."""
+    seconds: dict[str, float] = {}
+    """By stage, all attempts together."""
+    data: dict[str, DataRecord] = {}
+    tracks: list[TrackRecord] = []
+    separators: dict[str, SeparatorRecord] = {}
+    fusions: dict[str, FusionRecord] = {}
+    warnings: list[str] = []
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record; an empty one where there is no file.
+
+        Raises
+        ------
+        RunError
+            The file is damaged, or is no record of a run.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            problem = f"is no record of a run ({where}: {first['msg']})"
+        except ValueError as error:
+            problem = f"damaged ({error})"
+        raise RunError(f"{path}: {problem}; delete it and run again")
+
+    def use_devices(self, names: Iterable[str]) -> None:
+        """Add devices to those that the machine has used.
+
+        Examples
+        --------
+        >>> record = RunRecord(machine={"device": "cpu"})
+        >>> record.use_devices(["cuda:0", "cpu"])
+        >>> record.machine["device"]
+        'cpu, cuda:0'
+        """
+        known = [name for name in str(self.machine.get("device", "")).split(", ") if name]
+        self.machine = self.machine | {"device": ", ".join(dict.fromkeys([*known, *names]))}
+
+    def to_json(self) -> str:
+        """The text of ``record.json``."""
+        return json.dumps(self.model_dump(exclude_unset=True), indent=1, ensure_ascii=False, default=str)

@@ -1,0 +1,105 @@
+"""Folders of estimates that any tool wrote: whose they are, and their audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemfuse.experiments.config import ScoreConfig
+from stemfuse.separators import SOURCES, Signal, Stems, Track, TrackError, digest, file_stamp, fit_length, open_signal
+
+SUFFIXES = (".wav", ".flac")
+"""Of files of estimates; where a source has both, the first one is read."""
+
+
+@dataclass(frozen=True)
+class EstimatesFolder:
+    """The folder with one method's estimates of one track."""
+
+    folder: Path
+
+    def files(self) -> dict[str, Path]:
+        """Files of the sources, in order; empty where there are none."""
+        paths = [(source, self.folder / f"{source}{suffix}") for source in SOURCES for suffix in SUFFIXES]
+        found: dict[str, Path] = {}
+        for source, path in paths:
+            if path.is_file():
+                found.setdefault(source, path)
+        return found
+
+    def stems(self, track: Track) -> Stems:
+        """Estimates, as long as the track's mixture by the rule of `fit_length`."""
+        signals: dict[str, Signal] = {}
+        for source, path in self.files().items():
+            signals[source], _ = fit_length(open_signal(path), track.length)
+        return Stems.from_signals(signals)
+
+    def digest(self, track: Track, label: str, options: ScoreConfig) -> str:
+        """Digest of all that the scores of these estimates depend on."""
+        references = track.required_references()
+        stamps = [file_stamp(references[source]) for source in references.sources]
+        stamps += [file_stamp(open_signal(path)) for path in self.files().values()]
+        # "heard" names the files in digests since the first version
+        return digest({"label": label, "track": track.name, "heard": stamps, "score": options.model_dump()})[:24]
+
+
+def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their names; several of one name have their parent's name before it.
+
+    Examples
+    --------
+    >>> name_methods([Path("mdx"), Path("first/demucs"), Path("second/demucs")])
+    {'mdx': ...('mdx'), 'first_demucs': ...('first/demucs'), 'second_demucs': ...('second/demucs')}
+    """
+    names = [path.resolve().name for path in estimates]
+    return {
+        (name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}"): path
+        for name, path in zip(names, estimates, strict=True)
+    }
+
+
+def find_estimates(
+    tracks: Sequence[Track], methods: Mapping[str, Path]
+) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
+    """Tracks that have estimates, with the folder of every method.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        With references.
+    methods : mapping of str to Path
+        By name, the root of each method's estimates.
+
+    Raises
+    ------
+    TrackError
+        There are no estimates, or a track is missing in the estimates of some methods.
+    """
+    found = []
+    for track in tracks:
+        places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
+        folders = {label: place for label, place in places.items() if place is not None}
+        if folders and len(folders) < len(methods):
+            missing = ", ".join(sorted(methods.keys() - folders.keys()))
+            raise TrackError(
+                f"track {track.name!r} has estimates by {', '.join(folders)}, none by {missing}; methods are "
+                "compared on the same tracks: complete them, or score this method alone"
+            )
+        if folders:
+            found.append((track, folders))
+    if not found:
+        raise TrackError(
+            f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
+            "expected <subset>/<track>/<source>.wav or <track>/<source>.wav"
+        )
+    return found
+
+
+def _place_of(track: Track, root: Path, is_only_track: bool) -> EstimatesFolder | None:
+    """Where a method's estimates of a track lie, if anywhere."""
+    # other tools keep validation tracks where their files are, in train
+    subsets = (track.subset, "train") if track.subset == "valid" else (track.subset,)
+    folders = [*(root / subset / track.name for subset in subsets), root / track.name]
+    places = [EstimatesFolder(folder) for folder in (*folders, *([root] if is_only_track else []))]
+    return next((place for place in places if place.files()), None)

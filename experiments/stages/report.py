@@ -1,0 +1,56 @@
+"""The stage that reports: players of some songs, weights that vary in time, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stemfuse.blending import LinearFusion
+from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.record import SongRecord
+from stemfuse.experiments.run import Run
+from stemfuse.experiments.workers import Progress
+from stemfuse.separators import Track
+
+
+def report(plan: Plan, run: Run, progress: Progress) -> None:
+    """Write players, weights that vary in time, figures and the page."""
+    from stemfuse.experiments.report import write_players, write_report
+
+    record = run.record()
+    chosen = list(_chosen_tracks(plan))
+    for done, track in enumerate(chosen):
+        progress("report", done, len(chosen) + 1)
+        methods = dict(track.stems)
+        for label, fitted in record.fusions.items():
+            fusion = run.fusion(label)
+            methods[label] = fusion.fuse(track)
+            if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
+                fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}
+        write_players(run.path, track, methods, plan.config.players.duration_s)
+    run.write_record(record)
+    write_report(run.path, plan.workers)
+    progress("report", len(chosen) + 1, len(chosen) + 1)
+
+
+def _chosen_tracks(plan: Plan) -> Iterator[Track]:
+    """The first test tracks of every data set, with stems."""
+    for part in plan.config.data:
+        tracks = [planned.track for planned in plan.tested() if planned.data == part.name]
+        yield from (plan.store.attach(track, plan.keys) for track in tracks[: plan.config.players.tracks])
+
+
+def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track) -> SongRecord:
+    """Keep the weights that a fusion predicts for one song, beside the levels of its sources, for the report."""
+    from stemfuse.experiments.report import safe_name
+
+    file = f"fusions/{label}-{safe_name(track.name)}.npz"
+    fusion.weights(track).save(run.path / file)
+    levels = {}
+    for source in track.references.sources if track.references is not None else ():
+        signal = track.required_references()[source]
+        seconds = [signal.read(s, min(s + track.rate, track.length)) for s in range(0, track.length, track.rate)]
+        energies = [float(np.mean(np.square(second, dtype=np.float64))) for second in seconds]
+        levels[source] = [round(10 * float(np.log10(max(energy, 1e-10))), 1) for energy in energies]
+    return SongRecord(file=file, levels_db=levels)

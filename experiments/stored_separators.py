@@ -1,0 +1,141 @@
+"""A separator of a run or a command: where its stems lie, and how it is made when some are missing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from stemfuse.separators import (
+    Separator,
+    StemfuseError,
+    StemStore,
+    StoreError,
+    list_separators,
+    load_separator,
+    separator_class,
+)
+from stemfuse.separators.store.entry import read_record
+
+from .config import SeparatorConfig
+from .machine import resolve_devices
+
+
+@dataclass(frozen=True)
+class StoredSeparator:
+    """Where a separator's stems lie, and how it is made; travels to another process.
+
+    Attributes
+    ----------
+    label : str
+        Its name in tables and in labels of channels.
+    key : str
+        Its folder in the store.
+    name : str
+        The name that it is registered under.
+    options : str
+        Its arguments, as JSON.
+    stored : bool
+        Whether only stems that lie in the store are used.
+    """
+
+    label: str
+    key: str
+    name: str
+    options: str
+    stored: bool
+
+    @property
+    def devices(self) -> list[str]:
+        """Devices that it separates on."""
+        options = json.loads(self.options)
+        parameter = inspect.signature(separator_class(self.name)).parameters.get("device")
+        return resolve_devices(str(options.get("device", parameter.default if parameter else "cpu")))
+
+    def load(self) -> Separator:
+        """The separator, one per process."""
+        return _load(self.name, self.options)
+
+
+@cache
+def _load(name: str, options: str) -> Separator:
+    return load_separator(name, **json.loads(options))
+
+
+def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
+    """Where a configured separator keeps its stems, and how it is made."""
+    options = json.dumps(part.options, sort_keys=True)
+    if part.stored:
+        return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
+    separator = _load(part.name, options)
+    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+
+
+def find_separator(text: str, store: StemStore, description: Mapping[str, Any] | None = None) -> StoredSeparator:
+    """Find the separator of a name: one whose stems lie in the store, else a registered one.
+
+    Parameters
+    ----------
+    text : str
+        A separator's name, its folder in the store, or ``label=`` and one of these.
+    store : StemStore
+        Where stems are, or will be.
+    description : mapping, optional
+        The separator's own description from when the fusion was fitted.
+
+    Raises
+    ------
+    StemfuseError
+        The name is neither in the store nor registered, or the store has several of that name.
+    """
+    label, equals, name = text.rpartition("=")
+    folders = store.keys()
+    if not equals:
+        label = name.rpartition("-")[0] if name in folders else name
+    if description is not None:
+        return _described(label, _key_or_none(name, store), description, store)
+    key = _known_key(name, store)
+    if key is None:
+        return stored_separator(SeparatorConfig(name=name, label=label), store)
+    subset, track = store.tracks_of(key)[0]
+    return _described(label, key, read_record(store.root / key / subset / track)["separator"], store)
+
+
+def _key_or_none(name: str, store: StemStore) -> str | None:
+    try:
+        return store.find(name)
+    except StoreError:
+        return None
+
+
+def _known_key(name: str, store: StemStore) -> str | None:
+    """The store's folder of this name; None when a registered separator has to make it."""
+    try:
+        key = store.find(name)
+    except StoreError:
+        folders = store.keys()
+        if name in list_separators() and not any(key.rpartition("-")[0] == name for key in folders):
+            return None
+        raise
+    return key if store.tracks_of(key) else None
+
+
+def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:
+    """A separator made from its description; its stored stems alone where it is not registered, or differs now."""
+    name, options = str(description.get("name")), dict(description.get("options", {}))
+    if name in list_separators() and "adopted" not in description:
+        try:
+            made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
+        except StemfuseError:
+            made = None
+        if made is not None and key in (None, made.key):
+            return made
+    if key is None:
+        raise StoreError(
+            f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and cannot be made "
+            "here; adopt its stems with stemfuse adopt"
+        )
+    return StoredSeparator(label, key, name, json.dumps(options), True)
