@@ -34,7 +34,7 @@ from stemfuse.separators.weights import published
 from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
 RATE = 44100
-SHARED = Path(__file__).parents[1].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 KEYS = SHARED / "facts" / "keys"
 
 

@@ -46,7 +46,7 @@ from stemfuse.separators.weights.inventory import find_stored, separator_files
 from stemfuse.separators.weights.published import PublishedFile, known_files, published_files
 from stemfuse.separators.weights.tensors import save_state
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
 TOP1 = DATA / "cac_tdc_17_vocals_top1.pt"
 needs_data = pytest.mark.skipif(not TOP1.exists(), reason="needs the real weights beside the repository")
 

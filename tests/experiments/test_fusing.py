@@ -178,7 +178,7 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
     assert (finished.path / "figures/search-search-bass-contour.png").is_file()
 
 
-RECIPES = sorted(path for path in Path(__file__).parents[1].glob("docs/recipes/*.yaml") if "train-" not in path.name)
+RECIPES = sorted(path for path in Path(__file__).parents[2].glob("docs/recipes/*.yaml") if "train-" not in path.name)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

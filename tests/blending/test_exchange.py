@@ -30,7 +30,7 @@ from stemfuse.blending.exchange import (
 )
 from stemfuse.separators import SOURCES, SeparatorError, Stems, Track, WriteError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 CHECKPOINT = SHARED / "data" / "kuielab_mixer.ckpt"
 GOLDEN = SHARED / "golden" / "kuielab_mixer_real.net.npz"
 ORDER = ["vocals", "drums", "other", "bass"]

@@ -30,7 +30,7 @@ from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
-SHARED = Path(__file__).parents[1].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 GOLDEN = SHARED / "golden"
 RATE = 44100
 SWAPPED = [0, 2, 1, 3]

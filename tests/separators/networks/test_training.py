@@ -32,7 +32,7 @@ from stemfuse.separators.training.schedule import Schedule
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
 RATE = 44_100
-RECIPES = Path(__file__).parents[1] / "docs" / "recipes"
+RECIPES = Path(__file__).parents[3] / "docs" / "recipes"
 AS_IT_IS = Augmentation(remix=0.0, gain=(1.0, 1.0), swap=0.0, flip=0.0)
 
 SMALL = {
@@ -411,7 +411,7 @@ def test_recipes_are_valid_and_small_ones_are_of_the_packaged_files(path):
     assert f"stemfuse train {separator} docs/recipes/{path.name}" in path.read_text()
     assert trainable.length > 0
     if name != separator:
-        weights = Path(__file__).parents[1] / "separators" / "networks" / "trained" / f"{name}.safetensors"
+        weights = Path(__file__).parents[3] / "separators" / "networks" / "trained" / f"{name}.safetensors"
         load_strictly(trainable.objective().network, trainable.state(weights), weights)
 
 

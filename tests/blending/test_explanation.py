@@ -10,7 +10,7 @@ from stemfuse.blending import FusionError, MixingWeights, import_kuielab_mixer, 
 from stemfuse.blending.explanation import PARTS, decompose, weighted_average
 from stemfuse.separators import SOURCES
 
-CHECKPOINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "kuielab_mixer.ckpt"
+CHECKPOINT = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuielab_mixer.ckpt"
 
 GAINS = {"drums": (0.24, 0.15), "bass": (0.08, -0.07), "other": (0.2, 0.0), "vocals": (0.0, 0.0)}
 BLEND = {

@@ -29,7 +29,7 @@ from stemfuse.blending.classical.wiener import SpatialFilter
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.separators import RATE, SOURCES, Stems, Track, TrackError
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared"
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared"
 
 # the published mixer's gains in round numbers, same side and other side
 KUIELAB = {"drums": (0.24, 0.15), "bass": (0.08, 0.07), "other": (0.20, 0.12), "vocals": (0.06, 0.015)}
