@@ -113,7 +113,7 @@ class RunConfig(_Part):
     players: PlayersConfig = PlayersConfig()
     estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
     workers: int | None = Field(None, ge=1, description="processes; one per core when not given")
-    seed: int = 0
+    seed: int = Field(0, ge=0, description="of every fusion and separator that takes a seed and is given none here")
 
     @model_validator(mode="before")
     @classmethod

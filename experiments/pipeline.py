@@ -59,7 +59,8 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
             started = time.perf_counter()
             stage(plan, run, progress)
             record = run.record()
-            record.seconds[name] = round(record.seconds.get(name, 0) + time.perf_counter() - started, 2)
+            spent = round(record.seconds.get(name, 0) + time.perf_counter() - started, 2)
+            record.seconds = record.seconds | {name: spent}
             run.write_record(record)
     record.finished = _now()
     run.write_record(record)

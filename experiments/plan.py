@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stemfuse.blending import fusion_class
-from stemfuse.separators import StemStore, Track, digest, file_stamp
+from stemfuse.separators import StemStore, Track, digest, file_stamp, separator_class
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
 from .errors import RunError
 from .fusions import new_fusion
 from .machine import describe_versions
+from .seeds import with_seed
 from .stored_separators import StoredSeparator, stored_separator
 from .workers import cores
 
@@ -35,6 +36,8 @@ class Plan:
     store: StemStore
     tracks: tuple[PlannedTrack, ...]
     separators: tuple[StoredSeparator, ...]
+    fusions: tuple[FusionConfig, ...]
+    """Those of the recipe, with its seed where they take one."""
 
     @property
     def workers(self) -> int:
@@ -61,7 +64,7 @@ class Plan:
 
     def learns(self) -> bool:
         """Whether any fusion needs training tracks."""
-        return any(fusion_class(fusion.name).learns for fusion in self.config.fusions)
+        return any(fusion_class(fusion.name).learns for fusion in self.fusions)
 
     def needed(self) -> list[Track]:
         """Tracks whose stems are needed."""
@@ -81,7 +84,8 @@ def plan_run(config: RunConfig) -> Plan:
         Data, a separator, a fusion or an option is missing or unknown.
     """
     store = StemStore(config.store)
-    for fusion in config.fusions:
+    fusions = tuple(with_seed(part, fusion_class(part.name), config.seed) for part in config.fusions)
+    for fusion in fusions:
         new_fusion(fusion.name, fusion.options)
     planned: list[PlannedTrack] = []
     for part in config.data:
@@ -93,8 +97,11 @@ def plan_run(config: RunConfig) -> Plan:
     twice = sorted({name for _, name in names if [other for _, other in names].count(name) > 1})
     if twice:
         raise RunError(f"several tracks are called {', '.join(twice)}; rename some: tables identify tracks by name")
-    separators = tuple(stored_separator(part, store) for part in config.separators)
-    plan = Plan(config, store, tuple(planned), separators)
+    separators = tuple(
+        stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
+        for part in config.separators
+    )
+    plan = Plan(config, store, tuple(planned), separators, fusions)
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")
     if plan.learns() and not plan.fitted_on()[0]:
@@ -107,7 +114,8 @@ def plan_run(config: RunConfig) -> Plan:
 
 def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, as far as it is known without reading audio."""
-    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store"})
+    seeded = plan.config.model_copy(update={"fusions": plan.fusions})
+    config = seeded.model_dump(mode="json", exclude={"out", "workers", "store"})
     tracks = [
         (entry.data, entry.track.subset, entry.track.name, entry.track.length, file_stamp(entry.track.mixture))
         for entry in plan.tracks
@@ -117,7 +125,7 @@ def run_identity(plan: Plan) -> str:
 
 
 def fit_digest(plan: Plan, part: FusionConfig) -> str:
-    """Digest of all that a fitted fusion depends on."""
+    """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
     train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
     tracks = [(track.subset, track.name, file_stamp(track.mixture)) for track in (*train, *valid)]
     version = describe_versions()["stemfuse"]

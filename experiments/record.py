@@ -65,13 +65,17 @@ class FusionRecord(_Part):
     linear: bool = True
     devices: list[str] = []
     """Where it was fitted."""
+    options: dict[str, Any] = {}
+    """As they were used, with the seed."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None
     history: str = ""
     """Table of its training; empty where nothing was trained."""
+    journal: str = ""
+    """File with the trials of its search."""
     studies: dict[str, str] = {}
-    """By source, the name of its search in the journal beside its file."""
+    """By source, the name of its search in the journal."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
 

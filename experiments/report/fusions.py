@@ -130,7 +130,8 @@ def _searches(run: Run, label: str, described: FusionRecord, notes: list[str]) -
         from stemfuse.analysis import search_figures
 
         objectives = run.fusion(label).arguments()["objectives"]
-        studies = open_studies(str(run.path / "fusions" / f"{label}.journal"), described.studies)
+        journal = described.journal or f"fusions/{label}.journal"
+        studies = open_studies(str(run.path / journal), described.studies)
         metrics = [objectives] if isinstance(objectives, str) else list(objectives)
         for source, study in studies.items():
             for name, figure in search_figures(study, source, metrics):

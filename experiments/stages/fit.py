@@ -45,8 +45,8 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         measure(seen, plan.workers, progress)
         record.warnings = leaks(seen, tracks.tested)
     separators = {label: separator.describe for label, separator in record.separators.items()}
-    for done, part in enumerate(plan.config.fusions):
-        progress("fit", done, len(plan.config.fusions))
+    for done, part in enumerate(plan.fusions):
+        progress("fit", done, len(plan.fusions))
         label, digest = part.label or part.name, fit_digest(plan, part)
         fitted = known.get(label, FusionRecord())
         if fitted.digest == digest and (run.path / fitted.file).is_file():
@@ -58,7 +58,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         # those that come later are still known when this is interrupted
         run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
     run.write_record(record)
-    progress("fit", len(plan.config.fusions), len(plan.config.fusions))
+    progress("fit", len(plan.fusions), len(plan.fusions))
 
 
 def _tracks_of(plan: Plan) -> FitTracks:
@@ -78,7 +78,9 @@ def _fit_part(
 ) -> FusionRecord:
     """Fit one fusion of a run, save it, and put it on record."""
     started = time.perf_counter()
-    fusion = new_fusion(part.name, _journal_in(run, part.name, label) | part.options)
+    journal = _journal_of(part, label)
+    kept = {"storage": str(run.path / journal)} if journal else {}
+    fusion = new_fusion(part.name, kept | part.options)
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
@@ -88,16 +90,22 @@ def _fit_part(
         file=file,
         linear=fusion.is_linear,
         devices=training_devices(fusion),
+        options=part.model_dump(mode="json")["options"],
         digest=digest,
         seconds=round(time.perf_counter() - started, 3),
         history=_keep_history(run, label, fusion),
+        journal=journal,
         studies={source: study.study_name for source, study in fusion.studies_.items()},
     )
 
 
-def _journal_in(run: Run, name: str, label: str) -> dict[str, str]:
-    """Where a search keeps its trials: in the run, for the report and for a run that is resumed."""
-    return {"storage": str(run.path / "fusions" / f"{label}.journal")} if takes_option(name, "storage") else {}
+def _journal_of(part: FusionConfig, label: str) -> str:
+    """Where a search keeps its trials, for the report and for a run that is resumed; empty for other fusions."""
+    if not takes_option(part.name, "storage"):
+        return ""
+    # a search goes on with the trials in its journal: those of another seed are not its own
+    seed = part.options.get("seed", 0)
+    return f"fusions/{label}-seed-{seed}.journal" if seed else f"fusions/{label}.journal"
 
 
 def _keep_history(run: Run, label: str, fusion: BaseFusion) -> str:

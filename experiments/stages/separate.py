@@ -28,16 +28,18 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
     used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
     record = run.record()
     record.use_devices(device for separator in used for device in separator.devices)
-    for separator in plan.separators:
-        stored = plan.store.record(tracks[0], separator.key)
-        record.separators[separator.label] = SeparatorRecord(
-            key=separator.key, fingerprint=stored["fingerprint"], describe=stored["separator"]
+    stored = {separator: plan.store.record(tracks[0], separator.key) for separator in plan.separators}
+    record.separators = {
+        separator.label: SeparatorRecord(
+            key=separator.key, fingerprint=entry["fingerprint"], describe=entry["separator"]
         )
+        for separator, entry in stored.items()
+    }
     by_name = {track.name: track for track in reversed(tracks)}
-    for entry in record.tracks:
-        if entry.name in by_name:
-            stored = plan.store.record(by_name[entry.name], plan.separators[0].key)
-            entry.mixture_sha256 = stored["mixture"]["sha256"]
+    for track in record.tracks:
+        if track.name in by_name:
+            entry = plan.store.record(by_name[track.name], plan.separators[0].key)
+            track.mixture_sha256 = entry["mixture"]["sha256"]
     run.write_record(record)
 
 

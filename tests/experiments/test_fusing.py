@@ -10,10 +10,13 @@ import pytest
 import soundfile
 
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
-from stemfuse.experiments import load_config, open_data, run
+from stemfuse.experiments import load_config, open_data, parse_config, run
 from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.run import Run
-from stemfuse.experiments.stages import fit_fusion, fuse_paths
+from stemfuse.experiments.stages import fit as fit_stage
+from stemfuse.experiments.stages import fit_fusion, fuse_paths, separate
+from stemfuse.experiments.workers import silent
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 
 SEPARATORS = ("harmonic_percussive", "centre_channel")
@@ -176,6 +179,56 @@ def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path)
     assert "Warning:" in page
     assert (finished.path / "fusions/search.journal").is_file()
     assert (finished.path / "figures/search-search-bass-contour.png").is_file()
+
+
+SEARCH = {"name": "search", "options": {"trials": 30}}
+DRAWING = ["least_squares", SEARCH, {"name": "gram_mixer", "options": {"epochs": 1}}]
+
+
+def fit_with_seed(place, out, seed, fusions):
+    """A run that has only separated and fitted."""
+    plan = plan_run(
+        parse_config(
+            {
+                "out": str(out),
+                "store": str(place / "store"),
+                "data": [str(place / "band")],
+                "separators": list(SEPARATORS),
+                "fusions": fusions,
+                "workers": 1,
+                "seed": seed,
+            }
+        )
+    )
+    started = Run(out)
+    for stage in (separate, fit_stage):
+        stage(plan, started, silent)
+    return started
+
+
+def test_the_seed_of_a_recipe_reaches_all_that_draws_and_nothing_else(place, tmp_path):
+    pytest.importorskip("torch")
+    runs = [fit_with_seed(place, tmp_path / name, seed, DRAWING) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    zero, again, one = (run.record().fusions for run in runs)
+    store = StemStore(place / "store")
+    keys = {name: store.find(name) for name in SEPARATORS}
+    track = store.attach(open_data(place / "band").tracks("test")[0], keys)
+    for label in zero:
+        arrays = [run.fusion(label).fuse(track).audio for run in runs]
+        drawn = label != "least_squares"
+        assert np.array_equal(arrays[0], arrays[1]), label
+        assert np.array_equal(arrays[0], arrays[2]) != drawn, label
+        assert zero[label].digest == again[label].digest
+        assert (zero[label].digest != one[label].digest) == drawn
+    assert one["search"].options == {"trials": 30, "seed": 1}
+    assert one["least_squares"].options == {}
+    assert runs[2].fusion("gram_mixer").arguments()["seed"] == 1, "it is in what is saved"
+    before = runs[0].fusion("search").constant_weights.matrix
+    # another seed in the same folder does not go on with the trials of the first
+    other = fit_with_seed(place, tmp_path / "a", 1, [SEARCH])
+    assert np.array_equal(other.fusion("search").constant_weights.matrix, runs[2].fusion("search").weights_.matrix)
+    given = fit_with_seed(place, tmp_path / "d", 1, [{"name": "search", "options": {"trials": 30, "seed": 0}}])
+    assert np.array_equal(given.fusion("search").constant_weights.matrix, before), "its own seed is kept"
 
 
 RECIPES = sorted(path for path in Path(__file__).parents[2].glob("docs/recipes/*.yaml") if "train-" not in path.name)

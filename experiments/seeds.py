@@ -1,0 +1,54 @@
+"""The seed of a recipe, given to everything that draws random numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from stemfuse.blending import fusion_class
+
+from .config import FusionConfig, SeparatorConfig
+
+Part = TypeVar("Part", FusionConfig, SeparatorConfig)
+
+
+def with_seed(part: Part, made: Any, seed: int) -> Part:
+    """A fusion or separator of a recipe with the recipe's seed among its options; see `seeded_options`.
+
+    Parameters
+    ----------
+    part : FusionConfig or SeparatorConfig
+        As it stands in the recipe.
+    made : type
+        The class that it names.
+    seed : int
+        The recipe's.
+    """
+    return part.model_copy(update={"options": seeded_options(made, part.options, seed)})
+
+
+def seeded_options(made: Any, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Options with a seed, where the class takes one and the options have none.
+
+    A fusion that is made of another one, by its arguments ``fusion`` and ``options``, passes the seed on. No split of a
+    data set draws random numbers.
+
+    Examples
+    --------
+    >>> from stemfuse.blending import fusion_class
+    >>> seeded_options(fusion_class("search"), {"trials": 9}, 3)
+    {'trials': 9, 'seed': 3}
+    >>> seeded_options(fusion_class("search"), {"seed": 1}, 3), seeded_options(fusion_class("mean"), {}, 3)
+    ({'seed': 1}, {})
+    >>> seeded_options(fusion_class("bandwise"), {"fusion": "search"}, 3)
+    {'fusion': 'search', 'options': {'seed': 3}}
+    """
+    parameters = inspect.signature(made).parameters
+    if "seed" in parameters:
+        return {**options, "seed": options.get("seed", seed)}
+    if "fusion" in parameters and "options" in parameters:
+        name = str(options.get("fusion", parameters["fusion"].default))
+        inner = seeded_options(fusion_class(name), options.get("options") or {}, seed)
+        return {**options, "options": inner} if inner else dict(options)
+    return dict(options)
