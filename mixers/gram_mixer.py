@@ -139,7 +139,9 @@ class GramMixer(NetworkMixer):
         """The constant weights that are corrected, (output, input)."""
         if self.base == "least_squares":
             return data.least_squares()
-        return solve(blocks).matrix.astype(np.float32) if self.base == "conv1x1" else mean_matrix(blocks)
+        return (
+            solve(blocks, seed=self.seed).matrix.astype(np.float32) if self.base == "conv1x1" else mean_matrix(blocks)
+        )
 
     def weights(self, track: Track) -> MixingWeights:
         """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once.

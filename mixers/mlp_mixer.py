@@ -155,7 +155,7 @@ class MLPMixer(NetworkMixer):
 
     def _base(self, blocks: TrackBlocks) -> Samples:
         """The constant weights that are corrected, (output, input)."""
-        return mean_matrix(blocks) if self.base == "mean" else solve(blocks).matrix.astype(np.float32)
+        return mean_matrix(blocks) if self.base == "mean" else solve(blocks, seed=self.seed).matrix.astype(np.float32)
 
     def weights(self, track: Track) -> MixingWeights:
         """Predict the weights of each segment of a track, T / 4 apart; a batch of segments is read at a time.
