@@ -61,6 +61,13 @@ def test_the_trees_of_files_are_up_to_date():
     assert readme.rstrip().endswith("<!-- /tree -->"), "the README ends with the tree"
 
 
+def test_the_pages_for_contributors_name_files_that_exist():
+    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"`([a-z_]+/[a-z_0-9/.]+)`", (ROOT / page).read_text()))
+        assert len(named) > 10
+        assert not [name for name in named if not (ROOT / name).exists()], page
+
+
 def test_both_lists_of_packages_hold_every_folder():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {
