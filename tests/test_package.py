@@ -1,6 +1,7 @@
 """The package as others get it: every file in the wheel, light imports, a README that tells the truth."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
