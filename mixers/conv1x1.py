@@ -20,8 +20,6 @@ SEGMENT = 1 << 18
 """T of the MDX-Mixer paper in samples: 5.9 s."""
 SHIFT = 1 << 15
 """S of the MDX-Mixer paper in samples: how far apart training segments start."""
-SOLVERS = ("adam", "exact")
-INITIALS = ("uniform", "mean")
 
 
 @dataclass(eq=False, repr=False)
@@ -107,10 +105,6 @@ class Conv1x1Mixer(Mixer):
         AudioError
             A sample is NaN.
         """
-        if self.solver not in SOLVERS:
-            raise FusionError(f"solver {self.solver!r} is unknown, there are {', '.join(SOLVERS)}")
-        if self.initial not in INITIALS:
-            raise FusionError(f"initial {self.initial!r} is unknown, there are {', '.join(INITIALS)}")
         blocks, held_out = training_blocks(train, valid, self.mixture)
         matrix, self.history_ = self._solve(blocks) if self.solver == "exact" else self._descend(blocks, held_out)
         self.weights_ = MixingWeights(matrix, blocks.inputs, blocks.outputs)

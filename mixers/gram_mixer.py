@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from stemfuse.blending import FusionError, MixingWeights
+from stemfuse.blending import MixingWeights
 from stemfuse.separators import Samples, Track
 
 from .conv1x1 import mean_matrix
@@ -20,8 +20,6 @@ from .segments import Normalisation, TrackBlocks, identity_of, segment_starts, t
 
 if TYPE_CHECKING:
     from .gram_network import GramNetwork
-
-BASES = ("least_squares", "conv1x1", "mean")
 
 
 @dataclass(eq=False, repr=False)
@@ -120,8 +118,6 @@ class GramMixer(NetworkMixer):
 
         from .gram_network import GramObjective
 
-        if self.base not in BASES:
-            raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
         blocks, held_out = training_blocks(train, valid, self.mixture)
         with seeded(self.seed):
             network = self.build(blocks.inputs, blocks.outputs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from stemfuse.blending import FusionError, MixingWeights, read_inputs
+from stemfuse.blending import MixingWeights, read_inputs
 from stemfuse.separators import Samples, Track
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
@@ -18,8 +18,6 @@ from .segments import Normalisation, Segments, TrackBlocks, identity_of, segment
 
 if TYPE_CHECKING:
     from .mlp_network import MLPMixerNetwork
-
-BASES = ("none", "conv1x1", "mean")
 
 
 @dataclass(eq=False, repr=False)
@@ -140,8 +138,6 @@ class MLPMixer(NetworkMixer):
 
         from .losses import MixingObjective
 
-        if self.base not in BASES:
-            raise FusionError(f"base {self.base!r} is unknown, there are {', '.join(BASES)}")
         blocks, held_out = training_blocks(train, valid, self.mixture)
         with seeded(self.seed):
             network = self.build(blocks.inputs, blocks.outputs)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, FusionError, input_labels, output_labels, read_inputs
 from stemfuse.separators import Samples, Signal, Track
+from stemfuse.separators.training import mean_and_deviation
 
 BLOCK = 1 << 16
 """Number of samples read at a time: 9 MB with 26 inputs and 8 references."""
@@ -42,14 +43,8 @@ class Normalisation:
     @classmethod
     def of(cls, mixture: Signal) -> Self:
         """Scale of a mixture, which is read once, block by block."""
-        total = energy = 0.0
-        for _, block in mixture.blocks():
-            total += float(block.sum(dtype=np.float64))
-            energy += float(np.square(block, dtype=np.float64).sum())
-        count = mixture.channels * mixture.length
-        mean = total / count
-        variance = energy / count - mean**2
-        return cls(float(np.sqrt(variance)) if variance > 0 else 1.0, mean)
+        mean, deviation = mean_and_deviation(mixture)
+        return cls(deviation, mean)
 
     def apply(self, samples: Samples) -> Samples:
         """Samples from the track's own scale to the one that mixers are trained on."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
 
 from stemfuse.separators.errors import TrainingError
 
@@ -76,12 +75,6 @@ class Recipe:
     steps: int | None = None
     patience: int | None = None
     seed: int = 0
-
-    @classmethod
-    def of(cls, owner: object) -> Self:
-        """Recipe from an object's attributes of the same names; defaults for those that are missing."""
-        given = vars(owner)
-        return cls(**{part.name: given[part.name] for part in fields(cls) if part.name in given})
 
     def __post_init__(self) -> None:
         limits = {"batch": 1, "accumulate": 1, "epochs": 0, "seed": 0, "weight_decay": 0, "steps": 1, "plateau": 1}
