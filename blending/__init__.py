@@ -33,7 +33,7 @@ from .explanation import Decomposition, decompose, weighted_average
 from .fusion import BaseFusion, Fusion, LinearFusion, WeightlessFusion, save_description
 from .guards import cross_validate, leaks
 from .least_squares import LeastSquares, minimise
-from .registry import file_suffix, fusion_class, list_fusions, load_fusion, make_fusion
+from .registry import fusion_class, list_fusions, load_fusion, make_fusion
 from .search import Search
 from .space import BlendSpace
 from .studies import open_studies
@@ -78,7 +78,6 @@ __all__ = [
     "export_demucs_bag",
     "export_kuielab_mixer",
     "export_msst_commands",
-    "file_suffix",
     "fit_gains",
     "fusion_class",
     "import_kuielab_mixer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -54,15 +55,12 @@ def fusion_class(kind: str) -> type[BaseFusion]:
     Raises
     ------
     FusionError
-        Unknown kind; the message lists the known ones.
+        Unknown kind, and the message lists the known ones; or a class that does not extend `BaseFusion`.
     """
-    found: type[BaseFusion] = REGISTRY.find(kind)
+    found = REGISTRY.find(kind)
+    if not (inspect.isclass(found) and issubclass(found, BaseFusion)):
+        raise FusionError(f"fusion {kind!r}: got {found!r}, expected a class that extends BaseFusion")
     return found
-
-
-def file_suffix(fusion: BaseFusion) -> str:
-    """What the name of a fusion's file has to end in, such as ``.npz``."""
-    return fusion.suffix
 
 
 def make_fusion(name: str, **arguments: Any) -> BaseFusion:
@@ -85,6 +83,7 @@ def make_fusion(name: str, **arguments: Any) -> BaseFusion:
     >>> make_fusion("mean")
     Mean()
     """
+    fusion_class(name)
     fusion: BaseFusion = REGISTRY.make(name, arguments)
     return fusion
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import stemfuse
+from stemfuse.blending import BaseFusion
 
 PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "librosa", "museval", "musdb", "torch", "demucs", "optuna")
 """Packages whose versions are on record."""
@@ -81,3 +82,11 @@ def source_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == tracked.returncode == 0 else None
+
+
+def training_devices(fusion: BaseFusion) -> list[str]:
+    """Devices that a fitted fusion was trained on; the processor where nothing was trained by gradient."""
+    # the passes of a solver, which runs on the processor, have no epoch
+    if fusion.execution is None or not any("epoch" in row for row in fusion.history_):
+        return ["cpu"]
+    return resolve_devices(fusion.execution.accelerator, fusion.execution.devices)

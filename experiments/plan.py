@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stemfuse.blending import fusion_class
+from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.separators import StemStore, Track, digest, file_stamp, separator_class
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
 from .errors import RunError
-from .fusions import new_fusion
 from .machine import describe_versions
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, stored_separator
@@ -86,7 +85,7 @@ def plan_run(config: RunConfig) -> Plan:
     store = StemStore(config.store)
     fusions = tuple(with_seed(part, fusion_class(part.name), config.seed) for part in config.fusions)
     for fusion in fusions:
-        new_fusion(fusion.name, fusion.options)
+        make_fusion(fusion.name, **fusion.options)
     planned: list[PlannedTrack] = []
     for part in config.data:
         found = open_data(part.path, mixture=part.mixture)

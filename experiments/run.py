@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemfuse.blending import BaseFusion
+from stemfuse.blending import BaseFusion, load_fusion
 from stemfuse.separators import whole_file
 
 from .config import RunConfig, dump_config, load_config
 from .errors import RunError
-from .fusions import read_fusion
 from .record import RunRecord
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Run:
         fusions = self.record().fusions
         if label not in fusions:
             raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
-        return read_fusion(self.path / fusions[label].file)
+        return load_fusion(self.path / fusions[label].file)
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""

@@ -146,12 +146,11 @@ def export(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
 ) -> None:
     """Write a constant blend in the form of another program."""
-    from stemfuse.blending import EXPORTS
-    from stemfuse.experiments.fusions import read_fusion
+    from stemfuse.blending import EXPORTS, load_fusion
 
     if program not in EXPORTS:
         raise ConfigError(f"got --as {program}, expected one of {', '.join(EXPORTS)}")
-    fusion = read_fusion(file)
+    fusion = load_fusion(file)
     weights = fusion.constant_weights
     if weights is None:
         raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, LinearFusion, leaks
+from stemfuse.blending import BaseFusion, LinearFusion, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.fusions import new_fusion, takes_option, training_devices
+from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import PARTS, Run
@@ -80,7 +81,7 @@ def _fit_part(
     started = time.perf_counter()
     journal = _journal_of(part, label)
     kept = {"storage": str(run.path / journal)} if journal else {}
-    fusion = new_fusion(part.name, kept | part.options)
+    fusion = make_fusion(part.name, **(kept | part.options))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
@@ -101,7 +102,7 @@ def _fit_part(
 
 def _journal_of(part: FusionConfig, label: str) -> str:
     """Where a search keeps its trials, for the report and for a run that is resumed; empty for other fusions."""
-    if not takes_option(part.name, "storage"):
+    if not _takes(part.name, "storage"):
         return ""
     # a search goes on with the trials in its journal: those of another seed are not its own
     seed = part.options.get("seed", 0)
@@ -205,7 +206,7 @@ def fit_fusion(
         There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
     target = StemStore(store)
-    fusion = new_fusion(name, options)
+    fusion = make_fusion(name, **options)
     if out.suffix != fusion.suffix:
         raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
     if not separators:
@@ -220,7 +221,7 @@ def fit_fusion(
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fit_and_save(fusion, fitted, validated, described, out)
     table = compare_sdr(fusion, validated or fitted)
-    return table if folds < 2 else _with_cross_validation(table, new_fusion(name, options), fitted, folds)
+    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
 
 
 def _tracks_in(data: Path, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
@@ -251,3 +252,14 @@ def _with_cross_validation(
     grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
     grid.index = [f"{name}, left out in turn" for name in grid.index]
     return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
+
+
+def _takes(name: str, option: str) -> bool:
+    """Whether a fusion's constructor takes an option.
+
+    Examples
+    --------
+    >>> _takes("search", "storage"), _takes("mean", "storage")
+    (True, False)
+    """
+    return option in inspect.signature(fusion_class(name)).parameters

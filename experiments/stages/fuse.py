@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemfuse.blending import BaseFusion, LinearFusion
+from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.data import SONGS, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.fusions import read_fusion
 from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Track, digest, file_stamp, write_whole
@@ -51,7 +50,7 @@ class FuseTask:
 
 def fuse_one(task: FuseTask) -> None:
     """Fuse one song into its folder; every file appears whole or not at all."""
-    fusion = read_fusion(task.fusion)
+    fusion = load_fusion(task.fusion)
     track = StemStore(task.store).attach(task.track, task.keys)
     with few_threads(1):
         fusion.fuse(track).write(task.folder, task.subtype)
@@ -103,7 +102,7 @@ def fuse_paths(
     StemfuseError
         The file holds no fusion, stems cannot be made, or two songs have one name.
     """
-    fusion = read_fusion(file)
+    fusion = load_fusion(file)
     if save_weights and not fusion.is_linear:
         raise ConfigError(f"{file}: a {fusion.kind} fusion has no weights to save; leave out --save-weights")
     workers = workers or cores()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from stemfuse.blending import load_fusion
 from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.fusions import read_fusion
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import PARTS, Run
@@ -55,7 +55,7 @@ class FusionMethod:
 
     def stems(self, track: Track) -> Stems:
         """Fused stems of one track."""
-        fused = read_fusion(self.file).fuse(track)
+        fused = load_fusion(self.file).fuse(track)
         if self.folder is not None:
             fused.write(self.folder)
         return fused

@@ -14,11 +14,12 @@ import pytest
 import soundfile as sf
 import yaml
 
+from stemfuse.blending import make_fusion
 from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.demo import example_clip
-from stemfuse.experiments.fusions import new_fusion, training_devices
+from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.stored_separators import stored_separator
 from stemfuse.experiments.workers import kept_processes, run_tasks
 from stemfuse.separators import SOURCES, BaseSeparator, StemStore
@@ -348,7 +349,7 @@ def test_devices_are_those_that_were_used(finished, tmp_path):
     for options, devices in (({}, ["cpu"]), ({"device": "cuda"}, ["cuda:0"]), ({"device": "cuda:1"}, ["cuda:1"])):
         assert stored_separator(SeparatorConfig(name="xumx_small", options=options), store).devices == devices
     assert stored_separator(SeparatorConfig(name="centre_channel"), store).devices == ["cpu"]
-    mixer = new_fusion("gram_mixer", {})
+    mixer = make_fusion("gram_mixer")
     mixer.execution = Execution(accelerator="cuda", devices=2)
     assert training_devices(mixer) == ["cpu"], "it is not trained"
     mixer.history_ = [{"epoch": 1.0}]
