@@ -38,6 +38,10 @@ REGISTRY = Registry(
 )
 
 
+RENAMED = {"search": {"frames": "over_frames", "tracks": "over_tracks"}}
+"""Arguments that files of version 0.1 have under older names."""
+
+
 def list_fusions() -> list[str]:
     """Names that `make_fusion` knows, sorted.
 
@@ -131,7 +135,8 @@ def _from_description(path: Path, text: str) -> BaseFusion:
         kind, arguments = described["kind"], described["arguments"]
     except (ValueError, KeyError, TypeError) as error:
         raise FusionError(f"{path}: the fusion's kind and arguments are missing ({error!r}); fit again") from error
-    fusion = make_fusion(kind, **arguments)
+    names = RENAMED.get(kind, {})
+    fusion = make_fusion(kind, **{names.get(name, name): value for name, value in arguments.items()})
     if described.get("separators"):
         fusion.separators_ = described["separators"]
     return fusion

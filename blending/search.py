@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track, digest
 
-from .aggregation import OVER_FRAMES, OVER_TRACKS
 from .criteria import Criterion, criterion
 from .errors import FusionError
 from .fusion import LinearFusion
@@ -44,7 +43,7 @@ class Search(LinearFusion):
         What is maximised, on the validation tracks if there are any, else on the training tracks: ``"SDR"``, or
         another metric of `stemfuse.blending.criteria.criterion`. Two (``["SDR", "bleedless"]``) are searched with
         NSGA-II.
-    frames, tracks : str
+    over_frames, over_tracks : str
         How the metric's frames and tracks become one figure; medians are the papers'.
     trials : int
         Per source, including those of an interrupted search that is resumed.
@@ -92,8 +91,8 @@ class Search(LinearFusion):
         tied: bool = True,
         constraint: Constraint = "simplex",
         objectives: str | Sequence[str] = "SDR",
-        frames: str = "median",
-        tracks: str = "median",
+        over_frames: Literal["median", "mean", "song"] = "median",
+        over_tracks: Literal["median", "mean", "pooled"] = "median",
         trials: int = 500,
         sampler: str = "tpe",
         bounds: Sequence[float] = (-1.0, 2.0),
@@ -105,8 +104,8 @@ class Search(LinearFusion):
         self.tied = tied
         self.constraint = constraint
         self.objectives = objectives
-        self.frames = frames
-        self.tracks = tracks
+        self.over_frames = over_frames
+        self.over_tracks = over_tracks
         self.trials = trials
         self.sampler = sampler
         self.bounds = bounds
@@ -138,7 +137,10 @@ class Search(LinearFusion):
         chosen = {}
         with quiet_optuna():
             for number, source in enumerate(space.sources):
-                criteria = [criterion(name, scored_space, scored, source, self.frames, self.tracks) for name in metrics]
+                criteria = [
+                    criterion(name, scored_space, scored, source, self.over_frames, self.over_tracks)
+                    for name in metrics
+                ]
                 domain = self._domain(space, source, starts[source])
                 study = self._study(source, scored_space, domain, starts[source], number, len(metrics))
                 self._optimise(study, domain, criteria, source)
@@ -156,11 +158,6 @@ class Search(LinearFusion):
             raise FusionError(f"got sampler={self.sampler!r}, expected one of {', '.join(SAMPLERS)}")
         if self.constraint not in CONSTRAINTS:
             raise FusionError(f"got constraint={self.constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
-        if self.frames not in OVER_FRAMES or self.tracks not in OVER_TRACKS:
-            raise FusionError(
-                f"got frames={self.frames!r}, tracks={self.tracks!r}, expected frames of {', '.join(OVER_FRAMES)} and "
-                f"tracks of {', '.join(OVER_TRACKS)}"
-            )
         if self.trials < 1 or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
             raise FusionError(
                 f"got trials={self.trials}, bounds={tuple(self.bounds)}, expected at least one trial and low < high"
@@ -199,11 +196,12 @@ class Search(LinearFusion):
     def _study(
         self, source: str, space: BlendSpace, domain: Domain, starts: Sequence[Array], number: int, count: int
     ) -> Study:
-        """The source's study, new or resumed; searches of other tracks or inputs have other names."""
+        """The source's study, new or resumed; searches of other tracks, inputs or seeds have other names."""
         optuna = import_optuna()
         identity = {
             "space": [self.stems, self.mixture, self.tied, self.constraint],
-            "objectives": [self.objectives, self.frames, self.tracks],
+            "objectives": [self.objectives, self.over_frames, self.over_tracks],
+            "draws": [self.sampler, self.seed],
             "tracks": [[gram.track, gram.inputs, float(gram.moments.sum())] for gram in space.grams],
         }
         storage = open_storage(self.storage)

@@ -102,11 +102,7 @@ def _fit_part(
 
 def _journal_of(part: FusionConfig, label: str) -> str:
     """Where a search keeps its trials, for the report and for a run that is resumed; empty for other fusions."""
-    if not _takes(part.name, "storage"):
-        return ""
-    # a search goes on with the trials in its journal: those of another seed are not its own
-    seed = part.options.get("seed", 0)
-    return f"fusions/{label}-seed-{seed}.journal" if seed else f"fusions/{label}.journal"
+    return f"fusions/{label}.journal" if _takes(part.name, "storage") else ""
 
 
 def _keep_history(run: Run, label: str, fusion: BaseFusion) -> str:

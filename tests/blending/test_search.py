@@ -211,9 +211,9 @@ def test_bad_arguments_are_named(tracks, tmp_path):
         ({"objectives": ("SDR", "SIR", "SAR")}, "one or two"),
         ({"sampler": "gradient"}, "gradient"),
         ({"constraint": "odd"}, "odd"),
-        ({"frames": "odd"}, "odd"),
+        ({"over_frames": "odd"}, "odd"),
         ({"trials": 0}, "at least one trial"),
-        ({"objectives": "SIR", "frames": "song"}, "song"),
+        ({"objectives": "SIR", "over_frames": "song"}, "song"),
     ):
         with pytest.raises(FusionError, match=words):
             Search(**({"trials": 2} | bad)).fit(tracks)
