@@ -218,7 +218,7 @@ def test_candidates_know_their_limits(gram):
     assert len(terms) == 2 * 18
     scorer = CandidateScorer([gram], "vocals", terms)
     assert np.isnan(scorer.score(np.zeros(36))), "no weight at all is a silent estimate"
-    with pytest.raises(GramError, match="2 weights came, expected 36"):
+    with pytest.raises(GramError, match="got 2 weights, expected 36"):
         scorer.score([1, 2])
     with pytest.raises(GramError, match="no reference 'flute'"):
         CandidateScorer([gram], "flute", terms)

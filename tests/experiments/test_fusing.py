@@ -3,12 +3,12 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from makers.places import ROOT
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, parse_config, run
 from stemfuse.experiments.band import synthesize
@@ -231,7 +231,7 @@ def test_the_seed_of_a_recipe_reaches_all_that_draws_and_nothing_else(place, tmp
     assert np.array_equal(given.fusion("search").constant_weights.matrix, before), "its own seed is kept"
 
 
-RECIPES = sorted(path for path in Path(__file__).parents[2].glob("docs/recipes/*.yaml") if "train-" not in path.name)
+RECIPES = sorted(path for path in ROOT.glob("docs/recipes/*.yaml") if "train-" not in path.name)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

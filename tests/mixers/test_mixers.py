@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from stemfuse.blending import FusionError, MixingWeights, apply_weights, input_labels, output_labels
+from makers.places import TESTS
+from makers.planted import planted_songs, planted_weights
+from stemfuse.blending import FusionError, MixingWeights, input_labels
 from stemfuse.blending.conformance import check_fusion, conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
@@ -20,28 +22,6 @@ from stemfuse.separators.training import Execution, Recipe, read_checkpoint, wri
 
 RATE = 8000
 CPU = Execution(accelerator="cpu")
-
-
-def planted_weights(track, seed=3, mixture=True):
-    generator = np.random.default_rng(seed)
-    inputs = input_labels(track, mixture)
-    return MixingWeights(generator.uniform(-0.4, 0.4, (1, 8, len(inputs))), inputs, output_labels())
-
-
-def planted_songs(count=3, length=6000, noise=0.0, mixture=True):
-    """Songs whose references are exactly a constant mix of their inputs, or with Laplacian noise on top."""
-    songs = []
-    for index in range(count):
-        generator = np.random.default_rng(index)
-        loud = 0.02 * (1 + index)
-        stems = {"a": Stems(generator.normal(0, loud, (4, 2, length + 77 * index)), SOURCES, RATE)}
-        stems["voice"] = Stems(generator.normal(0, loud, (1, 2, length + 77 * index)), ("vocals",), RATE)
-        bare = Track.from_arrays(f"song {index}", generator.normal(0, loud, (2, length + 77 * index)), rate=RATE)
-        bare = bare.with_stems(stems)
-        mixed = apply_weights(planted_weights(bare, mixture=mixture), bare).audio
-        mixed = mixed + generator.laplace(0, noise * loud, mixed.shape) if noise else mixed
-        songs.append(Track(bare.name, bare.mixture, "train", Stems(mixed, SOURCES, RATE), bare.stems))
-    return songs
 
 
 def test_exact_recovers_planted_weights():
@@ -243,7 +223,7 @@ def test_the_best_epoch_is_kept_and_training_stops_early():
 CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_mixers import planted_songs
+from makers.planted import planted_songs
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.separators.training import Execution
 
@@ -258,12 +238,10 @@ mixer.fit(songs[:2], songs[2:]).save({out!r})
 """
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, request):
-    tests = str(request.path.parent)
-
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     def script(folder, pause):
         return CHILD.format(
-            tests=tests, folder=str(tmp_path / folder), out=str(tmp_path / f"{folder}.npz"), pause=pause
+            tests=str(TESTS), folder=str(tmp_path / folder), out=str(tmp_path / f"{folder}.npz"), pause=pause
         )
 
     def child(folder, pause):

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from makers.golden import settle
+from makers.places import DATA, SHARED
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
 from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves, separate_overlapping
 from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
@@ -34,7 +36,6 @@ from stemfuse.separators.weights import published
 from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
 RATE = 44100
-SHARED = Path(__file__).parents[3].parent / "shared"
 KEYS = SHARED / "facts" / "keys"
 
 
@@ -53,13 +54,7 @@ def mixture():
 def randomised(name, bias=0.1):
     """A small network with random weights and statistics, the same each time, for inference."""
     torch.manual_seed(0)
-    network = MAKE[name]()
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 2.0)
-        elif name.endswith(("running_mean", "bias")) or "_mean_" in name:
-            tensor.normal_(0, bias)
-    return network.eval()
+    return settle(MAKE[name](), bias)
 
 
 SHAPE = UNetShape(block="tfc_tdf", blocks=5, bins=64, time_levels=(0,), growth=4, channels=4, layers=2)
@@ -364,10 +359,10 @@ def test_files_trained_here_carry_their_options(tmp_path, mixture):
         TFCTDF(path).separate(mixture, RATE)
 
 
-@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="needs the real weights beside the repository")
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real weights beside the repository")
 @pytest.mark.parametrize("name", ["cac_tdc_17_vocals_top1.pt", "cac_tdc_17_vocals_top2.pt", "kuielab_mixer.ckpt"])
 def test_published_files_are_recognised(name, tmp_path):
-    path = SHARED / "data" / name
+    path = DATA / name
     row = published.find_published(path)
     assert row is not None
     assert row.trained_on == ["musdb18hq/train"]
