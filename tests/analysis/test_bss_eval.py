@@ -324,7 +324,7 @@ class TestMoments:
 
 
 class TestShapesAndLevels:
-    @settings(max_examples=20, deadline=None, derandomize=True, phases=(Phase.generate,))
+    @settings(max_examples=10, deadline=None, derandomize=True, phases=(Phase.generate,))
     @given(data=st.data())
     def test_agrees_with_museval(self, data):
         sources, channels = data.draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (3, 1), (1, 3)]))
@@ -366,7 +366,7 @@ class TestManyEstimates:
     @pytest.mark.parametrize("mode", ["v4", "v3"])
     def test_several_at_once(self, mode):
         references = noise(2, 30_000, 2)
-        guesses = [references + noise(2, 30_000, 2, seed=seed, scale=0.05) for seed in (1, 2, 3)]
+        guesses = [references + noise(2, 30_000, 2, seed=seed, scale=0.05) for seed in (1, 2)]
         together = list(ReferenceProjection(references, 10_000, 10_000, mode).evaluate_all(guesses))
         for guess, scores in zip(guesses, together, strict=True):
             np.testing.assert_array_equal(scores, bss_eval(references, guess, 10_000, 10_000, mode))

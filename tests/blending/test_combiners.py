@@ -40,8 +40,8 @@ def tone(frequency_hz, seconds=1.0, amplitude=0.5):
 
 @pytest.fixture(scope="module")
 def music():
-    """Eight seconds of a real vocal stem."""
-    return ContainerSignal(CLIP, stream=4).read()[:, -8 * RATE :]
+    """Two seconds of a real vocal stem."""
+    return ContainerSignal(CLIP, stream=4).read()[:, -2 * RATE :]
 
 
 def sdr_db(reference, estimate):
@@ -157,14 +157,14 @@ def test_any_range_is_that_of_the_whole(fusion):
     "fusion", [Combine("median_wave"), Combine("max_fft"), Crossover([9000], ["a", "b"])], ids=repr
 )
 def test_memory_does_not_grow_with_the_song(fusion):
-    """Ten lazy minutes are fused in some MB, and read block by block."""
+    """Four lazy minutes, 42 MB, are fused in some MB, and read block by block."""
     seen = []
 
     def read(start, stop):
         seen.append(stop - start)
         return np.full((1, 1, stop - start), 0.5, np.float32)
 
-    stems = Stems.lazy(read, ("vocals",), 1, 600 * RATE)
+    stems = Stems.lazy(read, ("vocals",), 1, 240 * RATE)
     track = Track("long", stems["vocals"], stems={"a": stems, "b": stems})
     tracemalloc.start()
     for start, block in fusion.fit([track]).fuse(track).blocks():
@@ -321,7 +321,7 @@ def test_the_result_may_take_the_place_of_a_file(files):
         ({"files": []}, FusionError, "got no files"),
         ({"out": "out.mp4"}, AudioError, "expected a name that ends in .wav or .flac"),
         ({"out": "out.flac", "subtype": "FLOAT"}, AudioError, "FLOAT"),
-        ({"out": "last.wav/out.wav"}, WriteError, "cannot be written"),
+        ({"out": "last.wav/out.wav"}, WriteError, "last.wav: no such folder"),
     ],
     ids=repr,
 )

@@ -1,13 +1,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
+from makers.commands import command, process
 from makers.places import ROOT
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, parse_config, run
@@ -20,11 +19,6 @@ from stemfuse.experiments.workers import silent
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 
 SEPARATORS = ("harmonic_percussive", "centre_channel")
-
-
-def command(*arguments, **kwargs):
-    command = [sys.executable, "-m", "stemfuse", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +112,8 @@ def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "search" in result.stdout
     assert load_fusion(blend).weights_.separators == (SEPARATORS[0], "front")
-    result = command("fuse", blend, place / "band", "--store", place / "store", "--out", tmp_path / "out")
+    given = ["--store", place / "store", "--workers", 1]
+    result = command("fuse", blend, place / "band", *given, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 3
     result = command("export", blend, "--as", "msst", "--out", tmp_path / "ensemble.sh")
@@ -248,6 +243,6 @@ def test_there_are_recipes():
 def test_json_is_for_programs(place, tmp_path):
     data = ["--data", place / "band", "--store", place / "store", "--separators", ",".join(SEPARATORS)]
     narrow = {**os.environ, "COLUMNS": "20"}
-    result = command("fit", "least_squares", *data, "--out", tmp_path / "a.npz", "--json", env=narrow)
+    result = process("fit", "least_squares", *data, "--workers", 1, "--out", tmp_path / "a.npz", "--json", env=narrow)
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)) == 4

@@ -81,11 +81,11 @@ BAD_TRACKS = {
     ),
     "a stem at another rate": (
         spoil_with_samples("bass", np.zeros((LENGTH, 2)), 48_000),
-        r"bass\.wav: 48000 Hz, .*mixture\.wav has 44100",
+        r"bass\.wav: got 48000 Hz, .*mixture\.wav has 44100",
     ),
     "a mono stem": (
         spoil_with_samples("other", np.zeros(LENGTH)),
-        r"other\.wav: 1 channels, .*mixture\.wav has 2",
+        r"other\.wav: got 1 channels, .*mixture\.wav has 2",
     ),
     "a stem of no samples": (
         spoil_with_samples("drums", np.zeros((0, 2))),

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from makers.golden import settle
 from makers.places import DATA, SHARED
+from makers.weights import make_tfc_tdf, make_xumx
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
 from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves, separate_overlapping
 from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
@@ -25,11 +26,11 @@ from stemfuse.separators.networks.kuielab_mdx_separator import MIXED, ORDER, Kui
 from stemfuse.separators.networks.resunet import ResUNetSubband, resunet_state
 from stemfuse.separators.networks.resunet_separator import ResUNet143Subband
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels
-from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet, tfc_tdf_state
+from stemfuse.separators.networks.tfc_tdf import TFCTDFUNet, tfc_tdf_state
 from stemfuse.separators.networks.tfc_tdf_separator import TFCTDF
 from stemfuse.separators.networks.unet_danna import UNetDannaNetwork, UNetDannaShape, unet_danna_state
 from stemfuse.separators.networks.unet_danna_separator import UNetDanna
-from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape, xumx_state
+from stemfuse.separators.networks.xumx import XUMXNetwork, xumx_state
 from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights import published
@@ -60,12 +61,12 @@ def randomised(name, bias=0.1):
 SHAPE = UNetShape(block="tfc_tdf", blocks=5, bins=64, time_levels=(0,), growth=4, channels=4, layers=2)
 MAKE = {
     "ismir2020": lambda: CaCUNet(SHAPE),
-    "tfc_tdf_v2": lambda: TFCTDFUNet(TFCTDFShape(levels=2, layers=2, growth=4, bins=64)),
+    "tfc_tdf_v2": make_tfc_tdf,
     "demucs_v2": lambda: DemucsV2Network(2),
     "demucs_danna": lambda: DemucsFourDecodersNetwork(2),
     "resunet143_subband": lambda: ResUNetSubband((2, 2, 2, 2, 4, 2)),
     "unet_danna": lambda: UNetDannaNetwork(UNetDannaShape(growth=1, layers=(1,) * 6, attention=8, bottom=8)),
-    "xumx": lambda: XUMXNetwork(XUMXShape(bins=129, used_bins=93, hidden=8, layers=2)),
+    "xumx": make_xumx,
 }
 SEPARATORS = {
     "ismir2020": lambda file: Ismir2020(file, hop=64, frames=192),
