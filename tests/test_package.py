@@ -6,13 +6,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import stemfuse
+from makers.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = ("separators", "analysis", "blending", "mixers", "experiments")
 
 

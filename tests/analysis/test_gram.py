@@ -39,6 +39,12 @@ def track():
 
 
 @pytest.fixture(scope="module")
+def short():
+    """Six frames of such a track: museval takes its time for each."""
+    return make_track(seconds=1.6)
+
+
+@pytest.fixture(scope="module")
 def gram(track):
     return GramStatistics.from_track(track, 11_025, 11_025)
 
@@ -56,7 +62,8 @@ def audio_sdr(track, stems, window=11_025, hop=11_025, backend="fast"):
     ]
 
 
-def test_the_sdr_of_any_blend_is_that_of_its_audio(track, gram):
+def test_the_sdr_of_any_blend_is_that_of_its_audio(short):
+    track, gram = short, GramStatistics.from_track(short, 11_025, 11_025)
     for weights in (random_weights(track), Mean().fit([track]).weights_, Fixed({"bass": [1, 0]}).fit([track]).weights_):
         if weights.sources != SOURCES:
             continue
@@ -64,8 +71,9 @@ def test_the_sdr_of_any_blend_is_that_of_its_audio(track, gram):
     assert np.isnan(gram.sdr(random_weights(track))[:, 2]).all(), "a silent reference drops the frame for all sources"
 
 
-def test_it_is_musevals_value_of_the_written_file(track, gram, tmp_path):
+def test_it_is_musevals_value_of_the_written_file(short, tmp_path):
     """float32 WAV rounds the blend to 6e-8 of its size, which moves the SDR by about as little in dB."""
+    track, gram = short, GramStatistics.from_track(short, 11_025, 11_025)
     weights = random_weights(track)
     apply_weights(weights, track).write(tmp_path)
     written = Stems(np.stack([sf.read(tmp_path / f"{source}.wav")[0].T for source in SOURCES]))
@@ -83,14 +91,14 @@ def test_segments_on_frame_borders_have_their_own_weights(track, gram):
         gram.sdr(random_weights(track, 2, starts_s=[0, 0.25], duration_s=5.0))
 
 
-def test_overlapping_frames(track):
-    gram = GramStatistics.from_track(track, 22_050, 10_000)
-    weights = random_weights(track)
-    expected = audio_sdr(track, apply_weights(weights, track), 22_050, 10_000)
+def test_overlapping_frames(short):
+    gram = GramStatistics.from_track(short, 22_050, 10_000)
+    weights = random_weights(short)
+    expected = audio_sdr(short, apply_weights(weights, short), 22_050, 10_000)
     np.testing.assert_allclose(gram.sdr(weights), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, 10, 11_024, 11_025, 11_026, 33_075])
+@pytest.mark.parametrize("length", [1, pytest.param(10, marks=pytest.mark.slow), 11_024, 11_025, 11_026, 33_075])
 def test_short_tracks_have_the_frames_that_museval_has(length):
     generator = np.random.default_rng(length)
     references = generator.normal(0, 0.1, (4, 2, length)).astype("float32")
@@ -227,7 +235,8 @@ def test_candidates_know_their_limits(gram):
 
 
 @pytest.mark.parametrize(("window", "hop"), [pytest.param(11_025, 11_025, marks=pytest.mark.slow), (22_050, 10_000)])
-def test_all_four_metrics_of_a_blend_come_from_small_matrices(track, window, hop):
+def test_all_four_metrics_of_a_blend_come_from_small_matrices(short, window, hop):
+    track = short
     statistics = ProjectionStatistics.from_track(track, ["b", "a"], mixture=True, window=window, hop=hop)
     for seed in range(3):
         weights = random_weights(track, seed=seed)

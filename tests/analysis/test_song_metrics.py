@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +11,11 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from makers.audio import noise
+from makers.places import CLIP
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.song_metrics import SONG_METRICS, song_metrics
 from stemfuse.separators import AudioError, ContainerSignal, Stems
-
-CLIP = next(
-    Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore
-)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +36,6 @@ def bleedless_fullness(references, estimates, rate=44_100):
 
 def l1_frequency(references, estimates):
     return song_metrics(references, estimates, metrics=["L1_frequency"])["L1_frequency"]
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, shape)
 
 
 def slow_spectrum(samples, window, hop, padding):

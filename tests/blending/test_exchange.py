@@ -7,7 +7,6 @@ import pickle
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from demucs.demucs import Demucs as TimeDemucs
 from demucs.repo import BagOnlyRepo, LocalRepo
 from demucs.states import get_state, save_with_checksum
 
+from makers.places import DATA, GOLDEN
 from stemfuse.blending import Fixed, FusionError, MixingWeights, apply_weights, redistribute
 from stemfuse.blending.exchange import (
     EXPORTS,
@@ -30,9 +30,8 @@ from stemfuse.blending.exchange import (
 )
 from stemfuse.separators import SOURCES, SeparatorError, Stems, Track, WriteError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-CHECKPOINT = SHARED / "data" / "kuielab_mixer.ckpt"
-GOLDEN = SHARED / "golden" / "kuielab_mixer_real.net.npz"
+CHECKPOINT = DATA / "kuielab_mixer.ckpt"
+NUMBERS = GOLDEN / "kuielab_mixer_real.net.npz"
 ORDER = ["vocals", "drums", "other", "bass"]
 LENGTH = 12_000
 BLEND = {
@@ -239,9 +238,9 @@ def test_unwritable_place_is_named(tmp_path):
             export(MixingWeights.same_source({s: {"a": 1.0} for s in SOURCES}), tmp_path)
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs the published mixer and its golden numbers")
+@pytest.mark.skipif(not NUMBERS.exists(), reason="needs the published mixer and its golden numbers")
 def test_published_mixer_gives_its_golden_numbers():
-    golden = np.load(GOLDEN)
+    golden = np.load(NUMBERS)
     assert hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest() == str(golden["weights_file_sha256"])
     noise = np.random.RandomState(int(golden["input_seed"])).standard_normal(golden["input_shape"])
     rows = noise.astype(np.float32) * np.float32(golden["input_scale"])

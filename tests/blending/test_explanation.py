@@ -1,17 +1,15 @@
 """Taking mixing matrices apart, and reducing them to weighted averages."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from makers.places import DATA
 from stemfuse.analysis import plot_weights_grid
 from stemfuse.blending import FusionError, MixingWeights, import_kuielab_mixer, output_labels, redistribute
 from stemfuse.blending.explanation import PARTS, decompose, weighted_average
 from stemfuse.separators import SOURCES
 
-CHECKPOINT = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuielab_mixer.ckpt"
-
+CHECKPOINT = DATA / "kuielab_mixer.ckpt"
 GAINS = {"drums": (0.24, 0.15), "bass": (0.08, -0.07), "other": (0.2, 0.0), "vocals": (0.0, 0.0)}
 BLEND = {
     "drums": {"a": 0.25, "b": 0.75},

@@ -1,40 +1,13 @@
 import numpy as np
 import pytest
 
+from makers.planted import mixed_by_matrix, same_source
 from stemfuse.blending import FusionError, check_fusion, make_fusion
 from stemfuse.blending.aggregation import aggregate_frames
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.blending.least_squares import CONSTRAINTS, WEIGHTINGS, LeastSquares, frame_weights, minimise
 from stemfuse.blending.space import BlendSpace
 from stemfuse.separators import SOURCES, Stems, Track
-
-
-def planted(matrix, count=3, seed=0, noise=0.0, length=60_000):
-    """Tracks whose references are a known mix, (8, 2 + 8 n), of mixture and stems; the mixture is independent here."""
-    generator = np.random.default_rng(seed)
-    tracks = []
-    for index in range(count):
-        separators = (matrix.shape[1] - 2) // 8
-        mixture = generator.normal(0, 0.1, (2, length)).astype(np.float32)
-        stems = generator.normal(0, 0.1, (separators, 4, 2, length)).astype(np.float32)
-        inputs = np.concatenate([mixture, stems.reshape(-1, length)]).astype(np.float64)
-        references = (matrix @ inputs).reshape(4, 2, length) + noise * generator.normal(0, 0.1, (4, 2, length))
-        named = dict(zip("abc", stems, strict=False))
-        tracks.append(
-            Track.from_arrays(f"planted {index}", mixture, references.astype(np.float32), named, subset="train")
-        )
-    return tracks
-
-
-def same_source(weights):
-    """The matrix of per-source weights, (source, separator)."""
-    matrix = np.zeros((8, 2 + 8 * weights.shape[1]))
-    for source, row in enumerate(weights):
-        for separator, weight in enumerate(row):
-            for channel in range(2):
-                matrix[2 * source + channel, 2 + 8 * separator + 2 * source + channel] = weight
-    return matrix
-
 
 WEIGHTS = np.array([[0.2, 0.8], [0.5, 0.25], [1.2, -0.3], [0.4, 0.4]])
 
@@ -47,20 +20,20 @@ def learnt(fusion, tracks):
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_planted_weights_of_same_source_stems_are_recovered(weighting):
-    tracks = planted(same_source(WEIGHTS))
+    tracks = mixed_by_matrix(same_source(WEIGHTS))
     fusion = LeastSquares(weighting=weighting).fit(tracks)
     assert np.abs(learnt(fusion, tracks) - same_source(WEIGHTS)).max() < 1e-6
 
 
 def test_planted_full_matrix_is_recovered_from_all_inputs():
     matrix = np.random.default_rng(5).normal(0, 0.5, (8, 18))
-    tracks = planted(matrix)
+    tracks = mixed_by_matrix(matrix)
     fusion = LeastSquares("all", mixture=True, tied=False).fit(tracks)
     assert np.abs(learnt(fusion, tracks) - matrix).max() < 1e-6
 
 
 def test_noise_moves_the_solution_by_no_more_than_its_standard_error():
-    tracks = planted(same_source(WEIGHTS), noise=0.3)
+    tracks = mixed_by_matrix(same_source(WEIGHTS), noise=0.3)
     fusion = LeastSquares(weighting="energy").fit(tracks)
     # 360 000 samples of noise at 0.3 of the inputs' level: 0.3 / sqrt(360000) = 0.0005
     assert np.abs(learnt(fusion, tracks) - same_source(WEIGHTS)).max() < 6 * 0.0005
@@ -71,7 +44,7 @@ def test_tied_all_sources_with_mixture_recovers_cross_source_weights():
     for channel in range(2):
         matrix[2 + channel, channel] = 0.1
         matrix[2 + channel, 2 + 8 + 6 + channel] = -0.2
-    tracks = planted(matrix)
+    tracks = mixed_by_matrix(matrix)
     fusion = LeastSquares("all", mixture=True).fit(tracks)
     assert np.abs(learnt(fusion, tracks) - matrix).max() < 1e-6
     assert fusion.theta_["bass"]["b.vocals"] == pytest.approx(-0.2, abs=1e-6)
@@ -112,7 +85,7 @@ def test_constrained_minima_are_the_best_points_there_are(seed):
 
 
 def test_singular_problems_give_the_smallest_weights():
-    tracks = planted(same_source(WEIGHTS[:, :1]), length=20_000)
+    tracks = mixed_by_matrix(same_source(WEIGHTS[:, :1]), length=20_000)
     twins = [track.with_stems({"twin": track.stems["a"]}) for track in tracks]
     fusion = LeastSquares().fit(twins)
     for source, weight in zip(SOURCES, WEIGHTS[:, 0], strict=True):
@@ -124,7 +97,7 @@ def test_singular_problems_give_the_smallest_weights():
 @pytest.mark.parametrize("constraint", CONSTRAINTS[1:])
 @pytest.mark.parametrize("tied", [True, False])
 def test_constraints_hold_and_cost_error(constraint, tied):
-    tracks = planted(same_source(WEIGHTS), noise=0.2)
+    tracks = mixed_by_matrix(same_source(WEIGHTS), noise=0.2)
     space = BlendSpace.of(tracks, "all", True, tied)
     free = LeastSquares("all", True, tied).fit(tracks)
     bound = LeastSquares("all", True, tied, constraint).fit(tracks)
@@ -158,12 +131,12 @@ def test_each_weighting_is_best_by_its_own_figure():
 
 
 def test_ridge_pulls_to_equal_weights_and_auto_finds_a_strength_that_pays():
-    tracks = planted(same_source(WEIGHTS), noise=0.2)
+    tracks = mixed_by_matrix(same_source(WEIGHTS), noise=0.2)
     far = LeastSquares(ridge=1e9).fit(tracks)
     np.testing.assert_allclose(learnt(far, tracks), same_source(np.full((4, 2), 0.5)), atol=1e-6)
     # much noise and few frames: equal weights are the truth here, so that shrinking has to pay
     equal = same_source(np.full((4, 2), 0.5))
-    few, valid, test = (planted(equal, 2, seed, noise=30.0, length=44_100) for seed in (1, 2, 3))
+    few, valid, test = (mixed_by_matrix(equal, 2, seed, noise=30.0, length=44_100) for seed in (1, 2, 3))
     for validation in (valid, None):
         free, shrunk = LeastSquares().fit(few), LeastSquares(ridge="auto").fit(few, validation)
         distance = [np.abs(learnt(fusion, test) - equal).sum() for fusion in (free, shrunk)]
@@ -173,7 +146,7 @@ def test_ridge_pulls_to_equal_weights_and_auto_finds_a_strength_that_pays():
 
 
 def test_missing_sources_silence_and_bad_arguments_are_named():
-    tracks = planted(same_source(WEIGHTS))
+    tracks = mixed_by_matrix(same_source(WEIGHTS))
     voice = [track.with_stems({"b": track.stems["b"].select(("vocals",))}) for track in tracks]
     fusion = LeastSquares().fit(voice)
     assert list(fusion.theta_["vocals"]) == ["a.vocals", "b.vocals"]

@@ -1,10 +1,11 @@
 """Residual rules, mixture consistency and the multichannel Wiener filter."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from makers.golden import wiener_numbers
+from makers.places import DATA
+from makers.planted import mean_with_residual
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import (
     Average,
@@ -29,8 +30,6 @@ from stemfuse.blending.classical.wiener import SpatialFilter
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.separators import RATE, SOURCES, Stems, Track, TrackError
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared"
-
 # the published mixer's gains in round numbers, same side and other side
 KUIELAB = {"drums": (0.24, 0.15), "bass": (0.08, 0.07), "other": (0.20, 0.12), "vocals": (0.06, 0.015)}
 
@@ -44,44 +43,23 @@ def residual_of(estimates, mixture):
     return mixture - estimates.sum(0)
 
 
-def planted(gains, seconds=(1.2, 0.7), channels=2, seed=3):
-    """Tracks whose references are exactly the mean of two separators with the residual given back by gains."""
-    generator = np.random.default_rng(seed)
-    tracks = []
-    for index, length_s in enumerate(seconds):
-        # powers of two keep the sums of float32 exact
-        stems = generator.integers(-512, 512, (2, 4, channels, round(length_s * RATE))) / 4096 / (1 + 3 * index)
-        mixture = generator.integers(-512, 512, stems.shape[2:]) / 1024
-        estimates = stems.mean(0)
-        residual = residual_of(estimates, mixture)
-        others = residual.sum(0) - residual
-        references = [
-            estimates[row] + gains[source][0] * residual + gains[source][1] * others
-            for row, source in enumerate(SOURCES)
-        ]
-        tracks.append(
-            Track.from_arrays(f"planted {index}", mixture, np.array(references), {"a": stems[0], "b": stems[1]})
-        )
-    return tracks
-
-
 def close(gains, expected):
     return all(np.allclose(gains[source], expected[source], atol=1e-6) for source in SOURCES)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
 def test_planted_gains_are_found(normalised):
-    assert close(Residual("sides", normalised=normalised).fit(planted(KUIELAB)).gains_, KUIELAB)
+    assert close(Residual("sides", normalised=normalised).fit(mean_with_residual(KUIELAB)).gains_, KUIELAB)
     per_source = {source: (gain[0], 0) for source, gain in KUIELAB.items()}
-    assert close(Residual("source", normalised=normalised).fit(planted(per_source)).gains_, per_source)
+    assert close(Residual("source", normalised=normalised).fit(mean_with_residual(per_source)).gains_, per_source)
     one = dict.fromkeys(SOURCES, (0.3, 0))
-    assert close(Residual("one", normalised=normalised).fit(planted(one)).gains_, one)
+    assert close(Residual("one", normalised=normalised).fit(mean_with_residual(one)).gains_, one)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_planted_gains_are_found_for_other_numbers_of_channels(channels):
     gains = KUIELAB if channels > 1 else {source: (gain[0], 0) for source, gain in KUIELAB.items()}
-    tracks = planted(gains, channels=channels)
+    tracks = mean_with_residual(gains, channels=channels)
     fusion = Residual("sides").fit(tracks)
     assert close(fusion.gains_, gains)
     np.testing.assert_allclose(fusion.fuse(tracks[0]).audio, tracks[0].references.audio, atol=1e-6)
@@ -103,7 +81,7 @@ def test_the_rule_of_two_gains_is_its_matrix():
 
 def test_the_published_mixer_is_the_rule_of_two_gains_for_the_most_part():
     torch = pytest.importorskip("torch")
-    path = SHARED_DATA / "data" / "kuielab_mixer.ckpt"
+    path = DATA / "kuielab_mixer.ckpt"
     if not path.is_file():
         pytest.skip("the published mixer is not on this machine")
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -175,7 +153,7 @@ def test_gains_that_nothing_determines_are_zero():
 
 
 def test_frames_with_a_silent_reference_do_not_count_when_normalised():
-    tracks = planted(KUIELAB, seconds=(3.0,))
+    tracks = mean_with_residual(KUIELAB, seconds=(3.0,))
     references = tracks[0].references.audio.copy()
     references[2, :, :RATE] = 0
     track = Track.from_arrays(
@@ -312,20 +290,12 @@ def test_errors_say_what_was_expected(tracks):
         Wiener(n_fft=1023).fit(tracks)
 
 
-def golden(name):
-    path = SHARED_DATA / "golden" / "mwf_one_iteration.npz"
-    if not path.is_file():
-        pytest.skip("the golden numbers are not on this machine")
-    arrays = np.load(path, allow_pickle=False)
-    magnitudes, mixture, output = (arrays[f"{name}_{part}"] for part in ("magnitudes", "mixture", "output"))
-    # (frame, bin, channel, source) as ours: the mixture, then the sources, by channel, frame and bin
-    spectra = np.concatenate([mixture.transpose(2, 0, 1)[None], magnitudes.transpose(3, 2, 0, 1)])
-    return spectra, output.transpose(3, 2, 0, 1)
-
-
 @pytest.mark.parametrize("name", ["small", "large"])
 def test_the_wiener_filter_gives_the_golden_numbers_whatever_the_blocks(name):
-    spectra, expected = golden(name)
+    magnitudes, mixture, output = wiener_numbers(name)
+    # (frame, bin, channel, source) as ours: the mixture, then the sources, by channel, frame and bin
+    spectra = np.concatenate([mixture.transpose(2, 0, 1)[None], magnitudes.transpose(3, 2, 0, 1)])
+    expected = output.transpose(3, 2, 0, 1)
     for cuts in ([20], [1, 7, 20]):
         fitted = SpatialFilter()
         for start, stop in zip([0, *cuts], cuts, strict=False):

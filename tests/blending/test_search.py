@@ -3,11 +3,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from makers.places import TESTS
+from makers.planted import CONVEX, mixed_of_two
 from stemfuse.blending import BlendSpace, FusionError, LeastSquares, check_fusion, load_fusion, make_fusion
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.blending.criteria import METRICS, criterion
@@ -18,25 +19,9 @@ from stemfuse.separators import SOURCES, Track
 pytest.importorskip("optuna")
 
 
-def planted(weights, seed, noise=0.1, count=3):
-    """Tracks of 4 s whose references are a convex mix of two separators' stems, and noise."""
-    generator = np.random.default_rng(seed)
-    tracks = []
-    for index in range(count):
-        stems = generator.normal(0, 0.1, (2, 4, 2, 4 * 44_100)) * np.array([1.0, 0.6])[:, None, None, None]
-        references = np.einsum("ks,kscft->scft", weights, stems[:, :, :, None])[:, :, 0]
-        references = references + noise * generator.normal(0, 0.1, references.shape)
-        named = {"a": stems[0], "b": stems[1]}
-        tracks.append(Track.from_arrays(f"planted {index}", references.sum(0), references, named, subset="train"))
-    return tracks
-
-
-CONVEX = np.array([[0.25, 0.5, 0.8, 0.0], [0.75, 0.5, 0.2, 1.0]])
-
-
 @pytest.fixture(scope="module")
 def tracks():
-    return planted(CONVEX, 1)
+    return mixed_of_two(CONVEX, 1)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -181,15 +166,16 @@ def test_resumes_where_it_stopped(tracks, tmp_path, file):
 SEARCHING = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from test_search import CONVEX, Search, planted
-Search(trials=40, storage=sys.argv[1]).fit(planted(CONVEX, 1, count=1))
+from makers.planted import CONVEX, mixed_of_two
+from stemfuse.blending.search import Search
+Search(trials=40, storage=sys.argv[1]).fit(mixed_of_two(CONVEX, 1, count=1))
 """
 
 
 @pytest.mark.slow
 def test_killed_with_9_and_shared_by_two_processes(tmp_path):
-    storage, here = tmp_path / "search.journal", Path(__file__).parent
-    command = [sys.executable, "-c", SEARCHING, str(storage), str(here)]
+    storage = tmp_path / "search.journal"
+    command = [sys.executable, "-c", SEARCHING, str(storage), str(TESTS)]
     killed = subprocess.Popen(command, stderr=subprocess.PIPE)
     for _ in range(600):
         time.sleep(0.05)
@@ -199,7 +185,7 @@ def test_killed_with_9_and_shared_by_two_processes(tmp_path):
     killed.wait()
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]
-    fusion = Search(trials=40, storage=str(storage)).fit(planted(CONVEX, 1, count=1))
+    fusion = Search(trials=40, storage=str(storage)).fit(mixed_of_two(CONVEX, 1, count=1))
     for study in fusion.studies_.values():
         complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
         assert 40 <= len(complete) <= 42

@@ -12,33 +12,15 @@ import pytest
 import soundfile as sf
 import yaml
 
+from makers.audio import LENGTH, sources, write_track
+from makers.places import CLIP
 from stemfuse.experiments.data.datasets import DataSet, open_data, open_song
 from stemfuse.separators import SOURCES, TrackError
 
-CLIP = next(
-    Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore
-)
 MUSDB_LIST = yaml.safe_load(
     Path(importlib.util.find_spec("musdb").origin).with_name("configs").joinpath("mus.yaml").read_text()
 )["validation_tracks"]
-FRAMES = 3_001
 ODD_NAMES = ('It\'s "quoted" & 50%', "Été – 音楽", "two  spaces", "a.b.c", "UPPER", "-dash", "[1] {x} $HOME", "ы")
-
-
-def sources(frames=FRAMES, channels=2, seed=0):
-    """Audio of four sources (source, channel, time) on the grid of 16-bit samples."""
-    noise = np.random.default_rng(seed).normal(0, 0.05, (4, channels, frames))
-    return (np.round(noise * 2**15) / 2**15).astype(np.float32)
-
-
-def write_track(folder, audio=None, rate=44_100, suffix=".wav", parts=("mixture", *SOURCES), **options):
-    """Write a track's folder and give its audio back."""
-    audio = sources() if audio is None else audio
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, samples in zip(("mixture", *SOURCES), (audio.sum(0), *audio), strict=True):
-        if part in parts:
-            sf.write(folder / f"{part}{suffix}", samples.T, rate, **options)
-    return audio
 
 
 def make_folders(root, names):
@@ -111,7 +93,7 @@ def test_order_is_by_code_point_and_odd_names_are_names(tmp_path):
         write_track(tmp_path / "test" / name, parts=("mixture",))
     tracks = open_data(tmp_path).tracks()
     assert [track.name for track in tracks] == sorted(ODD_NAMES)
-    assert all(track.length == FRAMES for track in tracks)
+    assert all(track.length == LENGTH for track in tracks)
 
 
 def test_hidden_things_are_passed_over_and_links_are_followed(tmp_path):
@@ -151,7 +133,7 @@ def test_songs_have_no_references(tmp_path):
     data = open_data(tmp_path)
     assert (data.layout, data.subsets, data.names()) == ("files", ("songs",), ("a", "b.b", "c", "d"))
     for track in data:
-        assert (track.subset, track.references, track.length) == ("songs", None, FRAMES)
+        assert (track.subset, track.references, track.length) == ("songs", None, LENGTH)
     single = open_data(tmp_path / "c.wav").tracks()[0]
     np.testing.assert_array_equal(single.mixture.read(), samples)
     with pytest.raises(TrackError, match="'c' has no references"):

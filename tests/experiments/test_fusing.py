@@ -1,14 +1,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from makers.commands import command, process
+from makers.places import ROOT
 from stemfuse.blending import MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments import load_config, open_data, parse_config, run
 from stemfuse.experiments.band import synthesize
@@ -20,11 +19,6 @@ from stemfuse.experiments.workers import silent
 from stemfuse.separators import SOURCES, StemfuseError, StemStore, load_separator
 
 SEPARATORS = ("harmonic_percussive", "centre_channel")
-
-
-def command(*arguments, **kwargs):
-    command = [sys.executable, "-m", "stemfuse", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +112,8 @@ def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "search" in result.stdout
     assert load_fusion(blend).weights_.separators == (SEPARATORS[0], "front")
-    result = command("fuse", blend, place / "band", "--store", place / "store", "--out", tmp_path / "out")
+    given = ["--store", place / "store", "--workers", 1]
+    result = command("fuse", blend, place / "band", *given, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 3
     result = command("export", blend, "--as", "msst", "--out", tmp_path / "ensemble.sh")
@@ -231,7 +226,7 @@ def test_the_seed_of_a_recipe_reaches_all_that_draws_and_nothing_else(place, tmp
     assert np.array_equal(given.fusion("search").constant_weights.matrix, before), "its own seed is kept"
 
 
-RECIPES = sorted(path for path in Path(__file__).parents[2].glob("docs/recipes/*.yaml") if "train-" not in path.name)
+RECIPES = sorted(path for path in ROOT.glob("docs/recipes/*.yaml") if "train-" not in path.name)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -248,6 +243,6 @@ def test_there_are_recipes():
 def test_json_is_for_programs(place, tmp_path):
     data = ["--data", place / "band", "--store", place / "store", "--separators", ",".join(SEPARATORS)]
     narrow = {**os.environ, "COLUMNS": "20"}
-    result = command("fit", "least_squares", *data, "--out", tmp_path / "a.npz", "--json", env=narrow)
+    result = process("fit", "least_squares", *data, "--workers", 1, "--out", tmp_path / "a.npz", "--json", env=narrow)
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)) == 4

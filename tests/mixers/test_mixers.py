@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from stemfuse.blending import FusionError, MixingWeights, apply_weights, input_labels, output_labels
+from makers.places import TESTS
+from makers.planted import planted_songs, planted_weights
+from stemfuse.blending import FusionError, MixingWeights, input_labels
 from stemfuse.blending.conformance import check_fusion, conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
@@ -20,28 +22,6 @@ from stemfuse.separators.training import Execution, Recipe, read_checkpoint, wri
 
 RATE = 8000
 CPU = Execution(accelerator="cpu")
-
-
-def planted_weights(track, seed=3, mixture=True):
-    generator = np.random.default_rng(seed)
-    inputs = input_labels(track, mixture)
-    return MixingWeights(generator.uniform(-0.4, 0.4, (1, 8, len(inputs))), inputs, output_labels())
-
-
-def planted_songs(count=3, length=6000, noise=0.0, mixture=True):
-    """Songs whose references are exactly a constant mix of their inputs, or with Laplacian noise on top."""
-    songs = []
-    for index in range(count):
-        generator = np.random.default_rng(index)
-        loud = 0.02 * (1 + index)
-        stems = {"a": Stems(generator.normal(0, loud, (4, 2, length + 77 * index)), SOURCES, RATE)}
-        stems["voice"] = Stems(generator.normal(0, loud, (1, 2, length + 77 * index)), ("vocals",), RATE)
-        bare = Track.from_arrays(f"song {index}", generator.normal(0, loud, (2, length + 77 * index)), rate=RATE)
-        bare = bare.with_stems(stems)
-        mixed = apply_weights(planted_weights(bare, mixture=mixture), bare).audio
-        mixed = mixed + generator.laplace(0, noise * loud, mixed.shape) if noise else mixed
-        songs.append(Track(bare.name, bare.mixture, "train", Stems(mixed, SOURCES, RATE), bare.stems))
-    return songs
 
 
 def test_exact_recovers_planted_weights():
@@ -55,7 +35,7 @@ def test_exact_recovers_planted_weights():
 
 def test_adam_recovers_planted_weights():
     songs = planted_songs(length=4000)
-    mixer = Conv1x1Mixer(segment=512, shift=128, learning_rate=1e-3, batch=8, epochs=130)
+    mixer = Conv1x1Mixer(segment=512, shift=128, learning_rate=3e-3, batch=8, epochs=50)
     mixer.execution = CPU
     mixer.fit(songs[:2], songs[2:])
     assert abs(mixer.weights_.matrix - planted_weights(songs[0]).matrix).max() < 1e-3
@@ -157,7 +137,7 @@ def test_audio_is_read_where_it_lies(tmp_path):
 
 def test_songs_shorter_than_a_segment_train_too():
     songs = planted_songs(3, length=700)
-    mixer = Conv1x1Mixer(segment=1 << 12, shift=1 << 10, learning_rate=3e-3, batch=3, epochs=300)
+    mixer = Conv1x1Mixer(segment=1 << 12, shift=1 << 10, learning_rate=1e-2, batch=3, epochs=100)
     mixer.execution = CPU
     mixer.fit(songs)
     assert abs(mixer.weights_.matrix - planted_weights(songs[0]).matrix).max() < 0.02
@@ -201,10 +181,14 @@ def test_what_cannot_be_trained_on_is_refused():
     ],
 )
 def test_unknown_arguments_are_refused(arguments):
+    with pytest.raises((FusionError, TrainingError), match=r"unknown|expected|no exact"):
+        fit_briefly(**arguments)
+
+
+def fit_briefly(**arguments):
     mixer = Conv1x1Mixer(**{"epochs": 1, "segment": 512, **arguments})
     mixer.execution = CPU
-    with pytest.raises((FusionError, TrainingError), match=r"unknown|expected|no exact"):
-        mixer.fit(planted_songs(1))
+    mixer.fit(planted_songs(1))
 
 
 @pytest.mark.parametrize("loss", ["l2", "sdr"])
@@ -243,7 +227,7 @@ def test_the_best_epoch_is_kept_and_training_stops_early():
 CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_mixers import planted_songs
+from makers.planted import planted_songs
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.separators.training import Execution
 
@@ -258,18 +242,13 @@ mixer.fit(songs[:2], songs[2:]).save({out!r})
 """
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, request):
-    tests = str(request.path.parent)
-
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, capsys):
     def script(folder, pause):
         return CHILD.format(
-            tests=tests, folder=str(tmp_path / folder), out=str(tmp_path / f"{folder}.npz"), pause=pause
+            tests=str(TESTS), folder=str(tmp_path / folder), out=str(tmp_path / f"{folder}.npz"), pause=pause
         )
 
-    def child(folder, pause):
-        return subprocess.Popen([sys.executable, "-c", script(folder, pause)], stdout=subprocess.PIPE, text=True)
-
-    killed = child("killed", 0.3)
+    killed = subprocess.Popen([sys.executable, "-c", script("killed", 0.3)], stdout=subprocess.PIPE, text=True)
     for line in killed.stdout:
         if line.strip() == "2":
             break
@@ -283,8 +262,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, request):
     assert not (tmp_path / "killed.npz").exists()
     _, described = read_checkpoint(checkpoint)
     assert described["steps"] > 0
-    done, _ = child("killed", 0).communicate(timeout=120)
-    assert done.split()[-1] == "6"
+    exec(script("killed", 0), {"__name__": "killed"})
+    assert capsys.readouterr().out.split()[-1] == "6"
     exec(script("whole", 0), {"__name__": "whole"})
     killed_weights, whole = (MixingWeights.load(tmp_path / f"{folder}.npz").matrix for folder in ("killed", "whole"))
     np.testing.assert_array_equal(killed_weights, whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
+from makers.places import CLIP
 from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, Track, TrackError
 from stemfuse.separators.audio.containers import open_signal
 from stemfuse.separators.store.adoption import Adoption, FoundStems, find_stems
@@ -433,11 +433,7 @@ def test_delays_of_lossy_files_are_found(tmp_path: Path, suffix: str, codec: str
 
 def test_real_music_with_its_own_mastering() -> None:
     """Stempeg's clip: its mixture is not the sum of its stems, and each stem alone is found in it."""
-    folder = importlib.util.find_spec("stempeg")
-    assert folder is not None
-    assert folder.submodule_search_locations is not None
-    (path,) = Path(folder.submodule_search_locations[0], "data").glob("*.stem.mp4")
-    mixture, *stems = (open_signal(path, stream).read() for stream in range(5))
+    mixture, *stems = (open_signal(CLIP, stream).read() for stream in range(5))
     track = Track.from_arrays("Falcon 69", mixture)
     assert track.length > 5 * RATE
     everything = check(shifted(np.stack(stems), 500), track=track)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import pickle
@@ -19,20 +18,13 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from makers.audio import decode
+from makers.places import CLIP
 from stemfuse.separators import AudioError, FileSignal
 from stemfuse.separators.audio import decoder as decoder_module
 from stemfuse.separators.audio.containers import OPEN_FILES, ContainerSignal, open_signal
 
-CLIP = next(
-    Path(importlib.util.find_spec("stempeg").submodule_search_locations[0], "data").glob("*.stem.mp4")  # type: ignore
-)
 CLIP_LENGTH = 262 * 1024
-
-
-def decode(path, stream=0):
-    """All samples of a planar float stream by the shortest possible use of PyAV."""
-    with av.open(str(path)) as container:
-        return np.concatenate([frame.to_ndarray() for frame in container.decode(audio=stream)], axis=1)
 
 
 def encode(path, samples, codec, rate=44_100, bit_rate=128_000, container_format=None, **options):

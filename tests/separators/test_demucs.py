@@ -493,10 +493,10 @@ def test_networks_that_do_not_fit_are_refused(tmp_path, mixture):
 @pytest.mark.parametrize(
     "options",
     [
-        {"shifts": "2"},
+        {"shifts": "two"},
         {"seed": 0.5},
         {"overlap": "none"},
-        {"segment": "10"},
+        {"segment": "ten"},
         {"segment": float("inf")},
         {"shifts": -1},
         {"jobs": -1},
@@ -510,6 +510,11 @@ def test_impossible_options_are_refused(options):
     (name,) = options
     with pytest.raises(SeparatorError, match=f"{name}'?[=:]"):
         Demucs(**options)
+
+
+def test_options_that_a_command_line_gives_as_text_are_numbers():
+    separator = Demucs(shifts="2", segment="10")
+    assert (separator.shifts, separator.segment) == (2, 10.0)
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:77"])

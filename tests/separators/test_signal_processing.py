@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-import av
 import librosa
 import numpy as np
 import pytest
 
+from makers.audio import clip_streams
 from stemfuse.separators import RATE, SOURCES, SeparatorError, load_separator
 from stemfuse.separators.classical import masking
 from stemfuse.separators.classical.centre_channel import CentreChannel
@@ -42,14 +39,7 @@ def energy(audio):
 @pytest.fixture(scope="module")
 def clip():
     """Mixture and references of the clip that stempeg packages, whole seconds: (5, channel, time)."""
-    folder = importlib.util.find_spec("stempeg").submodule_search_locations[0]
-    path = next((Path(folder) / "data").glob("*.stem.mp4"))
-    streams = []
-    for index in range(5):
-        with av.open(str(path)) as container:
-            frames = [frame.to_ndarray() for frame in container.decode(container.streams.audio[index])]
-        streams.append(np.concatenate(frames, axis=1))
-    return np.stack(streams)[:, :, : 6 * RATE]
+    return np.stack(clip_streams(*range(5)))[:, :, : 6 * RATE]
 
 
 @pytest.fixture(scope="module")

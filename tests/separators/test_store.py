@@ -8,17 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+from makers.places import TESTS
+from makers.separators import Quarter
 from stemfuse.separators import (
     SOURCES,
     ArraySignal,
     AudioError,
-    BaseSeparator,
     FileSignal,
     Stems,
     StemStore,
@@ -27,21 +27,6 @@ from stemfuse.separators import (
 )
 
 RATE = 44_100
-
-
-class Quarter(BaseSeparator):
-    """Gives every source a quarter of the mixture."""
-
-    name = "quarter"
-
-    def __init__(self, gain=0.25, device="cpu"):
-        self.gain = gain
-        self.device = device
-
-    not_in_identity = frozenset({"device"})
-
-    def _separate(self, mixture):
-        return np.stack([self.gain * mixture] * len(SOURCES))
 
 
 def write_mixture(path, seed=0, length=8000):
@@ -218,7 +203,8 @@ SCRIPT = """
 import resource, signal, sys, os, time
 import numpy as np
 sys.path.insert(0, {tests!r})
-from test_store import Quarter, RATE
+from makers.separators import Quarter
+from stemfuse.separators import RATE
 from stemfuse.separators import FileSignal, Stems, StemStore, StoreError, Track, SOURCES
 track = Track("a song", FileSignal({mixture!r}))
 store = StemStore({store!r})
@@ -228,7 +214,7 @@ store = StemStore({store!r})
 
 def in_process(tmp_path, track, body, **kwargs):
     script = SCRIPT.format(
-        tests=str(Path(__file__).parent),
+        tests=str(TESTS),
         mixture=str(track.mixture.path),
         store=str(tmp_path / "store"),
         body=textwrap.dedent(body),

@@ -8,26 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from makers.audio import LENGTH, sources, write_track
 from stemfuse.experiments.data.tracks import open_song
 from stemfuse.separators import SOURCES, AudioError, TrackError
-
-LENGTH = 3_001
-
-
-def sources(length=LENGTH, channels=2, seed=0):
-    """Audio of four sources (source, channel, time) on the grid of 16-bit samples."""
-    noise = np.random.default_rng(seed).normal(0, 0.05, (4, channels, length))
-    return (np.round(noise * 2**15) / 2**15).astype(np.float32)
-
-
-def write_track(folder, audio=None, rate=44_100, suffix=".wav", parts=("mixture", *SOURCES), **options):
-    """Write a track's folder and give its audio back."""
-    audio = sources() if audio is None else audio
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, samples in zip(("mixture", *SOURCES), (audio.sum(0), *audio), strict=True):
-        if part in parts:
-            sf.write(folder / f"{part}{suffix}", samples.T, rate, **options)
-    return audio
 
 
 def test_a_stem_file_with_missing_streams_is_an_error(tmp_path):
@@ -98,11 +81,11 @@ BAD_TRACKS = {
     ),
     "a stem at another rate": (
         spoil_with_samples("bass", np.zeros((LENGTH, 2)), 48_000),
-        r"bass\.wav: 48000 Hz, .*mixture\.wav has 44100",
+        r"bass\.wav: got 48000 Hz, .*mixture\.wav has 44100",
     ),
     "a mono stem": (
         spoil_with_samples("other", np.zeros(LENGTH)),
-        r"other\.wav: 1 channels, .*mixture\.wav has 2",
+        r"other\.wav: got 1 channels, .*mixture\.wav has 2",
     ),
     "a stem of no samples": (
         spoil_with_samples("drums", np.zeros((0, 2))),

@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-import importlib.util
-import zlib
 from pathlib import Path
 
-import av
-import julius
 import numpy as np
 import pytest
 import torch
 
+from makers.audio import clip_streams
+from makers.golden import assert_golden, filled, golden, wiener_numbers
+from makers.places import DATA, GOLDEN
 from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
 from stemfuse.separators.networks.demucs_v2_separator import DemucsDanna, DemucsV2
 from stemfuse.separators.networks.ismir2020 import CaCUNet, ismir2020_state
@@ -30,8 +29,6 @@ from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
-SHARED = Path(__file__).parents[3].parent / "shared"
-GOLDEN = SHARED / "golden"
 RATE = 44100
 SWAPPED = [0, 2, 1, 3]
 
@@ -40,69 +37,6 @@ pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden nu
 
 def slow(name):
     return pytest.param(name, marks=pytest.mark.slow)
-
-
-def keys(name):
-    """Rows (key, shape, flag) of a table of keys, whose own names the rule of filling goes by."""
-    rows = [line.split("\t") for line in (GOLDEN / f"{name}.keys.tsv").read_text().splitlines()[1:]]
-    return [(row[0], () if row[1] == "scalar" else tuple(map(int, row[1].split("x"))), row[3]) for row in rows]
-
-
-def filled(name):
-    """The weights that the golden numbers were made with."""
-    return {key: CONSTANTS.get(flag, fill)(key, shape) for key, shape, flag in keys(name)}
-
-
-def constant(key, shape):
-    """What the networks' construction gives."""
-    if key.startswith("pqmf."):
-        return torch.from_numpy(np.load(GOLDEN / "pqmf_4_64.npz")[key].astype(np.float32))
-    if key.endswith("kernel"):
-        return julius.ResampleFrac(*((1, 2) if key.startswith("up") else (2, 1))).kernel
-    return torch.hann_window(*shape) if key.endswith("window") else torch.zeros(shape)
-
-
-CONSTANTS = {"untouched": constant, "integer: zero": lambda key, shape: torch.zeros(shape, dtype=torch.int64)}
-
-
-def fill(key, shape):
-    noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32)
-    if key.endswith("running_var"):
-        noise = 1 + np.float32(0.1) * np.abs(noise)
-    elif key.endswith("running_mean"):
-        noise = np.float32(0.1) * noise
-    elif len(shape) == 1:
-        noise = 1 + np.float32(0.1) * noise if key.endswith("weight") else np.float32(0.05) * noise
-    else:
-        noise = noise / np.sqrt(np.float32(np.prod(shape[1:])))
-    return torch.from_numpy(noise)
-
-
-def golden(file):
-    """Golden numbers and the input that belongs to them."""
-    numbers = np.load(GOLDEN / f"{file}.npz")
-    noise = np.random.RandomState(int(numbers["input_seed"])).standard_normal(tuple(numbers["input_shape"]))
-    given = noise.astype(np.float32) * np.float32(numbers["input_scale"])
-    return numbers, np.abs(given) if numbers.get("input_abs", False) else given
-
-
-def assert_golden(numbers, output):
-    """Within the file's own limits: largest and mean difference, energy, and energy of each block of time."""
-    output = np.asarray(output)
-    assert output.shape == tuple(numbers["output_shape"])
-    whole = output.astype(float).ravel()
-    expected = numbers["output"].ravel() if "output" in numbers else numbers["output_sample"]
-    difference = (whole if "output" in numbers else whole[:: int(numbers["stride"])]) - expected
-    rms = np.sqrt(numbers["sum_squares"] / whole.size)
-    assert np.abs(difference).max() <= numbers["tol_rel_max"] * numbers["max_abs"]
-    assert np.sqrt(np.mean(difference**2)) <= numbers["tol_rel_rms"] * rms
-    assert np.square(whole).sum() == pytest.approx(numbers["sum_squares"], rel=1e-4)
-    if "block_sum_squares" in numbers:
-        blocks = numbers["block_sum_squares"]
-        missing = blocks.shape[-1] * int(numbers["block_len"]) - output.shape[-1]
-        padded = np.pad(output.astype(float), [(0, 0)] * (output.ndim - 1) + [(0, missing)])
-        energies = np.square(padded.reshape(*blocks.shape, -1)).sum(axis=-1)
-        np.testing.assert_allclose(energies, blocks, rtol=1e-3, atol=1e-3 * blocks.max())
 
 
 def ismir2020(state, bins=None):
@@ -235,11 +169,9 @@ def test_pieces_of_a_song_are_much_as_the_whole(tmp_path):
 
 @pytest.mark.parametrize("loudness", ["small", "large"])
 def test_wiener_filter_is_the_reference(loudness):
-    numbers = np.load(GOLDEN / "mwf_one_iteration.npz")
     # (frame, bin, channel, source) to (source, channel, bin, frame)
     magnitudes, mixture, expected = (
-        torch.from_numpy(np.ascontiguousarray(numbers[f"{loudness}_{what}"].T))
-        for what in ("magnitudes", "mixture", "output")
+        torch.from_numpy(np.ascontiguousarray(numbers.T)) for numbers in wiener_numbers(loudness)
     )
     peak = expected.abs().max()
     assert (wiener_filter(magnitudes, mixture) - expected).abs().max() < 1e-9 * peak
@@ -254,19 +186,13 @@ def test_wiener_filter_is_the_reference(loudness):
 @pytest.fixture(scope="module")
 def clip():
     """Mixture and vocals of the clip that stempeg packages."""
-    path = next((Path(importlib.util.find_spec("stempeg").submodule_search_locations[0]) / "data").glob("*.stem.mp4"))
-    streams = []
-    for index in (0, 4):
-        with av.open(str(path)) as container:
-            frames = [frame.to_ndarray() for frame in container.decode(container.streams.audio[index])]
-        streams.append(np.concatenate(frames, axis=1))
-    return streams
+    return clip_streams(0, 4)
 
 
 @pytest.mark.parametrize(("place", "sdr_db"), [(1, 1.93), (2, 1.74)])
 def test_real_weights_separate_real_vocals(place, sdr_db, clip):
     mixture, vocals = clip
-    file = SHARED / "data" / f"cac_tdc_17_vocals_top{place}.pt"
+    file = DATA / f"cac_tdc_17_vocals_top{place}.pt"
     estimate = Ismir2020(file).separate(mixture, RATE).audio[0]
     if place == 1:
         numbers, given = golden("ismir2020_old_tdc_17_real_top1.net")
@@ -306,7 +232,7 @@ def test_packing_is_the_authors():
 
 def test_mixer_is_the_authors():
     numbers, given = golden("kuielab_mixer_real.net")
-    file = SHARED / "data" / "kuielab_mixer.ckpt"
+    file = DATA / "kuielab_mixer.ckpt"
     given = torch.from_numpy(given)
     assert_golden(numbers, mixed(given[:4], given[4], mixer_weights(file)))
 

@@ -13,6 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from makers.golden import settle
+from makers.places import DATA, SHARED
+from makers.weights import make_tfc_tdf, make_xumx
 from stemfuse.separators import MissingWeightsError, SeparatorError, check_separator
 from stemfuse.separators.networks.chunking import ChunkedSpectrograms, separate_in_halves, separate_overlapping
 from stemfuse.separators.networks.demucs_v2 import DemucsFourDecodersNetwork, DemucsV2Network, demucs_state
@@ -23,18 +26,17 @@ from stemfuse.separators.networks.kuielab_mdx_separator import MIXED, ORDER, Kui
 from stemfuse.separators.networks.resunet import ResUNetSubband, resunet_state
 from stemfuse.separators.networks.resunet_separator import ResUNet143Subband
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels
-from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet, tfc_tdf_state
+from stemfuse.separators.networks.tfc_tdf import TFCTDFUNet, tfc_tdf_state
 from stemfuse.separators.networks.tfc_tdf_separator import TFCTDF
 from stemfuse.separators.networks.unet_danna import UNetDannaNetwork, UNetDannaShape, unet_danna_state
 from stemfuse.separators.networks.unet_danna_separator import UNetDanna
-from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape, xumx_state
+from stemfuse.separators.networks.xumx import XUMXNetwork, xumx_state
 from stemfuse.separators.networks.xumx_separator import XUMX
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights import published
 from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
 RATE = 44100
-SHARED = Path(__file__).parents[3].parent / "shared"
 KEYS = SHARED / "facts" / "keys"
 
 
@@ -53,24 +55,18 @@ def mixture():
 def randomised(name, bias=0.1):
     """A small network with random weights and statistics, the same each time, for inference."""
     torch.manual_seed(0)
-    network = MAKE[name]()
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 2.0)
-        elif name.endswith(("running_mean", "bias")) or "_mean_" in name:
-            tensor.normal_(0, bias)
-    return network.eval()
+    return settle(MAKE[name](), bias)
 
 
 SHAPE = UNetShape(block="tfc_tdf", blocks=5, bins=64, time_levels=(0,), growth=4, channels=4, layers=2)
 MAKE = {
     "ismir2020": lambda: CaCUNet(SHAPE),
-    "tfc_tdf_v2": lambda: TFCTDFUNet(TFCTDFShape(levels=2, layers=2, growth=4, bins=64)),
+    "tfc_tdf_v2": make_tfc_tdf,
     "demucs_v2": lambda: DemucsV2Network(2),
     "demucs_danna": lambda: DemucsFourDecodersNetwork(2),
     "resunet143_subband": lambda: ResUNetSubband((2, 2, 2, 2, 4, 2)),
     "unet_danna": lambda: UNetDannaNetwork(UNetDannaShape(growth=1, layers=(1,) * 6, attention=8, bottom=8)),
-    "xumx": lambda: XUMXNetwork(XUMXShape(bins=129, used_bins=93, hidden=8, layers=2)),
+    "xumx": make_xumx,
 }
 SEPARATORS = {
     "ismir2020": lambda file: Ismir2020(file, hop=64, frames=192),
@@ -364,10 +360,10 @@ def test_files_trained_here_carry_their_options(tmp_path, mixture):
         TFCTDF(path).separate(mixture, RATE)
 
 
-@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="needs the real weights beside the repository")
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real weights beside the repository")
 @pytest.mark.parametrize("name", ["cac_tdc_17_vocals_top1.pt", "cac_tdc_17_vocals_top2.pt", "kuielab_mixer.ckpt"])
 def test_published_files_are_recognised(name, tmp_path):
-    path = SHARED / "data" / name
+    path = DATA / name
     row = published.find_published(path)
     assert row is not None
     assert row.trained_on == ["musdb18hq/train"]

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import soundfile
 import torch
 import yaml
 
+from makers.places import ROOT
 from stemfuse.analysis import song_sdr
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.config import parse_part, read_config
@@ -32,7 +32,7 @@ from stemfuse.separators.training.schedule import Schedule
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
 RATE = 44_100
-RECIPES = Path(__file__).parents[3] / "docs" / "recipes"
+RECIPES = ROOT / "docs" / "recipes"
 AS_IT_IS = Augmentation(remix=0.0, gain=(1.0, 1.0), swap=0.0, flip=0.0)
 
 SMALL = {
@@ -411,7 +411,7 @@ def test_recipes_are_valid_and_small_ones_are_of_the_packaged_files(path):
     assert f"stemfuse train {separator} docs/recipes/{path.name}" in path.read_text()
     assert trainable.length > 0
     if name != separator:
-        weights = Path(__file__).parents[3] / "separators" / "networks" / "trained" / f"{name}.safetensors"
+        weights = ROOT / "separators" / "networks" / "trained" / f"{name}.safetensors"
         load_strictly(trainable.objective().network, trainable.state(weights), weights)
 
 

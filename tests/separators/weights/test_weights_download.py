@@ -1,6 +1,5 @@
 """Published weights from a server: interrupted downloads go on, and nothing is kept that is not what was published."""
 
-import hashlib
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -9,40 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from makers.weights import files_in, row_of
 from stemfuse.separators import MissingWeightsError, SeparatorError
-from stemfuse.separators.weights import download, filing, inventory, published
 from stemfuse.separators.weights.download import fetch_weights, find_rows
-from stemfuse.separators.weights.published import PublishedFile
-
-
-@pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
-    """An empty weights folder, and no caches of other programs."""
-    for name in ("STEMFUSE_WEIGHTS", "TORCH_HOME", "HF_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    return tmp_path / "stemfuse_weights"
-
-
-@pytest.fixture
-def table(monkeypatch):
-    """Replaces the table of published files by rows of a test."""
-
-    def replace(*rows):
-        for module in (published, filing, inventory, download):
-            monkeypatch.setattr(module, "known_files", lambda: rows)
-
-    return replace
-
-
-def row_of(content, name="net.pth", system="xumx", **more):
-    known = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} | more
-    options = {"separators": [system], "origin": "a server", "licence": "as stated"} | known
-    return PublishedFile(system=system, name=name, **options)
-
-
-def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 class Server:

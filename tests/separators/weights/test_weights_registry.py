@@ -19,6 +19,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from makers.commands import command, process
+from makers.places import DATA
+from makers.weights import files_in, row_of, small_tfc_tdf, small_xumx
 from stemfuse.separators import (
     BaseSeparator,
     MissingWeightsError,
@@ -27,74 +30,30 @@ from stemfuse.separators import (
     load_separator,
     separator_class,
 )
-from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
-from stemfuse.separators.networks.xumx import XUMXNetwork, XUMXShape
 from stemfuse.separators.separator import REGISTRY
 from stemfuse.separators.weights import (
     WeightFile,
     digests,
     download,
-    filing,
     find_weights,
-    inventory,
     placing,
-    published,
 )
 from stemfuse.separators.weights.digests import remembered_digests
 from stemfuse.separators.weights.filing import add_weights
 from stemfuse.separators.weights.inventory import find_stored, separator_files
-from stemfuse.separators.weights.published import PublishedFile, known_files, published_files
+from stemfuse.separators.weights.published import known_files, published_files
 from stemfuse.separators.weights.tensors import save_state
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
 TOP1 = DATA / "cac_tdc_17_vocals_top1.pt"
 needs_data = pytest.mark.skipif(not TOP1.exists(), reason="needs the real weights beside the repository")
-
-
-@pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
-    """An empty weights folder, and no caches of other programs."""
-    for name in ("STEMFUSE_WEIGHTS", "TORCH_HOME", "HF_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    return tmp_path / "stemfuse_weights"
-
-
-@pytest.fixture
-def table(monkeypatch):
-    """Replaces the table of published files by rows of a test."""
-
-    def replace(*rows):
-        for module in (published, filing, inventory, download):
-            monkeypatch.setattr(module, "known_files", lambda: rows)
-
-    return replace
-
-
-def row_of(content, name="net.pth", system="xumx", **more):
-    known = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} | more
-    options = {"separators": [system], "origin": "a server", "licence": "as stated"} | known
-    return PublishedFile(system=system, name=name, **options)
-
-
-def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def small_xumx():
-    torch.manual_seed(0)
-    return XUMXNetwork(XUMXShape(bins=129, used_bins=93, hidden=8, layers=2)).eval()
 
 
 def states(name):
     return [[(file.name, file.state) for file in files] for files in separator_files(separator_class(name))]
 
 
-def command(*arguments):
-    program = [sys.executable, "-m", "stemfuse", *map(str, arguments)]
-    # nobody answers there: nothing is ever downloaded
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
-    return subprocess.run(program, env=os.environ | nowhere, capture_output=True, text=True, timeout=100, check=False)
+# nobody answers there: nothing is ever downloaded
+NOWHERE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
 
 
 def test_every_published_file_has_a_place_where_its_separator_looks():
@@ -305,9 +264,7 @@ def test_own_weights_are_loaded_once_and_kept_as_safetensors(own, tmp_path, song
     [("vocals", {}, ""), ("best", {"source": "vocals"}, ""), ("bass", {"source": "bass"}, "/vocals")],
 )
 def test_what_own_weights_separate_is_given_by_option_file_or_name(own, tmp_path, name, notes, given):
-    torch.manual_seed(0)
-    network = TFCTDFUNet(TFCTDFShape(levels=2, layers=2, growth=4, bins=64))
-    save_state(network, tmp_path / f"{name}.safetensors", n_fft=256, hop=64, frames=16, **notes)
+    save_state(small_tfc_tdf(), tmp_path / f"{name}.safetensors", n_fft=256, hop=64, frames=16, **notes)
     (filed,) = add_weights(tmp_path / f"{name}.safetensors", f"tfc_tdf_v2{given}")
     assert filed.path == own / "tfc_tdf_v2" / "vocals.safetensors"
     assert [("vocals.safetensors", "own"), ("vocals.onnx", "missing")] in states("tfc_tdf_v2")
@@ -472,7 +429,9 @@ def test_the_command_line_adds_lists_and_says_what_is_wrong(own):
         ("get", "pretrained_xumx.pth"): "pretrained_xumx.pth: cannot be downloaded: there is no connection",
         ("list", "dragon"): "weights of 'dragon' are not known",
     }.items():
-        refused = command("weights", *arguments)
+        # urllib keeps the proxies that it saw first: only a new process is sure to be offline
+        get = arguments[0] == "get"
+        refused = process("weights", *arguments, env=os.environ | NOWHERE) if get else command("weights", *arguments)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert message in refused.stderr
         assert "Traceback" not in refused.stderr

@@ -1,0 +1,1 @@
+"""What tests of several packages share: places, audio, planted songs, golden numbers, commands. It holds no test."""
