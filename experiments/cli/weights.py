@@ -57,16 +57,12 @@ def add(
     separator: Annotated[
         str, typer.Option("--as", help="for weights of your own: SEPARATOR, or SEPARATOR/SOURCE", show_default=False)
     ] = "",
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="unpickle a known file that is refused otherwise; this runs code from the file"),
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Verify files of weights and copy them into the weights folder; published ones are recognised by their digest."""
     from stemfuse.separators.weights.filing import add_weights
 
-    filed = [place for file in files for place in add_weights(file, separator, trust)]
+    filed = [place for file in files for place in add_weights(file, separator)]
     _show(filed, as_json)
 
 
