@@ -155,7 +155,7 @@ def unpack_known(path: str | os.PathLike[str], sizes: Mapping[str, Collection[in
             if left < 0:
                 raise ForeignFileError(f"is unpacked to more than {UNPACKED} times its size, more than weights are")
             place = folder / str(len(found)) / name
-            place.parent.mkdir()
+            place.parent.mkdir(parents=True)
             _copy(archive, entry, place)
             found.append(place)
     return found

@@ -127,7 +127,7 @@ class Machine:
         except ForeignFileError:
             raise
         except _DAMAGE as error:
-            raise ForeignFileError(f"is damaged or holds no weights ({type(error).__name__}: {error})") from error
+            raise ForeignFileError("is damaged or holds no weights (its instructions do not fit together)") from error
         raise ForeignFileError(f"has more than {INSTRUCTIONS} instructions")
 
     def _take(self, count: int) -> bytes:

@@ -175,7 +175,11 @@ def _file_own(path: Path, folder: Path, separator: str) -> FiledWeights:
         _convert(path, copy)
     else:
         raise SeparatorError(f"{path.name}: got a file {path.suffix or 'without suffix'}, expected {copy.suffix}")
-    _load(name, source, copy)
+    try:
+        _load(name, source, copy)
+    except SeparatorError as error:
+        # of the file that was given, not of our copy
+        raise SeparatorError(str(error).replace(str(copy), path.name)) from error
     return place_file(copy, [name], None)[0]
 
 
