@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import MIXTURE as MIXTURE
 from stemfuse.separators import Separator, Signal, StemStore, Track, digest, file_stamp, whole_file
+from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.labels import ChannelLabel, WeightsLike, input_labels, output_labels
 
 from .bss_eval.framing import frame_slices
@@ -297,7 +298,7 @@ class GramStatistics:
         return gradient
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one ``.npz`` without pickle, whole or not at all.
+        """Write one ``.npz``, whole or not at all.
 
         Raises
         ------
@@ -326,12 +327,12 @@ class GramStatistics:
             The file is missing, damaged or of another schema.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if int(file["schema"]) != SCHEMA:
-                    raise GramError(f"{path}: got schema {file['schema']}, expected {SCHEMA}; delete the file")
-                inputs, outputs = (tuple(file[name].tolist()) for name in ("inputs", "outputs"))
-                window, hop, rate = (int(value) for value in file["grid"])
-                return cls(str(file["track"]), inputs, outputs, file["moments"], file["silent"], window, hop, rate)
+            file = read_arrays(path)
+            if int(file["schema"]) != SCHEMA:
+                raise GramError(f"{path}: got schema {file['schema']}, expected {SCHEMA}; delete the file")
+            inputs, outputs = (tuple(file[name].tolist()) for name in ("inputs", "outputs"))
+            window, hop, rate = (int(value) for value in file["grid"])
+            return cls(str(file["track"]), inputs, outputs, file["moments"], file["silent"], window, hop, rate)
         except GramError:
             raise
         except Exception as error:  # a damaged archive may raise anything in numpy

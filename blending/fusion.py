@@ -175,7 +175,7 @@ class LinearFusion(BaseFusion):
         return apply_weights(self.weights(track), track)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted weights and the fusion's kind and arguments into one ``.npz`` without pickle."""
+        """Write the fitted weights and the fusion's kind and arguments into one ``.npz``."""
         if self.constant_weights is None:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
         self.constant_weights.save(path, fusion=describe_fusion(self))

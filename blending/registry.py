@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from stemfuse.separators import Registry
+from stemfuse.separators.foreign.documents import parse_object, read_text
+from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 
 from .errors import FusionError
 from .fusion import BaseFusion, LinearFusion
@@ -123,20 +124,24 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, DOCUMENT_BYTES)
+    except (OSError, ForeignFileError) as error:
         raise FusionError(f"{path}: no fusion can be read ({error}); stemfuse fit makes one") from error
 
 
 def _from_description(path: Path, text: str) -> BaseFusion:
     """A fusion of the kind and arguments that `describe_fusion` wrote; what it has learnt is not in there."""
     try:
-        described = json.loads(text)
+        described = parse_object(text)
         kind, arguments = described["kind"], described["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FusionError(f"{path}: the fusion's kind and arguments are missing ({error!r}); fit again") from error
+        separators = described.get("separators") or {}
+    except (ForeignFileError, KeyError) as error:
+        raise FusionError(f"{path}: the fusion's kind and arguments are missing ({error}); fit again") from error
+    is_named = isinstance(kind, str) and isinstance(arguments, dict) and isinstance(separators, dict)
+    if not is_named or not all(isinstance(separator, dict) for separator in separators.values()):
+        raise FusionError(f"{path}: no kind, arguments and separators of a fusion; fit again")
     names = RENAMED.get(kind, {})
     fusion = make_fusion(kind, **{names.get(name, name): value for name, value in arguments.items()})
-    if described.get("separators"):
-        fusion.separators_ = described["separators"]
+    if separators:
+        fusion.separators_ = separators
     return fusion

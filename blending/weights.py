@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stemfuse.separators import write_whole
+from stemfuse.separators.foreign.arrays import read_arrays
+from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.labels import ChannelLabel, channel_names, output_labels, stem_labels
 
 from .errors import FusionError
@@ -129,7 +130,7 @@ class MixingWeights:
         )
 
     def save(self, path: str | os.PathLike[str], **extra: str) -> None:
-        """Write one ``.npz`` without pickle: matrix, inputs, outputs, starts_s and, if set, duration_s."""
+        """Write one ``.npz``: matrix, inputs, outputs, starts_s and, if set, duration_s."""
         arrays: dict[str, ArrayLike] = {
             "matrix": self.matrix,
             "inputs": np.array(self.inputs, dtype=np.str_),
@@ -168,14 +169,24 @@ class MixingWeights:
             raise FusionError(
                 f"{path}: the array {error} is missing; expected weights as MixingWeights.save writes"
             ) from error
+        # arrays of another type or with more dimensions
+        except FusionError as error:
+            raise FusionError(f"{path}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise FusionError(f"{path}: no weights, expected them as MixingWeights.save writes ({error})") from error
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of an ``.npz``, never unpickling anything."""
+    """Arrays of an ``.npz``, within the bounds of `stemfuse.separators.foreign`.
+
+    Raises
+    ------
+    FusionError
+        The file is missing, damaged, too large or not of this kind.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_arrays(path)
     except FileNotFoundError as error:
         raise FusionError(f"{path}: no such file; stemfuse fit makes one") from error
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+    except (OSError, ForeignFileError) as error:
         raise FusionError(f"{path}: no weights can be read ({error}); expected an .npz of stemfuse") from error

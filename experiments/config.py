@@ -12,14 +12,20 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
+from stemfuse.separators.names import name_fault, shown
+
 from .errors import ConfigError
+
+LONGEST_VALUE = 200
+"""Characters of a wrong value that a message has."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def _safe_label(label: str) -> str:
-    if label in {"", ".", ".."} or any(sign in label for sign in "/\\\0"):
-        raise ValueError(f"{label!r} cannot be a folder's name")
+    if fault := name_fault(label):
+        raise ValueError(f"{fault}; give it a name that a file can have")
     return label
 
 
@@ -84,8 +90,8 @@ class BoundsConfig(_Part):
 class ScoreConfig(_Part):
     """How scores are computed."""
 
-    window_s: float = Field(1.0, gt=0, description="length of a frame in seconds")
-    hop_s: float = Field(1.0, gt=0, description="distance of frames in seconds")
+    window_s: float = Field(1.0, gt=0, le=3600, description="length of a frame in seconds")
+    hop_s: float = Field(1.0, gt=0, le=3600, description="distance of frames in seconds")
     backend: Literal["fast", "museval"] = Field("fast", description="both give the same values")
     metrics: tuple[Literal["SI_SDR", "bleedless", "fullness", "L1_frequency"], ...] = Field(
         (), description="metrics of whole songs beside BSS Eval"
@@ -96,7 +102,7 @@ class PlayersConfig(_Part):
     """What is played in the report."""
 
     tracks: int = Field(3, ge=0, description="number of test songs with players, per data set")
-    duration_s: float = Field(30.0, gt=0, description="length of the excerpts in seconds")
+    duration_s: float = Field(30.0, gt=0, le=3600, description="length of the excerpts in seconds")
 
 
 class RunConfig(_Part):
@@ -112,8 +118,10 @@ class RunConfig(_Part):
     bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: no bounds are computed")
     players: PlayersConfig = PlayersConfig()
     estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
-    workers: int | None = Field(None, ge=1, description="processes; one per core when not given")
-    seed: int = Field(0, ge=0, description="of every fusion and separator that takes a seed and is given none here")
+    workers: int | None = Field(None, ge=1, le=1024, description="processes; one per core when not given")
+    seed: int = Field(
+        0, ge=0, lt=1 << 32, description="of every fusion and separator that takes a seed and is given none here"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -131,6 +139,9 @@ class RunConfig(_Part):
         """Methods share one column of the score table, so their labels must differ."""
         methods: tuple[SeparatorConfig | FusionConfig, ...] = (*self.separators, *self.fusions)
         labels = [part.label or part.name for part in methods]
+        for name in (*labels, *(part.name for part in self.data)):
+            if fault := name_fault(name):
+                raise ValueError(f"label '{shown(name)}' {fault}; give it a name that a file can have")
         _differ(labels, "separators and fusions", "label")
         _differ([part.name for part in self.data], "data sets", "label")
         return self
@@ -165,11 +176,11 @@ def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Ite
         Unreadable YAML, an unknown key (the message lists the allowed ones) or a wrong value.
     """
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); name a YAML file") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML ({error})") from error
+        given = read_yaml(path)
+    except (OSError, ValueError) as error:
+        # a name with a null character is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read ({reason}); name a YAML file") from error
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: got {type(given).__name__}, expected keys {', '.join(model.model_fields)}")
     for override in overrides:
@@ -213,11 +224,11 @@ def _override(given: Any, override: str) -> None:
         raise ConfigError(f"got override {override!r}, expected key=value or key.sub=value")
     *parents, last = key.split(".")
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
         for parent in parents:
             given = given[int(parent)] if isinstance(given, list) else given.setdefault(parent, {})
         given[int(last) if isinstance(given, list) else last] = value
-    except (yaml.YAMLError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"override {override!r} does not fit the recipe ({error})") from error
 
 
@@ -232,7 +243,12 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     value = problem.get("input")
     if not where:
         return message
-    return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {value!r}, {_lower(message)}"
+    return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {_short(value)}, {_lower(message)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _lower(message: str) -> str:

@@ -92,8 +92,8 @@ class Demucs(BaseSeparator):
     The mixture is standardised by mean and standard deviation of its mono downmix, and the stems are scaled back, as
     the package's own command does. Stems are matched to `SOURCES` by name; a model of fewer sources gives fewer stems.
 
-    Package files are pickled. They are read by torch's restricted unpickler (``weights_only``), which makes nothing
-    but tensors, the package's networks and numbers, after their sha256 was checked against the file's name.
+    Package files are read without running anything in them, see `stemfuse.separators.foreign`: nothing is made but
+    tensors, the package's networks and numbers, after their sha256 was checked against the file's name.
 
     The code of the package is MIT. According to their author the weights are for scientific purposes only
     (facebookresearch/demucs, threads 327 and 508), according to their cards on Hugging Face they are MIT.

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import inspect
+import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
-import yaml
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from .errors import MissingWeightsError, SeparatorError
+from .foreign.documents import parse_json, read_yaml
+from .foreign.safe_tensors import open_safe_tensors
+from .foreign.table import ForbiddenNameError, ForeignFileError
 from .optional import import_optional
 from .weights.digests import verified_sha256
 from .weights.folder import weights_folder
 
 ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
 """Where the authors publish the files that the package lists."""
+MOST_ARGUMENT = 1_000_000
+"""No number among a network's arguments is larger; sample rates are the largest ones."""
 
 _FILE_NAME = re.compile(r"(?P<signature>.+?)(-(?P<checksum>[0-9a-f]{8,64}))?\.(th|safetensors)")
 
@@ -156,12 +160,12 @@ def find_bag(model: str, folders: Sequence[Path]) -> Bag:
 
 def _read_bag(path: Path) -> Bag:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         return Bag.model_validate({**content, "name": path.stem})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise SeparatorError(f"{path}: no bag of models ({faults})") from error
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ForeignFileError) as error:
         reason = " ".join(str(error).split())
         raise SeparatorError(f"{path}: no bag of models ({reason}); expected keys models, weights, segment") from error
 
@@ -243,38 +247,85 @@ def _load_network(path: Path) -> Any:
 
 
 def _load_package(path: Path) -> Any:
-    """Network from the package's own pickled form, read by torch's restricted unpickler."""
-    import torch
+    """Network from the package's own form, read without running anything in it."""
+    # it loads torch
+    from .foreign.torch_files import open_torch_file, read_nested
 
     states: Any = import_module("demucs.states")
     try:
-        with torch.serialization.safe_globals([(found, name) for name, found in _allowed().items()]):
-            package = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused is None:
-            raise
-        raise _refusal(path, [refused[1]]) from error
+        with open_torch_file(path, _allowed()) as content:
+            package = read_nested(content, path)
+    except ForbiddenNameError as error:
+        raise _refusal(path, [error.name]) from error
     if not isinstance(package, dict) or package.get("klass") not in _networks().values():
         raise SeparatorError(f"{path}: no package of demucs 3 or 4 (a dictionary with klass, args, kwargs and state)")
+    _check_size(path, package["klass"], package["args"], package["kwargs"], package["state"])
     return states.load_model(package)
 
 
 def _load_safetensors(path: Path) -> Any:
     """Network from the form on Hugging Face, whose metadata name classes that the package would import blindly."""
     from demucs.hf import load_safetensors_model
-    from safetensors import safe_open
 
-    with safe_open(path, framework="numpy") as file:
+    with open_safe_tensors(path, "demucs", framework="numpy") as file:
         metadata = file.metadata() or {}
-    named: list[str] = []
+        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     # quantised weights are nested, and name their quantiser in there
-    json.loads(metadata.get("structure", "{}"), object_hook=lambda node: named.extend(node.get("_class", "").split()))
-    refused = [name for name in named if name not in _quantisers()]
+    refused = [name for name in _classes(parse_json(metadata.get("structure", "{}"))) if name not in _quantisers()]
     refused += [name for name in [metadata.get("klass", "nothing")] if name not in _networks()]
     if refused:
         raise _refusal(path, refused)
+    args, kwargs = (_fractions(parse_json(metadata[name])) for name in ("args", "kwargs"))
+    _check_size(path, _networks()[metadata["klass"]], args, kwargs, held)
     return load_safetensors_model(path)
+
+
+def _classes(structure: Any) -> list[str]:
+    """Names of all classes in a nested description of weights."""
+    if isinstance(structure, list):
+        return [name for part in structure for name in _classes(part)]
+    if not isinstance(structure, dict):
+        return []
+    own = [str(structure["_class"])] if "_class" in structure else []
+    return own + [name for part in structure.values() for name in _classes(part)]
+
+
+def _fractions(value: Any) -> Any:
+    """Arguments of a network with the fractions that JSON has no form for."""
+    if isinstance(value, list):
+        return [_fractions(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("_type") == "fraction":
+        return Fraction(value["numerator"], value["denominator"])
+    return {key: _fractions(part) for key, part in value.items()}
+
+
+def _check_size(path: Path, made: Any, args: Any, kwargs: Any, state: Any) -> None:
+    """Refuse a network far larger than its weights: it is made without memory for them first."""
+    import torch
+
+    remaining = [args, kwargs]
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, dict | list | tuple):
+            remaining += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, int | float | Fraction) and not abs(value) <= MOST_ARGUMENT:
+            raise SeparatorError(f"{path}: no network of the demucs package has an argument above {MOST_ARGUMENT}")
+    if isinstance(state, dict):
+        # quantised weights take less
+        held = sum(part.numel() for part in state.values() if isinstance(part, torch.Tensor))
+        held = sys.maxsize if state.get("__quantized") else held
+    else:
+        held = state
+    known = inspect.signature(made).parameters
+    with torch.device("meta"):
+        network = made(*args, **{name: value for name, value in kwargs.items() if name in known})
+    needed = sum(part.numel() for part in network.state_dict().values())
+    if needed > 2 * held:
+        raise SeparatorError(
+            f"{path}: no network of the demucs package: it takes {needed} weights, the file has {held}"
+        )
 
 
 def _refusal(path: Path, names: Sequence[str]) -> SeparatorError:
@@ -311,15 +362,9 @@ def _quantisers() -> dict[str, Any]:
 
 
 def _allowed() -> dict[str, Any]:
-    """All that a package file may name: networks, their arguments, and the NumPy scalars of its recorded scores."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)]
-    return {
-        **_networks(),
-        **_quantisers(),
-        "fractions.Fraction": Fraction,
-        "numpy.dtype": np.dtype,
-        "numpy.core.multiarray.scalar": scalar,
-        "numpy._core.multiarray.scalar": scalar,
-        **{f"numpy.dtypes.{kind.__name__}": kind for kind in kinds},
-    }
+    """All that a package file may name: networks, and the NumPy scalars of its recorded scores, which are not made."""
+    from .foreign.instructions import Name
+
+    scalars = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
+    kinds = ["numpy.dtype", *(f"numpy.dtypes.{kind}DType" for kind in ("Float32", "Float64", "Int64"))]
+    return {**_networks(), **_quantisers(), **{name: Name(name) for name in (*scalars, *kinds)}}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def import_kuielab_mixer(path: str | os.PathLike[str], separator: str) -> Mixing
     path : path-like
         A torch checkpoint with ``linear.weight``, or ``mixing_layer.weight`` as training writes it, of shape (8, 10):
         rows are left and right of bass, drums, other, vocals; columns are the same and then the mixture. It is read
-        with ``weights_only``: no code in it is run.
+        as `stemfuse.separators.foreign` reads: no code in it is run.
     separator : str
         Name under which the stems of the four networks are attached to tracks.
 
@@ -75,20 +74,25 @@ def import_kuielab_mixer(path: str | os.PathLike[str], separator: str) -> Mixing
     >>> weights.inputs[2], weights.outputs[0], weights.matrix[0, 0, 2].item()
     ('tfc_tdf.drums.left', 'drums.left', 1.0)
     """
-    torch = _import_torch()
+    _import_torch()
+    # reading it needs torch; these modules load it
+    from stemfuse.separators.foreign.table import ForeignFileError
+    from stemfuse.separators.foreign.torch_files import StoredTensor, open_torch_file, read_tensors
+
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with open_torch_file(path) as loaded:
+            state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
+            known = state if isinstance(state, Mapping) else {}
+            found = {key: known[key] for key in _KUIELAB_KEYS if isinstance(known.get(key), StoredTensor)}
+            tensor = next(iter(read_tensors(found, path).values()), None)
     except FileNotFoundError as error:
         raise FusionError(f"{path}: no such file") from error
-    except (OSError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FusionError(f"{path}: no checkpoint of tensors can be read ({reason})") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
-    tensor = next((state[key] for key in _KUIELAB_KEYS if isinstance(state, Mapping) and key in state), None)
+    except (OSError, ForeignFileError) as error:
+        raise FusionError(f"{path}: no checkpoint of tensors can be read ({error})") from error
     shape = (2 * len(KUIELAB_SOURCES), 2 * len(KUIELAB_SOURCES) + 2)
-    if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
-        found = f"{tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else "no such tensor"
-        raise FusionError(f"{path}: expected a tensor {' or '.join(_KUIELAB_KEYS)} of shape {shape}, got {found}")
+    if tensor is None or tuple(tensor.shape) != shape:
+        got = "no such tensor" if tensor is None else f"{tuple(tensor.shape)}"
+        raise FusionError(f"{path}: expected a tensor {' or '.join(_KUIELAB_KEYS)} of shape {shape}, got {got}")
     given_inputs, given_outputs = mixer_inputs(separator), output_labels(KUIELAB_SOURCES)
     stems_and_mixture = mixer_inputs(separator, SOURCES)
     inputs, outputs = stems_and_mixture[-2:] + stems_and_mixture[:-2], output_labels(SOURCES)

@@ -12,9 +12,11 @@ from rich.logging import RichHandler
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import StemfuseError
+from stemfuse.separators.names import shown
 
 from . import fusions, runs, stems, training, weights
-from .console import messages
+from .console import EscapedLines, messages, replace_unencodable
+from .crashes import crash_message
 
 __all__ = ["app", "main"]
 
@@ -33,8 +35,10 @@ app.add_typer(weights.app, name="weights")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    replace_unencodable()
     handler = RichHandler(console=messages, show_time=False, show_path=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    handler.setFormatter(EscapedLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="stemfuse")
@@ -47,8 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except MemoryError:
+        _fail("not enough memory; close other programs, or take fewer workers or shorter chunks", 1)
+    # the last net: nothing that nobody foresaw shows a traceback
+    except Exception as error:
+        _fail(crash_message(error), 1)
 
 
 def _fail(message: str, code: int) -> None:
-    messages.print(f"stemfuse: {message}", markup=False)
+    # names in it are data: they cannot steer the terminal, and it stays one line
+    messages.print(f"stemfuse: {shown(message)}", markup=False)
     sys.exit(code)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +16,50 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.workers import Progress
+from stemfuse.separators.names import shown
 
-messages = Console(stderr=True, soft_wrap=True, highlight=False)
-results = Console(soft_wrap=True, highlight=False, markup=False)
+
+class NamesConsole(Console):
+    """A console on which names cannot steer the terminal: in all text, only line ends and tabs are left as they are."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text as it is shown, within tables too."""
+        return super().render_str(shown(text, keep="\n\t"), **options)
+
+
+class EscapedLines(logging.Formatter):
+    """Log messages of one line each, in which names cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message alone."""
+        return shown(record.getMessage().strip())
+
+
+def replace_unencodable() -> None:
+    """Escape what the encoding of stdout and stderr does not have, instead of failing there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def json_text(value: Any) -> str:
+    """JSON to print, in which names cannot steer the terminal: what is not visible is escaped as JSON does it."""
+    return escape_json(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def escape_json(text: str) -> str:
+    """JSON with escapes in place of what is not visible, except line ends."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
+
+
+messages = NamesConsole(stderr=True, soft_wrap=True, highlight=False)
+results = NamesConsole(soft_wrap=True, highlight=False, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to read")]
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
@@ -61,14 +102,19 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     >>> parse_options(["shifts=2", "model=mdx"])
     {'shifts': 2, 'model': 'mdx'}
     """
-    import yaml
+    from stemfuse.separators.foreign.documents import parse_yaml
 
     options = {}
     for option in given:
         key, equals, text = option.partition("=")
         if not equals or not key:
             raise ConfigError(f"got option {option!r}, expected key=value")
-        options[key] = yaml.safe_load(text)
+        try:
+            options[key] = parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"option {option[:200]!r} {error}; write a value in quotes where signs mean something in YAML"
+            ) from error
     return options
 
 
@@ -87,7 +133,7 @@ def print_table(table: Any) -> None:
 def show_entries(entries: Sequence[Mapping[str, str]], as_json: bool) -> None:
     """Print store entries, one line or one JSON object each."""
     if as_json:
-        print(json.dumps(list(entries), ensure_ascii=False, indent=1))
+        print(json_text(list(entries)))
         return
     for entry in entries:
         results.print("  ".join(entry.values()))

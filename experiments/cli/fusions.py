@@ -10,7 +10,18 @@ import typer
 
 from stemfuse.experiments.errors import ConfigError
 
-from .console import Json, Option, Store, Workers, messages, parse_options, print_table, progress_bars, results
+from .console import (
+    Json,
+    Option,
+    Store,
+    Workers,
+    escape_json,
+    messages,
+    parse_options,
+    print_table,
+    progress_bars,
+    results,
+)
 
 app = typer.Typer()
 
@@ -40,8 +51,8 @@ def score(
         list[Path], typer.Option("--estimates", help="museval tree, or one folder; repeat it to compare methods")
     ],
     backend: Annotated[str, typer.Option("--backend", help="fast or museval: the same values")] = "fast",
-    window: Annotated[float, typer.Option("--window", min=0.01, help="frame length in seconds")] = 1.0,
-    hop: Annotated[float, typer.Option("--hop", min=0.01, help="frame distance in seconds")] = 1.0,
+    window: Annotated[float, typer.Option("--window", min=0.01, max=3600, help="frame length in seconds")] = 1.0,
+    hop: Annotated[float, typer.Option("--hop", min=0.01, max=3600, help="frame distance in seconds")] = 1.0,
     metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
     workers: Workers = None,
@@ -63,7 +74,7 @@ def score(
     with progress_bars() as progress:
         table = score_folders(references, estimates, options, out, workers, progress)
     if as_json:
-        print(table.to_json(orient="records", indent=1, force_ascii=False))
+        print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
         print_table(table)
 
@@ -85,7 +96,9 @@ def fit(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     train: Annotated[str, typer.Option("--train", help="subsets to fit to")] = "train",
     valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
-    folds: Annotated[int, typer.Option("--folds", min=0, help="also cross-validate on the training tracks")] = 0,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, max=1000, help="also cross-validate on the training tracks")
+    ] = 0,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -108,7 +121,7 @@ def fit(
             progress,
         )
     if as_json:
-        print(table.to_json(orient="records", indent=1, force_ascii=False))
+        print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     elif len(table):
         print_table(table)
     messages.print(f"saved: {out}", markup=False)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import SOURCES
+from stemfuse.separators.names import check_name
 
-from .console import Json, Option, Store, Workers, messages, parse_options, progress_bars, results, show_entries
+from .console import (
+    Json,
+    NamesConsole,
+    Option,
+    Store,
+    Workers,
+    json_text,
+    messages,
+    parse_options,
+    progress_bars,
+    results,
+    show_entries,
+)
 
 app = typer.Typer()
+
+LARGEST_SEED = (1 << 32) - 1
 
 
 @app.command(epilog="Example: stemfuse separate songs/ --separator demucs --option model=mdx --store stems")
@@ -54,6 +68,7 @@ def adopt(
     """Take stems that another tool made into a store: museval trees, demucs, MSST, audio-separator, UVR."""
     from stemfuse.experiments.stages.separate import adopt_folder
 
+    check_name(name, "separator", ConfigError)
     if shift and as_is:
         raise ConfigError("got both --shift and --as-is, choose one")
     unknown = [source for source in sources.split(",") if source not in SOURCES]
@@ -71,13 +86,20 @@ def adopt(
 @app.command(epilog="Example: stemfuse synth band --tracks 12 --seconds 30 --seed 1")
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of the new data set", show_default=False)],
-    tracks: Annotated[int, typer.Option("--tracks", min=1, help="number of songs")] = 8,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="length of each")] = 30.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same bytes")] = 0,
+    tracks: Annotated[int, typer.Option("--tracks", min=1, max=10_000, help="number of songs")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=36_000, help="length of each")] = 30.0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="the same seed gives the same bytes")
+    ] = 0,
     subset: Annotated[str | None, typer.Option("--subset", help="put all songs into this subset")] = None,
 ) -> None:
     """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
     from stemfuse.experiments.band import synthesize
+
+    if subset is not None:
+        check_name(subset, "subset", ConfigError)
+    if math.isnan(seconds):
+        raise ConfigError("got --seconds nan, expected a number of seconds")
 
     with progress_bars() as progress:
         made = synthesize(folder, tracks, seconds, seed, subset=subset, progress=lambda d, t: progress("synth", d, t))
@@ -97,11 +119,11 @@ def list_what(
         raise ConfigError(f"got list {what}, expected one of {', '.join(CATALOGUES)}")
     entries = CATALOGUES[what]()
     if as_json:
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        print(json_text(entries))
         return
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column()
     for name, description in entries.items():
         shown.add_row(name, description)
-    (results if results.is_terminal else Console(width=160, markup=False, highlight=False)).print(shown)
+    (results if results.is_terminal else NamesConsole(width=160, markup=False, highlight=False)).print(shown)

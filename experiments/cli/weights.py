@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from .console import Json, messages, progress_bars, results
+from .console import Json, NamesConsole, json_text, messages, progress_bars, results
 
 if TYPE_CHECKING:
     from stemfuse.separators.weights.placing import FiledWeights
@@ -34,7 +32,7 @@ def list_weights(
 
     rows = published_weights(name)
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        print(json_text(rows))
         return
     shown = Table("file", "size", "SDR in dB", "here", "licence", "published at", box=None, pad_edge=False)
     for column in shown.columns[:4]:
@@ -45,7 +43,7 @@ def list_weights(
         here = ", ".join(dict.fromkeys(row["here"].values()))
         origin = row["origin"] if row["url"] else f"{row['origin']}; no direct address"
         shown.add_row(f"{row['system']}/{row['name']}", size, figures, here, row["licence"], origin)
-    wide = Console(width=220, markup=False, highlight=False)
+    wide = NamesConsole(width=220, markup=False, highlight=False)
     (results if results.is_terminal else wide).print(shown)
 
 
@@ -57,16 +55,12 @@ def add(
     separator: Annotated[
         str, typer.Option("--as", help="for weights of your own: SEPARATOR, or SEPARATOR/SOURCE", show_default=False)
     ] = "",
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="unpickle a known file that is refused otherwise; this runs code from the file"),
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Verify files of weights and copy them into the weights folder; published ones are recognised by their digest."""
     from stemfuse.separators.weights.filing import add_weights
 
-    filed = [place for file in files for place in add_weights(file, separator, trust)]
+    filed = [place for file in files for place in add_weights(file, separator)]
     _show(filed, as_json)
 
 
@@ -110,7 +104,7 @@ def _show(filed: list[FiledWeights], as_json: bool) -> None:
             }
             for place in filed
         ]
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        print(json_text(entries))
         return
     for place in filed:
         results.print(str(place.path))

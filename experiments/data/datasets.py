@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from stemfuse.separators import Track, TrackError
+from stemfuse.separators.names import check_name
 
 from .tracks import (
     SONGS,
@@ -233,7 +234,8 @@ def _form(place: Path) -> str:
 
 
 def _by_name(subset: str, places: Sequence[Path]) -> dict[str, Path]:
-    named = sorted((track_name(place), place) for place in places)
+    check_name(subset, "subset", TrackError)
+    named = sorted((check_name(track_name(place), "track", TrackError), place) for place in places)
     for name, count in Counter(name for name, _ in named).items():
         if count > 1:
             both = ", ".join(str(place) for other, place in named if other == name)

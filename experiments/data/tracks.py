@@ -11,6 +11,7 @@ from typing import Literal
 from stemfuse.separators import SOURCES, AudioError, Signal, Stems, Track, TrackError, fit_length
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, ContainerSignal, open_signal
 from stemfuse.separators.audio.signals import Samples
+from stemfuse.separators.names import check_name
 
 SONGS = "songs"
 """The subset of single songs."""
@@ -81,7 +82,7 @@ def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Tr
     Track(name='A Song', mixture=<...A Song.flac: 1 x 100 at 44100 Hz>, subset='songs', ...)
     """
     place = Path(path).expanduser()
-    return open_track(place, track_name(place), SONGS, mixture)
+    return open_track(place, check_name(track_name(place), "track", TrackError), SONGS, mixture)
 
 
 def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file") -> Track:

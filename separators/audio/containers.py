@@ -45,7 +45,7 @@ class ContainerSignal(Signal):
     stamps, and AAC that replaces bands by noise. So every range is, bit for bit, the slice of the full decode,
     whatever was read before. The checksums are made in one pass over the file, before its first jump.
 
-    A signal can be pickled, and read by several threads and by forked processes.
+    A signal can be sent to other processes, and read by several threads and by forked processes.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from stemfuse.separators.audio.whole_files import PREFIX, remains_in
 from stemfuse.separators.errors import StemfuseError, StoreError, listed
+from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import StoredStems, Track
@@ -215,6 +216,7 @@ class StemStore:
         StemfuseError
             Nothing was found, stems do not fit, or there are stems of this name and ``replace`` is false.
         """
+        check_name(name, "separator", StoreError)
         key = f"{name}-{digest({'adopted': name})[:8]}"
         adoption = find_stems(folder, tracks, sources, model)
         present = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.foreign.safe_tensors import file_notes, open_safe_tensors
+from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.optional import import_optional
 
 if TYPE_CHECKING:
@@ -51,18 +53,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
     TrainingError
         The file is missing, damaged or of another kind or schema.
     """
-    safetensors = import_optional("safetensors", "mixers", str(path))
     groups: dict[str, dict[str, Tensor]] = {}
     try:
-        with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
-            description: dict[str, Any] = json.loads((file.metadata() or {})["stemfuse"])
+        with open_safe_tensors(path, "mixers") as file:
+            description = file_notes(file, "stemfuse")
             for label in file.keys():  # noqa: SIM118
                 group, _, name = label.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(label)
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: no such file; stemfuse fit and stemfuse train write such files") from error
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise TrainingError(f"{path}: no network of stemfuse can be read ({error!r}); train again") from error
+    except (OSError, ForeignFileError) as error:
+        raise TrainingError(f"{path}: no network of stemfuse can be read ({error}); train again") from error
     if description.pop("schema", None) != SCHEMA:
         raise TrainingError(f"{path}: of another schema, expected {SCHEMA}; train again")
     return groups, description

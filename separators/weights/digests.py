@@ -12,6 +12,8 @@ from pathlib import Path
 
 from stemfuse.separators.audio.whole_files import whole_file
 from stemfuse.separators.errors import SeparatorError, WriteError
+from stemfuse.separators.foreign.documents import read_object
+from stemfuse.separators.foreign.table import ForeignFileError
 
 from .folder import weights_folder
 
@@ -113,8 +115,8 @@ def remembered_digests() -> Iterator[Digest]:
 
 def _read_record(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_object(path)
+    except (OSError, ForeignFileError):
         return {}
-    whole = isinstance(content, dict) and all(isinstance(digest, str) for digest in content.values())
+    whole = all(isinstance(digest, str) for digest in content.values())
     return {key: digest for key, digest in content.items() if key.count(" ") > 2} if whole else {}

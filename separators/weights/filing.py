@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
+from stemfuse.separators.foreign.archives import unpack_known
+from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.optional import import_optional
 from stemfuse.separators.separator import separator_class
 
@@ -21,14 +22,14 @@ from .inventory import needed_files
 from .placing import FiledWeights, place_file, workplace
 from .published import PublishedFile, check_published, find_published, known_files
 
-PICKLED = (".pt", ".pth", ".ckpt", ".th")
-"""Suffixes of files that are read by PyTorch's restricted unpickler."""
+TORCH = (".pt", ".pth", ".ckpt", ".th")
+"""Suffixes of PyTorch's files."""
 
 NEEDED = ("torch", "safetensors")
 """Packages that files of weights are read with."""
 
 
-def add_weights(path: str | os.PathLike[str], separator: str = "", trust: bool = False) -> list[FiledWeights]:
+def add_weights(path: str | os.PathLike[str], separator: str = "") -> list[FiledWeights]:
     """Verify a file of weights and copy it to where its separators look for it.
 
     A published file is recognised by its digest, whatever it is called, or else by its name and size when no digest is
@@ -43,9 +44,6 @@ def add_weights(path: str | os.PathLike[str], separator: str = "", trust: bool =
         For a published file: only this one of its separators. For weights of one's own: the separator that they
         belong to, followed by the source when it separates one at a time (``"tfc_tdf_v2/vocals"``), unless the file's
         notes or its name have it.
-    trust : bool
-        Read a published file that PyTorch's restricted unpickler refuses by Python's own, which runs any code that the
-        file holds, and keep its tensors only. Allowed only for a file whose whole digest is known.
 
     Returns
     -------
@@ -62,19 +60,19 @@ def add_weights(path: str | os.PathLike[str], separator: str = "", trust: bool =
     path = Path(path).expanduser()
     if path.is_dir():
         members = [member for member in sorted(path.rglob("*")) if member.is_file()]
-        return _add_known(path, [member for member in members if _is_candidate(member)], separator, trust)
+        return _add_known(path, [member for member in members if _is_candidate(member)], separator)
     if not path.is_file():
         raise MissingWeightsError(f"{path}: is missing: give a file of weights, a folder or an archive of them")
     if path.suffix.lower() == ".zip":
         with workplace() as folder:
-            return _add_known(path, _unpacked(path, folder), separator, trust)
+            return _add_known(path, _unpacked(path, folder), separator)
     with workplace() as folder:
         row = recognise(path, by_name=not separator)
         if row is None:
             return [_file_own(path, folder, separator)]
         copy = folder / row.name
         shutil.copyfile(path, copy)
-        return file_published(row, copy, separator, trust)
+        return file_published(row, copy, separator)
 
 
 def recognise(path: Path, by_name: bool = True) -> PublishedFile | None:
@@ -99,7 +97,7 @@ def recognise(path: Path, by_name: bool = True) -> PublishedFile | None:
     return row or next((row for row in rows if row.name == path.name and row.fits(path)), None)
 
 
-def file_published(row: PublishedFile, copy: Path, separator: str = "", trust: bool = False) -> list[FiledWeights]:
+def file_published(row: PublishedFile, copy: Path, separator: str = "") -> list[FiledWeights]:
     """Put a published file where its separators look for it.
 
     Parameters
@@ -108,7 +106,7 @@ def file_published(row: PublishedFile, copy: Path, separator: str = "", trust: b
         What it was recognised as.
     copy : Path
         A copy of ours in the weights folder, called as the published file; it stays.
-    separator, trust
+    separator : str
         As for `add_weights`.
 
     Raises
@@ -123,21 +121,7 @@ def file_published(row: PublishedFile, copy: Path, separator: str = "", trust: b
     if not row.fits(copy):
         raise SeparatorError(f"{copy.name}: was damaged while it was copied; add it again")
     separators = [separator] if separator else list(row.separators)
-    try:
-        _check_published_loads(row, copy)
-    except SeparatorError as refused:
-        if not (row.is_certain and copy.suffix in PICKLED):
-            raise
-        if not trust:
-            raise SeparatorError(
-                f"{refused}. By its digest it is the published {row.system}/{row.name}: if you trust its authors, "
-                "--trust reads it once by Python's own unpickler, and keeps its tensors"
-            ) from refused
-        notes = {"trained_on": list(row.trained_on), "made_from": {row.name: verified_sha256(copy)}}
-        own = copy.with_name(_own_name(separators[0], row.source))
-        _write_tensors(_trusted_state(copy), own, notes)
-        _load(separators[0], row.source, own)
-        copy = own
+    _check_published_loads(row, copy)
     return place_file(copy, separators, row)
 
 
@@ -147,7 +131,7 @@ def _check_published_loads(row: PublishedFile, path: Path) -> None:
         return
     if not row.digests:
         _load(row.separators[0], row.source, path)
-    elif path.suffix in PICKLED:
+    elif path.suffix in TORCH:
         from .tensors import read_state
 
         read_state(path)
@@ -191,7 +175,11 @@ def _file_own(path: Path, folder: Path, separator: str) -> FiledWeights:
         _convert(path, copy)
     else:
         raise SeparatorError(f"{path.name}: got a file {path.suffix or 'without suffix'}, expected {copy.suffix}")
-    _load(name, source, copy)
+    try:
+        _load(name, source, copy)
+    except SeparatorError as error:
+        # of the file that was given, not of our copy
+        raise SeparatorError(str(error).replace(str(copy), path.name)) from error
     return place_file(copy, [name], None)[0]
 
 
@@ -232,42 +220,28 @@ def _write_tensors(state: Any, target: Path, notes: dict[str, Any]) -> None:
     write_tensors(state, target, notes, SeparatorError)
 
 
-def _trusted_state(path: Path) -> Any:
-    """Tensors of a file that is known and trusted: any code in it is run."""
-    import torch
-
-    from .tensors import read_state
-
-    rewritten = path.with_name(f"trusted-{path.name}")
-    try:
-        torch.save(torch.load(path, map_location="cpu", weights_only=False), rewritten)
-    # code in the file may fail in any way
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SeparatorError(f"{path.name}: cannot be unpickled here ({type(error).__name__}: {reason})") from error
-    return read_state(rewritten)
-
-
 def _is_candidate(path: Path) -> bool:
     size = path.stat().st_size
     return any(row.name == path.name or row.bytes == size > 0 for row in known_files())
 
 
 def _unpacked(archive: Path, folder: Path) -> list[Path]:
-    names = {row.name for row in known_files()}
+    sizes: dict[str, set[int]] = {}
+    for row in known_files():
+        sizes.setdefault(row.name, set()).add(row.bytes)
+    # the packaged files' sizes are not known
+    known = {name: () if 0 in counts else counts for name, counts in sizes.items()}
     try:
-        with zipfile.ZipFile(archive) as content:
-            members = [member for member in content.namelist() if Path(member).name in names]
-            return [Path(content.extract(member, folder)) for member in members]
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise SeparatorError(f"{archive}: is no archive or a damaged one ({error}); fetch it again") from error
+        return unpack_known(archive, known, folder)
+    except ForeignFileError as error:
+        raise SeparatorError(f"{archive}: {error}; fetch it again") from error
 
 
-def _add_known(whole: Path, members: Sequence[Path], separator: str, trust: bool) -> list[FiledWeights]:
+def _add_known(whole: Path, members: Sequence[Path], separator: str) -> list[FiledWeights]:
     known = [member for member in members if recognise(member)]
     if not known:
         raise SeparatorError(
             f"{whole}: holds no published file that is known (stemfuse weights list shows them); weights of your own "
             "are added one by one, with --as"
         )
-    return [filed for member in known for filed in add_weights(member, separator, trust)]
+    return [filed for member in known for filed in add_weights(member, separator)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
-from stemfuse.separators.optional import import_optional
+from stemfuse.separators.foreign.safe_tensors import file_notes, open_safe_tensors
+from stemfuse.separators.foreign.table import ForeignFileError
 
 NOTES = "stemfuse"
 """Key of a safetensors file's metadata under which our own files carry options, as JSON."""
@@ -124,10 +124,10 @@ def read_notes(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".safetensors":
         return {}
-    safetensors = import_optional("safetensors", "networks", str(path))
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            notes = json.loads((file.metadata() or {}).get(NOTES, "{}"))
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise SeparatorError(f"{path}: is no safetensors file or a damaged one ({error}); copy it again") from error
-    return notes if isinstance(notes, dict) else {}
+        with open_safe_tensors(path, "networks", framework="numpy") as file:
+            return file_notes(file, NOTES)
+    except OSError as error:
+        raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
+    except ForeignFileError as error:
+        raise SeparatorError(f"{path}: {error}; copy it again") from error

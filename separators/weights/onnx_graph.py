@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.foreign.onnx_files import read_onnx
+from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.optional import import_optional
 
 from .tensors import State
@@ -45,23 +47,37 @@ class Graph:
 
     @cached_property
     def _model(self) -> Any:
-        onnx = import_optional("onnx", "onnx", str(self.path))
         try:
-            return onnx.load(str(self.path))
-        # protobuf's errors have no common base that it exports
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SeparatorError(f"{self.path}: is no ONNX file or a damaged one ({reason}); fetch it again") from error
+            return read_onnx(self.path)
+        except OSError as error:
+            raise SeparatorError(f"{self.path}: cannot be read ({error.strerror or error}); copy it again") from error
+        except ForeignFileError as error:
+            raise SeparatorError(f"{self.path}: {error}; fetch it again") from error
 
     @property
     def frames(self) -> int | None:
         """Number of STFT frames that the graph takes; None when it takes any."""
-        sizes = [dimension.dim_value for dimension in self._model.graph.input[0].type.tensor_type.shape.dim]
+        inputs = self._model.graph.input
+        sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim] if inputs else []
         return int(sizes[3]) or None if len(sizes) == 4 else None
 
     @cached_property
     def nodes(self) -> list[WeightedNode]:
-        """All nodes that have weights, in the graph's order, which is that of the calculation."""
+        """All nodes that have weights, in the graph's order, which is that of the calculation.
+
+        Raises
+        ------
+        SeparatorError
+            A tensor or an attribute is none that can be used.
+        """
+        try:
+            return self._weighted_nodes()
+        # a graph's attributes and tensors may have any type and shape
+        except (ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SeparatorError(f"{self.path}: is a damaged ONNX file ({reason}); fetch it again") from error
+
+    def _weighted_nodes(self) -> list[WeightedNode]:
         from onnx import helper, numpy_helper
 
         known = {tensor.name: numpy_helper.to_array(tensor) for tensor in self._model.graph.initializer}

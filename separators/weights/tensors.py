@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import SeparatorError, StemfuseError, WriteError
+from stemfuse.separators.foreign.safe_tensors import open_safe_tensors
+from stemfuse.separators.foreign.table import ForbiddenNameError, ForeignFileError
+from stemfuse.separators.foreign.torch_files import StoredTensor, open_torch_file, read_tensors
 
 from .folder import NOTES
 
@@ -32,9 +30,9 @@ def read_state(path: Path) -> State:
     """Tensors of a network by name, on the CPU, from any of the forms that separators are published in.
 
     These are safetensors, PyTorch's own format with the tensors at the top or under ``state_dict``, ``model`` or
-    ``state`` (Lightning, asteroid, ignite, demucs), and TorchScript. Pickled files go through PyTorch's restricted
-    unpickler, which makes nothing but tensors. Anything else that a file names, such as a training program's classes,
-    is neither imported nor called and becomes an empty dictionary.
+    ``state`` (Lightning, asteroid, ignite, demucs), and TorchScript. Nothing that a file names is imported or called,
+    and no program in it is compiled, see `stemfuse.separators.foreign`; the tensors of a network are taken, all else
+    is passed over.
 
     Parameters
     ----------
@@ -48,65 +46,26 @@ def read_state(path: Path) -> State:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = _script_state(path) if _is_script(path) else _load_pickled(path)
+            with open_safe_tensors(path, "networks") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with open_torch_file(path) as content:
+            return read_tensors(_tensors(path, content), path)
     except OSError as error:
         raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
-    except UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        what = (
-            f"asks for {asked[1]}, which is no part of a network and could run anything"
-            if asked
-            else "is damaged or holds no weights"
-        )
-        raise SeparatorError(f"{path}: {what}: the file was not loaded; fetch it from its authors") from error
-    except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SeparatorError(f"{path}: no weights could be read ({type(error).__name__}: {reason})") from error
-    return _tensors(path, content)
+    except ForbiddenNameError as error:
+        raise SeparatorError(f"{path}: {error}: the file was not loaded; fetch it from its authors") from error
+    except ForeignFileError as error:
+        raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
 
 
-def _is_script(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
-
-
-def _script_state(path: Path) -> Mapping[str, Any]:
-    # the archive's program is compiled, and never called
-    script: Mapping[str, Any] = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return script
-
-
-def _load_pickled(path: Path) -> Any:
-    with _placeholders(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-class _Nothing:
-    """Stands for anything that a file names besides tensors."""
-
-    def __new__(cls, *arguments: Any) -> Any:
-        return OrderedDict()
-
-
-@contextmanager
-def _placeholders(path: Path) -> Iterator[None]:
-    """Let the restricted unpickler use placeholders for names that it does not know."""
-    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
-    with torch.serialization.safe_globals([(_Nothing, name) for name in unknown]):
-        yield
-
-
-def _tensors(path: Path, content: Any) -> State:
+def _tensors(path: Path, content: Any) -> dict[str, StoredTensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {
-        str(name): tensor.detach()
+        str(name): tensor
         for name, tensor in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(tensor, torch.Tensor)
+        if isinstance(tensor, StoredTensor) and isinstance(name, str | int)
     }
     if not tensors:
         raise SeparatorError(f"{path}: holds no named tensors, expected a network's weights")

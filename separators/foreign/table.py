@@ -1,0 +1,140 @@
+"""The table of foreign formats: what reads each of them, what is refused, and bounds on what is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stemfuse.separators.errors import StemfuseError
+
+MEBI = 1 << 20
+
+DOCUMENT_BYTES = 16 * MEBI
+"""Most bytes of a JSON document."""
+RECIPE_BYTES = MEBI
+"""Most bytes of a YAML document."""
+DEPTH = 64
+"""Most levels of a document, each list or mapping in another one."""
+VALUES = 1_000_000
+"""Most values of a document, with aliases written out."""
+INTEGER = 1 << 64
+"""Integers of a document are smaller than this, with either sign."""
+TEXT = 4096
+"""Most characters of a value without quotes in YAML."""
+DIRECTORY_BYTES = 16 * MEBI
+"""Most bytes of a ZIP archive's directory."""
+ARRAYS = 64
+"""Most arrays of an ``.npz``."""
+UNPACKED = 4
+"""Files of unknown size in an archive may have this many times its bytes, all together: weights hardly compress."""
+INSTRUCTION_BYTES = 16 * MEBI
+"""Most bytes of the instructions in a file of PyTorch."""
+INSTRUCTIONS = 2_000_000
+"""Most instructions in a file of PyTorch."""
+SHARING = 4
+"""Tensors that share memory may take this many times the file's size when they are written out."""
+
+
+class ForeignFileError(StemfuseError, ValueError):
+    """A file that others made is damaged, too large, or holds what is not read. The message is the reason alone."""
+
+
+class ForbiddenNameError(ForeignFileError):
+    """A file names something that is no part of a network.
+
+    Parameters
+    ----------
+    name : str
+        What it names.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"asks for {name}, which is no part of a network and could run anything")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class ForeignFormat:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        What people call it.
+    suffixes : tuple of str
+        Of its files.
+    reader : str
+        ``module:function``, the only one that reads it.
+    refused : str
+        What is not read, although the format can hold it.
+    bounds : str
+        What is compared before anything is allocated or unpacked.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    reader: str
+    refused: str
+    bounds: str
+
+
+_HERE = "stemfuse.separators.foreign"
+
+FORMATS = (
+    ForeignFormat(
+        "JSON",
+        (".json",),
+        f"{_HERE}.documents:read_json",
+        "text that is not UTF-8",
+        f"{DOCUMENT_BYTES // MEBI} MiB, {DEPTH} levels, integers of 64 bits",
+    ),
+    ForeignFormat(
+        "YAML",
+        (".yaml", ".yml"),
+        f"{_HERE}.documents:read_yaml",
+        "tags that make objects; dates, binary values, sets",
+        f"{RECIPE_BYTES // MEBI} MiB, {DEPTH} levels, {VALUES} values with aliases written out, integers of 64 bits",
+    ),
+    ForeignFormat(
+        "NumPy archive",
+        (".npz",),
+        f"{_HERE}.arrays:read_arrays",
+        "arrays of Python objects; compressed entries",
+        f"{ARRAYS} arrays; shape times item size is the entry's size, all entries together the file's",
+    ),
+    ForeignFormat(
+        "ZIP archive of weights",
+        (".zip",),
+        f"{_HERE}.archives:unpack_known",
+        "entries that are no published file by name and size; encrypted entries",
+        f"the published size of each entry; where it is not known, {UNPACKED} times the archive's size",
+    ),
+    ForeignFormat(
+        "safetensors",
+        (".safetensors",),
+        f"{_HERE}.safe_tensors:open_safe_tensors",
+        "notes that are no JSON",
+        "a header of 100 MB; offsets and shapes within the file",
+    ),
+    ForeignFormat(
+        "PyTorch, of torch.save",
+        (".pt", ".pth", ".ckpt", ".th"),
+        f"{_HERE}.torch_files:open_torch_file",
+        "all objects but tensors, numbers, text, lists and dictionaries: placeholders take their places",
+        f"{INSTRUCTION_BYTES // MEBI} MiB and {INSTRUCTIONS} instructions; storages within the file, not compressed",
+    ),
+    ForeignFormat(
+        "TorchScript",
+        (".pt", ".pth"),
+        f"{_HERE}.torch_files:open_torch_file",
+        "modules with a __getstate__ of their own; programs are not even compiled",
+        "as for torch.save",
+    ),
+    ForeignFormat(
+        "ONNX",
+        (".onnx",),
+        f"{_HERE}.onnx_files:read_onnx",
+        "tensors in other files",
+        "2 GiB; shape times item size is the size of the data",
+    ),
+)
+"""Every format that is read from files of others, except audio, which `stemfuse.separators.audio` reads."""
