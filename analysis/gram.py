@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import MIXTURE as MIXTURE
-from stemfuse.separators import Separator, Signal, StemStore, Track, digest, file_stamp, whole_file
+from stemfuse.separators import Separator, Signal, StemStore, Track, digest, whole_file
 from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.labels import ChannelLabel, WeightsLike, input_labels, output_labels
 
@@ -117,8 +116,8 @@ class GramStatistics:
     ) -> GramStatistics:
         """Statistics of stems in a store, kept there so that no audio is read a second time.
 
-        They lie in ``STORE/.gram/<subset>/<track>/gram-<fingerprint>.npz``. The fingerprint covers every stem's
-        checksum, the mixture, the references' files and the frames. A damaged file is computed again.
+        They lie in ``STORE/.gram/<subset>/<track>/gram-<identity>.npz``. The identity covers the content of mixture,
+        references and stems, and the frames. A damaged file, or one of another identity, is computed again.
 
         Parameters
         ----------
@@ -131,24 +130,18 @@ class GramStatistics:
         window, hop : int
             Frame length and distance in samples.
         """
-        references = track.required_references()
-        records = {label: store.record(track, separator) for label, separator in separators.items()}
-        identity: dict[str, Any] = {
-            "schema": SCHEMA,
-            "mixture": next(iter(records.values()))["mixture"]["sha256"] if records else track.mixture_sha256(),
-            "stems": {label: record["files"] for label, record in records.items()},
-            "references": [[source, file_stamp(references[source])] for source in references.sources],
-            "frames": [window, hop],
-        }
-        path = store.root / ".gram" / track.subset / track.name / f"gram-{digest(identity)[:16]}.npz"
-        if path.is_file() and all(stamp is not None for _, stamp in identity["references"]):
+        track.required_references()
+        attached = store.attach(track, separators)
+        identity = digest({"schema": SCHEMA, "content": store.content(track, separators), "frames": [window, hop]})
+        path = store.root / ".gram" / track.subset / track.name / f"gram-{identity[:16]}.npz"
+        if path.is_file():
             try:
-                return cls.load(path)
+                return cls.load(path, identity)
             except GramError as error:
                 log.warning("%s: computed again", error)
-        gram = cls.from_track(store.attach(track, separators), window, hop)
+        gram = cls.from_track(attached, window, hop)
         try:
-            gram.save(path)
+            gram.save(path, identity)
         except GramError as error:
             log.warning("%s; the audio will be read again", error)
         return gram
@@ -297,8 +290,15 @@ class GramStatistics:
         gradient: NDArray[np.float64] = -20 / np.log(10) * slope / np.repeat(errors, channels, axis=1)[:, :, None]
         return gradient
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], identity: str = "") -> None:
         """Write one ``.npz``, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; its folder is made when missing.
+        identity : str
+            What the statistics were computed from; `load` compares it.
 
         Raises
         ------
@@ -309,6 +309,7 @@ class GramStatistics:
             np.savez(
                 file,
                 schema=SCHEMA,
+                identity=np.array(identity, np.str_),
                 track=np.array(self.track, np.str_),
                 inputs=np.array(self.inputs, np.str_),
                 outputs=np.array(self.outputs, np.str_),
@@ -318,18 +319,27 @@ class GramStatistics:
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GramStatistics:
+    def load(cls, path: str | os.PathLike[str], identity: str | None = None) -> GramStatistics:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        identity : str, optional
+            What the statistics have to be computed from.
 
         Raises
         ------
         GramError
-            The file is missing, damaged or of another schema.
+            The file is missing, damaged, of another schema or of another identity.
         """
         try:
             file = read_arrays(path)
             if int(file["schema"]) != SCHEMA:
                 raise GramError(f"{path}: got schema {file['schema']}, expected {SCHEMA}; delete the file")
+            if identity is not None and str(file["identity"]) != identity:
+                raise GramError(f"{path}: got the statistics of other audio; delete the file")
             inputs, outputs = (tuple(file[name].tolist()) for name in ("inputs", "outputs"))
             window, hop, rate = (int(value) for value in file["grid"])
             return cls(str(file["track"]), inputs, outputs, file["moments"], file["silent"], window, hop, rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.separators import whole_file
+from stemfuse.separators import write_whole
 
 from .errors import ScoreError
 
@@ -215,9 +216,15 @@ def write_scores(scores: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     ScoreError
         It is not a score table, or the file cannot be written.
     """
-    table = check_scores(scores)
-    with whole_file(path, error=ScoreError) as temporary:
-        table.to_parquet(temporary, index=False)
+    content = pack_scores(scores)
+    write_whole(path, lambda file: file.write(content), ScoreError)
+
+
+def pack_scores(scores: pd.DataFrame) -> bytes:
+    """The bytes of a score table's Parquet file; a ScoreError when it is not a score table."""
+    buffer = io.BytesIO()
+    check_scores(scores).to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -230,6 +237,6 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file may raise anything in pyarrow
         raise ScoreError(f"{os.fspath(path)}: no readable Parquet file ({error}); score the estimates again") from error
     return check_scores(table)

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from stemfuse.separators.audio.whole_files import clear_remains_below
+
 from .config import RunConfig, parse_config
+from .contents import read_contents, signals_of
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run, run_identity
 from .record import DataRecord, RunRecord, TrackRecord
-from .run import Run
+from .run import PLAYERS, Run
 from .stages import bound, fit, report, score, separate
 from .workers import Progress, kept_processes, silent
 
@@ -22,7 +25,7 @@ STAGES = {"separate": separate, "fit": fit, "bound": bound, "score": score, "rep
 """In their order; each is called as ``stage(plan, run, progress)`` and keeps what it finds in the run's folder."""
 
 
-def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> Run:
+def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent, verify: bool = False) -> Run:
     """Do a whole run, or what is left of it.
 
     Parameters
@@ -31,6 +34,8 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
         The recipe; see `RunConfig`.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    verify : bool
+        Read all audio and all files of the run again, even those that do not seem to have changed.
 
     Returns
     -------
@@ -45,15 +50,24 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
     config = config if isinstance(config, RunConfig) else parse_config(config)
     plan = plan_run(config)
     run = Run(config.out)
-    identity, record = run_identity(plan), run.record()
-    if record.identity == identity and _is_finished(plan, run, record):
+    record = run.record()
+    clear_remains_below(run.path)
+    plan.store.clear_remains()
+    if verify:
+        _forget(plan)
+    read_contents(plan.needed(), plan.store, plan.workers, progress)
+    whole, identity = _discard_changed(run, verify), run_identity(plan)
+    same = record.identity == identity and not _has_other_stems(plan, record)
+    if whole and same and _is_finished(plan, run, record):
         log.info("%s: nothing has changed since it was finished", config.out)
         return run
-    if record.identity != identity:
+    if not same:
         record = _new_record(plan, identity, record)
     run.write_config(config)
     record.finished = None
     run.write_record(record)
+    fusions = {file for fusion in record.fusions.values() for file in fusion.files}
+    run.checksums.forget(lambda name: name not in fusions)
     with kept_processes(plan.workers):
         for name, stage in STAGES.items():
             started = time.perf_counter()
@@ -62,9 +76,44 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
             spent = round(record.seconds.get(name, 0) + time.perf_counter() - started, 2)
             record.seconds = record.seconds | {name: spent}
             run.write_record(record)
+    run.checksums.keep(run.results())
     record.finished = _now()
     run.write_record(record)
     return run
+
+
+def _discard_changed(run: Run, verify: bool) -> bool:
+    """Take changed files off the record, so that they are made again; whether there were none, and there is a record.
+
+    What would be read before it is written again is deleted.
+    """
+    changed = run.checksums.changed(verify)
+    for name in changed:
+        file = run.path / name
+        log.warning("%s: %s, made again", file, "damaged or changed" if file.is_file() else "missing")
+        if file.name.endswith((".journal", PLAYERS)):
+            file.unlink(missing_ok=True)
+    run.checksums.forget(lambda name: name in changed)
+    return not changed and run.checksums.sha256(run.scores_path.name) is not None
+
+
+def _forget(plan: Plan) -> None:
+    """Have all audio read again."""
+    for track in plan.needed():
+        for signal in signals_of(track):
+            plan.store.contents.forget_signal(signal)
+        for key in plan.keys.values():
+            plan.store.forget(track, key)
+
+
+def _has_other_stems(plan: Plan, record: RunRecord) -> bool:
+    """Whether stems that were used have been replaced since; those that are missing are another matter."""
+    used = {track.name: track.stems for track in record.tracks}
+    return bool(record.finished) and any(
+        plan.store.content_of(track, key) not in (None, used.get(track.name, {}).get(key))
+        for track in plan.needed()
+        for key in plan.keys.values()
+    )
 
 
 def _is_finished(plan: Plan, run: Run, record: RunRecord) -> bool:
@@ -76,6 +125,7 @@ def _is_finished(plan: Plan, run: Run, record: RunRecord) -> bool:
 
 def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
     """The record of a run that begins; fusions fitted before are kept while their own digest still fits."""
+    used = {track.name: track.stems for track in before.tracks}
     return RunRecord(
         identity=identity,
         versions=describe_versions(),
@@ -94,6 +144,7 @@ def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
                 duration_s=round(entry.track.duration_s, 3),
                 rate=entry.track.rate,
                 notes=list(entry.track.notes),
+                stems=used.get(entry.track.name, {}),
             )
             for entry in plan.tracks
         ],

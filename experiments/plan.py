@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stemfuse.blending import fusion_class, make_fusion
-from stemfuse.separators import StemStore, Track, digest, file_stamp, separator_class
+from stemfuse.separators import StemfuseError, StemStore, Track, digest, separator_class
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
@@ -111,21 +111,35 @@ def plan_run(config: RunConfig) -> Plan:
     return plan
 
 
+def numeric_versions() -> dict[str, str]:
+    """Versions of the packages that scores depend on."""
+    return {name: version for name, version in describe_versions().items() if name in NUMERIC}
+
+
 def run_identity(plan: Plan) -> str:
-    """Digest of all that the results depend on, as far as it is known without reading audio."""
+    """Digest of all that the results depend on, but for the stems, which may not be there yet."""
     seeded = plan.config.model_copy(update={"fusions": plan.fusions})
     config = seeded.model_dump(mode="json", exclude={"out", "workers", "store"})
+    needed = set(plan.needed())
     tracks = [
-        (entry.data, entry.track.subset, entry.track.name, entry.track.length, file_stamp(entry.track.mixture))
+        (entry.data, entry.track.subset, entry.track.name, entry.track.length, _audio(plan.store, entry.track))
         for entry in plan.tracks
+        if entry.track in needed
     ]
-    versions = {name: version for name, version in describe_versions().items() if name in NUMERIC}
-    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": versions})
+    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()})
+
+
+def _audio(store: StemStore, track: Track) -> object:
+    """Content of mixture and references, or why it cannot be read: the stage that needs it says so."""
+    try:
+        return store.content(track, {})
+    except StemfuseError as error:
+        return str(error)
 
 
 def fit_digest(plan: Plan, part: FusionConfig) -> str:
     """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
     train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
-    tracks = [(track.subset, track.name, file_stamp(track.mixture)) for track in (*train, *valid)]
+    tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
     return digest({"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version})

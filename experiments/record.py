@@ -37,6 +37,8 @@ class TrackRecord(_Part):
     notes: list[str] = []
     """What was done to its files, such as zeros added to an end."""
     mixture_sha256: str | None = None
+    stems: dict[str, str] = {}
+    """By folder in the store, digest of the stems that were used, and whose checksums were compared."""
 
 
 class SeparatorRecord(_Part):
@@ -67,6 +69,8 @@ class FusionRecord(_Part):
     """Where it was fitted."""
     options: dict[str, Any] = {}
     """As they were used, with the seed."""
+    files: list[str] = []
+    """All files that belong to it."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None
@@ -133,7 +137,7 @@ class RunRecord(_Part):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             problem = f"is no record of a run ({where}: {first['msg']})"
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problem = f"damaged ({error})"
         raise RunError(f"{path}: {problem}; delete it and run again")
 

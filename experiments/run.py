@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stemfuse.blending import BaseFusion, load_fusion
 from stemfuse.separators import whole_file
 
+from .checksums import Checksums
 from .config import RunConfig, dump_config, load_config
 from .errors import RunError
 from .record import RunRecord
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
 
+PLAYERS = "players.json"
+
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""
 
@@ -27,8 +30,9 @@ class Run:
     """A run folder, ``RUN/``.
 
     It holds ``config.yaml`` (the resolved recipe), ``record.json`` (versions, commit, seed, machine, times,
-    data, separators' fingerprints), ``fusions/``, ``bounds.csv``, ``leave_one_out.csv``, ``scores.parquet``,
-    ``museval/``, ``figures/``, ``report/`` and, when asked for, ``estimates/``.
+    data, separators' fingerprints), ``checksums.json``, ``fusions/``, ``bounds.csv``,
+    ``leave_one_out.csv``, ``scores.parquet``, ``museval/``, ``figures/``, ``report/`` and, when asked for,
+    ``estimates/``.
 
     Parameters
     ----------
@@ -83,18 +87,36 @@ class Run:
         """
         return RunRecord.read(self.record_path)
 
+    @property
+    def checksums(self) -> Checksums:
+        """Checksums of the files that the run has written."""
+        return Checksums(self.path)
+
+    def results(self) -> list[Path]:
+        """All files that a finished run has written, but for its records, estimates and what it resumes from."""
+        folders = [self.path / name for name in ("fusions", "museval", "figures", "report")]
+        files = [self.path / name for name in ("config.yaml", BOUNDS, LEAVE_ONE_OUT, self.scores_path.name)]
+        found = [*files, *(file for folder in folders for file in folder.rglob("*"))]
+        return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
     def scores(self) -> pd.DataFrame:
-        """All scores: track, fusion, source, frame, metric, value."""
+        """All scores: track, fusion, source, frame, metric, value.
+
+        Raises
+        ------
+        StemfuseError
+            They are missing or damaged.
+        """
         from stemfuse.analysis import read_scores
 
-        return read_scores(self.scores_path)
+        return read_scores(self.checksums.require(self.scores_path.name))
 
     def fusion(self, label: str) -> BaseFusion:
         """A fitted fusion by its label."""
         fusions = self.record().fusions
         if label not in fusions:
             raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
-        return load_fusion(self.path / fusions[label].file)
+        return load_fusion(self.checksums.require(fusions[label].file))
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""

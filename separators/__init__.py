@@ -43,8 +43,8 @@ from .options import check_fields, checked_constructor, checked_options
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .stems import SOURCES, Stems
-from .store import Adoption, Alignment, FoundStems, StemStore, check_alignment, file_stamp, find_stems
-from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length
+from .store import Adoption, Alignment, Contents, FoundStems, StemStore, check_alignment, file_stamp, find_stems
+from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256
 
 __all__ = [
     "BLOCK",
@@ -60,6 +60,7 @@ __all__ = [
     "ChannelLabel",
     "ConformanceError",
     "ContainerSignal",
+    "Contents",
     "ConvertedSignal",
     "FileSignal",
     "FoundStems",
@@ -99,6 +100,7 @@ __all__ = [
     "open_signal",
     "output_labels",
     "separator_class",
+    "signal_sha256",
     "stem_labels",
     "whole_file",
     "whole_folder",

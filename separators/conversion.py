@@ -60,6 +60,11 @@ class ConvertedSignal(Signal):
         # halves are rounded up, as soxr does
         self.length = (2 * signal.length * rate + signal.rate) // (2 * signal.rate)
 
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signal that is converted."""
+        return (self.signal,)
+
     def _read(self, start: int, stop: int) -> Samples:
         if self.rate == self.signal.rate:
             samples = self.signal.read(start, stop)

@@ -146,11 +146,27 @@ class Track:
         return self.references
 
     def mixture_sha256(self) -> str:
-        """Hexadecimal sha256 of rate, channels, length and the mixture's float32 samples."""
-        state = hashlib.sha256(f"{self.rate} {self.channels} {self.length}".encode())
-        for _, block in self.mixture.blocks():
-            state.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
-        return state.hexdigest()
+        """The mixture's `signal_sha256`."""
+        return signal_sha256(self.mixture)
+
+
+def signal_sha256(signal: Signal) -> str:
+    """Hexadecimal sha256 of rate, channels, length and all float32 samples of a signal.
+
+    Raises
+    ------
+    AudioError
+        The signal cannot be read, or has a sample that is not finite.
+
+    Examples
+    --------
+    >>> signal_sha256(ArraySignal(np.zeros((2, 100))))[:8]
+    '...'
+    """
+    state = hashlib.sha256(f"{signal.rate} {signal.channels} {signal.length}".encode())
+    for _, block in signal.blocks():
+        state.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
+    return state.hexdigest()
 
 
 class FittedSignal(Signal):
@@ -159,6 +175,11 @@ class FittedSignal(Signal):
     def __init__(self, signal: Signal, length: int) -> None:
         self.rate, self.channels, self.length = signal.rate, signal.channels, length
         self.signal = signal
+
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signal as it was."""
+        return (self.signal,)
 
     def _read(self, start: int, stop: int) -> Samples:
         inside = self.signal.read(min(start, self.signal.length), min(stop, self.signal.length))

@@ -200,6 +200,11 @@ class SumSignal(Signal):
         self.rate, self.channels, self.length = first.rate, first.channels, first.length
         self.signals = dict(signals)
 
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signals that are added up."""
+        return tuple(self.signals.values())
+
     def _read(self, start: int, stop: int) -> Samples:
         first, *others = self.signals.values()
         total = first.read(start, stop).copy()

@@ -105,7 +105,7 @@ def _matrices(run: Run, label: str, described: FusionRecord, notes: list[str]) -
     files = songs or {label: described.file}
     for name, file in files.items():
         try:
-            yield name, MixingWeights.load(run.path / file)
+            yield name, MixingWeights.load(run.checksums.require(file))
         except StemfuseError as error:
             notes.append(f"{name}: no mixing matrix to show ({error})")
 
@@ -146,7 +146,7 @@ def _traces(run: Run, label: str, described: FusionRecord, notes: list[str]) -> 
 
     try:
         for song, kept in described.songs.items():
-            weights = MixingWeights.load(run.path / kept.file)
+            weights = MixingWeights.load(run.checksums.require(kept.file))
             if len(weights.matrix) > 1:
                 name = f"{label}, {song}"
                 yield "weights over time", name, plot_weights_over_time(weights, kept.levels_db)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemfuse.experiments.config import ScoreConfig
-from stemfuse.separators import SOURCES, Signal, Stems, Track, TrackError, digest, file_stamp, fit_length, open_signal
+from stemfuse.separators import SOURCES, Contents, Signal, Stems, Track, TrackError, fit_length, open_signal
 
 SUFFIXES = (".wav", ".flac")
 """Of files of estimates; where a source has both, the first one is read."""
@@ -35,13 +34,9 @@ class EstimatesFolder:
             signals[source], _ = fit_length(open_signal(path), track.length)
         return Stems.from_signals(signals)
 
-    def digest(self, track: Track, label: str, options: ScoreConfig) -> str:
-        """Digest of all that the scores of these estimates depend on."""
-        references = track.required_references()
-        stamps = [file_stamp(references[source]) for source in references.sources]
-        stamps += [file_stamp(open_signal(path)) for path in self.files().values()]
-        # "heard" names the files in digests since the first version
-        return digest({"label": label, "track": track.name, "heard": stamps, "score": options.model_dump()})[:24]
+    def content(self, contents: Contents) -> dict[str, str]:
+        """Digest of every source's samples."""
+        return {source: contents.sha256(open_signal(path)) for source, path in self.files().items()}
 
 
 def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:

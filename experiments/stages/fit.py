@@ -50,13 +50,16 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         progress("fit", done, len(plan.fusions))
         label, digest = part.label or part.name, fit_digest(plan, part)
         fitted = known.get(label, FusionRecord())
-        if fitted.digest == digest and (run.path / fitted.file).is_file():
+        kept = run.checksums.read()
+        if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
             continue
+        run.checksums.forget(lambda file, files=tuple(fitted.files): file in files)
         record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
+        run.checksums.keep(run.path / file for file in record.fusions[label].files)
         run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
     run.write_record(record)
     progress("fit", len(plan.fusions), len(plan.fusions))
@@ -86,15 +89,20 @@ def _fit_part(
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
     fit_and_save(fusion, train, valid, separators, run.path / file)
+    history = _keep_history(run, label, fusion)
+    beside = str(Path(file).with_suffix(".json"))
     return FusionRecord(
         kind=part.name,
         file=file,
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
+        files=[
+            name for name in dict.fromkeys((file, beside, history, journal)) if name and (run.path / name).is_file()
+        ],
         digest=digest,
         seconds=round(time.perf_counter() - started, 3),
-        history=_keep_history(run, label, fusion),
+        history=history,
         journal=journal,
         studies={source: study.study_name for source, study in fusion.studies_.items()},
     )

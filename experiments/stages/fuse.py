@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.data import SONGS, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import StemStore, Track, digest, file_stamp, write_whole
+from stemfuse.separators import StemStore, Track, digest, write_whole
+from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 
 from .separate import make_missing
 
@@ -43,9 +45,16 @@ class FuseTask:
         return self.out / self.name
 
     def digest(self, fusion_sha256: str) -> str:
-        """Digest of all that the fused stems depend on."""
-        song, written = file_stamp(self.track.mixture), [self.subtype, self.save_weights]
-        return digest({"fusion": fusion_sha256, "keys": self.keys, "song": song, "as": written})
+        """Digest of all that the fused stems depend on, but for the inputs, which may not be there any more."""
+        mixture = StemStore(self.store).contents.sha256(self.track.mixture)
+        written = [self.subtype, self.save_weights]
+        return digest({"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written})
+
+    def inputs(self) -> dict[str, str]:
+        """Digests of the stems that are in the store, by separator."""
+        store = StemStore(self.store)
+        present = {label: store.content_of(self.track, key) for label, key in self.keys.items()}
+        return {label: content for label, content in present.items() if content is not None}
 
 
 def fuse_one(task: FuseTask) -> None:
@@ -109,7 +118,8 @@ def fuse_paths(
     with ExitStack() as stack:
         if store is None:
             out.mkdir(parents=True, exist_ok=True)
-            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".stems-", dir=out)))
+            clear_remains(out)
+            store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
         chosen = _separators_of(fusion, file, separators, target)
         keys = {separator.label: separator.key for separator in chosen}
@@ -120,11 +130,11 @@ def fuse_paths(
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
         fused = _read_record(out)
-        missing = [task for task in tasks if fused.get(task.name) != wanted[task.name] or not task.folder.is_dir()]
+        missing = [task for task in tasks if not _is_fused(task, wanted[task.name], fused.get(task.name))]
         make_missing([task.track for task in missing], chosen, target, workers, progress)
         for batch in _batches(missing, workers):
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
-            fused |= {task.name: wanted[task.name] for task in batch}
+            fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
             _write_record(out, fused)
     return [task.folder for task in tasks]
 
@@ -161,13 +171,32 @@ def _batches(tasks: Sequence[FuseTask], workers: int) -> Iterable[Sequence[FuseT
     return [tasks[start : start + size] for start in range(0, len(tasks), size)]
 
 
-def _read_record(out: Path) -> dict[str, str]:
+@contextmanager
+def _temporary_store(out: Path) -> Iterator[Path]:
+    """A store that goes when the command ends; the next command in this folder deletes what a killed one leaves."""
+    folder = temporary_in(out)
+    folder.mkdir()
     try:
-        record: dict[str, str] = json.loads((out / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_fused(task: FuseTask, wanted: str, done: Any) -> bool:
+    """Whether a song was fused from the same song, fusion and stems before."""
+    if not isinstance(done, dict) or done.get("digest") != wanted or not task.folder.is_dir():
+        return False
+    inputs = done.get("inputs")
+    return isinstance(inputs, dict) and all(inputs.get(label) == sha for label, sha in task.inputs().items())
+
+
+def _read_record(out: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((out / RECORD).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record
+    return record if isinstance(record, dict) else {}
 
 
-def _write_record(out: Path, fused: Mapping[str, str]) -> None:
+def _write_record(out: Path, fused: Mapping[str, Any]) -> None:
     write_whole(out / RECORD, lambda file: file.write(json.dumps(fused, ensure_ascii=False, indent=1).encode()))

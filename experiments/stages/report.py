@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from stemfuse.blending import LinearFusion
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SongRecord
-from stemfuse.experiments.run import Run
+from stemfuse.experiments.run import PLAYERS, Run
 from stemfuse.experiments.workers import Progress
-from stemfuse.separators import Track
+from stemfuse.separators import AudioError, Track
+
+log = logging.getLogger(__name__)
 
 
 def report(plan: Plan, run: Run, progress: Progress) -> None:
@@ -20,6 +23,7 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
 
     record = run.record()
     chosen = list(_chosen_tracks(plan))
+    _discard_damaged_players(run)
     for done, track in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
         methods = dict(track.stems)
@@ -32,6 +36,17 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
     run.write_record(record)
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
+
+
+def _discard_damaged_players(run: Run) -> None:
+    """Players are listed anew where their list cannot be read."""
+    from stemfuse.experiments.report import read_players
+
+    try:
+        read_players(run.path)
+    except AudioError as error:
+        log.warning("%s: made again", error)
+        (run.path / "report" / "audio" / PLAYERS).unlink(missing_ok=True)
 
 
 def _chosen_tracks(plan: Plan) -> Iterator[Track]:

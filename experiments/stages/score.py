@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stemfuse.blending import load_fusion
 from stemfuse.experiments.config import ScoreConfig
+from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.parts import find_parts, part_name, write_part
+from stemfuse.experiments.plan import Plan, numeric_versions
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Stems, Track, digest, file_stamp
+from stemfuse.separators import Contents, Stems, Track
+from stemfuse.separators.audio.whole_files import clear_remains_below
 
 from .estimates import EstimatesFolder, find_estimates, name_methods
 
@@ -67,14 +70,16 @@ class ScoreTask:
 
     track: Track
     methods: Mapping[str, Method]
-    parts: Mapping[str, Path]
-    """By method, the file of its scores. Methods without one are not scored, only written."""
+    folder: Path
+    """Of the parts."""
+    parts: Mapping[str, str]
+    """By method, the name of its scores. Methods without one are not scored, only written."""
     options: ScoreConfig
 
 
 def score_one(task: ScoreTask) -> None:
     """Score one track; each method's scores become a file of their own."""
-    from stemfuse.analysis import score_track, write_scores
+    from stemfuse.analysis import score_track
 
     opened = {label: method.stems(task.track) for label, method in task.methods.items()}
     wanted = {label: stems for label, stems in opened.items() if label in task.parts}
@@ -84,7 +89,7 @@ def score_one(task: ScoreTask) -> None:
     with few_threads(1):
         scores = score_track(task.track, wanted, threads=1, **task.options.model_dump())
     for label in wanted:
-        write_scores(scores[scores["fusion"] == label], task.parts[label])
+        write_part(scores[scores["fusion"] == label], task.folder, task.parts[label])
 
 
 def score(plan: Plan, run: Run, progress: Progress) -> None:
@@ -92,40 +97,46 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     from stemfuse.analysis import write_museval_json, write_scores
 
     record = run.record()
-    tasks: list[ScoreTask] = []
-    parts: list[Path] = []
-    for planned in plan.tested():
-        # a song without references is fused, if estimates are wanted, and not scored
-        scored = planned.track.references is not None
-        wanted = _parts_of(plan, run, record, planned.track) if scored else {}
-        parts += wanted.values()
-        tasks += _tasks_of(plan, run, record, planned.track, wanted)
-    (run.path / PARTS).mkdir(parents=True, exist_ok=True)
+    # a song without references is fused, if estimates are wanted, and not scored
+    wanted = {
+        planned.track: _parts_of(plan, run, record, planned.track) if planned.track.references is not None else {}
+        for planned in plan.tested()
+    }
+    names = [name for parts in wanted.values() for name in parts.values()]
+    folder = run.path / PARTS
+    folder.mkdir(parents=True, exist_ok=True)
+    present = find_parts(folder, names)
+    tasks = [
+        task for track, parts in wanted.items() for task in _tasks_of(plan, run, record, track, parts, present.keys())
+    ]
     run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
-    table = read_parts(parts)
+    table = read_parts(folder, names)
     write_scores(table, run.scores_path)
+    run.checksums.keep([run.scores_path])
     write_museval_json(table[table["frame"] >= 0], run.path / "museval")
 
 
-def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str, Path]:
-    """Where the scores of every method lie; the name says what they depend on, so none is ever stale."""
-    methods: dict[str, object] = dict(plan.keys)
+def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str, str]:
+    """Names of the scores of every method."""
+    content, kept = plan.store.content(track, plan.keys), run.checksums.read()
+    audio = {what: content[what] for what in content if what != "stems"}
+    stems: dict[str, object] = dict(content["stems"])
     for label, fusion in record.fusions.items():
-        methods[label] = (fusion.digest, plan.keys)
-    song, options = [track.subset, track.name, file_stamp(track.mixture)], plan.config.score.model_dump()
-    names = {
-        label: digest({"method": [label, method], "track": song, "score": options})[:24]
-        for label, method in methods.items()
-    }
-    return {label: run.path / PARTS / f"{name}.parquet" for label, name in names.items()}
+        # not the journal of a search, which grows
+        files = [kept.get(file, ("",))[0] for file in fusion.files if file not in (fusion.journal, fusion.history)]
+        stems[label] = [fusion.digest, files, content["stems"]]
+    about = {"audio": audio, "score": plan.config.score.model_dump(), "versions": numeric_versions()}
+    return {label: part_name(label=label, stems=method, **about) for label, method in stems.items()}
 
 
-def _tasks_of(plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapping[str, Path]) -> list[ScoreTask]:
+def _tasks_of(
+    plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapping[str, str], present: Collection[str]
+) -> list[ScoreTask]:
     """What is left to do for one track; one song may take longer than all others together: its methods are shared."""
     folders = {label: run.path / "estimates" / label / track.subset / track.name for label in record.fusions}
     if not plan.config.estimates or all(folder.is_dir() for folder in folders.values()):
         folders = {}
-    missing = [label for label, path in parts.items() if not path.is_file()]
+    missing = [label for label, name in parts.items() if name not in present]
     groups = [missing[start : start + METHODS] for start in range(0, len(missing), METHODS)]
     if folders:
         only_written = [label for label in folders if label not in missing]
@@ -140,6 +151,7 @@ def _tasks_of(plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapp
         ScoreTask(
             attached,
             {label: methods[label] for label in group},
+            run.path / PARTS,
             {label: parts[label] for label in group if label in missing},
             plan.config.score,
         )
@@ -147,15 +159,18 @@ def _tasks_of(plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapp
     ]
 
 
-def read_parts(parts: Sequence[Path]) -> pd.DataFrame:
+def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:
     """One table of the scores of single tracks and methods."""
     import pandas as pd
 
     from stemfuse.analysis import read_scores
 
-    if not parts:
+    if not names:
         raise RunError("no test track has references: nothing can be scored; use stemfuse fuse for songs without them")
-    return pd.concat([read_scores(part) for part in parts], ignore_index=True)
+    present = find_parts(folder, names)
+    if missing := set(names) - present.keys():
+        raise RunError(f"{folder}: {len(missing)} of {len(names)} files of scores cannot be read; run again")
+    return pd.concat([read_scores(present[name]) for name in names], ignore_index=True)
 
 
 def score_folders(
@@ -199,16 +214,19 @@ def score_folders(
     tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
     found = find_estimates(tracks, name_methods(estimates))
     with tempfile.TemporaryDirectory() as temporary:
-        parts = Path(out or temporary) / PARTS
-        parts.mkdir(parents=True, exist_ok=True)
-        wanted = [
-            {label: parts / f"{estimate.digest(track, label, options)}.parquet" for label, estimate in methods.items()}
-            for track, methods in found
-        ]
-        tasks = [_task_of(*one, paths, options) for one, paths in zip(found, wanted, strict=True)]
+        folder = Path(out or temporary) / PARTS
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_remains_below(folder)
+        contents = Contents(folder / "contents")
+        wanted = in_threads(lambda one: _names_of(*one, contents, options), found, workers or cores(), "read", progress)
+        present = find_parts(folder, [name for names in wanted for name in names.values()])
+        tasks = []
+        for (track, methods), names in zip(found, wanted, strict=True):
+            missing = {label: name for label, name in names.items() if name not in present}
+            tasks += [ScoreTask(track, {label: methods[label] for label in missing}, folder, missing, options)]
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
-        table = read_parts([path for paths in wanted for path in paths.values()])
+        table = read_parts(folder, [name for names in wanted for name in names.values()])
     summary = summarise(table)
     if out is not None:
         write_scores(table, out / "scores.parquet")
@@ -219,9 +237,14 @@ def score_folders(
     return summary
 
 
-def _task_of(
-    track: Track, methods: Mapping[str, EstimatesFolder], parts: Mapping[str, Path], options: ScoreConfig
-) -> ScoreTask:
-    """Methods of a track whose scores are missing."""
-    missing = {label: path for label, path in parts.items() if not path.is_file()}
-    return ScoreTask(track, {label: methods[label] for label in missing}, missing, options)
+def _names_of(
+    track: Track, methods: Mapping[str, EstimatesFolder], contents: Contents, options: ScoreConfig
+) -> dict[str, str]:
+    """Names of the scores of a track by method."""
+    references = track.required_references()
+    audio = {source: contents.sha256(references[source]) for source in references.sources}
+    about = {"track": track.name, "references": audio, "score": options.model_dump(), "versions": numeric_versions()}
+    return {
+        label: part_name(label=label, estimates=estimates.content(contents), **about)
+        for label, estimates in methods.items()
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stemfuse.experiments.config import SeparatorConfig
+from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.plan import Plan
@@ -17,6 +18,7 @@ from stemfuse.experiments.stored_separators import StoredSeparator, stored_separ
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import SOURCES, StemStore, Track
 from stemfuse.separators import convert as convert_track
+from stemfuse.separators.store.entry import content_of
 
 Entry = dict[str, str]
 """subset, track and path of one entry of a store."""
@@ -25,6 +27,12 @@ Entry = dict[str, str]
 def separate(plan: Plan, run: Run, progress: Progress) -> None:
     """Make the stems that are missing, and keep on record who made all of them."""
     tracks = plan.needed()
+    known = {track.name: track.stems for track in run.record().tracks}
+    for track in tracks:
+        for key in plan.keys.values():
+            # stems that another run or command has left here are read and compared once
+            if known.get(track.name, {}).get(key) != plan.store.content_of(track, key):
+                plan.store.forget(track, key)
     used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
     record = run.record()
     record.use_devices(device for separator in used for device in separator.devices)
@@ -38,8 +46,9 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
     by_name = {track.name: track for track in reversed(tracks)}
     for track in record.tracks:
         if track.name in by_name:
-            entry = plan.store.record(by_name[track.name], plan.separators[0].key)
-            track.mixture_sha256 = entry["mixture"]["sha256"]
+            entries = {key: plan.store.record(by_name[track.name], key) for key in plan.keys.values()}
+            track.mixture_sha256 = next(iter(entries.values()))["mixture"]["sha256"]
+            track.stems = {key: content_of(entry) for key, entry in entries.items()}
     run.write_record(record)
 
 
@@ -75,9 +84,12 @@ def make_missing(
     RunError
         Stems are missing that no separator here can make, or some tracks cannot be separated.
     """
+    pairs = [(track, separator.key) for separator in separators for track in tracks]
+    checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
+    usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
     tasks = []
     for separator in separators:
-        missing = store.missing(tracks, separator.key)
+        missing = [track for track in tracks if (track, separator.key) not in usable]
         if missing and separator.stored:
             names = ", ".join(track.name for track in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

@@ -49,6 +49,19 @@ class Signal(ABC):
     path: Path | None = None
     stream: int = 0
 
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signals that this one is computed from; none where it is read itself."""
+        return ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the samples are computed from; empty for audio in memory."""
+        if self.path is not None:
+            return (self.path,)
+        files = [part.files for part in self.parts]
+        return tuple(file for part in files for file in part) if all(files) else ()
+
     @abstractmethod
     def _read(self, start: int, stop: int) -> Samples:
         """Samples of a range that `read` has checked to be inside the signal."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -157,10 +157,28 @@ def remains_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob(f"{PREFIX}*")) if not is_alive(path)]
 
 
+def remains_below(folder: Path) -> list[Path]:
+    """What killed processes left in a folder and in all folders below it; links are not followed."""
+    remains = []
+    for place, folders, _ in os.walk(folder):
+        remains += remains_in(Path(place))
+        folders[:] = [name for name in folders if not name.startswith(PREFIX)]
+    return remains
+
+
 def clear_remains(folder: Path) -> None:
     """Delete what killed processes left in a folder."""
-    for path in remains_in(folder):
-        if path.is_dir():
+    _delete(remains_in(folder))
+
+
+def clear_remains_below(folder: Path) -> None:
+    """Delete what killed processes left in a folder and in all folders below it."""
+    _delete(remains_below(folder))
+
+
+def _delete(remains: Iterable[Path]) -> None:
+    for path in remains:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -2,7 +2,8 @@
 
 from .adoption import OTHER_STEMS, STEM_NAMES, TOOLS, Adoption, FoundStems, find_stems
 from .alignment import Alignment, check_alignment
-from .entry import DescribedSeparator, TrainedSeparator, file_stamp
+from .contents import Contents, file_stamp
+from .entry import DescribedSeparator, TrainedSeparator
 from .stem_store import Problem, StemStore
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "TOOLS",
     "Adoption",
     "Alignment",
+    "Contents",
     "DescribedSeparator",
     "FoundStems",
     "Problem",

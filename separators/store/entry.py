@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stemfuse.separators.audio.signals import FileSignal, Signal
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
@@ -20,7 +22,42 @@ from stemfuse.separators.track import Track
 
 SCHEMA = 1
 RECORD = "stems.json"
+MOST_BYTES = 1 << 20
+"""No record is larger."""
+
 ADVICE = "free some space or choose another store with --store"
+
+
+class _Mixture(BaseModel):
+    sha256: str
+
+
+class _File(BaseModel):
+    name: str
+    bytes: int
+    sha256: str
+
+
+class _Record(BaseModel):
+    """What every record has to say."""
+
+    schema_: int = Field(alias="schema")
+    track: str
+    subset: str
+    sources: list[str]
+    separator: dict[str, Any]
+    fingerprint: str
+    mixture: _Mixture
+    files: dict[str, _File]
+
+    @model_validator(mode="after")
+    def _names_its_own_files(self) -> Self:
+        if not self.sources or sorted(self.sources) != sorted(self.files) or not set(self.files) <= set(SOURCES):
+            raise ValueError(f"got sources {self.sources} and files of {list(self.files)}")
+        for source, file in self.files.items():
+            if file.name != f"{source}.wav":
+                raise ValueError(f"got a file {file.name!r}, expected '{source}.wav' in the same folder")
+        return self
 
 
 @runtime_checkable
@@ -82,10 +119,12 @@ def _is_as_good(path: Path, folder: Path) -> bool:
     try:
         standing = read_record(path)
         open_files(path, standing)
+        check_files(path, standing)
     except StoreError:
         return False
-    sha256: str = read_record(folder)["mixture"]["sha256"]
-    return bool(standing["mixture"]["sha256"] == sha256)
+    new = read_record(folder)
+    owner = ("track", "subset", "key", "fingerprint", "mixture")
+    return all(standing.get(what) == new[what] for what in owner)
 
 
 def _rename(folder: Path, path: Path) -> None:
@@ -109,41 +148,37 @@ def discard(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def file_stamp(signal: Signal) -> dict[str, Any] | None:
-    """Name, size, time and stream of a signal's file, to know it again unread; None for audio in memory."""
-    if signal.path is None:
-        return None
-    status = signal.path.stat()
-    return {
-        "name": signal.path.name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "stream": signal.stream,
-    }
-
-
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_record(
-    folder: Path, track: Track, stems: Stems, description: Any, trained_on: tuple[str, ...] | None
-) -> None:
-    """Write ``stems.json`` beside the files of an entry."""
+def make_record(
+    folder: Path,
+    key: str,
+    track: Track,
+    mixture_sha256: str,
+    stems: Stems,
+    described: Any,
+    fingerprint: str,
+    trained_on: tuple[str, ...] | None,
+) -> dict[str, Any]:
+    """Write ``stems.json`` beside the files of an entry, and return what it says."""
     record = {
         "schema": SCHEMA,
         "track": track.name,
         "subset": track.subset,
+        "data": track.data,
+        "key": key,
         "rate": stems.rate,
         "channels": stems.channels,
         "frames": stems.length,
         "sources": list(stems.sources),
-        "separator": description,
-        "fingerprint": digest(description),
+        "separator": described,
+        "fingerprint": fingerprint,
         "trained_on": trained_on,
-        "mixture": {"sha256": track.mixture_sha256(), "stamp": file_stamp(track.mixture)},
+        "mixture": {"sha256": mixture_sha256},
         "files": {
             source: {
                 "name": f"{source}.wav",
@@ -154,29 +189,79 @@ def write_record(
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    written: dict[str, Any] = json.loads(json.dumps(record, ensure_ascii=False, default=str))
+    written["seal"] = digest(written)
+    (folder / RECORD).write_text(json.dumps(written, indent=1, ensure_ascii=False), encoding="utf-8")
+    return written
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """The content of ``stems.json``; a StoreError says what is wrong with it."""
+    file = path / RECORD
+    if any(place.is_symlink() for place in (path.parent, path, file)):
+        raise StoreError(f"{path}: is a link, expected a folder with files; copy what it leads to, or separate again")
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise StoreError(
-                f"{path}: got schema {record['schema']}, expected {SCHEMA}; use the stemfuse that wrote it"
-            )
-        if not (record["mixture"]["sha256"] and set(record["sources"]) == set(record["files"]) <= set(SOURCES)):
-            raise KeyError("sources")
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{file.stat().st_size} bytes, expected at most {MOST_BYTES}")
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        schema = _Record.model_validate(record).schema_
+        # entries of older versions have no seal
+        if (
+            schema == SCHEMA
+            and "seal" in record
+            and record["seal"] != digest({name: record[name] for name in record if name != "seal"})
+        ):
+            raise ValueError("its content has changed since it was written")
     except FileNotFoundError as error:
         raise StoreError(
             f"{path}: a folder without {RECORD} is not of this store; take it in with stemfuse adopt, or delete it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"{path / RECORD}: damaged ({error!r}); delete the folder and separate again") from error
-    checked: dict[str, Any] = record
-    return checked
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+        reason = f"{where}: {error.errors()[0]['msg']}"
+        raise StoreError(f"{file}: damaged ({reason}); delete the folder and separate again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: damaged ({error}); delete the folder and separate again") from error
+    if schema != SCHEMA:
+        raise StoreError(f"{path}: got schema {schema}, expected {SCHEMA}; use the stemfuse that wrote it")
+    return record
+
+
+def check_owner(path: Path, record: Mapping[str, Any], track: Track, separator: Separator | str, key: str) -> None:
+    """Refuse an entry of another track or separator, whose folder was copied or moved to this place."""
+    expected = {"track": track.name, "subset": track.subset, "key": key}
+    if "key" in record and not isinstance(separator, str):
+        expected["fingerprint"] = separator.fingerprint()
+    # entries of older versions say the separator's name, not their key
+    name = record["separator"].get("name")
+    got = {"key": key if name in (key, key.rpartition("-")[0]) else name} | record
+    for what, text in expected.items():
+        if got[what] != text:
+            raise StoreError(
+                f"{path}: got stems of {what} {got[what]!r}, expected {text!r}: the folder was copied or moved; "
+                "delete it and separate or adopt again"
+            )
+
+
+def content_of(record: Mapping[str, Any]) -> str:
+    """Digest of the audio that an entry holds: its files and the mixture that they belong to."""
+    files = [[source, record["files"][source]["sha256"]] for source in record["sources"]]
+    return digest({"mixture": record["mixture"]["sha256"], "files": files})
+
+
+def check_files(path: Path, record: Mapping[str, Any]) -> None:
+    """Read every file of an entry and compare its checksum."""
+    for source, file in record["files"].items():
+        if sha256_of(path / file["name"]) != file["sha256"]:
+            raise StoreError(
+                f"{path / file['name']}: the samples of {source} have changed since written; "
+                "delete the folder and separate or adopt again"
+            )
+
+
+def files_of(path: Path, record: Mapping[str, Any]) -> list[Path]:
+    """The audio files of an entry."""
+    return [path / file["name"] for file in record["files"].values()]
 
 
 def open_files(path: Path, record: Mapping[str, Any]) -> dict[str, Signal]:
@@ -185,6 +270,8 @@ def open_files(path: Path, record: Mapping[str, Any]) -> dict[str, Signal]:
     for source in record["sources"]:
         file = path / record["files"][source]["name"]
         expected = record["files"][source]["bytes"]
+        if file.is_symlink():
+            raise StoreError(f"{file}: is a link, expected a file; delete the folder and separate again")
         got = file.stat().st_size if file.is_file() else None
         if got != expected:
             size = "is missing" if got is None else f"has {got} bytes, expected {expected}"

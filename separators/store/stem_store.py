@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.separators.audio.whole_files import PREFIX, remains_in
+from stemfuse.separators.audio.whole_files import PREFIX, clear_remains_below, remains_below
 from stemfuse.separators.errors import StemfuseError, StoreError, listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
@@ -17,16 +17,19 @@ from stemfuse.separators.track import StoredStems, Track
 
 from .adoption import Adoption, How, find_stems
 from .alignment import Alignment
+from .contents import Contents, file_stamp
 from .entry import (
+    check_files,
+    check_owner,
+    content_of,
     describe_separator,
     discard,
-    file_stamp,
+    files_of,
+    make_record,
     new_entry,
     open_files,
     read_record,
-    sha256_of,
     training_data,
-    write_record,
 )
 
 log = logging.getLogger(__name__)
@@ -45,7 +48,8 @@ class StemStore:
     It is museval's estimates tree, so any tool reads it. ``<separator>`` is the separator's name and the
     first eight digits of its fingerprint: other options or weights get a folder of their own. An entry is written
     to a temporary folder and renamed, so a killed process leaves no half entry and several processes may fill one
-    store. An entry is used only when its record, its files and its mixture fit together.
+    store. An entry is used only when its record, its files and its mixture fit together: `get` compares the checksums
+    of its files, and reads them again whenever one of them has changed.
 
     Parameters
     ----------
@@ -67,6 +71,7 @@ class StemStore:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.contents = Contents(self.root / ".contents")
 
     @staticmethod
     def key(separator: Separator | str) -> str:
@@ -99,10 +104,15 @@ class StemStore:
 
     def path(self, track: Track, separator: Separator | str) -> Path:
         """Folder of one entry, which need not exist."""
-        for part in (track.subset, track.name):
+        key = self.key(separator)
+        for part in (key, track.subset, track.name):
             if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(PREFIX):
                 raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
-        return self.root / self.key(separator) / track.subset / track.name
+        if key.startswith("."):
+            raise StoreError(
+                f"{key!r} cannot be the name of a separator in the store, expected one without a dot first"
+            )
+        return self.root / key / track.subset / track.name
 
     def get(self, track: Track, separator: Separator | str) -> Stems | None:
         """Stems of a track, left in their files.
@@ -122,21 +132,20 @@ class StemStore:
         Raises
         ------
         StoreError
-            The entry is damaged, or belongs to another mixture; the message says what is wrong.
+            The entry is damaged, or belongs to another track, separator or mixture; the message says what is wrong.
         """
         path = self.path(track, separator)
         if not path.is_dir():
             return None
         record = read_record(path)
+        check_owner(path, record, track, separator, self.key(separator))
         signals = open_files(path, record)
-        recorded = record["mixture"]
-        stamp = file_stamp(track.mixture)
-        known = stamp is not None and stamp == recorded.get("stamp")
-        if not known and track.mixture_sha256() != recorded["sha256"]:
+        if self.contents.sha256(track.mixture) != record["mixture"]["sha256"]:
             raise StoreError(
                 f"{path}: got the stems of another mixture, expected those of {track.mixture}; "
                 "delete the folder and separate again"
             )
+        self._check_files(path, record)
         stems = Stems.from_signals(signals)
         if stems.length != track.length or stems.rate != track.rate:
             raise StoreError(f"{path}: got {stems}, expected {track.mixture!r}; delete the folder and separate again")
@@ -163,17 +172,73 @@ class StemStore:
         StoreError
             The stems do not fit the track, or the store cannot be written (read-only, full disk).
         """
-        path = self.path(track, separator)
+        path, key = self.path(track, separator), self.key(separator)
         for what in ("rate", "channels", "length"):
             if getattr(stems, what) != getattr(track.mixture, what):
                 raise StoreError(
-                    f"{self.key(separator)}: got stems of {track.name!r} with {what} {getattr(stems, what)}, "
+                    f"{key}: got stems of {track.name!r} with {what} {getattr(stems, what)}, "
                     f"expected {getattr(track.mixture, what)} as in the mixture; a separator must keep it"
                 )
         with new_entry(path) as folder:
             stems.write(folder)
             described = describe_separator(separator) if description is None else description
-            write_record(folder, track, stems, described, training_data(separator))
+            fingerprint = digest(described) if isinstance(separator, str) else separator.fingerprint()
+            mixture, trained_on = self.contents.sha256(track.mixture), training_data(separator)
+            record = make_record(folder, key, track, mixture, stems, described, fingerprint, trained_on)
+        if read_record(path) == record:
+            self._keep(path, record)
+
+    def _check_files(self, path: Path, record: Mapping[str, Any]) -> None:
+        """Read the files of an entry and compare their checksums, if they may have changed since that was done."""
+        files, content = files_of(path, record), content_of(record)
+        if self.contents.recall(self._what(path), files) != content:
+            stamps = [file_stamp(file) for file in files]
+            check_files(path, record)
+            self.contents.keep(self._what(path), files, content, stamps)
+
+    def _keep(self, path: Path, record: Mapping[str, Any]) -> None:
+        files = files_of(path, record)
+        self.contents.keep(self._what(path), files, content_of(record), [file_stamp(file) for file in files])
+
+    def _what(self, path: Path) -> list[str]:
+        return ["entry", str(path.relative_to(self.root))]
+
+    def content(self, track: Track, separators: Mapping[str, Separator | str]) -> dict[str, Any]:
+        """Digests of all audio of a track, which names what is computed from it; read only what may have changed.
+
+        Parameters
+        ----------
+        track : Track
+            With or without references.
+        separators : mapping of str to Separator or str
+            By the name in the labels; all have stems of the track.
+
+        Returns
+        -------
+        dict
+            ``track`` and ``subset``, ``mixture``, ``references`` by source, ``stems`` by label.
+        """
+        references = track.references
+        return {
+            "track": track.name,
+            "subset": track.subset,
+            "mixture": self.contents.sha256(track.mixture),
+            "references": [[source, self.contents.sha256(references[source])] for source in references.sources]
+            if references
+            else [],
+            "stems": [[label, content_of(self.record(track, key))] for label, key in separators.items()],
+        }
+
+    def content_of(self, track: Track, separator: Separator | str) -> str | None:
+        """Digest of a track's stems by one separator; None when there is no readable entry."""
+        try:
+            return content_of(self.record(track, separator))
+        except StoreError:
+            return None
+
+    def forget(self, track: Track, separator: Separator | str) -> None:
+        """Have the files of an entry read and compared again when it is used next, whatever is known of them."""
+        self.contents.forget(self._what(self.path(track, separator)))
 
     def adopt(
         self,
@@ -306,19 +371,22 @@ class StemStore:
             for path in sorted((self.root / key).glob("*/*/")):
                 try:
                     record = read_record(path)
+                    place = [path.parent.parent.name, path.parent.name, path.name]
+                    if [record.get("key", place[0]), record["subset"], record["track"]] != place:
+                        raise StoreError(f"{path}: the folder was copied or moved; delete it")
                     open_files(path, record)
-                    for source, file in record["files"].items():
-                        if sha256_of(path / file["name"]) != file["sha256"]:
-                            raise StoreError(
-                                f"{path / file['name']}: the samples of {source} have changed since written"
-                            )
+                    check_files(path, record)
                 except StemfuseError as error:
+                    self.contents.forget(self._what(path))
                     problems.append(Problem(path, str(error)))
-            problems += [
-                Problem(path, f"{path}: left by a process that was killed; delete it")
-                for path in remains_in(self.root / key)
-            ]
+        problems += [
+            Problem(path, f"{path}: left by a process that was killed; delete it") for path in remains_below(self.root)
+        ]
         return problems
+
+    def clear_remains(self) -> None:
+        """Delete what killed processes left anywhere in the store."""
+        clear_remains_below(self.root)
 
     def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
         """The content of an entry's ``stems.json``."""
