@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .config import RunConfig, parse_config
+from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run, run_identity
 from .record import DataRecord, RunRecord, TrackRecord
@@ -40,10 +41,18 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent) -> R
     Raises
     ------
     StemfuseError
-        Something is missing or wrong; what was computed is kept, and the next run goes on from there.
+        Something is missing or wrong, or another process works in the folder; what was computed is kept, and the next
+        run goes on from there.
     """
     config = config if isinstance(config, RunConfig) else parse_config(config)
     plan = plan_run(config)
+    with run_lock(config.out):
+        return _run(plan, progress)
+
+
+def _run(plan: Plan, progress: Progress) -> Run:
+    """Do what is left, in a folder that no other process works in."""
+    config = plan.config
     run = Run(config.out)
     identity, record = run_identity(plan), run.record()
     if record.identity == identity and _is_finished(plan, run, record):
