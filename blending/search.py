@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from stemfuse.separators import Track, digest
 from .criteria import Criterion, criterion
 from .errors import FusionError
 from .fusion import LinearFusion
+from .kept_trials import KeptTrials
 from .least_squares import CONSTRAINTS, Constraint, LeastSquares
 from .space import BlendSpace
 from .studies import SAMPLERS, Domain, best_trial, import_optuna, make_sampler, open_storage, quiet_optuna
@@ -53,9 +55,9 @@ class Search(LinearFusion):
         Of a weight; widened where a first trial lies outside. The simplex needs none.
     storage : str, optional
         Where trials are kept: a file (Optuna's journal), or a database (``sqlite:///search.db``). The same search is
-        resumed from there, several processes can share it, and Optuna's dashboard shows it.
+        resumed from there, and Optuna's dashboard shows it. Processes that share it each make all trials.
     seed : int
-        Of the sampler: the same seed gives the same weights, unless a search was interrupted or shared.
+        Of the sampler: the same seed gives the same trials and weights, however often the search was interrupted.
 
     Attributes
     ----------
@@ -68,6 +70,9 @@ class Search(LinearFusion):
 
     Notes
     -----
+    A search that is resumed draws the trials of an unfinished source again from the first one, which brings the sampler
+    into the same state, and takes their scores from the storage. A source that was finished is read from there.
+
     Two objectives have a front of best trials, ``studies_[source].best_trials``. The weights are those of the trial
     with the largest sum of both, each scaled from 0 to 1 between its smallest and largest value on the front.
 
@@ -135,6 +140,7 @@ class Search(LinearFusion):
         self.studies_: dict[str, Any] = {}
         self.scores_: dict[str, tuple[float, ...]] = {}
         chosen = {}
+        storage = open_storage(self.storage) if self.storage is not None else None
         with quiet_optuna():
             for number, source in enumerate(space.sources):
                 criteria = [
@@ -143,7 +149,8 @@ class Search(LinearFusion):
                 ]
                 domain = self._domain(space, source, starts[source])
                 study = self._study(source, scored_space, domain, starts[source], number, len(metrics))
-                self._optimise(study, domain, criteria, source)
+                kept = KeptTrials(storage, study.study_name, len(criteria)) if storage else None
+                self._optimise(study, domain, starts[source], criteria, source, kept)
                 best = best_trial(study, source)
                 chosen[source] = domain.weights(np.array([best.params[name] for name in domain.names]))
                 self.studies_[source], self.scores_[source] = study, tuple(best.values)
@@ -196,45 +203,52 @@ class Search(LinearFusion):
     def _study(
         self, source: str, space: BlendSpace, domain: Domain, starts: Sequence[Array], number: int, count: int
     ) -> Study:
-        """The source's study, new or resumed; searches of other tracks, inputs or seeds have other names."""
+        """The source's study, before its first trial; searches that would differ in any trial have other names."""
         optuna = import_optuna()
         identity = {
-            "space": [self.stems, self.mixture, self.tied, self.constraint],
+            "space": [self.stems, self.mixture, self.tied, self.constraint, domain.low, domain.high],
             "objectives": [self.objectives, self.over_frames, self.over_tracks],
-            "draws": [self.sampler, self.seed],
-            "tracks": [[gram.track, gram.inputs, float(gram.moments.sum())] for gram in space.grams],
+            "draws": [self.sampler, self.seed, optuna.__version__],
+            "points": self.trials if self.sampler == "grid" else None,
+            "starts": [start.tolist() for start in starts],
+            "tracks": [[gram.track, gram.inputs, sha256(gram.moments.tobytes()).hexdigest()] for gram in space.grams],
         }
-        storage = open_storage(self.storage)
         study: Study = optuna.create_study(
-            storage=storage,
-            study_name=f"{source}-{digest(identity)[:12]}",
-            directions=["maximize"] * count,
-            load_if_exists=True,
+            study_name=f"{source}-{digest(identity)[:12]}", directions=["maximize"] * count
         )
-        # a search that is resumed must not propose again what it began with
-        seed = self.seed + 1000 * number + len(study.trials)
         name = self.sampler if count == 1 else "nsga2"
-        study.sampler = make_sampler(name, domain, starts[0], seed, self.trials, self.storage is not None)
-        for start in starts:
-            study.enqueue_trial(domain.proposal(start), skip_if_exists=True)
+        study.sampler = make_sampler(name, domain, starts[0], self.seed + 1000 * number, self.trials)
         return study
 
-    def _optimise(self, study: Study, domain: Domain, criteria: Sequence[Criterion], source: str) -> None:
-        """Run the trials that are left."""
-        optuna = import_optuna()
-        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    def _optimise(
+        self,
+        study: Study,
+        domain: Domain,
+        starts: Sequence[Array],
+        criteria: Sequence[Criterion],
+        source: str,
+        kept: KeptTrials | None,
+    ) -> None:
+        """Make all trials; those that are kept are not scored again."""
+        if kept and (known := kept.all_of(self.trials)):
+            study.add_trials(known)
+            return
+        for start in starts:
+            study.enqueue_trial(domain.proposal(start), skip_if_exists=True)
 
         def score(trial: Any) -> tuple[float, ...]:
             proposed = np.array([trial.suggest_float(name, domain.low, domain.high) for name in domain.names])
+            known = kept.scores(trial.number, trial.params) if kept else None
+            if known is not None:
+                return tuple(known)
             weights = domain.weights(proposed)
             scores = [np.nan if np.isnan(weights).any() else score_of(weights) for score_of in criteria]
             return tuple(float(np.clip(value, -LARGEST_DB, LARGEST_DB)) for value in scores)
 
         def show(study: Any, trial: Any) -> None:
+            if kept:
+                kept.keep(trial)
             if self.progress is not None:
                 self.progress(source, min(trial.number + 1, self.trials), self.trials)
 
-        left = self.trials - len(study.get_trials(deepcopy=False, states=states))
-        if left <= 0:
-            return
-        study.optimize(score, left, callbacks=[optuna.study.MaxTrialsCallback(self.trials, states), show])
+        study.optimize(score, self.trials, callbacks=[show])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stemfuse.separators.optional import import_optional
 
 from .errors import FusionError
+from .kept_trials import is_whole
 from .least_squares import Constraint
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Domain:
         return dict(zip(self.names, np.clip(numbers, self.low, self.high).tolist(), strict=True))
 
 
-def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int, shared: bool) -> Any:
+def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int) -> Any:
     """Optuna's sampler of a name.
 
     Parameters
@@ -84,8 +85,6 @@ def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int
         The same seed proposes the same trials.
     trials : int
         How many there will be; a grid has at most as many points.
-    shared : bool
-        Whether other processes may add trials.
 
     Raises
     ------
@@ -109,7 +108,7 @@ def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int
             points = max(2, int(trials ** (1 / len(domain.names))))
             axis = np.linspace(domain.low, domain.high, points).tolist()
             return samplers.GridSampler(dict.fromkeys(domain.names, axis), seed=seed)
-        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=shared)
+        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
 
 
 def open_studies(storage: str, names: Mapping[str, str]) -> dict[str, Study]:
@@ -125,17 +124,24 @@ def open_studies(storage: str, names: Mapping[str, str]) -> dict[str, Study]:
     Raises
     ------
     FusionError
-        The storage or a study is missing, or Optuna is not installed.
+        The storage or a study is missing or damaged, or Optuna is not installed.
     """
     optuna = import_optuna()
     if "://" not in storage and not Path(storage).is_file():
         raise FusionError(f"{storage}: no such file; the search was kept elsewhere, or not at all")
-    opened = open_storage(storage)
+    opened = open_storage(storage, writing=False)
     try:
         with quiet_optuna():
-            return {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+            studies = {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
     except KeyError as error:
         raise FusionError(f"{storage}: the study {error} is missing; search again") from error
+    for study in studies.values():
+        # searches of older versions have no checksums
+        checked = [trial for trial in study.trials if "checksum" in trial.user_attrs]
+        damaged = sum(not is_whole(trial, study.study_name) for trial in checked)
+        if damaged:
+            raise FusionError(f"{storage}: {damaged} trials of {study.study_name} are damaged; search again")
+    return studies
 
 
 def best_trial(study: Study, source: str) -> Any:
@@ -166,15 +172,36 @@ def import_optuna() -> Any:
     return import_optional("optuna", "search", "search", FusionError)
 
 
-def open_storage(storage: str | None) -> Any:
-    """Optuna's storage: a database by its address, else a journal file."""
-    if storage is None or "://" in storage:
-        return storage
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def open_storage(storage: str, writing: bool = True) -> Any:
+    """Optuna's storage: a database by its address, else a journal file.
 
+    Parameters
+    ----------
+    storage : str
+        See `Search`; a relative path is one of the folder that this process works in now.
+    writing : bool
+        Whether trials will be added.
+
+    Raises
+    ------
+    FusionError
+        No trials can be kept there.
+    """
+    optuna = import_optuna()
+    if "://" not in storage:
+        # imports optuna, which is not always installed
+        from .journal import open_journal
+
+        return open_journal(storage, writing)
     try:
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(storage))
-    except (OSError, ValueError, KeyError) as error:
-        raise FusionError(f"{storage}: no search can be kept there ({error}); name another file") from error
+        return optuna.storages.get_storage(_absolute(storage))
+    except Exception as error:  # every database has errors of its own
+        raise FusionError(f"{storage}: no search can be kept there ({error}); name another place") from error
+
+
+def _absolute(address: str) -> str:
+    """The address of a database, with an absolute path where it is a file."""
+    scheme, slashes, path = address.partition(":///")
+    if not slashes or not scheme.startswith("sqlite") or not path or path.startswith((":", "file:")):
+        return address
+    return f"{scheme}:///{Path(path).absolute()}"

@@ -12,6 +12,7 @@ from stemfuse.separators.audio.whole_files import clear_remains_below
 
 from .config import RunConfig, parse_config
 from .contents import read_contents, signals_of
+from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run, run_identity
 from .record import DataRecord, RunRecord, TrackRecord
@@ -45,10 +46,18 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent, veri
     Raises
     ------
     StemfuseError
-        Something is missing or wrong; what was computed is kept, and the next run goes on from there.
+        Something is missing or wrong, or another process works in the folder; what was computed is kept, and the next
+        run goes on from there.
     """
     config = config if isinstance(config, RunConfig) else parse_config(config)
     plan = plan_run(config)
+    with run_lock(config.out):
+        return _run(plan, progress, verify)
+
+
+def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
+    """Do what is left, in a folder that no other process works in."""
+    config = plan.config
     run = Run(config.out)
     record = run.record()
     clear_remains_below(run.path)

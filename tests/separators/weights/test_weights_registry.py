@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 from makers.commands import command, process
 from makers.places import DATA

@@ -1,0 +1,127 @@
+"""Trials of a search that are kept: their scores are taken from a storage when the search is made again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.separators import digest
+
+from .errors import FusionError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+
+class KeptTrials:
+    """The trials of one study in a storage, by their numbers.
+
+    A search is always made from its first trial on, in memory: so the sampler draws the same numbers, whether the
+    search was interrupted or not. Here it finds the scores that it does not have to compute again. Each trial is
+    written in one step, with its number and a checksum.
+
+    Parameters
+    ----------
+    storage : optuna.storages.BaseStorage
+        Where they are kept.
+    name : str
+        Of the study.
+    objectives : int
+        How many scores a trial has.
+    """
+
+    def __init__(self, storage: Any, name: str, objectives: int) -> None:
+        self._storage, self._name, self._objectives = storage, name, objectives
+        self._study = self._open()
+        found = self._study.get_trials(deepcopy=False)
+        whole = [trial for trial in found if is_whole(trial, name)]
+        self._trials = {int(trial.user_attrs["number"]): trial for trial in whole}
+        self._written = set(self._trials)
+        if len(whole) < len(found):
+            log.warning("the search %s: %d damaged trials are made again", name, len(found) - len(whole))
+            self._begin_again()
+
+    def all_of(self, count: int) -> list[FrozenTrial]:
+        """The first trials when all of them are kept, else none."""
+        whole = all(number in self._trials for number in range(count))
+        return [self._trials[number] for number in range(count)] if whole else []
+
+    def scores(self, number: int, proposed: Mapping[str, float]) -> list[float] | None:
+        """The scores of a trial; None when it is not kept, or was another one."""
+        trial = self._trials.get(number)
+        if trial is None:
+            return None
+        if trial.params != dict(proposed):
+            log.warning("the search %s: its trials from %d on were others; they are made again", self._name, number)
+            self._trials = {kept: trial for kept, trial in self._trials.items() if kept < number}
+            self._begin_again()
+            return None
+        return [float("nan")] * self._objectives if trial.values is None else list(trial.values)
+
+    def keep(self, trial: FrozenTrial) -> None:
+        """Keep a trial that has ended."""
+        if trial.number not in self._written:
+            self._write(trial.number, trial)
+
+    def _begin_again(self) -> None:
+        """Write the study anew with the trials that are good."""
+        import optuna
+
+        with _writing(self._name):
+            optuna.delete_study(study_name=self._name, storage=self._storage)
+        self._study, self._written = self._open(), set()
+        for number, trial in sorted(self._trials.items()):
+            self._write(number, trial)
+
+    def _open(self) -> Study:
+        import optuna
+
+        directions = ["maximize"] * self._objectives
+        with _writing(self._name):
+            study: Study = optuna.create_study(
+                storage=self._storage, study_name=self._name, directions=directions, load_if_exists=True
+            )
+        return study
+
+    def _write(self, number: int, trial: FrozenTrial) -> None:
+        import optuna
+
+        kept = optuna.trial.create_trial(
+            state=trial.state,
+            values=trial.values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"number": number, "checksum": _checksum(self._name, number, trial)},
+        )
+        with _writing(self._name):
+            self._study.add_trial(kept)
+        self._written.add(number)
+
+
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """A full disk in one line."""
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or error
+        raise FusionError(
+            f"trials of the search {name} cannot be kept ({problem}); free some space and go on with the same command"
+        ) from error
+
+
+def is_whole(trial: FrozenTrial, name: str) -> bool:
+    """Whether a kept trial of a study is as it was written."""
+    number, checksum = trial.user_attrs.get("number"), trial.user_attrs.get("checksum")
+    return isinstance(number, int) and checksum == _checksum(name, number, trial)
+
+
+def _checksum(name: str, number: int, trial: FrozenTrial) -> str:
+    values = None if trial.values is None else [float(value) for value in trial.values]
+    described = {"study": name, "number": number, "params": trial.params, "values": values, "state": trial.state.name}
+    return digest(described)[:16]
