@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stemfuse.separators.names import shown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,13 +26,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def shorten(name: str, length: int = 40) -> str:
-    """Leave out the middle of a name that is too long for its place.
+    """Leave out the middle of a name that is too long for its place; invisible characters are escaped.
 
     Examples
     --------
     >>> shorten("vocals"), shorten("a separator with a long name", 12)
     ('vocals', 'a sepa… name')
     """
+    name = shown(name)
     return name if len(name) <= length else f"{name[: length // 2]}…{name[1 - length // 2 :]}"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemfuse.analysis.figures.scores import FUSION_COLOUR, SEPARATOR_COLOUR
 from stemfuse.analysis.figures.style import GRID, INK, MUTED, PAPER
+from stemfuse.separators.names import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +36,12 @@ class Figures:
         """Save as ``<name>.png`` and ``<name>.svg``; nothing in the files depends on time or chance."""
         from markupsafe import Markup, escape
         from matplotlib import rc_context
+        from matplotlib.text import Text
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        for text in figure.findobj(Text):
+            if not text.get_text().isprintable():
+                text.set_text(shown(text.get_text(), keep="\n"))
         picture = io.StringIO()
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in the PNG only; SVG keeps text
@@ -46,7 +51,7 @@ class Figures:
             figure.savefig(picture, format="svg", metadata={"Date": None})
         (self.folder / f"{name}.svg").write_text(picture.getvalue(), encoding="utf-8")
         svg = re.sub("<metadata>.*?</metadata>", "", picture.getvalue(), flags=re.DOTALL)
-        svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+        svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(shown(title))}" ', 1)
         svg = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
         for colour, on_page in PAGE_COLOURS.items():
             svg = svg.replace(colour, on_page)

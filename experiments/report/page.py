@@ -14,6 +14,7 @@ from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.workers import run_tasks
+from stemfuse.separators.names import shown as shown_name
 
 from .figures import Figures
 from .fusions import bound_tables, fusion_view, weight_scale
@@ -84,7 +85,11 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be written ({error.strerror}); free some space") from error
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"db": decibels, "clock": _clock, "counted": counted, "url": quote}
     run.write_text("report/index.html", environment.get_template("page.html.j2").render(view))
@@ -153,6 +158,11 @@ def _songs(
 def _config(run: Run) -> str:
     path = run.path / "config.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _shown(value: Any) -> Any:
+    """Names on the page, which cannot change how it is read; drawings are not escaped."""
+    return shown_name(value, keep="\n\t") if type(value) is str else value
 
 
 def _clock(seconds: float) -> str:

@@ -192,6 +192,8 @@ def check_plain(value: Any) -> None:
 
 def _check_scalar(value: Any) -> None:
     if isinstance(value, str):
+        if "\0" in value:
+            raise ForeignFileError("has text with a null character")
         if not value.isascii():
             try:
                 value.encode("utf-8")
