@@ -1,4 +1,4 @@
-"""The command line: messages on stderr, results on stdout, exit code 0 done, 1 failed, 2 wrong usage."""
+"""The command line: messages on stderr, results on stdout, exit code 0 done, 1 failed, 2 wrong usage, 130 stopped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stemfuse.separators import StemfuseError
 
 from . import fusions, runs, stems, training, weights
 from .console import messages
+from .signals import Stopped, stopping_signals
 
 __all__ = ["app", "main"]
 
@@ -36,8 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = RichHandler(console=messages, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.captureWarnings(True)
+    with stopping_signals():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="stemfuse")
+    except Stopped:
+        messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
+        raise
     except ConfigError as error:
         _fail(str(error), 2)
     except StemfuseError as error:

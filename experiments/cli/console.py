@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress
 
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -47,10 +47,7 @@ def progress_bars() -> Iterator[Progress]:
                     messages.print(f"{stage}: {total} to do")
             bars.update(known[stage], completed=done, total=total)
 
-        try:
-            yield show
-        except KeyboardInterrupt:
-            raise RunError("stopped; what is done is kept, the same command goes on from here") from None
+        yield show
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:
