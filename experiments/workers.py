@@ -9,14 +9,19 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from .errors import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+ENDING_S = 2.0
+"""How long a worker may take to end before it is killed."""
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
@@ -47,7 +52,7 @@ def run_tasks(
 
     Notes
     -----
-    On Ctrl-C what waits is dropped and the processes end at once; when this process is killed, they end too.
+    On Ctrl-C or SIGTERM what waits is dropped and the processes end at once; when this process is killed, they end too.
     """
     tasks = list(tasks)
     # however few tasks are left, each has the threads that it always has: rounding may depend on their number
@@ -61,7 +66,10 @@ def run_tasks(
     with contextlib.nullcontext(kept) if kept else _processes(min(workers, len(tasks)), threads) as pool:
         futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
-            yield futures[future], _result(future.result)
+            outcome = _result(future.result)
+            if isinstance(outcome, BrokenProcessPool):
+                raise RunError("a worker was killed, perhaps because memory ran out; run again with fewer workers")
+            yield futures[future], outcome
 
 
 _kept: ContextVar[Executor | None] = ContextVar("kept processes", default=None)
@@ -91,7 +99,7 @@ def _result(compute: Callable[[], Result]) -> Result | Exception:
 @contextlib.contextmanager
 def _processes(workers: int, threads: int) -> Iterator[Executor]:
     """A pool of fresh processes: forking one that has threads of BLAS or torch may hang."""
-    pool = ProcessPoolExecutor(
+    pool = _Pool(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
@@ -101,10 +109,33 @@ def _processes(workers: int, threads: int) -> Iterator[Executor]:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+        _end(multiprocessing.active_children())
         raise
     pool.shutdown()
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that never see Ctrl-C, not even while they start: this one ends them."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Start the processes with the first task; they inherit which signals are blocked."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().submit(function, *arguments, **named)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(function, *arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End processes, and return when they have ended."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(ENDING_S)
+        if process.is_alive():
+            process.kill()
 
 
 def _start_worker(threads: int) -> None:
@@ -116,7 +147,7 @@ def _start_worker(threads: int) -> None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+def _end_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""The command line: messages on stderr, results on stdout, exit code 0 done, 1 failed, 2 wrong usage."""
+"""The command line: messages on stderr, results on stdout, exit code 0 done, 1 failed, 2 wrong usage, 130 stopped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from stemfuse.separators.names import shown
 from . import fusions, runs, stems, training, weights
 from .console import EscapedLines, messages, replace_unencodable
 from .crashes import crash_message
+from .signals import Stopped, stopping_signals
 
 __all__ = ["app", "main"]
 
@@ -40,8 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler.setFormatter(EscapedLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
+    with stopping_signals():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="stemfuse")
+    except Stopped:
+        messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
+        raise
     except ConfigError as error:
         _fail(str(error), 2)
     except StemfuseError as error:

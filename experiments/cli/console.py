@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators.names import shown
 
@@ -88,10 +88,7 @@ def progress_bars() -> Iterator[Progress]:
                     messages.print(f"{stage}: {total} to do")
             bars.update(known[stage], completed=done, total=total)
 
-        try:
-            yield show
-        except KeyboardInterrupt:
-            raise RunError("stopped; what is done is kept, the same command goes on from here") from None
+        yield show
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:

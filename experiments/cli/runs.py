@@ -71,18 +71,14 @@ def report(
 @app.command(epilog="Example: stemfuse serve runs/first --port 8000")
 def serve(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 8000,
 ) -> None:
     """Serve a run's report on this machine until Ctrl-C."""
-    import contextlib
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
+    from stemfuse.experiments.report.server import serve_folder
     from stemfuse.experiments.run import Run
 
-    folder = Run.open(path).path
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        messages.print(f"http://127.0.0.1:{server.server_port}/report/  (Ctrl-C ends)")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+    serve_folder(
+        Run.open(path).path,
+        port,
+        lambda taken: messages.print(f"http://127.0.0.1:{taken}/report/  (Ctrl-C ends)"),
+    )

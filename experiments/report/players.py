@@ -38,6 +38,7 @@ def write_players(
     methods: Mapping[str, Stems],
     duration_s: float = 30.0,
     start_s: float | None = None,
+    identity: str = "",
 ) -> dict[str, Any]:
     """Write a song's excerpts as 16-bit WAV into ``report/audio``, and list them in its ``players.json``.
 
@@ -57,11 +58,14 @@ def write_players(
     start_s : float, optional
         Where the excerpt starts; when not given, where the most sources sound, see `busiest_start_s`.
 
+    identity : str
+        Of the run that the excerpts are of; see `is_written`.
+
     Returns
     -------
     dict
-        The song's entry in ``players.json``: track, start_s, duration_s, song_s, gain_db, files. It takes the place
-        of an older entry of the same track.
+        The song's entry in ``players.json``: track, start_s, duration_s, song_s, gain_db, identity, files. It takes
+        the place of an older entry of the same track.
 
     Raises
     ------
@@ -94,12 +98,23 @@ def write_players(
         "duration_s": (stop - start) / track.rate,
         "song_s": track.duration_s,
         "gain_db": 20 * float(np.log10(gain)),
+        "identity": identity,
         "files": [file for part in parts for file in _write_part(folder, part, track, start, stop, gain)],
     }
     others = [other for other in read_players(run_folder) if other["track"] != track.name]
     described = json.dumps({"tracks": [*others, entry]}, indent=1, ensure_ascii=False)
     Run(run_folder).write_text("report/audio/players.json", described)
     return entry
+
+
+def is_written(run_folder: str | os.PathLike[str], track: Track, identity: str) -> bool:
+    """Whether a song's excerpts have all been written, for the run of this identity."""
+    found = [entry for entry in read_players(run_folder) if entry["track"] == track.name]
+    folder = Path(run_folder, "report")
+    return any(
+        entry.get("identity") == identity and all((folder / file["path"]).is_file() for file in entry["files"])
+        for entry in found
+    )
 
 
 def _write_part(folder: Path, part: _Part, track: Track, start: int, stop: int, gain: float) -> list[dict[str, Any]]:

@@ -19,21 +19,24 @@ log = logging.getLogger(__name__)
 
 def report(plan: Plan, run: Run, progress: Progress) -> None:
     """Write players, weights that vary in time, figures and the page."""
-    from stemfuse.experiments.report import write_players, write_report
+    from stemfuse.experiments.report import is_written, write_players, write_report
 
     record = run.record()
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
     for done, track in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
+        if is_written(run.path, track, record.identity):
+            continue
         methods = dict(track.stems)
         for label, fitted in record.fusions.items():
             fusion = run.fusion(label)
             methods[label] = fusion.fuse(track)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
                 fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}
-        write_players(run.path, track, methods, plan.config.players.duration_s)
-    run.write_record(record)
+        # what the page shows of a song is on record before its players say that it is done
+        run.write_record(record)
+        write_players(run.path, track, methods, plan.config.players.duration_s, identity=record.identity)
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
 

@@ -259,7 +259,17 @@ def write_audio(
                 files.append(stack.enter_context(opened))
             for block in blocks:
                 for file, samples in zip(files, block, strict=True):
-                    file.write(samples.T)
+                    try:
+                        file.write(samples.T)
+                    except sf.SoundFileError:
+                        _raise_reason(Path(file.name))
+                        raise
     except sf.SoundFileError as error:
         where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
         raise WriteError(f"{where}: cannot be written ({error}); {advice}") from error
+
+
+def _raise_reason(file: Path) -> None:
+    """Raise the OSError that keeps a file from growing; libsndfile only says "System error"."""
+    with file.open("ab", buffering=0) as opened:
+        opened.write(bytes(1 << 16))
