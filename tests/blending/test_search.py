@@ -84,7 +84,7 @@ def test_ladder_on_the_least_squares_objective():
 
         free = error(LeastSquares().fit(train))
         simplex = error(LeastSquares(constraint="simplex").fit(train))
-        searched = error(Search(trials=60).fit(train))
+        searched = error(Search(trials=20).fit(train))
         assert free <= simplex + 1e-6
         assert simplex <= searched + 1e-6
 

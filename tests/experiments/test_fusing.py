@@ -132,6 +132,7 @@ def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_of_the_ladder_keeps_bounds_searches_and_warnings(place, tmp_path):
     """Every rung in one run, and what the report shows of it."""
     pytest.importorskip("torch")

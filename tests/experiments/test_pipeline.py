@@ -130,6 +130,7 @@ def test_another_fusion_on_a_warm_store_runs_no_separator(finished, band, tmp_pa
     np.testing.assert_array_equal(same["value"], same["value_before"])
 
 
+@pytest.mark.slow
 def test_killed_with_9_and_started_again_it_ends_with_the_same_scores(finished, band, tmp_path):
     path = tmp_path / "recipe.yaml"
     data = [{"path": str(band), "label": "band", "real": False}]
@@ -313,12 +314,13 @@ def test_nothing_is_printed_where_a_program_reads(finished, tmp_path, band):
     assert result.stderr == ""
 
 
-def test_estimates_are_written_for_songs_that_were_scored_before(tmp_path, band):
+def test_estimates_are_written_for_songs_that_were_scored_before(finished, tmp_path, band):
     data = [{"path": str(band), "label": "band", "tracks": 1}]
-    before = recipe(tmp_path, band, fusions=["mean"], bounds=None, data=data)
+    store = str(finished.config.store)
+    before = recipe(tmp_path, band, store=store, fusions=["mean"], bounds=None, data=data)
     run(before)
-    finished = run(before | {"estimates": True})
-    assert len(list((finished.path / "estimates/mean/test").glob("*/vocals.wav"))) == 1
+    again = run(before | {"estimates": True})
+    assert len(list((again.path / "estimates/mean/test").glob("*/vocals.wav"))) == 1
 
 
 def test_a_record_that_is_none_is_one_clear_line(tmp_path):

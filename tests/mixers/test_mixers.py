@@ -242,6 +242,8 @@ mixer.fit(songs[:2], songs[2:]).save({out!r})
 """
 
 
+# separators are trained by the same loop; their test of it is not slow
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, capsys):
     def script(folder, pause):
         return CHILD.format(

@@ -136,6 +136,8 @@ WAVES = {
 
 
 HEAVY_WAVES = (
+    "demucs_danna_16",
+    "xumx_asteroid",
     "ismir2020_new_tfc_tdf_7",
     "resunet143_subband",
     "unet_danna",
