@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stemfuse.separators import digest
 
@@ -81,7 +81,7 @@ class KeptTrials:
     def _open(self) -> Study:
         import optuna
 
-        directions = ["maximize"] * self._objectives
+        directions: list[Literal["maximize"]] = ["maximize"] * self._objectives
         with _writing(self._name):
             study: Study = optuna.create_study(
                 storage=self._storage, study_name=self._name, directions=directions, load_if_exists=True

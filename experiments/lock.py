@@ -14,10 +14,11 @@ from typing import Any
 
 from .errors import RunError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # not on Windows: there the process named in the file decides
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 LOCK = ".lock"
 """The file in the run's folder; it names host, process and when that began, and is gone when the run ends."""

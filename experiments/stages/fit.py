@@ -55,7 +55,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
             continue
-        run.checksums.forget(lambda file, files=tuple(fitted.files): file in files)
+        run.checksums.forget(fitted.files.__contains__)
         record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted

@@ -231,8 +231,8 @@ def score_folders(
     if out is not None:
         write_scores(table, out / "scores.parquet")
         for subset in {track.subset for track, _ in found}:
-            names = {track.name for track, _ in found if track.subset == subset}
-            write_museval_json(table[table["track"].isin(names)], out / "museval", subset)
+            of_subset = {track.name for track, _ in found if track.subset == subset}
+            write_museval_json(table[table["track"].isin(of_subset)], out / "museval", subset)
         summary.to_csv(out / "summary.csv", index=False)
     return summary
 

@@ -44,11 +44,11 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
         for separator, entry in stored.items()
     }
     by_name = {track.name: track for track in reversed(tracks)}
-    for track in record.tracks:
-        if track.name in by_name:
-            entries = {key: plan.store.record(by_name[track.name], key) for key in plan.keys.values()}
-            track.mixture_sha256 = next(iter(entries.values()))["mixture"]["sha256"]
-            track.stems = {key: content_of(entry) for key, entry in entries.items()}
+    for kept in record.tracks:
+        if kept.name in by_name:
+            entries = {key: plan.store.record(by_name[kept.name], key) for key in plan.keys.values()}
+            kept.mixture_sha256 = next(iter(entries.values()))["mixture"]["sha256"]
+            kept.stems = {key: content_of(entry) for key, entry in entries.items()}
     run.write_record(record)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import zipfile
 from pathlib import Path
@@ -52,10 +51,14 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         if version not in ((1, 0), (2, 0)):
             raise ForeignFileError(f"{entry.filename!r} has version {version} of the format, expected 1.0 or 2.0")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, kind = read_header(file)
-        if kind.kind not in _KINDS or (kind.itemsize == 0 and math.prod(shape)):
+        header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
+        shape, fortran, kind = header
+        size = 1
+        for length in shape:
+            size *= length
+        if kind.kind not in _KINDS or (kind.itemsize == 0 and size):
             raise ForeignFileError(f"{entry.filename!r} has values of the type {kind}, expected numbers or text")
-        expected = math.prod(shape) * kind.itemsize
+        expected = size * kind.itemsize
         held = entry.file_size - file.tell()
         if any(size < 0 for size in shape) or expected != held:
             raise ForeignFileError(

@@ -234,7 +234,7 @@ def check_owner(path: Path, record: Mapping[str, Any], track: Track, separator: 
         expected["fingerprint"] = separator.fingerprint()
     # entries of older versions say the separator's name, not their key
     name = record["separator"].get("name")
-    got = {"key": key if name in (key, key.rpartition("-")[0]) else name} | record
+    got = {"key": key if name in (key, key.rpartition("-")[0]) else name, **record}
     for what, text in expected.items():
         if got[what] != text:
             raise StoreError(
