@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import StemfuseError
 
-from . import fusions, runs, stems, training, weights
+from . import fusions, runs, stems, store, training, weights
 from .console import messages
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 for part in (runs, stems, fusions, training):
     app.registered_commands += part.app.registered_commands
 app.add_typer(weights.app, name="weights")
+app.add_typer(store.app, name="store")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
