@@ -14,7 +14,7 @@ from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
 
-from . import fusions, runs, stems, training, weights
+from . import fusions, runs, stems, store, training, weights
 from .console import EscapedLines, messages, replace_unencodable
 from .crashes import crash_message
 from .signals import Stopped, stopping_signals
@@ -32,6 +32,7 @@ app = typer.Typer(
 for part in (runs, stems, fusions, training):
     app.registered_commands += part.app.registered_commands
 app.add_typer(weights.app, name="weights")
+app.add_typer(store.app, name="store")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

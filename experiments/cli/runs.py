@@ -32,6 +32,7 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to the recipe", show_default=False)
     ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="read all files again, changed or not")] = False,
 ) -> None:
     """Run a recipe on your data; run it again and it goes on where it stopped."""
     from stemfuse.experiments.config import load_config
@@ -39,7 +40,7 @@ def run(
 
     checked = load_config(config, overrides or [])
     with progress_bars() as progress:
-        finished = run_config(checked, progress)
+        finished = run_config(checked, progress, verify)
     show_run(finished)
 
 

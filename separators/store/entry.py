@@ -254,7 +254,7 @@ def check_files(path: Path, record: Mapping[str, Any]) -> None:
     for source, file in record["files"].items():
         if sha256_of(path / file["name"]) != file["sha256"]:
             raise StoreError(
-                f"{path / file['name']}: the samples of {source} have changed since written; "
+                f"{path / file['name']}: damaged, the samples of {source} have changed since written; "
                 "delete the folder and separate or adopt again"
             )
 

@@ -1,0 +1,345 @@
+"""Numbers are never stale or foreign, and damage is found where it is used: replaced, copied and flipped files."""
+
+import json
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from stemfuse.analysis import GramStatistics
+from stemfuse.experiments import RunError, parse_config, run
+from stemfuse.separators import SOURCES, BaseSeparator, FileSignal, Stems, StemStore, StoreError, Track
+from stemfuse.separators.audio.whole_files import HOST, PREFIX
+
+RATE = 44_100
+
+
+class Quarter(BaseSeparator):
+    """Gives every source a quarter of the mixture."""
+
+    name = "quarter"
+
+    def __init__(self, gain: float = 0.25):
+        self.gain = gain
+
+    def _separate(self, mixture):
+        return np.stack([self.gain * mixture] * len(SOURCES))
+
+
+def write_song(folder, seed=0, length=RATE * 2):
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = np.random.default_rng(seed).normal(0, 0.1, (4, length, 2)).astype("float32")
+    for source, samples in zip(SOURCES, parts, strict=True):
+        sf.write(folder / f"{source}.wav", samples, RATE, subtype="FLOAT")
+    sf.write(folder / "mixture.wav", parts.sum(0), RATE, subtype="FLOAT")
+
+
+def recipe(place, out="run", **changes):
+    given = {
+        "out": str(place / out),
+        "store": str(place / "store"),
+        "data": [{"path": str(place / "songs"), "label": "songs"}],
+        "separators": ["centre_channel", {"name": "other", "stored": True}],
+        "fusions": ["mean"],
+        "bounds": None,
+        "players": {"tracks": 0},
+        "workers": 1,
+    }
+    return parse_config(given | changes)
+
+
+def adopt(place, gain, replace=False):
+    """Stems of another tool: the references and some of the mixture."""
+    for song in (place / "songs" / "test").iterdir():
+        mixture, _ = sf.read(song / "mixture.wav", dtype="float32")
+        folder = place / "estimates" / song.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in SOURCES:
+            samples, _ = sf.read(song / f"{source}.wav", dtype="float32")
+            sf.write(folder / f"{source}.wav", (1 - gain) * samples + gain * mixture / 4, RATE, subtype="FLOAT")
+    songs = [Track(song.name, FileSignal(song / "mixture.wav")) for song in (place / "songs" / "test").iterdir()]
+    StemStore(place / "store").adopt(place / "estimates", "other", songs, "as-is", replace=replace)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    place = tmp_path_factory.mktemp("undisturbed")
+    write_song(place / "songs" / "test" / "one")
+    adopt(place, 0.2)
+    run(recipe(place))
+    return place
+
+
+@pytest.fixture
+def place(undisturbed, tmp_path):
+    """A copy of a place with songs, store and a finished run."""
+    shutil.copytree(undisturbed, tmp_path / "place")
+    return tmp_path / "place"
+
+
+def values(finished):
+    scores = finished.scores().sort_values(["track", "fusion", "source", "metric", "frame"])
+    return scores["value"].to_numpy()
+
+
+def truth(place, **changes):
+    """Scores of a fresh run, in a fresh store where nothing is adopted."""
+    return values(run(recipe(place, out="fresh", **changes)))
+
+
+def flip(path, at, keep_times=True):
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << (at % 8)
+    with path.open("r+b") as file:
+        file.write(content)
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_replaced_references_are_scored_anew(place):
+    before = values(run(recipe(place)))
+    path = place / "songs" / "test" / "one" / "vocals.wav"
+    times = path.stat()
+    samples, _ = sf.read(path, dtype="float32")
+    sf.write(path, 0.5 * samples, RATE, subtype="FLOAT")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = values(run(recipe(place)))
+    assert not np.array_equal(before, after, equal_nan=True)
+    np.testing.assert_array_equal(after, truth(place))
+
+
+def test_stems_that_were_adopted_anew_are_scored_anew(place):
+    before = values(run(recipe(place)))
+    adopt(place, 0.7, replace=True)
+    after = values(run(recipe(place)))
+    assert not np.array_equal(before, after, equal_nan=True)
+    np.testing.assert_array_equal(after, truth(place))
+
+
+def test_a_touched_or_copied_file_computes_nothing(place, monkeypatch):
+    first = run(recipe(place)).record()
+    os.utime(place / "songs" / "test" / "one" / "bass.wav", (1, 1))
+    monkeypatch.setattr("stemfuse.experiments.pipeline.STAGES", {})
+    assert run(recipe(place)).record().finished == first.finished
+
+
+def test_songs_of_equal_names_sizes_and_times_are_told_apart(tmp_path):
+    tracks = []
+    for seed in (1, 2):
+        write_song(tmp_path / f"{seed}" / "song", seed)
+        path = tmp_path / f"{seed}" / "song" / "mixture.wav"
+        os.utime(path, (10**9, 10**9))
+        tracks.append(Track("song", FileSignal(path)))
+    store, separator = StemStore(tmp_path / "store"), Quarter()
+    store.put(tracks[0], separator, separator.separate(tracks[0].mixture.read(), RATE))
+    with pytest.raises(StoreError, match="another mixture"):
+        store.get(tracks[1], separator)
+
+
+@pytest.fixture
+def entry(tmp_path):
+    write_song(tmp_path / "song")
+    track = Track("song", FileSignal(tmp_path / "song" / "mixture.wav"))
+    store = StemStore(tmp_path / "store")
+    for separator in (Quarter(), Quarter(gain=0.5)):
+        store.put(track, separator, separator.separate(track.mixture.read(), RATE))
+    return store, track
+
+
+def test_a_copied_entry_is_refused(entry):
+    store, track = entry
+    path, other = store.path(track, Quarter()), store.path(track, Quarter(gain=0.5))
+    shutil.rmtree(other)
+    shutil.copytree(path, other)
+    with pytest.raises(StoreError, match=r"got stems of key 'quarter-.*copied or moved"):
+        store.get(track, Quarter(gain=0.5))
+    renamed = Track("song", track.mixture, subset="train")
+    shutil.copytree(path, store.path(renamed, Quarter()))
+    with pytest.raises(StoreError, match="got stems of subset 'test', expected 'train'"):
+        store.get(renamed, Quarter())
+    assert len(store.verify()) == 2
+
+
+def test_records_name_their_own_files_only_and_links_are_not_followed(entry, tmp_path):
+    store, track = entry
+    path = store.path(track, Quarter())
+    good = (path / "stems.json").read_text()
+    for name in ("../../song/bass.wav", "/etc/hostname", "drums.wav", "", "..", 3):
+        record = json.loads(good)
+        record["files"]["bass"]["name"] = name
+        del record["seal"]
+        (path / "stems.json").write_text(json.dumps(record))
+        with pytest.raises(StoreError, match=r"stems\.json: damaged"):
+            store.get(track, Quarter())
+    (path / "stems.json").write_text(good)
+    assert store.get(track, Quarter()) is not None
+    shutil.move(path / "bass.wav", tmp_path / "bass.wav")
+    (path / "bass.wav").symlink_to(tmp_path / "bass.wav")
+    with pytest.raises(StoreError, match="is a link"):
+        store.get(track, Quarter())
+    other = store.path(track, Quarter(gain=0.5))
+    shutil.move(other, tmp_path / "elsewhere")
+    other.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is a link"):
+        store.get(track, Quarter(gain=0.5))
+
+
+@pytest.mark.parametrize("name", ["../../evil", "", ".", ".hidden", "a/b", "a\0b"])
+def test_nothing_is_written_outside_the_store(tmp_path, name):
+    write_song(tmp_path / "song")
+    track = Track("song", FileSignal(tmp_path / "song" / "mixture.wav"))
+    with pytest.raises(StoreError, match="cannot be"):
+        StemStore(tmp_path / "store").put(track, name, Stems(np.zeros((4, *track.mixture.read().shape))))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_flip_in_any_file_of_an_entry_is_found(entry):
+    store, track = entry
+    path = store.path(track, Quarter())
+    wrong = silent = 0
+    generator = np.random.default_rng(0)
+    expected = store.get(track, Quarter()).read()
+    for file in (path / "stems.json", path / "vocals.wav"):
+        good = file.read_bytes()
+        for at in generator.integers(0, len(good), 50):
+            flip(file, int(at))
+            try:
+                stems = store.get(track, Quarter())
+                wrong += stems is not None and not np.array_equal(stems.read(), expected)
+                silent += 1
+            except StoreError:
+                pass
+            file.write_bytes(good)
+    assert (wrong, silent) == (0, 0)
+    assert store.get(track, Quarter()) is not None
+
+
+def test_damaged_stems_are_separated_again_and_adopted_ones_refused(place, caplog):
+    before = values(run(recipe(place)))
+    store = StemStore(place / "store")
+    path = store.root / store.find("centre_channel") / "test" / "one" / "vocals.wav"
+    flip(path, 50_001)
+    np.testing.assert_array_equal(values(run(recipe(place))), before)
+    assert "the samples of vocals have changed" in caplog.text
+    assert store.verify() == []
+    path = store.root / store.find("other") / "test" / "one" / "vocals.wav"
+    flip(path, 50_001)
+    for out in ("run", "second"):
+        with pytest.raises(RunError, match="no usable stems by other"):
+            run(recipe(place, out=out))
+
+
+def test_rot_that_no_stamp_shows_is_found_by_the_next_run_and_by_verify(place, monkeypatch):
+    before = values(run(recipe(place)))
+    store = StemStore(place / "store")
+    path = store.root / store.find("centre_channel") / "test" / "one" / "bass.wav"
+    flip(path, 50_001)
+    # as if the disk had changed it: what is remembered has the stamps of the damaged file
+    key, track = store.find("centre_channel"), Track("one", FileSignal(place / "songs/test/one/mixture.wav"))
+    store._keep(store.path(track, key), store.record(track, key))
+    assert store.get(track, key) is not None
+    np.testing.assert_array_equal(values(run(recipe(place, out="second"))), before)
+    assert store.verify() == []
+    flip(path, 50_001)
+    store._keep(store.path(track, key), store.record(track, key))
+    np.testing.assert_array_equal(values(run(recipe(place), verify=True)), before)
+    assert store.verify() == []
+
+
+RUN_FILES = ["scores.parquet", "fusions/mean.npz", "report/index.html", "config.yaml", "checksums.json"]
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
+def test_a_finished_run_heals_its_files(place, name, how):
+    finished = run(recipe(place))
+    before, path = values(finished), finished.path / name
+    content = path.read_bytes()
+    if how == "flip":
+        flip(path, len(content) // 2)
+    elif how == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.unlink()
+    again = run(recipe(place))
+    np.testing.assert_array_equal(values(again), before)
+    if name != "checksums.json":
+        assert path.read_bytes() == content or name == "report/index.html"
+    stamp = path.stat().st_mtime_ns
+    run(recipe(place))
+    assert path.stat().st_mtime_ns == stamp, "healed once"
+
+
+def test_an_interrupted_run_heals_its_parts_and_fusions(place):
+    finished = run(recipe(place))
+    before = values(finished)
+    for path in [*(finished.path / ".parts").glob("*.parquet"), finished.path / "fusions" / "mean.npz"]:
+        record = finished.record()
+        record.finished = None
+        finished.write_record(record)
+        flip(path, path.stat().st_size // 2)
+        np.testing.assert_array_equal(values(run(recipe(place))), before)
+
+
+def test_a_report_is_not_made_of_damaged_scores(place):
+    finished = run(recipe(place))
+    flip(finished.scores_path, 400)
+    with pytest.raises(RunError, match=r"scores\.parquet: damaged"):
+        finished.scores()
+
+
+def test_checksums_of_files_elsewhere_are_passed_over(place):
+    finished = run(recipe(place))
+    precious = place / "precious.journal"
+    precious.write_text("keep")
+    path = finished.path / "checksums.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"../precious.journal": ["0" * 64, [1]], str(precious): ["0" * 64, [1]]}))
+    run(recipe(place))
+    assert precious.read_text() == "keep"
+
+
+def test_statistics_are_of_the_audio_that_their_name_says(entry, tmp_path):
+    store, track = entry
+    song = tmp_path / "song"
+    references = Stems.from_signals({source: FileSignal(song / f"{source}.wav") for source in SOURCES})
+    track = Track("song", track.mixture, references=references)
+    half = GramStatistics.from_store(store, track, {"a": Quarter(gain=0.5)})
+    quarter = GramStatistics.from_store(store, track, {"a": Quarter()})
+    first, second = sorted((store.root / ".gram").rglob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    shutil.copy(first, second)
+    again = GramStatistics.from_store(store, track, {"a": Quarter()})
+    np.testing.assert_array_equal(again.moments, quarter.moments)
+    assert not np.array_equal(half.moments, quarter.moments)
+
+
+def test_a_flip_in_statistics_is_harmless(entry, tmp_path):
+    store, track = entry
+    song = tmp_path / "song"
+    references = Stems.from_signals({source: FileSignal(song / f"{source}.wav") for source in SOURCES})
+    track = Track("song", track.mixture, references=references)
+    expected = GramStatistics.from_store(store, track, {"a": Quarter()}).moments
+    (path,) = (store.root / ".gram").rglob("*.npz")
+    good = path.read_bytes()
+    for at in np.random.default_rng(0).integers(0, len(good), 60):
+        path.write_bytes(good)
+        flip(path, int(at))
+        np.testing.assert_array_equal(GramStatistics.from_store(store, track, {"a": Quarter()}).moments, expected)
+    path.write_bytes(good)
+    assert zipfile.is_zipfile(path)
+
+
+def test_what_killed_writers_left_is_cleared_at_the_next_start(place):
+    finished = run(recipe(place))
+    dead = f"{PREFIX}{HOST}-{2**22 - 3}-00000000"
+    store = StemStore(place / "store")
+    for folder in (finished.path, finished.path / "report", finished.path / ".parts", store.root / store.keys()[0]):
+        (folder / dead).mkdir()
+        (folder / dead / "x.wav").write_text("half")
+        (folder / f"{dead}.json").write_text("half")
+    run(recipe(place))
+    assert not list(place.rglob(f"{PREFIX}*"))
