@@ -140,7 +140,7 @@ def unpack_known(path: str | os.PathLike[str], sizes: Mapping[str, Collection[in
     OSError
         Something cannot be read or written.
     """
-    found = []
+    found: list[Path] = []
     left = UNPACKED * Path(path).stat().st_size
     with open_archive(path) as archive:
         for entry in archive.infolist():

@@ -53,9 +53,10 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
             raise ForeignFileError(f"{entry.filename!r} has version {version} of the format, expected 1.0 or 2.0")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, kind = read_header(file)
-        if kind.kind not in _KINDS or (kind.itemsize == 0 and math.prod(shape)):
+        count: int = math.prod(map(int, shape))
+        if kind.kind not in _KINDS or (kind.itemsize == 0 and count):
             raise ForeignFileError(f"{entry.filename!r} has values of the type {kind}, expected numbers or text")
-        expected = math.prod(shape) * kind.itemsize
+        expected = count * kind.itemsize
         held = entry.file_size - file.tell()
         if any(size < 0 for size in shape) or expected != held:
             raise ForeignFileError(

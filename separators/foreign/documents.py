@@ -143,7 +143,7 @@ def _check_events(events: Iterable[Any]) -> None:
     total = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            total += sizes.get(event.anchor, 0)
+            total += sizes.get(str(event.anchor), 0)
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             if event.style is None and len(event.value) > TEXT:
