@@ -310,7 +310,7 @@ def _check_size(path: Path, made: Any, args: Any, kwargs: Any, state: Any) -> No
         value = remaining.pop()
         if isinstance(value, dict | list | tuple):
             remaining += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, int | float | Fraction) and not abs(value) <= MOST_ARGUMENT:
+        elif isinstance(value, int | float | Fraction) and not abs(float(value)) <= MOST_ARGUMENT:
             raise SeparatorError(f"{path}: no network of the demucs package has an argument above {MOST_ARGUMENT}")
     if isinstance(state, dict):
         # quantised weights take less
