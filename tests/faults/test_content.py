@@ -253,6 +253,7 @@ def test_rot_that_no_stamp_shows_is_found_by_the_next_run_and_by_verify(place, m
 RUN_FILES = ["scores.parquet", "fusions/mean.npz", "report/index.html", "config.yaml", "checksums.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN_FILES)
 @pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
 def test_a_finished_run_heals_its_files(place, name, how):
