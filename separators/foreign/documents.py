@@ -109,7 +109,7 @@ def parse_yaml(text: str, most: int = RECIPE_BYTES) -> Any:
     Raises
     ------
     ForeignFileError
-        It is no YAML, too long or too deep, makes objects, or has integers of more than 64 bits.
+        It is not YAML, too long or too deep, makes objects, or has integers of more than 64 bits.
 
     Examples
     --------
@@ -124,12 +124,12 @@ def parse_yaml(text: str, most: int = RECIPE_BYTES) -> Any:
         _check_events(yaml.parse(text, yaml.SafeLoader))
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ForeignFileError(f"is no YAML ({' '.join(str(error).split())})") from error
+        raise ForeignFileError(f"is not YAML ({' '.join(str(error).split())})") from error
     # dates and numbers that are none
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, ForeignFileError):
             raise
-        raise ForeignFileError(f"is no YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
+        raise ForeignFileError(f"is not YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
     check_plain(value)
     return value
 
