@@ -256,6 +256,7 @@ def test_comparison_is_there_for_enough_tracks_only(page):
     assert "p cannot fall below 0.125 with 4 tracks" in page.text
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_page_anywhere(run, tmp_path):
     moved = tmp_path / "elsewhere, with spaces & signs"
     shutil.copytree(run, moved)

@@ -112,6 +112,7 @@ def test_replaced_references_are_scored_anew(place):
     np.testing.assert_array_equal(after, truth(place))
 
 
+@pytest.mark.slow
 def test_stems_that_were_adopted_anew_are_scored_anew(place):
     before = values(run(recipe(place)))
     adopt(place, 0.7, replace=True)
@@ -233,6 +234,7 @@ def test_damaged_stems_are_separated_again_and_adopted_ones_refused(place, caplo
             run(recipe(place, out=out))
 
 
+@pytest.mark.slow
 def test_rot_that_no_stamp_shows_is_found_by_the_next_run_and_by_verify(place, monkeypatch):
     before = values(run(recipe(place)))
     store = StemStore(place / "store")
@@ -275,6 +277,7 @@ def test_a_finished_run_heals_its_files(place, name, how):
     assert path.stat().st_mtime_ns == stamp, "healed once"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_heals_its_parts_and_fusions(place):
     finished = run(recipe(place))
     before = values(finished)

@@ -96,6 +96,7 @@ def test_a_signal_while_the_command_line_is_imported(tmp_path, number, later_s):
         check(code, printed, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_is_stopped_at_any_point_and_goes_on(folder, rounds):
     if rounds > 1:
@@ -141,6 +142,7 @@ def test_what_is_ignored_stays_ignored(tmp_path):
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_report_goes_on_where_it_was(folder, monkeypatch):
     from stemfuse.experiments.config import load_config
     from stemfuse.experiments.pipeline import run

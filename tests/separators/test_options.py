@@ -6,8 +6,6 @@ import copy
 import inspect
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,12 +270,3 @@ def test_classes_are_asked_for_instances_only():
     assert Expected(np.ndarray | str).fit(CELLS.matrix) is CELLS.matrix
     with pytest.raises(ValueError, match="expected"):
         Expected(Track).fit({"name": "song"})
-
-
-def test_pydantic_is_loaded_only_by_what_needs_it():
-    code = (
-        "import sys; from stemfuse.separators import load_separator as load; load('repet_sim', window=1024, reach_s=9);"
-        "print('pydantic' in sys.modules); load('repet_sim', reach_s='9'); print('pydantic' in sys.modules)"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "True"]

@@ -272,6 +272,7 @@ def start(name, recipe, *overrides):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_weights(tree, tmp_path):
     changes = {
         "chunks": 40,
