@@ -5,8 +5,9 @@ BIN = $(VENV)/bin
 # pip would compile every file of every package on one core; Python compiles what it imports, and keeps it
 INSTALL = $(BIN)/pip install --quiet --no-compile
 export PYTHONDONTWRITEBYTECODE =
-# which tests: TESTS=slow runs the slow ones
+# which tests: TESTS=slow runs the slow ones, TESTS=long those that take many minutes
 TESTS ?= not slow
+SELECTED = $(if $(filter long,$(TESTS)),long,($(TESTS)) and not long)
 
 .PHONY: demo test clean
 
@@ -18,7 +19,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(TESTS)"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(SELECTED)"
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -186,7 +186,7 @@ def test_nothing_meets_the_last_net(place, command):
         check_round(draw, command, place)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_nothing_meets_the_last_net_in_a_long_run(place, seed):
     draw = random.Random(seed)

@@ -66,8 +66,8 @@ def kill_at(process, journal, size):
     ("sampler", "rounds"),
     [
         ("tpe", 1),
-        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("cmaes", "random", "grid", "nsga2")),
-        pytest.param("tpe", 40, marks=pytest.mark.slow),
+        *(pytest.param(name, 4, marks=pytest.mark.long) for name in ("cmaes", "random", "grid", "nsga2")),
+        pytest.param("tpe", 40, marks=pytest.mark.long),
     ],
 )
 def test_killed_with_9_and_resumed_gives_the_trials_of_an_undisturbed_search(tracks, tmp_path, sampler, rounds):
@@ -164,7 +164,7 @@ def test_a_torn_journal_is_cut_back(tracks, undisturbed, tmp_path, caplog, tear)
     assert "are cut off" in caplog.text
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
 def test_flipped_bits_in_a_journal_change_nothing(tracks, undisturbed, tmp_path, count):
     storage, generator = tmp_path / "search.journal", random.Random(1)
     names = {source: study.study_name for source, study in undisturbed.studies_.items()}

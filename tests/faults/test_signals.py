@@ -97,7 +97,7 @@ def test_a_signal_while_the_command_line_is_imported(tmp_path, number, later_s):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.long)])
 def test_a_run_is_stopped_at_any_point_and_goes_on(folder, rounds):
     if rounds > 1:
         subprocess.run([*COMMAND, "run", "r.yaml", "out=undisturbed"], cwd=folder, check=True, capture_output=True)
