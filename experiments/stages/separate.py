@@ -17,6 +17,7 @@ from stemfuse.experiments.stored_separators import StoredSeparator, stored_separ
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import SOURCES, StemStore, Track
 from stemfuse.separators import convert as convert_track
+from stemfuse.separators.separator import separate_signal
 
 Entry = dict[str, str]
 """subset, track and path of one entry of a store."""
@@ -107,7 +108,7 @@ def separate_one(task: SeparateTask) -> None:
     store = StemStore(task.store)
     if store.missing([task.track], task.separator.key):
         separator = task.separator.load()
-        store.put(task.track, separator, separator.separate(task.track.mixture.read(), task.track.rate))
+        store.put(task.track, separator, separate_signal(separator, task.track.mixture))
 
 
 def with_stems(
