@@ -40,7 +40,7 @@ class RepetSim(BaseSeparator):
         The most STFT frames that a median is taken over, the frame itself among them. The paper has 100.
     reach_s : float
         How far before and after an STFT frame similar ones are looked for. It limits time, which otherwise grows with
-        the square of the length, and memory, which otherwise grows by some 80 MB a minute; songs up to this length are
+        the square of the length, and memory, which otherwise grows by some 40 MB a minute; songs up to this length are
         compared as a whole.
     window : int
         Of the spectrum, in samples, half overlapping as in the paper; 2048 are 46 ms.

@@ -25,7 +25,7 @@ class UNetDanna(MaskSeparator):
     """Danna-Sep's U-Net, all four sources.
 
     Magnitudes are refined by one iteration of the multichannel Wiener filter over the whole song, for which its masks
-    are kept: memory grows by 170 MB a minute.
+    are kept: memory grows by 170 MB a minute, and by twice that while they are put together.
 
     Parameters
     ----------

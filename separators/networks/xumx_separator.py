@@ -33,8 +33,8 @@ class XUMX(MaskSeparator):
 
     Weights with asteroid's names (``pretrained_xumx_musdb18HQ.pth``) and Danna-Sep's joined ones
     (``xumx_pretrained.pth``, ``xumx_mwf.pth``) are recognised by the names of their tensors. Magnitudes are refined by
-    one iteration of the multichannel Wiener filter over the whole song. The recurrent layers need the whole song, too:
-    memory grows by some 60 MB a minute with the published sizes.
+    one iteration of the multichannel Wiener filter over the whole song. The recurrent layers need the whole song, too,
+    but not its spectrum: what is kept with the published sizes are 16 MB a minute, more while those layers compute.
 
     Parameters
     ----------
