@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import torch
 
@@ -89,14 +90,21 @@ def filtered_blocks(spectrum: Frames, frames: int, masks: Frames) -> Iterator[tu
     True
     """
     ranges = [(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK)]
-    loudest = torch.stack([spectrum(*between).abs().max() for between in ranges]).max()
+    loudest = reduce(torch.maximum, (spectrum(*between).abs().max() for between in ranges))
     scale = _scale(loudest).double()
 
     def block(start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         mixture = spectrum(start, stop).to(torch.complex128) / scale
         return masks(start, stop) * mixture.abs(), mixture
 
-    covariances = _covariances(torch.stack([_sums(*block(*between)) for between in ranges]).sum(dim=0))
+    # in one tensor from the start: many small ones between large ones would leave holes in memory
+    sums = torch.empty(0)
+    for number, between in enumerate(ranges):
+        summed = _sums(*block(*between))
+        sums = sums if number else summed.new_empty(len(ranges), *summed.shape)
+        sums[number] = summed
+    covariances = _covariances(sums.sum(dim=0))
+    del sums
     for between in ranges:
         yield between[0], _filtered(*block(*between), covariances) * scale
 
