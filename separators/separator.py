@@ -6,14 +6,16 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import RATE, Samples
+from .audio.signals import RATE, ArraySignal, Samples, Signal
+from .blocks import ReadInOrder, joined, whole
 from .errors import AudioError, SeparatorError
 from .options import checked_constructor
 from .registry import Registry
@@ -64,11 +66,47 @@ class Separator(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingSeparator(Separator, Protocol):
+    """A separator that need not have a whole song in memory, as those with a base class; a third party's need not."""
+
+    def stream(self, mixture: Signal) -> Stems:
+        """Stems of a mixture, separated block by block while they are read."""
+        ...
+
+
+def separate_signal(separator: Separator, mixture: Signal) -> Stems:
+    """Stems of a signal, streamed where the separator can do that: read them once, from the beginning to the end.
+
+    Parameters
+    ----------
+    separator : Separator
+        Any one.
+    mixture : Signal
+        At the separator's rate, with its channels.
+
+    Returns
+    -------
+    Stems
+        Errors, such as damaged samples of the mixture, may only come when they are read.
+
+    Examples
+    --------
+    >>> noise = ArraySignal(np.random.default_rng(0).normal(0, 0.1, (2, 22050)))
+    >>> [block.shape for _, block in separate_signal(load_separator("centre_channel"), noise).blocks(20_000)]
+    [(4, 2, 20000), (4, 2, 2050)]
+    """
+    if isinstance(separator, StreamingSeparator):
+        return separator.stream(mixture)
+    return separator.separate(mixture.read(), mixture.rate)
+
+
 class BaseSeparator:
     """Base of the separators in this package: options kept unchanged, identity, checks at the border.
 
     A subclass sets `name`, `version` (raised whenever its output changes) and `sources`, stores its
-    constructor's arguments unchanged under their names, and implements `_separate`. One that needs files of weights
+    constructor's arguments unchanged under their names, and implements `_separate` for whole songs, or `_blocks` so
+    that memory does not grow with them. One that needs files of weights
     declares them in `weight_files` and takes one of one's own as its argument ``weights``: then ``stemfuse list``,
     ``stemfuse weights add`` and ``stemfuse weights get`` work for it, too, a third party's included.
 
@@ -169,9 +207,38 @@ class BaseSeparator:
             Wrong rate, channels or shape, no samples, NaN or infinite samples.
         """
         mixture = np.asarray(mixture, dtype=np.float32)
-        if mixture.ndim != 2 or mixture.shape[0] != self.channels or mixture.shape[1] == 0:
+        self._check(mixture.shape, rate)
+        if not np.isfinite(mixture).all():
+            raise AudioError(f"{self.name}: the mixture has NaN or infinite samples; export it again or repair it")
+        return Stems(self._separate(mixture), self.sources, self.rate)
+
+    def stream(self, mixture: Signal) -> Stems:
+        """Separate a mixture block by block while its stems are read, with the samples that `separate` gives.
+
+        Parameters
+        ----------
+        mixture : Signal
+            At the separator's rate.
+
+        Returns
+        -------
+        Stems
+            To be read once from the beginning to the end, all sources together, as writing does: an earlier range is
+            separated again from the beginning.
+
+        Raises
+        ------
+        AudioError
+            Wrong rate, channels, or no samples; damaged, NaN or infinite samples, when they are read.
+        """
+        self._check((mixture.channels, mixture.length), mixture.rate)
+        read = ReadInOrder(partial(self._blocks, mixture))
+        return Stems.lazy(read, self.sources, mixture.channels, mixture.length, self.rate)
+
+    def _check(self, shape: tuple[int, ...], rate: int) -> None:
+        if len(shape) != 2 or shape[0] != self.channels or shape[1] == 0:
             raise AudioError(
-                f"{self.name}: got a mixture of shape {mixture.shape}, expected (channel, time) = "
+                f"{self.name}: got a mixture of shape {shape}, expected (channel, time) = "
                 f"({self.channels}, at least 1): convert it first (stemfuse separate --convert makes mono stereo)"
             )
         if rate != self.rate:
@@ -179,14 +246,16 @@ class BaseSeparator:
                 f"{self.name}: got a mixture at {rate} Hz, expected {self.rate} Hz: "
                 "resample it first (stemfuse separate --convert does)"
             )
-        if not np.isfinite(mixture).all():
-            raise AudioError(f"{self.name}: the mixture has NaN or infinite samples; export it again or repair it")
-        audio = self._separate(mixture)
-        return Stems(audio, self.sources, self.rate)
 
     def _separate(self, mixture: Samples) -> NDArray[np.floating]:
         """Separate a checked mixture into (source, channel, time)."""
-        raise SeparatorError(f"{type(self).__name__} has no _separate")
+        if type(self)._blocks is BaseSeparator._blocks:
+            raise SeparatorError(f"{type(self).__name__} has neither _separate nor _blocks")
+        return joined(self._blocks(ArraySignal(mixture, self.rate)), mixture.shape[1])
+
+    def _blocks(self, mixture: Signal) -> Iterator[Samples]:
+        """Separate a mixture into blocks (source, channel, time) in order; reading it checks its samples."""
+        yield np.asarray(self._separate(whole(mixture)), dtype=np.float32)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())

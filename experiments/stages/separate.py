@@ -18,6 +18,7 @@ from stemfuse.experiments.stored_separators import StoredSeparator, stored_separ
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import SOURCES, StemStore, Track
 from stemfuse.separators import convert as convert_track
+from stemfuse.separators.separator import separate_signal
 from stemfuse.separators.store.entry import content_of
 
 Entry = dict[str, str]
@@ -119,7 +120,7 @@ def separate_one(task: SeparateTask) -> None:
     store = StemStore(task.store)
     if store.missing([task.track], task.separator.key):
         separator = task.separator.load()
-        store.put(task.track, separator, separator.separate(task.track.mixture.read(), task.track.rate))
+        store.put(task.track, separator, separate_signal(separator, task.track.mixture))
 
 
 def with_stems(

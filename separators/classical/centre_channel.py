@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
-from stemfuse.separators.audio.signals import Samples
+from stemfuse.separators.audio.signals import Samples, Signal
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.separator import BaseSeparator
 
-from .masking import Mask, Spectrum, apply_masks, below, check_options, percussive_mask
+from .masking import Mask, Spectrum, apply_masks, below, check_options, one_part, percussive_mask
 
 
 class CentreChannel(BaseSeparator):
@@ -62,7 +63,7 @@ class CentreChannel(BaseSeparator):
         self.selectivity = selectivity
         self.window = window
 
-    def _separate(self, mixture: Samples) -> Samples:
+    def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         low = below(self.crossover_hz, self.window)
 
         def masks(spectrum: Spectrum, first: int) -> list[Mask]:
@@ -70,8 +71,11 @@ class CentreChannel(BaseSeparator):
             centre = (1 - percussive) * similarity(spectrum).clip(min=0) ** self.selectivity
             return [percussive, centre * low, centre * (1 - low)]
 
-        drums, bass, vocals, other = apply_masks(mixture, masks, self.window, self.window // 4, context=4)
-        return np.stack([drums, bass, other, vocals])
+        hop = self.window // 4
+        for drums, bass, vocals, other in apply_masks(
+            one_part(mixture), mixture.length, masks, self.window, hop, context=4
+        ):
+            yield np.stack([drums, bass, other, vocals])
 
 
 def similarity(spectrum: Spectrum) -> Mask:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
-from stemfuse.separators.audio.signals import Samples
+from stemfuse.separators.audio.signals import Samples, Signal
 from stemfuse.separators.separator import BaseSeparator
 
-from .masking import Mask, Spectrum, apply_masks, below, check_options, percussive_mask, split_percussive
+from .masking import Mask, Spectrum, apply_masks, below, check_options, one_part, percussive_mask, split_percussive
 
 
 class HarmonicPercussive(BaseSeparator):
@@ -62,12 +63,16 @@ class HarmonicPercussive(BaseSeparator):
         self.window = window
         self.voice_window = voice_window
 
-    def _separate(self, mixture: Samples) -> Samples:
-        percussive, bass, other = split_percussive(mixture, self.crossover_hz, self.window)
+    def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         high = 1 - below(self.crossover_hz, self.voice_window)
 
         def voice(spectrum: Spectrum, first: int) -> list[Mask]:
             return [(1 - percussive_mask(np.abs(spectrum).mean(axis=0), frames=17, bins=17)) * high]
 
-        vocals, drums = apply_masks(percussive, voice, self.voice_window, self.voice_window // 4, context=8)
-        return np.stack([drums, bass, other, vocals])
+        # percussive, bass, other
+        first_pass = split_percussive(one_part(mixture), mixture.length, self.crossover_hz, self.window)
+        hop = self.voice_window // 4
+        for vocals, drums, bass, other in apply_masks(
+            first_pass, mixture.length, voice, self.voice_window, hop, context=8
+        ):
+            yield np.stack([drums, bass, other, vocals])

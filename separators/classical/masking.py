@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.fft import rfftfreq
 from scipy.ndimage import median_filter
 
-from stemfuse.separators.audio.signals import RATE, Samples
+from stemfuse.separators.audio.signals import RATE, Samples, Signal
+from stemfuse.separators.blocks import ForwardReader
 from stemfuse.separators.errors import SeparatorError
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Mask = NDArray[np.float64]
 Masks = Callable[[Spectrum, int], Sequence[Mask]]
 MASK_BLOCK = 1 << 19
 """Samples masked at a time: 12 s, some hundred MB of spectra for songs of any length."""
+
+Parts = Iterable[Samples]
+"""Parts of a song as consecutive blocks, (part, channel, time)."""
 
 
 def check_options(crossover_hz: float, *windows: int) -> None:
@@ -41,53 +45,70 @@ def transform(window: int, hop: int) -> ShortTimeFFT:
     return ShortTimeFFT(hann(window, sym=False), hop, RATE)
 
 
-def apply_masks(audio: Samples, masks: Masks, window: int, hop: int, context: int = 0) -> Samples:
-    """Split audio by masks over its spectrum; the last part is the remainder.
+def one_part(mixture: Signal) -> Iterator[Samples]:
+    """A whole song as its only part, in blocks."""
+    return (samples[None] for _, samples in mixture.blocks())
+
+
+def apply_masks(
+    parts: Parts, length: int, masks: Masks, window: int, hop: int, context: int = 0, part: int = 0
+) -> Iterator[Samples]:
+    """Split one part of a song by masks over its spectrum; the last of the new parts is the remainder.
 
     The song is processed in blocks. Each is taken with so much audio on both sides that the result is the same as
     without blocks. Beyond both ends the song is continued by its mirror image.
 
     Parameters
     ----------
-    audio : ndarray, shape (channel, time), float32
-        Of any length from one sample.
+    parts : iterable of ndarray, shape (part, channel, time), float32
+        Consecutive blocks of any lengths.
+    length : int
+        Of the song in samples, from one.
     masks : callable
         ``masks(spectrum, first)`` takes a spectrum (channel, frequency, STFT frame) and the number of its first STFT
-        frame, whose centre is sample ``first * hop``. It returns one mask between 0 and 1 per part, which broadcasts to
-        the spectrum.
+        frame, whose centre is sample ``first * hop``. It returns one mask between 0 and 1 per new part, which
+        broadcasts to the spectrum. It is called from the beginning of the song to its end.
     window, hop : int
         Of the transform, in samples.
     context : int
         STFT frames on either side that the masks of an STFT frame depend on.
+    part : int
+        Which part is split. The others are passed on.
 
-    Returns
-    -------
-    ndarray, shape (mask + 1, channel, time), float32
-        The masked parts and the remainder, whose mask is one minus the others: the parts sum to the audio.
+    Yields
+    ------
+    ndarray, shape (part + mask, channel, time), float32
+        In place of the part its masked parts and the remainder, whose mask is one minus the others: they sum to it.
 
     Examples
     --------
-    >>> noise = np.random.default_rng(0).normal(size=(2, 5000)).astype("float32")
-    >>> low, high = apply_masks(noise, lambda spectrum, first: [below(500.0, 2048)], 2048, 512)
-    >>> bool(np.abs(low + high - noise).max() < 1e-6)
-    True
+    >>> noise = np.random.default_rng(0).normal(size=(1, 2, 5000)).astype("float32")
+    >>> for parts in apply_masks([noise], 5000, lambda spectrum, first: [below(500.0, 2048)], 2048, 512):
+    ...     print(parts.shape, bool(np.abs(parts.sum(axis=0) - noise).max() < 1e-6))
+    (2, 2, 5000) True
     """
     stft = transform(window, hop)
-    length = audio.shape[1]
     block = MASK_BLOCK // hop * hop
     margin = (context + 2 * -(-window // hop)) * hop
-    padded = np.pad(audio, ((0, 0), (margin, margin)), mode="symmetric")
-    parts: list[Samples] = []
+    reader = ForwardReader(parts)
     for start in range(0, length, block):
         stop = min(start + block, length)
-        samples = padded[:, start : stop + 2 * margin]
-        spectrum = stft.stft(samples)
-        for index, mask in enumerate(masks(spectrum, (start - margin) // hop + stft.p_min)):
-            if index == len(parts):
-                parts.append(np.empty_like(audio))
-            masked = stft.istft(mask * spectrum, k1=samples.shape[1])
-            parts[index][:, start:stop] = masked[:, margin : margin + stop - start]
-    return np.stack([*parts, audio - sum(parts)])
+        first, last = max(0, start - margin), min(length, stop + margin)
+        around: Samples = reader.read(first, last)
+        beyond = ((0, 0), (first - (start - margin), stop + margin - last))
+        samples = np.pad(around[part], beyond, mode="symmetric")
+        inner = slice(margin, margin + stop - start)
+        split = _masked(stft, samples, masks, (start - margin) // hop + stft.p_min, inner)
+        given = around[:, :, start - first : stop - first]
+        yield np.stack([*given[:part], *split, given[part] - sum(split), *given[part + 1 :]])
+
+
+def _masked(stft: ShortTimeFFT, samples: Samples, masks: Masks, first: int, inner: slice) -> list[Samples]:
+    """The masked parts of a block without what is around it; all spectra are gone when it returns."""
+    spectrum = stft.stft(samples)
+    return [
+        stft.istft(mask * spectrum, k1=samples.shape[1])[:, inner].astype(np.float32) for mask in masks(spectrum, first)
+    ]
 
 
 def below(crossover_hz: float, window: int) -> Mask:
@@ -148,25 +169,31 @@ def percussive_mask(magnitude: Mask, frames: int, bins: int) -> Mask:
     return np.divide(percussive, total, out=np.full_like(total, 0.5), where=total > 0)
 
 
-def split_percussive(audio: Samples, crossover_hz: float, window: int = 8192) -> Samples:
-    """Split audio into percussion, low tones and other tones.
+def split_percussive(
+    parts: Parts, length: int, crossover_hz: float, window: int = 8192, part: int = 0
+) -> Iterator[Samples]:
+    """Split one part of a song into percussion, low tones and other tones.
 
     The medians are taken over 17 STFT frames, a quarter of a window apart, and over 9 bins. The longer the window, the
     more of everything that glides or trembles, such as a voice, counts as percussion.
 
     Parameters
     ----------
-    audio : ndarray, shape (channel, time), float32
-        Of any length from one sample.
+    parts : iterable of ndarray, shape (part, channel, time), float32
+        Consecutive blocks of any lengths.
+    length : int
+        Of the song in samples, from one.
     crossover_hz : float
         Between low and other tones.
     window : int
         Of the transform, in samples.
+    part : int
+        Which part is split. The others are passed on.
 
-    Returns
-    -------
-    ndarray, shape (3, channel, time)
-        The parts sum to the audio.
+    Yields
+    ------
+    ndarray, shape (part + 2, channel, time), float32
+        In place of the part the three that sum to it.
     """
     low = below(crossover_hz, window)
 
@@ -174,4 +201,4 @@ def split_percussive(audio: Samples, crossover_hz: float, window: int = 8192) ->
         percussive = percussive_mask(np.abs(spectrum).mean(axis=0), frames=17, bins=9)
         return [percussive, (1 - percussive) * low]
 
-    return apply_masks(audio, masks, window, window // 4, context=8)
+    return apply_masks(parts, length, masks, window, window // 4, context=8, part=part)

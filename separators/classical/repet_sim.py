@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from stemfuse.separators.audio.signals import RATE, Samples
+from stemfuse.separators.audio.signals import RATE, Samples, Signal
+from stemfuse.separators.blocks import ForwardReader
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.separator import BaseSeparator
 
-from .masking import Mask, Spectrum, apply_masks, below, check_options, split_percussive, transform
+from .masking import Mask, Spectrum, apply_masks, below, check_options, one_part, split_percussive, transform
 
 ROWS = 256
 """STFT frames compared at a time, so that the similarity matrix is never whole in memory."""
@@ -37,8 +39,9 @@ class RepetSim(BaseSeparator):
     neighbours : int
         The most STFT frames that a median is taken over, the frame itself among them. The paper has 100.
     reach_s : float
-        How far before and after an STFT frame similar ones are looked for. It limits time and memory, which otherwise
-        grow with the square of the length; songs up to this length are compared as a whole.
+        How far before and after an STFT frame similar ones are looked for. It limits time, which otherwise grows with
+        the square of the length, and memory, which otherwise grows by some 40 MB a minute; songs up to this length are
+        compared as a whole.
     window : int
         Of the spectrum, in samples, half overlapping as in the paper; 2048 are 46 ms.
 
@@ -81,49 +84,64 @@ class RepetSim(BaseSeparator):
         self.reach_s = reach_s
         self.window = window
 
-    def _separate(self, mixture: Samples) -> Samples:
+    def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         hop = self.window // 2
-        model = self._accompaniment(mean_magnitude(mixture, self.window, hop), RATE / hop)
+        last = -(-mixture.length // hop) - 1
+        model = ForwardReader(self._accompaniment(mixture), axis=0)
         high = 1 - below(self.crossover_hz, self.window)
 
         def voice(spectrum: Spectrum, first: int) -> list[Mask]:
             magnitude = np.abs(spectrum).mean(axis=0)
             # a block extends beyond both ends of the song by STFT frames that are cut off later
-            frames = np.arange(first, first + magnitude.shape[1]).clip(0, len(model) - 1)
-            excess = np.maximum(magnitude - model[frames].T, 0)
+            frames = np.arange(first, first + magnitude.shape[1]).clip(0, last)
+            excess = np.maximum(magnitude - model.read(frames[0], frames[-1] + 1)[frames - frames[0]].T, 0)
             return [high * np.divide(excess, magnitude, out=np.zeros_like(magnitude), where=magnitude > 0)]
 
-        vocals, background = apply_masks(mixture, voice, self.window, hop)
-        return np.concatenate([split_percussive(background, self.crossover_hz), vocals[None]])
+        parts = apply_masks(one_part(mixture), mixture.length, voice, self.window, hop)
+        for vocals, drums, bass, other in split_percussive(parts, mixture.length, self.crossover_hz, part=1):
+            yield np.stack([drums, bass, other, vocals])
 
-    def _accompaniment(self, magnitude: NDArray[np.float32], frames_per_s: float) -> NDArray[np.float32]:
-        """Median of the STFT frames that are similar to each one, (STFT frame, frequency)."""
+    def _accompaniment(self, mixture: Signal) -> Iterator[NDArray[np.float32]]:
+        """Median of the STFT frames that are similar to each one, in consecutive blocks (STFT frame, frequency)."""
+        hop = self.window // 2
+        frames_per_s = RATE / hop
         distance = max(1, round(self.distance_s * frames_per_s))
         reach = max(1, round(self.reach_s * frames_per_s))
-        norm = np.linalg.norm(magnitude, axis=1, keepdims=True)
-        unit = np.divide(magnitude, norm, out=np.zeros_like(magnitude), where=norm > 0)
-        model = magnitude.copy()
-        for start in range(0, len(magnitude), ROWS):
-            first = max(0, start - reach)
-            cosine = unit[start : start + ROWS] @ unit[first : start + ROWS + reach].T
+        count = -(-mixture.length // hop)
+        spectrogram = ForwardReader(map(_beside_unit, magnitudes(mixture, self.window, hop)), axis=1)
+        for start in range(0, count, ROWS):
+            first, stop = max(0, start - reach), min(start + ROWS, count)
+            magnitude, unit = spectrogram.read(first, min(start + ROWS + reach, count))
+            cosine = unit[start - first : stop - first] @ unit.T
             # a similar frame is a peak: none nearer than the distance is more similar
             cosine[cosine < maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
+            model = magnitude[start - first : stop - first].copy()
             for frame, row in enumerate(cosine, start):
                 peaks = np.flatnonzero(row > 0)
                 peaks = peaks[np.abs(first + peaks - frame) <= reach]
                 similar = peaks[np.argsort(-row[peaks], kind="stable")[: self.neighbours]]
                 if len(similar):
-                    model[frame] = np.median(magnitude[first + similar], axis=0)
-        return model
+                    model[frame - start] = np.median(magnitude[similar], axis=0)
+            yield model
 
 
-def mean_magnitude(audio: Samples, window: int, hop: int) -> NDArray[np.float32]:
-    """Magnitude of a spectrum, the mean of the channels, (STFT frame, frequency); frame n is around sample n * hop."""
+def _beside_unit(magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Magnitudes (STFT frame, frequency), and the same with every STFT frame scaled to length one."""
+    norm = np.linalg.norm(magnitude, axis=1, keepdims=True)
+    return np.stack([magnitude, np.divide(magnitude, norm, out=np.zeros_like(magnitude), where=norm > 0)])
+
+
+def magnitudes(mixture: Signal, window: int, hop: int) -> Iterator[NDArray[np.float32]]:
+    """Magnitudes of a spectrum, the mean of the channels, in consecutive blocks (STFT frame, frequency).
+
+    STFT frame n is around sample ``n * hop``; the hop divides the window.
+    """
     stft = transform(window, hop)
-    padded = np.pad(audio, ((0, 0), (0, max(0, window - audio.shape[1]))))
-    count = -(-audio.shape[1] // hop)
-    magnitude = np.empty((count, window // 2 + 1), np.float32)
+    count = -(-mixture.length // hop)
     for start in range(0, count, ROWS):
         stop = min(start + ROWS, count)
-        magnitude[start:stop] = np.abs(stft.stft(padded, start, stop)).mean(axis=0).T
-    return magnitude
+        first = max(0, start * hop - window)
+        samples = mixture.read(first, min(mixture.length, stop * hop + window))
+        padded = np.pad(samples, ((0, 0), (0, max(0, window - samples.shape[1]))))
+        spectrum = stft.stft(padded, start - first // hop, stop - first // hop)
+        yield np.abs(spectrum).mean(axis=0).T.astype(np.float32, order="C")

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from stemfuse.separators.audio.signals import Signal
+
 from .spectrogram import ComplexAsChannels
+
+ReadTensor = Callable[[int, int], torch.Tensor]
+"""Samples (channel, time) of a range that is inside a song."""
+
+
+def tensors_of(mixture: Signal) -> ReadTensor:
+    """Reads a song's ranges as tensors, which are copies."""
+    return lambda start, stop: torch.from_numpy(np.array(mixture.read(start, stop)))
+
+
+def _widened(read: ReadTensor, time: int, start: int, stop: int) -> torch.Tensor:
+    """Part of a song, and zeros where it is beyond the song's ends."""
+    audio = read(max(0, start), min(stop, time))
+    return functional.pad(audio, (max(0, -start), max(0, stop - time)))
 
 
 def separate_in_chunks(
-    mixture: torch.Tensor,
+    read: ReadTensor,
+    time: int,
     network: Callable[[torch.Tensor], torch.Tensor],
     chunk: int,
     trim: int,
     neighbours: bool = True,
-) -> torch.Tensor:
-    """Apply a network chunk by chunk, cut ``trim`` samples off both ends of its outputs and join the rest.
+) -> Iterator[torch.Tensor]:
+    """Apply a network chunk by chunk, and cut ``trim`` samples off both ends of its outputs.
 
     Parameters
     ----------
-    mixture : Tensor, shape (channel, time)
-        Of any length from one sample; it is continued by zeros.
+    read : callable
+        ``read(start, stop)`` gives samples of the mixture, (channel, time).
+    time : int
+        Length of the mixture in samples, from one; it is continued by zeros.
     network : callable
         Takes (1, channel, chunk) and gives (1, ..., chunk).
     chunk, trim : int
@@ -32,10 +52,10 @@ def separate_in_chunks(
     neighbours : bool
         The ends that are cut off hold the audio around the chunk, otherwise zeros.
 
-    Returns
-    -------
-    Tensor, shape (..., time)
-        On the mixture's device.
+    Yields
+    ------
+    Tensor, shape (..., some time)
+        The separated song, one block after the other, on the CPU.
 
     References
     ----------
@@ -45,39 +65,39 @@ def separate_in_chunks(
     Examples
     --------
     >>> ramp = torch.arange(10.0).expand(2, -1)
-    >>> separate_in_chunks(ramp, lambda audio: 2 * audio, chunk=6, trim=1)[0]
-    tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
+    >>> [block[0] for block in separate_in_chunks(lambda a, b: ramp[:, a:b], 10, lambda audio: 2 * audio, 8, trim=1)]
+    [tensor([ 0.,  2.,  4.,  6.,  8., 10.]), tensor([12., 14., 16., 18.])]
     """
-    time = mixture.shape[-1]
     step = chunk - 2 * trim
-    outputs = []
     for start in range(0, time, step):
-        around = (start - trim, start + chunk - trim) if neighbours else (start, start + step)
-        audio = mixture[:, max(0, around[0]) : around[1]]
-        before = max(0, -around[0]) if neighbours else trim
-        audio = functional.pad(audio, (before, chunk - before - audio.shape[1]))
-        outputs.append(network(audio[None])[0, ..., trim : trim + step].to(mixture.device))
-    return torch.cat(outputs, dim=-1)[..., :time]
+        if neighbours:
+            audio = _widened(read, time, start - trim, start - trim + chunk)
+        else:
+            audio = functional.pad(_widened(read, time, start, start + step), (trim, trim))
+        kept = min(step, time - start)
+        yield network(audio[None])[0, ..., trim : trim + kept].cpu()
 
 
 def separate_in_halves(
-    mixture: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor], chunk: int
-) -> torch.Tensor:
+    read: ReadTensor, time: int, network: Callable[[torch.Tensor], torch.Tensor], chunk: int
+) -> Iterator[torch.Tensor]:
     """Apply a network to chunks half a chunk apart, and keep the middle half of each output.
 
     Parameters
     ----------
-    mixture : Tensor, shape (channel, time)
-        Of any length from one sample; it is continued by zeros to a whole number of chunks.
+    read : callable
+        ``read(start, stop)`` gives samples of the mixture, (channel, time).
+    time : int
+        Length of the mixture in samples, from one; it is continued by zeros to a whole number of chunks.
     network : callable
         Takes (1, channel, chunk) and gives (1, ..., chunk).
     chunk : int
         In samples, a multiple of four. The first chunk keeps its beginning, too, and the last its end.
 
-    Returns
-    -------
-    Tensor, shape (..., time)
-        On the mixture's device.
+    Yields
+    ------
+    Tensor, shape (..., some time)
+        The separated song, one block after the other, on the CPU.
 
     References
     ----------
@@ -86,34 +106,36 @@ def separate_in_halves(
 
     Examples
     --------
-    >>> ramp = torch.arange(10.0).expand(2, -1)
-    >>> separate_in_halves(ramp, lambda audio: 2 * audio, chunk=4)[0]
-    tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
+    >>> ramp = torch.arange(7.0).expand(2, -1)
+    >>> [block[0] for block in separate_in_halves(lambda a, b: ramp[:, a:b], 7, lambda audio: 2 * audio, chunk=4)]
+    [tensor([0., 2., 4.]), tensor([6., 8.]), tensor([10., 12.])]
     """
-    time = mixture.shape[-1]
-    padded = functional.pad(mixture, (0, -time % chunk))
-    outputs = []
-    last = padded.shape[-1] - chunk
+    last = -(-time // chunk) * chunk - chunk
     for start in range(0, last + 1, chunk // 2):
-        output = network(padded[None, :, start : start + chunk])[0]
-        kept = slice(chunk // 4 if start else 0, None if start == last else chunk * 3 // 4)
-        outputs.append(output[..., kept].to(mixture.device))
-    return torch.cat(outputs, dim=-1)[..., :time]
+        first = start + chunk // 4 if start else 0
+        stop = min(time, last + chunk if start == last else start + chunk * 3 // 4)
+        # the last chunks may hold nothing but zeros
+        if first < stop:
+            output = network(_widened(read, time, start, start + chunk)[None])[0]
+            yield output[..., first - start : stop - start].cpu()
 
 
 def separate_overlapping(
-    mixture: torch.Tensor,
+    read: ReadTensor,
+    time: int,
     network: Callable[[torch.Tensor], torch.Tensor],
     chunk: int,
     overlap: float,
     needed: Callable[[int], int],
-) -> torch.Tensor:
+) -> Iterator[torch.Tensor]:
     """Apply a network to overlapping chunks, each with the music around it, and fade from one to the next.
 
     Parameters
     ----------
-    mixture : Tensor, shape (channel, time)
-        Of any length from one sample.
+    read : callable
+        ``read(start, stop)`` gives samples of the mixture, (channel, time).
+    time : int
+        Length of the mixture in samples, from one.
     network : callable
         Takes (1, channel, needed(length)) and gives (1, ..., at least length), of which the middle is kept.
     chunk : int
@@ -123,10 +145,10 @@ def separate_overlapping(
     needed : callable
         From the length of an output to the length of the input that the network needs for it.
 
-    Returns
-    -------
-    Tensor, shape (..., time)
-        On the mixture's device.
+    Yields
+    ------
+    Tensor, shape (..., some time)
+        The separated song, one block after the other, on the CPU.
 
     References
     ----------
@@ -135,31 +157,32 @@ def separate_overlapping(
 
     Examples
     --------
-    >>> ramp = torch.arange(10.0).expand(2, -1)
-    >>> separate_overlapping(ramp, lambda audio: 2 * audio, 4, 0.5, lambda length: length + 2)[0]
-    tensor([ 0.,  2.,  4.,  6.,  8., 10., 12., 14., 16., 18.])
+    >>> ramp = torch.arange(6.0).expand(2, -1)
+    >>> blocks = separate_overlapping(
+    ...     lambda a, b: ramp[:, a:b], 6, lambda audio: 2 * audio, 4, 0.5, lambda length: length + 2
+    ... )
+    >>> [block[0] for block in blocks]
+    [tensor([0., 2.]), tensor([4., 6.]), tensor([ 8., 10.])]
     """
-    time = mixture.shape[-1]
     half = chunk // 2
     triangle = torch.cat([torch.arange(1, half + 1), torch.arange(chunk - half, 0, -1)]) / (chunk - half)
+    step = max(1, int((1 - overlap) * chunk))
+    # what later chunks add to is kept: sums of weighted outputs, and of weights
+    total = torch.zeros(chunk)
     joined = torch.zeros(0)
-    total = torch.zeros(time)
-    for start in range(0, time, max(1, int((1 - overlap) * chunk))):
+    for start in range(0, time, step):
         stop = min(start + chunk, time)
-        audio = _widened(mixture, start, stop, needed(stop - start))
-        output = centred(network(audio[None])[0], stop - start).to(mixture.device)
+        length = stop - start
+        before = (needed(length) - length) // 2
+        audio = _widened(read, time, start - before, start - before + needed(length))
+        output = centred(network(audio[None])[0], length).cpu()
         if start == 0:
-            joined = torch.zeros(*output.shape[:-1], time)
-        joined[..., start:stop] += triangle[: stop - start] * output
-        total[start:stop] += triangle[: stop - start]
-    return joined / total
-
-
-def _widened(mixture: torch.Tensor, start: int, stop: int, length: int) -> torch.Tensor:
-    """Part of a song with the music on both sides of it, or zeros beyond its ends."""
-    first = start - (length - (stop - start)) // 2
-    missing = [max(0, -first), max(0, first + length - mixture.shape[-1])]
-    return functional.pad(mixture[:, max(0, first) : first + length], missing)
+            joined = torch.zeros(*output.shape[:-1], chunk)
+        joined[..., :length] += triangle[:length] * output
+        total[:length] += triangle[:length]
+        done = min(step, length)
+        yield joined[..., :done] / total[:done]
+        joined, total = (functional.pad(kept[..., done:], (0, done)) for kept in (joined, total))
 
 
 def centred(audio: torch.Tensor, length: int) -> torch.Tensor:
@@ -197,8 +220,8 @@ class ChunkedSpectrograms:
     --------
     >>> whole = ComplexAsChannels(n_fft=64, hop=16, bins=33)
     >>> song = torch.randn(2, 1000)
-    >>> same = ChunkedSpectrograms(nn.Identity(), whole, frames=17, trim=32).separate(song)
-    >>> bool((same - song).abs().max() < 1e-5)
+    >>> blocks = ChunkedSpectrograms(nn.Identity(), whole, frames=17, trim=32).separate(lambda a, b: song[:, a:b], 1000)
+    >>> bool((torch.cat([*blocks], dim=-1) - song).abs().max() < 1e-5)
     True
     """
 
@@ -215,9 +238,9 @@ class ChunkedSpectrograms:
         between = self.transform.hop * (self.frames - 1)
         return between if self.transform.centred else between + self.transform.n_fft
 
-    def separate(self, mixture: torch.Tensor) -> torch.Tensor:
-        """Separate a song (channel, time) of any length into (channel, time)."""
-        return separate_in_chunks(mixture, self._separate_chunk, self.chunk, self.trim, self.neighbours)
+    def separate(self, read: ReadTensor, time: int) -> Iterator[torch.Tensor]:
+        """Separate a song (channel, time) of any length into blocks (channel, some time)."""
+        return separate_in_chunks(read, time, self._separate_chunk, self.chunk, self.trim, self.neighbours)
 
     def _separate_chunk(self, audio: torch.Tensor) -> torch.Tensor:
         spectrum: torch.Tensor = self.network(self.transform.pack(audio.to(self.device)))

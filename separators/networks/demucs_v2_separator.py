@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stemfuse.separators.audio.signals import RATE
+from stemfuse.separators.audio.signals import RATE, Signal
+from stemfuse.separators.blocks import whole
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.stems import SOURCES
 
@@ -88,6 +89,8 @@ class DemucsV2(WaveformSeparator):
 
     Notes
     -----
+    Standardising reads the whole song once beforehand: memory grows by 21 MB a minute until that is done.
+
     The class of the demucs package (separator ``"demucs"``) is not sample-exact with these weights.
 
     References
@@ -126,21 +129,32 @@ class DemucsV2(WaveformSeparator):
         chosen = [self._width] if self._width else [64, 48]
         return ["demucs_v2.safetensors", *(name for width in chosen for name in published.get(width, ()))]
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
-        from .chunking import separate_overlapping
+        import torch
+
+        from .chunking import separate_overlapping, tensors_of
 
         network = self._network
         width = network.encoder[0][0].out_channels
         standardise = self._chosen("standardise", self.standardise, width in PUBLISHED_WIDTHS)
-        mean, deviation = (mixture.mean(), mixture.std()) if standardise else (0.0, 1.0)
+        mean, deviation = torch.zeros(()), torch.ones(())
+        if standardise:
+            song = torch.from_numpy(whole(mixture))
+            mean, deviation = song.mean(), song.std()
+            del song
         # silence has no deviation, and becomes silence
-        given = (mixture - mean) / (deviation if deviation > 0 else 1.0)
-        chunk = round(self.segment_s * RATE)
-        stems = separate_overlapping(
-            given, lambda audio: network(audio.to(self.device)), chunk, self.overlap, network.valid_length
-        )
-        return stems.mul_(deviation).add_(mean)
+        divisor = deviation if deviation > 0 else 1.0
+        read = tensors_of(mixture)
+        for block in separate_overlapping(
+            lambda start, stop: (read(start, stop) - mean) / divisor,
+            mixture.length,
+            lambda audio: network(audio.to(self.device)),
+            round(self.segment_s * RATE),
+            self.overlap,
+            network.valid_length,
+        ):
+            yield block.mul_(deviation).add_(mean)
 
 
 class DemucsDanna(WaveformSeparator):
@@ -188,13 +202,15 @@ class DemucsDanna(WaveformSeparator):
     def _names(self) -> Sequence[str]:
         return ["demucs_danna.safetensors", "demucs_4_decoders.pth"]
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
-        from .chunking import separate_in_halves
+        from .chunking import separate_in_halves, tensors_of
 
-        if not self._chunk:
-            return self._separate_chunk(mixture[None])[0].cpu()
-        return separate_in_halves(mixture, self._separate_chunk, self._chunk)
+        read = tensors_of(mixture)
+        if self._chunk:
+            yield from separate_in_halves(read, mixture.length, self._separate_chunk, self._chunk)
+        else:
+            yield self._separate_chunk(read(0, mixture.length)[None])[0].cpu()
 
     def _separate_chunk(self, audio: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from stemfuse.separators.audio.signals import Signal
+from stemfuse.separators.blocks import ForwardReader
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights.folder import WeightFile, find_weights
 
@@ -93,17 +98,26 @@ class KuielabMDX(NetworkSeparator):
             separator.load()
         return separators, mixer_weights(mixer)
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
         return self._mixed(mixture, *self._network)
 
-    def _mixed(self, mixture: torch.Tensor, separators: list[TFCTDF], mixer: torch.Tensor) -> torch.Tensor:
+    def _mixed(self, mixture: Signal, separators: list[TFCTDF], mixer: torch.Tensor) -> Iterator[torch.Tensor]:
         import torch
 
         from .kuielab_mdx import mixed
 
-        estimates = torch.cat([separator.apply(mixture) for separator in separators])
-        return mixed(estimates, mixture, mixer)[[ORDER.index(source) for source in SOURCES]]
+        readers = [_reader(separator, mixture) for separator in separators]
+        for start, samples in mixture.blocks():
+            stop = start + samples.shape[1]
+            estimates = torch.from_numpy(np.concatenate([reader.read(start, stop) for reader in readers]))
+            song = torch.from_numpy(np.array(samples))
+            yield mixed(estimates, song, mixer)[[ORDER.index(source) for source in SOURCES]]
+
+
+def _reader(separator: NetworkSeparator, mixture: Signal) -> ForwardReader:
+    """What a separator makes of a song, to be read in blocks of other lengths than its own."""
+    return ForwardReader(block.numpy() for block in separator.apply(mixture))
 
 
 class KuielabMDXDemucs(KuielabMDX):
@@ -155,9 +169,15 @@ class KuielabMDXDemucs(KuielabMDX):
         demucs.load()
         return *super()._build(), demucs
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
+        import torch
+
         separators, mixer, demucs = self._network
-        shares = mixture.new_tensor([MIXED[source] for source in SOURCES])[:, None, None]
-        stems: torch.Tensor = demucs.apply(mixture)
-        return stems.lerp_(self._mixed(mixture, separators, mixer), shares)
+        shares = torch.tensor([MIXED[source] for source in SOURCES])[:, None, None]
+        reader, start = _reader(demucs, mixture), 0
+        for blended in self._mixed(mixture, separators, mixer):
+            stop = start + blended.shape[-1]
+            stems = torch.from_numpy(np.array(reader.read(start, stop)))
+            yield stems.lerp_(blended, shares)
+            start = stop

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stemfuse.separators.audio.signals import RATE, Samples
+from stemfuse.separators.audio.signals import RATE, Samples, Signal
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
 from stemfuse.separators.optional import import_optional
 from stemfuse.separators.separator import BaseSeparator
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from .chunking import ChunkedSpectrograms
+    from .spectrogram import SongSpectrum
+    from .wiener import Frames
 
 DANNA_SEP_TAIL = 1024
 """Silence that Danna-Sep's three networks are given after a song, in samples."""
@@ -164,10 +165,10 @@ class NetworkSeparator(BaseSeparator):
         _ = self._network
 
     @abstractmethod
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
-        """Separate (channel, time) into (source, channel, time), both on the CPU; nothing is checked."""
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
+        """Separate a song into blocks (source, channel, some time) on the CPU, in order; nothing is checked."""
 
-    def _separate(self, mixture: Samples) -> NDArray[np.floating]:
+    def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         # missing files are reported before torch is imported
         self.weights_sha256()
         torch = self._torch()
@@ -176,39 +177,45 @@ class NetworkSeparator(BaseSeparator):
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise SeparatorError(f"{self.name}: device {self.device!r} cannot be used here ({reason})") from error
-        with torch.inference_mode():
-            stems = self.apply(torch.from_numpy(np.array(mixture)))
-        return np.asarray(stems.numpy())
+        blocks = self.apply(mixture)
+        while True:
+            # not around the yield: what the reader of the blocks computes is not ours
+            with torch.inference_mode():
+                stems = next(blocks, None)
+            if stems is None:
+                return
+            yield np.asarray(stems.numpy())
 
 
 class MaskSeparator(NetworkSeparator):
     """Base of the separators of all four sources by masks and a Wiener filter over the whole song."""
 
     def _filtered(
-        self,
-        mixture: torch.Tensor,
-        n_fft: int,
-        tail: int,
-        masks: Callable[[torch.Tensor], Callable[[int, int], torch.Tensor]],
-    ) -> torch.Tensor:
-        """Stems (source, 2, time) of a mixture (2, time).
+        self, mixture: Signal, n_fft: int, tail: int, masks: Callable[[SongSpectrum], Frames]
+    ) -> Iterator[torch.Tensor]:
+        """Stems of a mixture in blocks (source, 2, some time).
 
-        ``masks`` takes the song's magnitudes (2, bin, STFT frame) and gives a function from a first and a last STFT
-        frame to the masks between them. ``tail`` is the silence after the song, in samples.
+        ``masks`` takes the song's spectrum and gives a function from a first and a last STFT frame to the masks between
+        them. ``tail`` is the silence after the song, in samples.
         """
-        from torch.nn import functional
+        import torch
 
-        from .spectrogram import OverlapAdd, transformed
+        from .chunking import tensors_of
+        from .spectrogram import OverlapAdd, SongSpectrum
         from .wiener import filtered_blocks
 
-        time, hop = mixture.shape[1], n_fft // 4
+        time, hop = mixture.length, n_fft // 4
         # mirrored ends need more than half a window
-        padded = functional.pad(mixture, (0, max(tail, n_fft // 2 + 1 - time)))
-        spectrum = transformed(padded.to(self.device), n_fft, hop)
-        song = OverlapAdd(n_fft, hop, spectrum.shape[-1], device="cpu")
-        for start, block in filtered_blocks(spectrum, masks(spectrum.abs())):
-            song.add(start, block.to(spectrum.dtype))
-        return song.audio(time)
+        tail = max(tail, n_fft // 2 + 1 - time)
+        spectrum = SongSpectrum(tensors_of(mixture), time, tail, n_fft, hop, self.device)
+        song = OverlapAdd(n_fft, hop, device="cpu")
+        taken = 0
+        for start, block in filtered_blocks(spectrum.frames_between, spectrum.frames, masks(spectrum)):
+            song.add(start, block.to(torch.complex64))
+            stop = time if start + block.shape[-1] == spectrum.frames else min(song.finished, time)
+            if stop > taken:
+                yield song.take(stop)
+                taken = stop
 
 
 class SpectrogramSeparator(NetworkSeparator):
@@ -231,7 +238,10 @@ class SpectrogramSeparator(NetworkSeparator):
             )
         return chunked
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
+        from .chunking import tensors_of
+
         chunked: ChunkedSpectrograms = self._network
-        return chunked.separate(mixture).reshape(len(self.sources), *mixture.shape)
+        for block in chunked.separate(tensors_of(mixture), mixture.length):
+            yield block.reshape(len(self.sources), mixture.channels, -1)

@@ -175,9 +175,9 @@ class ResUNetSubband(nn.Module):
         spectrum = transformed(bands, N_FFT, HOP).transpose(2, 3)
         loudness = spectrum.abs().clamp_min(FLOOR)
         separated = self._applied(self._unet(loudness), loudness, spectrum / loudness)
-        inverse = OverlapAdd(N_FFT, HOP, separated.shape[2])
+        inverse = OverlapAdd(N_FFT, HOP)
         inverse.add(0, separated.transpose(2, 3))
-        return self.pqmf.synthesis(inverse.audio(bands.shape[-1]))[..., :time]
+        return self.pqmf.synthesis(inverse.take(bands.shape[-1]))[..., :time]
 
     def _unet(self, loudness: torch.Tensor) -> torch.Tensor:
         """(batch, channel * band, frame, bin) to (batch, channel * part * band, frame, bin)."""

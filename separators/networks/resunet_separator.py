@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from stemfuse.separators.audio.signals import Signal
 
 from .network_separator import NetworkSeparator, checked_chunk, checked_source
 
@@ -64,8 +66,12 @@ class ResUNet143Subband(NetworkSeparator):
         tensors, widths = resunet_state(read_state(self._file), self._file)
         return load_strictly(ResUNetSubband(widths), tensors, self._file).to(self.device)
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
-        from .chunking import separate_in_halves
+        from .chunking import separate_in_halves, tensors_of
 
-        return separate_in_halves(mixture, lambda chunk: self._network(chunk.to(self.device)), self._chunk)[None]
+        read = tensors_of(mixture)
+        for block in separate_in_halves(
+            read, mixture.length, lambda chunk: self._network(chunk.to(self.device)), self._chunk
+        ):
+            yield block[None]

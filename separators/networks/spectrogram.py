@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,14 +34,12 @@ def transformed(audio: torch.Tensor, n_fft: int, hop: int, centred: bool = True)
 
 
 class OverlapAdd:
-    """The inverse transform of a whole song, whose STFT frames are added block by block.
+    """The inverse transform of a song, whose STFT frames are added, and whose samples are taken, block by block.
 
     Parameters
     ----------
     n_fft, hop : int
         As in `transformed`.
-    frames : int
-        STFT frames of the whole song.
     centred : bool
         As in `transformed`.
     device : str or torch device, optional
@@ -50,35 +49,39 @@ class OverlapAdd:
     --------
     >>> song = torch.randn(2, 3000)
     >>> spectrum = transformed(song, 256, 64)
-    >>> inverse = OverlapAdd(256, 64, spectrum.shape[-1])
+    >>> inverse = OverlapAdd(256, 64)
+    >>> blocks = []
     >>> for start in range(0, spectrum.shape[-1], 10):
     ...     inverse.add(start, spectrum[..., start : start + 10])
-    >>> bool((inverse.audio(3000) - song).abs().max() < 1e-5)
+    ...     blocks.append(inverse.take(min(3000, inverse.finished)))
+    >>> bool((torch.cat([*blocks, inverse.take(3000)], dim=-1) - song).abs().max() < 1e-5)
     True
     """
 
-    def __init__(
-        self, n_fft: int, hop: int, frames: int, centred: bool = True, device: str | torch.device | None = None
-    ) -> None:
-        self.n_fft, self.hop, self.centred, self.device = n_fft, hop, centred, device
-        self._time = hop * (frames - 1) + n_fft
+    def __init__(self, n_fft: int, hop: int, centred: bool = True, device: str | torch.device | None = None) -> None:
+        self.n_fft, self.hop, self.device = n_fft, hop, device
+        self.finished = 0
+        """Samples from the beginning of the song that no later STFT frame adds to."""
+        # of the first sample of the sums, before the song when windows are centred
+        self._first = -(n_fft // 2) if centred else 0
+        self._origin = self._first
         self._sums: torch.Tensor | None = None
         self._weights: torch.Tensor | None = None
 
     def add(self, start: int, spectrum: torch.Tensor) -> None:
-        """Add STFT frames from number ``start``, (..., bin, frame); each is added once."""
+        """Add STFT frames from number ``start``, (..., bin, frame); each is added once, in order."""
         # (..., frame, time of a window)
         windows = torch.fft.irfft(spectrum.transpose(-1, -2), self.n_fft)
         window = torch.hann_window(self.n_fft, dtype=windows.dtype, device=windows.device)
         if self._sums is None or self._weights is None:
             where = {"dtype": windows.dtype, "device": self.device or windows.device}
-            self._sums = torch.zeros(*windows.shape[:-2], self._time, **where)
-            self._weights = torch.zeros(self._time, **where)
-        first = start * self.hop
+            self._sums = torch.zeros(*windows.shape[:-2], 0, **where)
+            self._weights = torch.zeros(0, **where)
         squares = (window**2).expand(windows.shape[-2], -1)
-        for total, added in ((self._sums, windows * window), (self._weights, squares)):
-            summed = self._overlapped(added).to(total.device)
-            total[..., first : first + summed.shape[-1]] += summed
+        first = self._origin + start * self.hop - self._first
+        self._sums = _added(self._sums, first, self._overlapped(windows * window))
+        self._weights = _added(self._weights, first, self._overlapped(squares))
+        self.finished = max(0, self._origin + (start + windows.shape[-2]) * self.hop)
 
     def _overlapped(self, windows: torch.Tensor) -> torch.Tensor:
         """(..., frame, time of a window) to (..., time), windows a hop apart."""
@@ -90,15 +93,77 @@ class OverlapAdd:
             total[..., index : index + frames, :] += parts[..., index, :]
         return total.flatten(-2)[..., : self.hop * (frames - 1) + self.n_fft]
 
-    def audio(self, length: int) -> torch.Tensor:
-        """The song, (..., time); zeros beyond its last STFT frame."""
+    def take(self, stop: int) -> torch.Tensor:
+        """The samples from where the last call stopped, (..., time); zeros beyond the last STFT frame."""
         if self._sums is None or self._weights is None:
-            raise SeparatorError("got no STFT frames, expected all of a song: call add first")
-        first = self.n_fft // 2 if self.centred else 0
-        sums, weights = self._sums[..., first : first + length], self._weights[first : first + length]
+            raise SeparatorError("got no STFT frames, expected some of a song: call add first")
+        start = max(0, self._first)
+        taken = slice(start - self._first, stop - self._first)
+        sums, weights = self._sums[..., taken], self._weights[taken]
         # no division where no window reaches
         audio = sums / torch.where(weights > 1e-11, weights, 1.0)
-        return functional.pad(audio, (0, length - audio.shape[-1]))
+        self._sums, self._weights = (kept[..., taken.stop :].clone() for kept in (self._sums, self._weights))
+        self._first = stop
+        return functional.pad(audio, (0, stop - start - audio.shape[-1]))
+
+
+def _added(total: torch.Tensor, first: int, added: torch.Tensor) -> torch.Tensor:
+    """A sum, longer where what is added reaches beyond it."""
+    stop = first + added.shape[-1]
+    longer = functional.pad(total, (0, max(0, stop - total.shape[-1])))
+    longer[..., first:stop] += added.to(total.device)
+    return longer
+
+
+@dataclass(frozen=True)
+class SongSpectrum:
+    """The spectrum of a song, of which STFT frames are computed when they are read.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(start, stop)`` gives samples of the song, (channel, time).
+    time : int
+        Length of the song in samples.
+    tail : int
+        Zeros after the song, in samples; together they are longer than half a window.
+    n_fft, hop : int
+        As in `transformed`, with centred windows.
+    device : str
+        Where it is computed.
+
+    Examples
+    --------
+    >>> song = torch.randn(2, 3000)
+    >>> spectrum = SongSpectrum(lambda a, b: song[:, a:b], 3000, 0, 256, 64)
+    >>> whole = transformed(song, 256, 64)
+    >>> spectrum.frames, bool((spectrum.frames_between(40, 47) - whole[..., 40:47]).abs().max() < 1e-5)
+    (47, True)
+    """
+
+    read: Callable[[int, int], torch.Tensor]
+    time: int
+    tail: int
+    n_fft: int
+    hop: int
+    device: str = "cpu"
+
+    @property
+    def frames(self) -> int:
+        """Number of STFT frames."""
+        return 1 + (self.time + self.tail) // self.hop
+
+    def frames_between(self, start: int, stop: int) -> torch.Tensor:
+        """STFT frames from ``start`` to ``stop``, (channel, bin, frame)."""
+        places = torch.arange(start * self.hop - self.n_fft // 2, (stop - 1) * self.hop + self.n_fft // 2)
+        # mirrored at both ends of song and tail
+        places = places.abs()
+        end = self.time + self.tail - 1
+        places = torch.where(places > end, 2 * end - places, places)
+        first, last = int(places.min()), int(places.max()) + 1
+        audio = self.read(min(first, self.time), min(last, self.time))
+        audio = functional.pad(audio, (0, last - first - audio.shape[-1]))
+        return transformed(audio[:, places - first].to(self.device), self.n_fft, self.hop, centred=False)
 
 
 @dataclass(frozen=True)
@@ -157,6 +222,6 @@ class ComplexAsChannels:
         spectrum = packed.reshape(batch, parts // 2, 2, bins, frames).permute(0, 1, 3, 4, 2).contiguous()
         missing = self.n_fft // 2 + 1 - bins
         complete = functional.pad(torch.view_as_complex(spectrum), (0, 0, 0, missing))
-        song = OverlapAdd(self.n_fft, self.hop, frames, self.centred)
+        song = OverlapAdd(self.n_fft, self.hop, self.centred)
         song.add(0, complete)
-        return song.audio(length)
+        return song.take(length)

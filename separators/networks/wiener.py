@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import torch
 
@@ -46,24 +47,31 @@ def wiener_filter(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tens
     True
     """
     # one scale for all items, by the loudest bin
-    scale = _scale(mixture)
+    scale = _scale(mixture.abs().max())
     mixture, magnitudes = mixture / scale, magnitudes / scale
     return _filtered(magnitudes, mixture, _covariances(_sums(magnitudes, mixture))) * scale
 
 
-def filtered_blocks(
-    spectrum: torch.Tensor, masks: Callable[[int, int], torch.Tensor]
-) -> Iterator[tuple[int, torch.Tensor]]:
+Frames = Callable[[int, int], torch.Tensor]
+"""From the numbers of a first and a last STFT frame to what lies between, whose last axis is that of STFT frames."""
+
+
+def filtered_blocks(spectrum: Frames, frames: int, masks: Frames) -> Iterator[tuple[int, torch.Tensor]]:
     """Filter a whole song's spectrum block by block, in double precision.
+
+    Only the sums for the covariances of the song grow with it: by 5 MB a minute for four sources and a hop of a quarter
+    of a window.
 
     Parameters
     ----------
-    spectrum : Tensor, shape (2, bin, frame), complex
-        Of the mixture.
+    spectrum : callable
+        ``spectrum(start, stop)`` gives STFT frames of the mixture, (2, bin, frame), complex. Called three times for
+        every STFT frame: for the loudness of the song, for its covariances, then for the sources.
+    frames : int
+        STFT frames of the song.
     masks : callable
-        ``masks(start, stop)`` gives the masks of the STFT frames from start to stop, (source, 2, bin, frame); their
-        products with the mixture's magnitudes are the sources' magnitudes. Called twice for every STFT frame: for the
-        covariances of the song, then for the sources.
+        ``masks(start, stop)`` gives the masks of STFT frames, (source, 2, bin, frame); their products with the
+        mixture's magnitudes are the sources' magnitudes. Called twice for every STFT frame.
 
     Yields
     ------
@@ -76,27 +84,33 @@ def filtered_blocks(
     --------
     >>> mixture = torch.randn(2, 9, 500, dtype=torch.complex128)
     >>> masks = torch.rand(4, 2, 9, 500)
-    >>> blocks = [block for _, block in filtered_blocks(mixture, lambda start, stop: masks[..., start:stop])]
+    >>> blocks = filtered_blocks(lambda a, b: mixture[..., a:b], 500, lambda a, b: masks[..., a:b])
     >>> whole = wiener_filter(masks * mixture.abs(), mixture)
-    >>> bool((torch.cat(blocks, dim=-1) - whole).abs().max() < 1e-9)
+    >>> bool((torch.cat([block for _, block in blocks], dim=-1) - whole).abs().max() < 1e-9)
     True
     """
-    frames = spectrum.shape[-1]
-    scale = _scale(spectrum).double()
+    ranges = [(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK)]
+    loudest = reduce(torch.maximum, (spectrum(*between).abs().max() for between in ranges))
+    scale = _scale(loudest).double()
 
-    def block(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        mixture = spectrum[..., start : start + BLOCK].to(torch.complex128) / scale
-        return masks(start, min(start + BLOCK, frames)) * mixture.abs(), mixture
+    def block(start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        mixture = spectrum(start, stop).to(torch.complex128) / scale
+        return masks(start, stop) * mixture.abs(), mixture
 
-    starts = range(0, frames, BLOCK)
-    sums = torch.stack([_sums(*block(start)) for start in starts]).sum(dim=0)
-    covariances = _covariances(sums)
-    for start in starts:
-        yield start, _filtered(*block(start), covariances) * scale
+    # in one tensor from the start: many small ones between large ones would leave holes in memory
+    sums = torch.empty(0)
+    for number, between in enumerate(ranges):
+        summed = _sums(*block(*between))
+        sums = sums if number else summed.new_empty(len(ranges), *summed.shape)
+        sums[number] = summed
+    covariances = _covariances(sums.sum(dim=0))
+    del sums
+    for between in ranges:
+        yield between[0], _filtered(*block(*between), covariances) * scale
 
 
-def _scale(mixture: torch.Tensor) -> torch.Tensor:
-    return (mixture.abs().max() / LOUDEST).clamp_min(1.0)
+def _scale(loudest: torch.Tensor) -> torch.Tensor:
+    return (loudest / LOUDEST).clamp_min(1.0)
 
 
 def _sums(magnitudes: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:

@@ -100,6 +100,10 @@ class XUMXNetwork(nn.Module):
 
     def encode(self, magnitudes: torch.Tensor) -> torch.Tensor:
         """Input of the decoders, for a whole song: (frame, batch, 2 * hidden) from (batch, channel, bin, frame)."""
+        return self.joined(self.bridge(magnitudes))
+
+    def bridge(self, magnitudes: torch.Tensor) -> torch.Tensor:
+        """The sources' mean of any STFT frames: (frame, batch, hidden) from (batch, channel, bin, frame)."""
         # (frame, batch, channel, bin)
         used = magnitudes[:, :, : self.shape.used_bins].permute(3, 0, 1, 2)
         first = []
@@ -107,7 +111,10 @@ class XUMXNetwork(nn.Module):
             scaled = (used + self.mean_scale[f"input_mean_{name}"]) * self.mean_scale[f"input_scale_{name}"]
             encoded = self.layer_enc[name]["enc"](scaled.flatten(2).flatten(0, 1))  # type: ignore[index]
             first.append(encoded.unflatten(0, used.shape[:2]))
-        bridge = torch.stack(first).mean(dim=0)
+        return torch.stack(first).mean(dim=0)
+
+    def joined(self, bridge: torch.Tensor) -> torch.Tensor:
+        """What `bridge` gives for a whole song, beside the output of the recurrent layers: input of the decoders."""
         second = torch.stack([self.layer_lstm[name](bridge)[0] for name in SOURCES]).mean(dim=0)
         return torch.cat([bridge, second], dim=-1)
 

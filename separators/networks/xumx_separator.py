@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stemfuse.separators.audio.signals import RATE
+from stemfuse.separators.audio.signals import RATE, Signal
 from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.stems import SOURCES
 
@@ -19,8 +19,13 @@ from .training.trainable import TrainableNetwork
 if TYPE_CHECKING:
     import torch
 
+    from .spectrogram import SongSpectrum
     from .training.chunks import RandomChunks
     from .training.objectives import SeparationObjective
+    from .wiener import Frames
+
+ENCODED = 2048
+"""STFT frames of a song whose magnitudes are in memory at a time."""
 
 
 class XUMX(MaskSeparator):
@@ -28,7 +33,8 @@ class XUMX(MaskSeparator):
 
     Weights with asteroid's names (``pretrained_xumx_musdb18HQ.pth``) and Danna-Sep's joined ones
     (``xumx_pretrained.pth``, ``xumx_mwf.pth``) are recognised by the names of their tensors. Magnitudes are refined by
-    one iteration of the multichannel Wiener filter over the whole song. Memory grows by some 300 MB a minute.
+    one iteration of the multichannel Wiener filter over the whole song. The recurrent layers need the whole song, too,
+    but not its spectrum: what is kept with the published sizes are 16 MB a minute, more while those layers compute.
 
     Parameters
     ----------
@@ -69,15 +75,19 @@ class XUMX(MaskSeparator):
         tensors, shape, joined = xumx_state(read_state(self._file), self._file)
         return load_strictly(XUMXNetwork(shape), tensors, self._file).to(self.device), DANNA_SEP_TAIL if joined else 0
 
-    def apply(self, mixture: torch.Tensor) -> torch.Tensor:
+    def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""
+        import torch
+
         network, tail = self._network
 
-        def masks(magnitudes: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
-            encoded = network.encode(magnitudes[None])
+        def masks(spectrum: SongSpectrum) -> Frames:
+            starts = range(0, spectrum.frames, ENCODED)
+            blocks = (spectrum.frames_between(start, min(start + ENCODED, spectrum.frames)) for start in starts)
+            encoded = network.joined(torch.cat([network.bridge(block.abs()[None]) for block in blocks]))
             return lambda start, stop: network.decode(encoded[start:stop])[0]
 
-        return self._filtered(mixture, 2 * network.shape.bins - 2, tail, masks)
+        yield from self._filtered(mixture, 2 * network.shape.bins - 2, tail, masks)
 
 
 class TrainableXUMX(TrainableNetwork):

@@ -152,8 +152,8 @@ def test_percussive_mask_is_librosas(frames, bins):
 
 def test_remainder_is_one_minus_the_masks():
     noise = np.random.default_rng(1).normal(size=(2, 5_000)).astype(np.float32)
-    parts = masking.apply_masks(
-        noise, lambda spectrum, first: [np.full(spectrum.shape[1:], 0.3), np.array(0.2)], 512, 128
+    (parts,) = masking.apply_masks(
+        [noise[None]], 5_000, lambda spectrum, first: [np.full(spectrum.shape[1:], 0.3), np.array(0.2)], 512, 128
     )
     np.testing.assert_allclose(parts, np.array([0.3, 0.2, 0.5])[:, None, None] * noise, atol=1e-6)
 
@@ -165,7 +165,8 @@ def test_masks_get_the_number_of_their_first_frame():
     def masks(spectrum, first):
         return [(np.arange(first, first + spectrum.shape[2]) == 100).astype(float)]
 
-    open_at = np.flatnonzero(np.abs(masking.apply_masks(noise, masks, 1024, 256)[0]).sum(axis=0))
+    ((opened, _),) = masking.apply_masks([noise[None]], 40_000, masks, 1024, 256)
+    open_at = np.flatnonzero(np.abs(opened).sum(axis=0))
     assert 100 * 256 - 512 <= open_at[0] <= open_at[-1] < 100 * 256 + 512
     assert open_at.size > 900
 
