@@ -60,8 +60,7 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     config = plan.config
     run = Run(config.out)
     record = run.record()
-    clear_remains_below(run.path)
-    plan.store.clear_remains()
+    _clear(plan, run)
     if verify:
         _forget(plan)
     read_contents(plan.needed(), plan.store, plan.workers, progress)
@@ -85,10 +84,18 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
             spent = round(record.seconds.get(name, 0) + time.perf_counter() - started, 2)
             record.seconds = record.seconds | {name: spent}
             run.write_record(record)
+    # workers of a killed run may have outlived it for a moment
+    _clear(plan, run)
     run.checksums.keep(run.results())
     record.finished = _now()
     run.write_record(record)
     return run
+
+
+def _clear(plan: Plan, run: Run) -> None:
+    """Delete what killed processes left, in the run and in the store."""
+    clear_remains_below(run.path)
+    plan.store.clear_remains()
 
 
 def _discard_changed(run: Run, verify: bool) -> bool:

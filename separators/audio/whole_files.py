@@ -143,13 +143,22 @@ def is_alive(path: Path) -> bool:
     host, _, rest = path.name.removeprefix(PREFIX).partition("-")
     if host != HOST:
         return True
+    pid = rest.partition("-")[0]
     try:
-        os.kill(int(rest.partition("-")[0]), 0)
-    except (ProcessLookupError, ValueError):
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
         return True
-    return True
+    return not _has_ended(pid)
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether a process has ended and only its number is left, because nobody has asked how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 def remains_in(folder: Path) -> list[Path]:
