@@ -71,6 +71,7 @@ def test_the_sdr_of_any_blend_is_that_of_its_audio(short):
     assert np.isnan(gram.sdr(random_weights(track))[:, 2]).all(), "a silent reference drops the frame for all sources"
 
 
+@pytest.mark.slow
 def test_it_is_musevals_value_of_the_written_file(short, tmp_path):
     """float32 WAV rounds the blend to 6e-8 of its size, which moves the SDR by about as little in dB."""
     track, gram = short, GramStatistics.from_track(short, 11_025, 11_025)

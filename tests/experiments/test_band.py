@@ -58,6 +58,7 @@ def run_python(code, *arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_same_bytes_in_a_fresh_process_and_on_a_later_day(tmp_path):
     synthesize(tmp_path / "here", 2, 3.0, seed=5)
     time.sleep(1.1)  # headers that hold the time of day would differ now
@@ -131,6 +132,7 @@ def test_songs_that_are_there_are_left_alone_and_the_rest_is_added(tmp_path):
     assert len(sha256(tmp_path)) == 15
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_half_song_and_is_continued(tmp_path):
     code = "import sys; from stemfuse.experiments.band import synthesize; synthesize(sys.argv[1], 3, 4.0, seed=2)"
     killed = tmp_path / "killed"

@@ -202,6 +202,7 @@ def fit_with_seed(place, out, seed, fusions):
     return started
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_recipe_reaches_all_that_draws_and_nothing_else(place, tmp_path):
     pytest.importorskip("torch")
     runs = [fit_with_seed(place, tmp_path / name, seed, DRAWING) for name, seed in (("a", 0), ("b", 0), ("c", 1))]

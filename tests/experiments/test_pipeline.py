@@ -118,6 +118,7 @@ def test_a_second_run_computes_nothing(finished, band, monkeypatch):
     assert finished.report_path.stat().st_mtime_ns == page
 
 
+@pytest.mark.slow
 def test_another_fusion_on_a_warm_store_runs_no_separator(finished, band, tmp_path, monkeypatch):
     monkeypatch.setattr(BaseSeparator, "separate", lambda *_: pytest.fail("a separator ran"))
     data = [{"path": str(band), "label": "band", "tracks": 1}]
@@ -314,6 +315,7 @@ def test_nothing_is_printed_where_a_program_reads(finished, tmp_path, band):
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_estimates_are_written_for_songs_that_were_scored_before(finished, tmp_path, band):
     data = [{"path": str(band), "label": "band", "tracks": 1}]
     store = str(finished.config.store)

@@ -100,6 +100,7 @@ def flip(path, at, keep_times=True):
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_replaced_references_are_scored_anew(place):
     before = values(run(recipe(place)))
     path = place / "songs" / "test" / "one" / "vocals.wav"
@@ -219,6 +220,7 @@ def test_a_flip_in_any_file_of_an_entry_is_found(entry):
     assert store.get(track, Quarter()) is not None
 
 
+@pytest.mark.slow
 def test_damaged_stems_are_separated_again_and_adopted_ones_refused(place, caplog):
     before = values(run(recipe(place)))
     store = StemStore(place / "store")

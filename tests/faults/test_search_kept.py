@@ -121,6 +121,7 @@ def test_kept_scores_are_not_computed_again(tracks, undisturbed, tmp_path, monke
     assert same(Search(trials=TRIALS, storage=storage).fit(tracks), undisturbed)
 
 
+@pytest.mark.slow
 def test_two_searches_at_once_in_one_storage_give_the_same_weights(undisturbed, tmp_path):
     both = [searching(tmp_path, TRIALS, "tpe", f"{name}.npy") for name in "ab"]
     for process in both:
@@ -129,7 +130,7 @@ def test_two_searches_at_once_in_one_storage_give_the_same_weights(undisturbed, 
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), undisturbed.weights_.matrix)
 
 
-@pytest.mark.parametrize("target", ["search.journal", "elsewhere/search.journal"])
+@pytest.mark.parametrize("target", ["search.journal", pytest.param("elsewhere/search.journal", marks=pytest.mark.slow)])
 def test_a_lock_that_nobody_holds_is_cleared_within_seconds(tracks, undisturbed, tmp_path, caplog, target):
     storage = tmp_path / "search.journal"
     Search(trials=3, storage=str(storage)).fit(tracks)

@@ -193,6 +193,7 @@ def closed_within(connection, seconds):
     return True
 
 
+@pytest.mark.slow
 def test_slow_requests_and_idle_connections_are_closed(folder, monkeypatch):
     monkeypatch.setattr(serving, "REQUEST_S", 1.0)
     monkeypatch.setattr(serving, "PROGRESS_S", 1.0)

@@ -192,7 +192,7 @@ def clip():
     return clip_streams(0, 4)
 
 
-@pytest.mark.parametrize(("place", "sdr_db"), [(1, 1.93), (2, 1.74)])
+@pytest.mark.parametrize(("place", "sdr_db"), [pytest.param(1, 1.93, marks=pytest.mark.slow), (2, 1.74)])
 def test_real_weights_separate_real_vocals(place, sdr_db, clip):
     mixture, vocals = clip
     file = DATA / f"cac_tdc_17_vocals_top{place}.pt"
