@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stemfuse.separators import whole_file
+from stemfuse.separators.foreign.documents import read_object
 
 from .errors import ScoreError
 from .scores import METRICS, WHOLE_SONG, Series, check_scores, tidy
@@ -121,7 +122,7 @@ def _museval_files(path: Path, subset: str) -> list[tuple[str, Path]]:
 
 def _museval_series(fusion: str, file: Path) -> Iterator[Series]:
     try:
-        for target in json.loads(file.read_text(encoding="utf-8"))["targets"]:
+        for target in read_object(file)["targets"]:
             for metric in METRICS:
                 values = np.array([frame["metrics"][metric] for frame in target["frames"]], dtype=np.float64)
                 yield file.stem, fusion, str(target["name"]), metric, 0, values

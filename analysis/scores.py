@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from stemfuse.separators import write_whole
+from stemfuse.separators.foreign.tables import read_table
 
 from .errors import ScoreError
 
@@ -236,7 +237,7 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
         The file is missing, is not Parquet, or is not a score table.
     """
     try:
-        table = pd.read_parquet(path)
-    except Exception as error:  # a damaged file may raise anything in pyarrow
-        raise ScoreError(f"{os.fspath(path)}: no readable Parquet file ({error}); score the estimates again") from error
+        table = read_table(path)
+    except (OSError, ValueError) as error:
+        raise ScoreError(f"{os.fspath(path)}: no readable score table ({error}); score the estimates again") from error
     return check_scores(table)

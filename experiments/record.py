@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stemfuse.separators.foreign.documents import read_json
+
 from .errors import RunError
 
 
@@ -130,14 +132,14 @@ class RunRecord(_Part):
             The file is damaged, or is no record of a run.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_json(path))
         except FileNotFoundError:
             return cls()
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             problem = f"is no record of a run ({where}: {first['msg']})"
-        except (ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             problem = f"damaged ({error})"
         raise RunError(f"{path}: {problem}; delete it and run again")
 

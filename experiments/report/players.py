@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stemfuse.experiments.run import Run
 from stemfuse.separators import AudioError, Stems, Track
+from stemfuse.separators.foreign.documents import read_object
 
 FULL_SCALE = 0.999
 """What the loudest sample of a song becomes when any file would clip: 16-bit audio ends just below 1."""
@@ -145,7 +146,7 @@ def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     path = Path(run_folder) / "report" / "audio" / "players.json"
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["tracks"]
+        entries: list[dict[str, Any]] = read_object(path)["tracks"]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:

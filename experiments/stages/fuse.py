@@ -18,6 +18,7 @@ from stemfuse.experiments.stored_separators import StoredSeparator, find_separat
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Track, digest, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
+from stemfuse.separators.foreign.documents import read_object
 
 from .separate import make_missing
 
@@ -192,10 +193,9 @@ def _is_fused(task: FuseTask, wanted: str, done: Any) -> bool:
 
 def _read_record(out: Path) -> dict[str, Any]:
     try:
-        record = json.loads((out / RECORD).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(out / RECORD)
+    except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _write_record(out: Path, fused: Mapping[str, Any]) -> None:

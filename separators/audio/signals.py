@@ -23,6 +23,9 @@ RATE = 44_100
 BLOCK = 1 << 18
 """Samples read at a time when a song is streamed: 6 s, a few MB per stereo signal."""
 
+LENGTH_PER_BYTE = 10_000
+"""Most samples that a byte of a file stands for: silence in FLAC takes some bytes for thousands of samples."""
+
 Samples = NDArray[np.float32]
 
 
@@ -176,6 +179,12 @@ class FileSignal(Signal):
             raise AudioError(
                 f"{self.path}: its header promises {missing} bytes of samples more than the file has: "
                 "it is truncated, copy or export it again"
+            )
+        most = LENGTH_PER_BYTE * self.path.stat().st_size
+        if self.length > most:
+            raise AudioError(
+                f"{self.path}: its header claims {self.length} samples, expected at most {most} in a file of its size: "
+                "it is damaged, export it again"
             )
         if self.length == 0:
             raise AudioError(f"{self.path}: the file has no samples; export it again")

@@ -30,6 +30,14 @@ INSTRUCTION_BYTES = 16 * MEBI
 """Most bytes of the instructions in a file of PyTorch."""
 INSTRUCTIONS = 2_000_000
 """Most instructions in a file of PyTorch."""
+ROWS_PER_BYTE = 64
+"""Most rows of a Parquet table for each byte of its file: columns of one text pack well, scores do not."""
+FEWEST_ROWS = 1_000_000
+"""Rows that a Parquet table of any size may have."""
+COLUMNS = 64
+"""Most columns of a Parquet table."""
+TABLE_BYTES = 8 << 30
+"""Most bytes of a Parquet table when it is unpacked, as its footer says."""
 SHARING = 4
 """Tensors that share memory may take this many times the file's size when they are written out."""
 
@@ -136,5 +144,26 @@ FORMATS = (
         "tensors in other files",
         "2 GiB; shape times item size is the size of the data",
     ),
+    ForeignFormat(
+        "Parquet",
+        (".parquet",),
+        f"{_HERE}.tables:read_table",
+        "columns of anything but numbers, truth values and text",
+        f"{ROWS_PER_BYTE} rows per byte (or {FEWEST_ROWS}), {COLUMNS} columns, {TABLE_BYTES >> 30} GiB unpacked",
+    ),
+    ForeignFormat(
+        "audio that libsndfile decodes",
+        (".wav", ".flac", ".ogg", ".aif", ".aiff", ".caf"),
+        "stemfuse.separators.audio.signals:FileSignal",
+        "samples that are not finite",
+        "the length that a header claims is compared with the bytes of the file",
+    ),
+    ForeignFormat(
+        "audio that PyAV decodes",
+        (".mp3", ".m4a", ".mp4", ".opus", ".webm"),
+        "stemfuse.separators.audio.containers:ContainerSignal",
+        "streams that are no audio",
+        "packets are decoded one by one, into no more memory than they fill",
+    ),
 )
-"""Every format that is read from files of others, except audio, which `stemfuse.separators.audio` reads."""
+"""Every format that is read from files of others."""

@@ -11,6 +11,7 @@ from typing import Any
 from stemfuse.separators.audio.signals import Signal
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import WriteError
+from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import digest
 from stemfuse.separators.track import signal_sha256
 
@@ -66,12 +67,12 @@ class Contents:
     def recall(self, what: Any, files: Sequence[Path]) -> str | None:
         """The digest that was kept, if the files have not changed since."""
         try:
-            kept = json.loads(self._path(what).read_bytes())
+            kept = read_object(self._path(what))
             if not files or kept["seal"] != digest({**kept, "seal": ""}) or kept["what"] != what:
                 return None
             found: str = kept["sha256"]
             return found if kept["stamps"] == [file_stamp(file) for file in files] else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def keep(self, what: Any, files: Sequence[Path], sha256: str, stamps: Sequence[Stamp]) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from stemfuse.separators.audio.signals import FileSignal, Signal
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
+from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
@@ -201,9 +202,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if any(place.is_symlink() for place in (path.parent, path, file)):
         raise StoreError(f"{path}: is a link, expected a folder with files; copy what it leads to, or separate again")
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes, expected at most {MOST_BYTES}")
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = read_object(file, MOST_BYTES)
         schema = _Record.model_validate(record).schema_
         # entries of older versions have no seal
         if (
@@ -220,7 +219,7 @@ def read_record(path: Path) -> dict[str, Any]:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
         reason = f"{where}: {error.errors()[0]['msg']}"
         raise StoreError(f"{file}: damaged ({reason}); delete the folder and separate again") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"{file}: damaged ({error}); delete the folder and separate again") from error
     if schema != SCHEMA:
         raise StoreError(f"{path}: got schema {schema}, expected {SCHEMA}; use the stemfuse that wrote it")

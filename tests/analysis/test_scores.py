@@ -151,10 +151,10 @@ class TestTable:
 
     def test_parquet_of_other_kinds(self, tmp_path):
         path = tmp_path / "scores.parquet"
-        with pytest.raises(ScoreError, match="no readable Parquet"):
+        with pytest.raises(ScoreError, match="no readable score table"):
             read_scores(path)
         path.write_text("track,fusion\n")
-        with pytest.raises(ScoreError, match="no readable Parquet"):
+        with pytest.raises(ScoreError, match="no readable score table"):
             read_scores(path)
         pd.DataFrame({"x": [1]}).to_parquet(path)
         with pytest.raises(ScoreError, match="expected"):

@@ -12,17 +12,27 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import soundfile as sf
 import torch
+from pyarrow import parquet
 from safetensors.torch import save_file
 
 import stemfuse
+from stemfuse.analysis.errors import ScoreError
+from stemfuse.analysis.museval_json import read_museval_json
+from stemfuse.analysis.scores import read_scores
 from stemfuse.blending import MixingWeights, load_fusion
-from stemfuse.separators import SeparatorError, StemfuseError
+from stemfuse.experiments import RunError
+from stemfuse.experiments.record import RunRecord
+from stemfuse.separators import AudioError, FileSignal, SeparatorError, StemfuseError, StoreError
 from stemfuse.separators.foreign.archives import unpack_known
 from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.foreign.documents import parse_json, parse_yaml, read_json, read_yaml
-from stemfuse.separators.foreign.table import FORMATS, ForeignFileError
+from stemfuse.separators.foreign.table import FEWEST_ROWS, FORMATS, ForeignFileError
+from stemfuse.separators.foreign.tables import read_table
+from stemfuse.separators.store.entry import read_record
 from stemfuse.separators.training.checkpoints import read_checkpoint, write_checkpoint
 from stemfuse.separators.weights.filing import add_weights
 from stemfuse.separators.weights.folder import read_notes
@@ -391,3 +401,45 @@ def test_no_other_module_reads_what_could_run():
         if words.search(path.read_text(encoding="utf-8").replace("allow_pickle=False", ""))
     }
     assert found == {"separators/foreign/instructions.py"}
+
+
+def test_a_table_that_claims_more_than_its_file_can_hold_is_refused(tmp_path):
+    path = tmp_path / "scores.parquet"
+    rows = FEWEST_ROWS + 1
+    parquet.write_table(pa.table({"value": pa.array(np.zeros(rows))}), path, compression="zstd")
+    assert path.stat().st_size * 64 < rows
+    with pytest.raises(ForeignFileError, match=f"claims {rows} rows"):
+        read_table(path)
+    with pytest.raises(ScoreError, match=f"claims {rows} rows"):
+        read_scores(path)
+    parquet.write_table(pa.table({"value": pa.array([[1, 2], [3]])}), path)
+    with pytest.raises(ForeignFileError, match="has type list"):
+        read_table(path)
+    parquet.write_table(pa.table({f"{index}": pa.array([1]) for index in range(65)}), path)
+    with pytest.raises(ForeignFileError, match="65 columns"):
+        read_table(path)
+
+
+def test_audio_that_claims_more_than_its_file_can_hold_is_refused(tmp_path):
+    path = tmp_path / "song.flac"
+    sf.write(path, np.random.default_rng(0).normal(0, 0.1, (40_000, 2)), 44_100)
+    content = bytearray(path.read_bytes())
+    content[21] |= 15  # the 36 bits of a FLAC header that say how many samples follow
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="claims 68719476735 samples"):
+        FileSignal(path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "9" * 10_000, "[]", '{"a": ' * 100 + "1" + "}" * 100, "\xff"])
+def test_records_of_runs_stores_and_scores_are_read_within_bounds(tmp_path, content):
+    path = tmp_path / "test" / "song.json"
+    path.parent.mkdir()
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunError, match=r"record of a run|damaged"):
+        RunRecord.read(path)
+    with pytest.raises(ScoreError, match="museval's schema"):
+        read_museval_json(path)
+    (tmp_path / "stems.json").write_bytes(path.read_bytes())
+    with pytest.raises(StoreError, match="damaged"):
+        read_record(tmp_path)
