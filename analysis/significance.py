@@ -228,12 +228,10 @@ def _limits(row: dict[str, Any], tracks: int, level: float, on_other_frames: boo
 
 
 def _holm(p: pd.Series[float]) -> pd.Series[float]:
-    if p.count() < 2:  # one comparison needs no correction, and the import is slow
-        return p
-    from statsmodels.stats.multitest import multipletests
-
-    known = p.dropna()
-    return pd.Series(multipletests(known, method="holm")[1], known.index).reindex(p.index)
+    """Holm's correction (1979): the k-th smallest of n is multiplied by n + 1 - k, never below the one before."""
+    ordered = p.dropna().sort_values()
+    corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1.0)
+    return corrected.reindex(p.index)
 
 
 def best_single(
