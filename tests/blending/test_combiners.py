@@ -56,6 +56,7 @@ def restored(spectrum, length):
     return librosa.istft(spectrum, hop_length=1024, length=length)
 
 
+@pytest.mark.slow
 def test_the_median_of_complex_bins_beats_that_of_the_other_tools(music):
     """Three noisy copies: the tools' median orders bins by their real part; ours is near the average, and robust."""
     copies = [music + noise32(*music.shape, seed=seed, scale=0.3 * music.std()) for seed in range(3)]

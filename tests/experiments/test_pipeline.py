@@ -170,6 +170,7 @@ def test_ctrl_c_ends_with_a_message_and_keeps_what_is_done(band, tmp_path):
     assert "Traceback" not in messages
 
 
+@pytest.mark.slow
 def test_the_report_can_be_made_again_from_the_folder(finished):
     before = finished.report_path.read_text()
     finished.report_path.unlink()

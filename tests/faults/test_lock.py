@@ -88,6 +88,7 @@ def test_a_link_is_not_followed(tmp_path):
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_lock(tmp_path):
     from stemfuse.experiments.config import parse_config
     from stemfuse.experiments.pipeline import run

@@ -65,7 +65,7 @@ def kill_at(process, journal, size):
 @pytest.mark.parametrize(
     ("sampler", "rounds"),
     [
-        ("tpe", 1),
+        pytest.param("tpe", 1, marks=pytest.mark.slow),
         *(pytest.param(name, 4, marks=pytest.mark.long) for name in ("cmaes", "random", "grid", "nsga2")),
         pytest.param("tpe", 40, marks=pytest.mark.long),
     ],
