@@ -13,11 +13,11 @@ from stemfuse.separators import Track
 
 from .bss_eval.framing import frame_slices
 from .errors import GramError
-from .gram import GramStatistics, input_signals
+from .gram import GramStatistics, frame_lengths, input_signals
 
 
 def band_statistics(
-    track: Track, edges_hz: Sequence[float], window: int = 44_100, hop: int = 44_100
+    track: Track, edges_hz: Sequence[float], window: int | None = None, hop: int | None = None
 ) -> list[GramStatistics]:
     """Gram statistics of every band: they add up to those of the whole.
 
@@ -28,7 +28,7 @@ def band_statistics(
     edges_hz : sequence of float
         The borders between bands, ascending, above 0 and below half the rate: n edges make n + 1 bands.
     window, hop : int
-        Frame length and distance in samples.
+        Frame length and distance in samples; one second when not given.
 
     Returns
     -------
@@ -56,6 +56,7 @@ def band_statistics(
     >>> bool(np.allclose(parts[0].moments + parts[1].moments, whole.moments))
     True
     """
+    window, hop = frame_lengths(track, window, hop)
     edges = np.asarray(edges_hz, np.float64)
     if edges.ndim != 1 or not len(edges) or not (np.diff([0.0, *edges, track.rate / 2]) > 0).all():
         raise GramError(f"got band edges {list(edges_hz)}, expected ascending frequencies below {track.rate / 2} Hz")

@@ -76,7 +76,7 @@ class GramStatistics:
     rate: int
 
     @classmethod
-    def from_track(cls, track: Track, window: int = 44_100, hop: int = 44_100) -> GramStatistics:
+    def from_track(cls, track: Track, window: int | None = None, hop: int | None = None) -> GramStatistics:
         """Read a track with stems and references once, frame by frame.
 
         Parameters
@@ -84,13 +84,14 @@ class GramStatistics:
         track : Track
             With references, and stems by the separators to blend.
         window, hop : int
-            Frame length and distance in samples.
+            Frame length and distance in samples; one second when not given.
 
         Raises
         ------
         TrackError
             The track has no references.
         """
+        window, hop = frame_lengths(track, window, hop)
         references = track.required_references()
         inputs, outputs = input_labels(track), output_labels(references.sources, track.channels)
         signals = input_signals(track)
@@ -111,8 +112,8 @@ class GramStatistics:
         store: StemStore,
         track: Track,
         separators: Mapping[str, Separator | str],
-        window: int = 44_100,
-        hop: int = 44_100,
+        window: int | None = None,
+        hop: int | None = None,
     ) -> GramStatistics:
         """Statistics of stems in a store, kept there so that no audio is read a second time.
 
@@ -128,8 +129,9 @@ class GramStatistics:
         separators : mapping of str to Separator or str
             By the name in the labels; see `StemStore.attach`.
         window, hop : int
-            Frame length and distance in samples.
+            Frame length and distance in samples; one second when not given.
         """
+        window, hop = frame_lengths(track, window, hop)
         track.required_references()
         attached = store.attach(track, separators)
         identity = digest({"schema": SCHEMA, "content": store.content(track, separators), "frames": [window, hop]})
@@ -147,7 +149,7 @@ class GramStatistics:
         return gram
 
     @classmethod
-    def of(cls, track: Track, window: int = 44_100, hop: int = 44_100) -> GramStatistics:
+    def of(cls, track: Track, window: int | None = None, hop: int | None = None) -> GramStatistics:
         """Statistics of a track, from the store that its stems lie in, else kept as long as the track lives.
 
         Parameters
@@ -155,8 +157,9 @@ class GramStatistics:
         track : Track
             With references and stems; see `StemStore.attach`.
         window, hop : int
-            Frame length and distance in samples.
+            Frame length and distance in samples; one second when not given.
         """
+        window, hop = frame_lengths(track, window, hop)
         roots = {where.root for where in track.stored.values()}
         if track.stems and len(roots) == 1 and track.stored.keys() == track.stems.keys():
             keys = {label: track.stored[label].key for label in track.stems}
@@ -347,6 +350,11 @@ class GramStatistics:
             raise
         except Exception as error:  # a damaged archive may raise anything in numpy
             raise GramError(f"{path}: no Gram statistics can be read ({error}); delete the file") from error
+
+
+def frame_lengths(track: Track, window: int | None, hop: int | None) -> tuple[int, int]:
+    """Length and distance of frames in samples: one second of the track where they are not given."""
+    return track.rate if window is None else window, track.rate if hop is None else hop
 
 
 def input_signals(track: Track) -> list[Signal]:

@@ -18,7 +18,7 @@ from .bss_eval.framing import frame_slices, readable
 from .bss_eval.projection import TAPS, Filters
 from .bss_eval.rounding import project
 from .errors import GramError
-from .gram import GramStatistics
+from .gram import GramStatistics, frame_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ class ProjectionStatistics:
         track: Track,
         separators: Sequence[str] | None = None,
         mixture: bool = False,
-        window: int = 44_100,
-        hop: int = 44_100,
+        window: int | None = None,
+        hop: int | None = None,
         workers: int | None = None,
     ) -> ProjectionStatistics:
         """Project every input of a track once.
@@ -86,10 +86,11 @@ class ProjectionStatistics:
         mixture : bool
             Whether the mixture is an input too.
         window, hop : int
-            Frame length and distance in samples.
+            Frame length and distance in samples; one second when not given.
         workers : int, optional
             Number of threads; one per core when not given.
         """
+        window, hop = frame_lengths(track, window, hop)
         chosen = tuple(track.stems) if separators is None else tuple(separators)
         signals: dict[str, Signal] = {MIXTURE: track.mixture} if mixture else {}
         for separator in chosen:

@@ -119,6 +119,17 @@ class BaseFusion:
         """The fitted weights that hold for all tracks; None where there are none."""
         return None
 
+    @property
+    def fitted_rate(self) -> int | None:
+        """Sample rate in Hz of the tracks that it fuses; None where any will do."""
+        return None
+
+    @property
+    def fitted_channels(self) -> int | None:
+        """Number of channels of the tracks that it fuses; None where any will do."""
+        weights = self.constant_weights
+        return None if weights is None else len(weights.outputs) // len(weights.sources)
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn from tracks with references and stems; see the subclass."""
         raise FusionError(f"{type(self).__name__} cannot be fitted")

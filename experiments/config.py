@@ -118,6 +118,7 @@ class RunConfig(_Part):
     bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: no bounds are computed")
     players: PlayersConfig = PlayersConfig()
     estimates: bool = Field(False, description="keep every fusion's stems as float32 WAV in estimates/")
+    convert: bool = Field(False, description="resample, and copy mono to stereo, for separators that need it, and back")
     workers: int | None = Field(None, ge=1, le=1024, description="processes; one per core when not given")
     seed: int = Field(
         0, ge=0, lt=1 << 32, description="of every fusion and separator that takes a seed and is given none here"

@@ -100,8 +100,7 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     key = _known_key(name, store)
     if key is None:
         return stored_separator(SeparatorConfig(name=name, label=label), store)
-    subset, track = store.tracks_of(key)[0]
-    return _described(label, key, read_record(store.root / key / subset / track)["separator"], store)
+    return _described(label, key, read_record(store.entries(key)[0])["separator"], store)
 
 
 def _key_or_none(name: str, store: StemStore) -> str | None:
@@ -120,7 +119,7 @@ def _known_key(name: str, store: StemStore) -> str | None:
         if name in list_separators() and not any(key.rpartition("-")[0] == name for key in folders):
             return None
         raise
-    return key if store.tracks_of(key) else None
+    return key if store.entries(key) else None
 
 
 def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
-from stemfuse.separators import Track, TrackError, TrainingError, check_fields
+from stemfuse.separators import ChannelLabel, Track, TrackError, TrainingError, check_fields
 from stemfuse.separators.training import Execution, History, Recipe, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
@@ -97,6 +97,16 @@ class NetworkMixer(Mixer):
     def is_fitted(self) -> bool:
         """Whether there is a trained network."""
         return "network_" in vars(self)
+
+    @property
+    def fitted_rate(self) -> int | None:
+        """Sample rate in Hz of the tracks that it was fitted on."""
+        return self.rate_ if self.is_fitted else None
+
+    @property
+    def fitted_channels(self) -> int | None:
+        """Number of channels of the tracks that it was fitted on."""
+        return len({ChannelLabel.parse(label).channel for label in self.outputs_}) if self.is_fitted else None
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
         """Make the network, not trained, for inputs and outputs of these labels."""

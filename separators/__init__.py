@@ -15,7 +15,7 @@ from .audio import (
     write_whole,
 )
 from .conformance import check_separator
-from .conversion import ConvertedSignal, convert
+from .conversion import ConvertedSignal, convert, convert_back, format_of, separate_converted
 from .errors import (
     AudioError,
     ConformanceError,
@@ -87,10 +87,12 @@ __all__ = [
     "checked_constructor",
     "checked_options",
     "convert",
+    "convert_back",
     "digest",
     "file_stamp",
     "find_stems",
     "fit_length",
+    "format_of",
     "import_optional",
     "input_labels",
     "list_separators",
@@ -99,6 +101,7 @@ __all__ = [
     "mixture_labels",
     "open_signal",
     "output_labels",
+    "separate_converted",
     "separator_class",
     "signal_sha256",
     "stem_labels",

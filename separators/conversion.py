@@ -1,4 +1,4 @@
-"""The explicit conversion of a track to another sample rate and to stereo."""
+"""The explicit conversion of a track to another sample rate and to stereo, and of stems back to their song's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from .audio.signals import RATE, Samples, Signal
 from .errors import AudioError
+from .separator import BaseSeparator, Separator, separate_signal
 from .stems import Stems
-from .track import Track
+from .track import FittedSignal, Track
 
 CONVERT_BLOCK = 1 << 16
 """About how many samples of output are resampled at a time."""
@@ -139,5 +140,98 @@ def convert(track: Track, rate: int = RATE, channels: int = 2) -> Track:
         mixture=ConvertedSignal(track.mixture, rate, channels),
         references=converted(track.references) if track.references else None,
         stems={separator: converted(stems) for separator, stems in track.stems.items()},
+        # what is stored belongs to the track as it was
+        stored={},
         notes=(*track.notes, *notes),
     )
+
+
+class _JoinedSignal(Signal):
+    """All sources of stems as the channels of one signal, mixed down to ``channels`` each.
+
+    It remembers the range that was read last, since resampling reads a little of it again, and stems that are made as
+    they are read begin anew for every step back.
+    """
+
+    def __init__(self, stems: Stems, channels: int) -> None:
+        self.stems, self.rate, self.length = stems, stems.rate, stems.length
+        self.channels = len(stems.sources) * channels
+        self._each = channels
+        self._start, self._last = 0, np.empty((self.channels, 0), np.float32)
+
+    def _read(self, start: int, stop: int) -> Samples:
+        end = self._start + self._last.shape[1]
+        if self._start <= start and stop <= end:
+            return self._last[:, start - self._start : stop - self._start]
+        begin = end if self._start <= start <= end else start
+        kept = self._last[:, start - self._start : stop - self._start] if begin == end else self._last[:, :0]
+        if begin < stop:
+            made = self.stems.read(begin, stop)
+            if self._each < made.shape[1]:
+                made = made.mean(axis=1, keepdims=True)
+            kept = np.concatenate([kept, made.reshape(self.channels, -1)], axis=1)
+        self._start, self._last = start, kept
+        return kept
+
+
+def convert_back(stems: Stems, rate: int, channels: int, length: int) -> Stems:
+    """Bring stems of a converted track back to the rate, channels and length of the song.
+
+    Parameters
+    ----------
+    stems : Stems
+        They may be computed as they are read: they are read once, from the beginning to the end.
+    rate, channels, length : int
+        Of the song, before `convert`. Two channels become one by their mean.
+
+    Returns
+    -------
+    Stems
+        Read block by block. A conversion there and back may end one sample early, which is zero then.
+
+    Examples
+    --------
+    >>> track = Track.from_arrays("tone", np.zeros((1, 96_001)), rate=48_000)
+    >>> stems = Stems.from_signals({"vocals": convert(track).mixture})
+    >>> convert_back(stems, track.rate, track.channels, track.length)
+    <Stems vocals: 1 x 96001 at 48000 Hz>
+    """
+    joined = _JoinedSignal(stems, channels)
+    signal = FittedSignal(ConvertedSignal(joined, rate, joined.channels), length)
+
+    def read(start: int, stop: int) -> Samples:
+        return signal.read(start, stop).reshape(len(stems.sources), channels, -1)
+
+    return Stems.lazy(read, stems.sources, channels, length, rate)
+
+
+def separate_converted(separator: Separator, mixture: Signal) -> Stems:
+    """Stems of a mixture at any rate, mono or stereo: it is converted for the separator, its stems are converted back.
+
+    Parameters
+    ----------
+    separator : Separator
+        Any one; those that do not derive from `BaseSeparator` take stereo.
+    mixture : Signal
+        A mixture that fits the separator is separated as it is.
+
+    Returns
+    -------
+    Stems
+        At the mixture's rate, with its channels and its length; see `separate_signal`.
+
+    Raises
+    ------
+    AudioError
+        The mixture has other channels, and is not mono.
+    """
+    rate, channels = format_of(separator)
+    if (mixture.rate, mixture.channels) == (rate, channels):
+        return separate_signal(separator, mixture)
+    stems = separate_signal(separator, ConvertedSignal(mixture, rate, channels))
+    return convert_back(stems, mixture.rate, mixture.channels, mixture.length)
+
+
+def format_of(separator: Separator) -> tuple[int, int]:
+    """Sample rate in Hz and number of channels that a separator works at."""
+    return separator.rate, separator.channels if isinstance(separator, BaseSeparator) else 2

@@ -239,12 +239,12 @@ class BaseSeparator:
         if len(shape) != 2 or shape[0] != self.channels or shape[1] == 0:
             raise AudioError(
                 f"{self.name}: got a mixture of shape {shape}, expected (channel, time) = "
-                f"({self.channels}, at least 1): convert it first (stemfuse separate --convert makes mono stereo)"
+                f"({self.channels}, at least 1): add --convert (in a recipe, convert: true), which makes mono stereo"
             )
         if rate != self.rate:
             raise AudioError(
                 f"{self.name}: got a mixture at {rate} Hz, expected {self.rate} Hz: "
-                "resample it first (stemfuse separate --convert does)"
+                "add --convert (in a recipe, convert: true), which resamples it and its stems back"
             )
 
     def _separate(self, mixture: Samples) -> NDArray[np.floating]:

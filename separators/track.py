@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class Track:
     Parameters
     ----------
     name : str
-        Unique in its data set.
+        Unique in its subset. Names are kept in Unicode NFC, in which they are compared.
     mixture : Signal
         The input of the separators. Its length is the track's length.
     subset : str
@@ -63,6 +64,8 @@ class Track:
         ``"musdb18hq"``; empty when unknown.
     stored : mapping of str to StoredStems
         The stems that are in a store, by the separator's name.
+    data_set : str
+        The name of the data set's folder, as a user sees it; a folder of the store has it. Empty when there is none.
 
     Examples
     --------
@@ -81,8 +84,12 @@ class Track:
     notes: tuple[str, ...] = ()
     data: str = ""
     stored: Mapping[str, StoredStems] = field(default_factory=dict)
+    data_set: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("name", "subset", "data_set"):
+            # one name has several forms in Unicode, and file systems give any of them
+            object.__setattr__(self, name, unicodedata.normalize("NFC", vars(self)[name]))
         parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
         for what, stems in parts.items():
             if stems is None:

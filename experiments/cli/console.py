@@ -64,6 +64,7 @@ results = NamesConsole(soft_wrap=True, highlight=False, markup=False)
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to read")]
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
 Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument of it; may be repeated")]
+Convert = Annotated[bool, typer.Option("--convert", help="resample and copy mono to stereo where needed, and back")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes [one per core]", show_default=False)]
 
 

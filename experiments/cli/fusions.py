@@ -11,6 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 
 from .console import (
+    Convert,
     Json,
     Option,
     Store,
@@ -96,6 +97,7 @@ def fit(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     train: Annotated[str, typer.Option("--train", help="subsets to fit to")] = "train",
     valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
+    convert: Convert = False,
     folds: Annotated[
         int, typer.Option("--folds", min=0, max=1000, help="also cross-validate on the training tracks")
     ] = 0,
@@ -119,6 +121,7 @@ def fit(
             folds,
             workers,
             progress,
+            convert,
         )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
@@ -140,13 +143,16 @@ def fuse(
     ] = "",
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
+    convert: Convert = False,
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
     from stemfuse.experiments.stages.fuse import fuse_paths
 
     with progress_bars() as progress:
-        folders = fuse_paths(file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress)
+        folders = fuse_paths(
+            file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress, convert
+        )
     for folder in folders:
         results.print(str(folder))
 

@@ -14,6 +14,7 @@ from stemfuse.separators import SOURCES
 from stemfuse.separators.names import check_name
 
 from .console import (
+    Convert,
     Json,
     NamesConsole,
     Option,
@@ -38,7 +39,7 @@ def separate(
     separator: Annotated[str, typer.Option("--separator", help="one of stemfuse list separators", show_default=False)],
     store: Store,
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
-    convert: Annotated[bool, typer.Option("--convert", help="resample and make mono stereo where needed")] = False,
+    convert: Convert = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:

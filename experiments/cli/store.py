@@ -1,4 +1,4 @@
-"""Commands of stem stores: reading everything in one, to find what is damaged."""
+"""Commands of stem stores: reading everything in one, to find what is damaged; moving one of an older stemfuse."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stemfuse.experiments.errors import RunError
 
 from .console import Json, messages, results
 
-app = typer.Typer(no_args_is_help=True, help="Check a stem store.")
+app = typer.Typer(no_args_is_help=True, help="Check a stem store, or move an older one.")
 
 
 @app.callback()
 def store() -> None:
-    """Check a stem store."""
+    """Check a stem store, or move an older one."""
 
 
 @app.command(epilog="Example: stemfuse store verify stems")
@@ -38,7 +38,28 @@ def verify(
         for problem in problems:
             results.print(problem.reason)
     keys = checked.keys()
-    entries = sum(len(checked.tracks_of(key)) for key in keys)
+    entries = sum(len(checked.entries(key)) for key in keys)
     messages.print(f"{entries} entries read, {len(problems)} problems", markup=False)
     if problems:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: stemfuse store move stems")
+def move(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="stem store of an older stemfuse", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Move the entries of an older store to where they are looked for now; nothing is computed or copied."""
+    from stemfuse.separators.store import move_store
+
+    moved = move_store(path)
+    if as_json:
+        print(json.dumps([{"from": str(old), "to": str(new)} for old, new in moved.entries.items()], indent=1))
+    else:
+        for new in moved.entries.values():
+            results.print(str(new))
+    for reason in moved.left.values():
+        messages.print(reason, markup=False)
+    messages.print(f"{len(moved.entries)} entries moved, {len(moved.left)} left where they were", markup=False)
+    if moved.left:
         raise typer.Exit(1)

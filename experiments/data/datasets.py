@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from stemfuse.separators import Track, TrackError
-from stemfuse.separators.names import check_name
+from stemfuse.separators.names import check_name, name_fault
 
 from .tracks import (
     SONGS,
@@ -94,11 +95,11 @@ class DataSet:
         """
         good: list[Track] = []
         bad: list[str] = []
-        data = self.identity
+        names = {"data": self.identity, "data_set": self.name}
         for part in self._asked(subset):
             for name, place in self.places[part].items():
                 try:
-                    good.append(replace(open_track(place, name, part, self.mixture), data=data))
+                    good.append(replace(open_track(place, name, part, self.mixture), **names))
                 except TrackError as error:
                     bad.append(str(error))
         if bad and not skip_bad:
@@ -112,6 +113,14 @@ class DataSet:
     def identity(self) -> str:
         """``"musdb18hq"`` where it has tracks of musdb's list; otherwise the name of its folder."""
         return "musdb18hq" if _musdb_validation().intersection(self.names()) else track_name(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder; for a single song or track, of the folder that it lies in."""
+        folder = self.path.resolve()
+        is_single = not self.path.is_dir() or is_track(self.path)
+        name = unicodedata.normalize("NFC", (folder.parent if is_single else folder).name)
+        return "" if name_fault(name) else name
 
     def describe(self) -> dict[str, Any]:
         """Name, path, layout, split, and the number of tracks of each subset."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,12 +51,14 @@ def is_track(place: Path) -> bool:
 
 
 def track_name(place: Path) -> str:
-    """The name of a track: its folder's, or its file's without suffix."""
+    """The name of a track in Unicode NFC: its folder's, or its file's without suffix."""
     if is_stem_file(place):
-        return place.name[: -len(STEM_SUFFIX)]
-    if place.is_file():
-        return place.stem
-    return place.name if place.name not in ("", "..") else place.resolve().name
+        name = place.name[: -len(STEM_SUFFIX)]
+    elif place.is_file():
+        name = place.stem
+    else:
+        name = place.name if place.name not in ("", "..") else place.resolve().name
+    return unicodedata.normalize("NFC", name)
 
 
 def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Track:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stemfuse.blending import bounds, leave_one_out
+from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
 from stemfuse.experiments.workers import Progress
@@ -38,4 +39,4 @@ def _tracks_by_data(plan: Plan) -> dict[str, list[Track]]:
     for planned in plan.tested():
         if planned.track.references is not None:
             by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
-    return by_data
+    return {data: comparable(tracks, plan.config.convert) for data, tracks in by_data.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stemfuse.blending import BaseFusion, LinearFusion, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
+from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.machine import training_devices
@@ -68,7 +69,14 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
 def _tracks_of(plan: Plan) -> FitTracks:
     train, valid = plan.fitted_on() if plan.learns() else ([], [])
     tested = [planned.track for planned in plan.tested()]
-    return FitTracks(*([plan.store.attach(track, plan.keys) for track in part] for part in (train, valid, tested)))
+    parts = ([plan.store.attach(track, plan.keys) for track in part] for part in (train, valid, tested))
+    return _alike(FitTracks(*parts), plan.config.convert)
+
+
+def _alike(tracks: FitTracks, convert: bool) -> FitTracks:
+    """The tracks with one number of channels: that of stereo where some are stereo."""
+    alike = iter(comparable([track for part in tracks for track in part], convert))
+    return FitTracks(*([next(alike) for _ in part] for part in tracks))
 
 
 def _fit_part(
@@ -170,6 +178,7 @@ def fit_fusion(
     folds: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
+    convert: bool = False,
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -196,6 +205,8 @@ def fit_fusion(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    convert : bool
+        Whether tracks may be converted to the rate and channels that separators need, and their stems back.
 
     Returns
     -------
@@ -217,12 +228,13 @@ def fit_fusion(
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
     parts = _tracks_in(data, train, valid)
-    fitted, validated = (with_stems(part, chosen, target, workers, progress) for part in parts)
+    fitted, validated = (with_stems(part, chosen, target, workers, progress, convert) for part in parts)
+    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
+    fitted, validated, _ = _alike(FitTracks(fitted, validated, []), convert)
     if fusion.learns:
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
     show_progress(fusion, name, progress)
-    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fit_and_save(fusion, fitted, validated, described, out)
     table = compare_sdr(fusion, validated or fitted)
     return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)

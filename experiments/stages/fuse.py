@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
+from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import SONGS, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
@@ -39,6 +40,7 @@ class FuseTask:
     """Of its folder, below ``out``."""
     subtype: str
     save_weights: bool
+    convert: bool = False
 
     @property
     def folder(self) -> Path:
@@ -63,7 +65,7 @@ def fuse_one(task: FuseTask) -> None:
     fusion = load_fusion(task.fusion)
     track = StemStore(task.store).attach(task.track, task.keys)
     with few_threads(1):
-        fusion.fuse(track).write(task.folder, task.subtype)
+        fuse_track(fusion, track, task.convert).write(task.folder, task.subtype)
         if task.save_weights and isinstance(fusion, LinearFusion):
             fusion.weights(track).save(task.folder / "weights.npz")
 
@@ -78,6 +80,7 @@ def fuse_paths(
     subtype: str = "FLOAT",
     workers: int | None = None,
     progress: Progress = silent,
+    convert: bool = False,
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -101,6 +104,9 @@ def fuse_paths(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    convert : bool
+        Whether songs are converted to the rate and channels that separators and fusion need, and what is made of them
+        back: it has each song's own.
 
     Returns
     -------
@@ -125,14 +131,14 @@ def fuse_paths(
         chosen = _separators_of(fusion, file, separators, target)
         keys = {separator.label: separator.key for separator in chosen}
         tasks = [
-            FuseTask(file, store, keys, track, out, name, subtype, save_weights)
+            FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert)
             for name, track in _output_folders(paths, out).items()
         ]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
         fused = _read_record(out)
         missing = [task for task in tasks if not _is_fused(task, wanted[task.name], fused.get(task.name))]
-        make_missing([task.track for task in missing], chosen, target, workers, progress)
+        make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
         for batch in _batches(missing, workers):
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
             fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stemfuse.blending import LinearFusion
+from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SongRecord
 from stemfuse.experiments.run import PLAYERS, Run
@@ -31,7 +32,7 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
         methods = dict(track.stems)
         for label, fitted in record.fusions.items():
             fusion = run.fusion(label)
-            methods[label] = fusion.fuse(track)
+            methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
                 fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}
         # what the page shows of a song is on record before its players say that it is done

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from stemfuse.blending import load_fusion
 from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.contents import in_threads
+from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.parts import find_parts, part_name, write_part
@@ -55,10 +56,11 @@ class FusionMethod:
 
     file: Path
     folder: Path | None
+    convert: bool = False
 
     def stems(self, track: Track) -> Stems:
         """Fused stems of one track."""
-        fused = load_fusion(self.file).fuse(track)
+        fused = fuse_track(load_fusion(self.file), track, self.convert)
         if self.folder is not None:
             fused.write(self.folder)
         return fused
@@ -145,7 +147,7 @@ def _tasks_of(
         return []
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
     for label, fusion in record.fusions.items():
-        methods[label] = FusionMethod(run.path / fusion.file, folders.get(label))
+        methods[label] = FusionMethod(run.path / fusion.file, folders.get(label), plan.config.convert)
     attached = plan.store.attach(track, plan.keys)
     return [
         ScoreTask(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.contents import in_threads
+from stemfuse.experiments.conversion import check_format
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.plan import Plan
@@ -16,8 +17,7 @@ from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
-from stemfuse.separators import SOURCES, StemStore, Track
-from stemfuse.separators import convert as convert_track
+from stemfuse.separators import SOURCES, StemStore, Track, separate_converted
 from stemfuse.separators.separator import separate_signal
 from stemfuse.separators.store.entry import content_of
 
@@ -34,7 +34,7 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
             # stems that another run or command has left here are read and compared once
             if known.get(track.name, {}).get(key) != plan.store.content_of(track, key):
                 plan.store.forget(track, key)
-    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress)
+    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress, plan.config.convert)
     record = run.record()
     record.use_devices(device for separator in used for device in separator.devices)
     stored = {separator: plan.store.record(tracks[0], separator.key) for separator in plan.separators}
@@ -59,6 +59,7 @@ def make_missing(
     store: StemStore,
     workers: int,
     progress: Progress = silent,
+    convert: bool = False,
 ) -> list[StoredSeparator]:
     """Separate the tracks of which the store has no usable stems.
 
@@ -74,6 +75,8 @@ def make_missing(
         Processes.
     progress : callable
         Called as ``progress("separate", done, total)``.
+    convert : bool
+        Whether tracks are resampled, and mono ones made stereo, for separators that need it, and their stems back.
 
     Returns
     -------
@@ -83,7 +86,8 @@ def make_missing(
     Raises
     ------
     RunError
-        Stems are missing that no separator here can make, or some tracks cannot be separated.
+        Stems are missing that no separator here can make, tracks would have to be converted and may not be, or some
+        tracks cannot be separated.
     """
     pairs = [(track, separator.key) for separator in separators for track in tracks]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
@@ -98,7 +102,9 @@ def make_missing(
                 f"{store.root}: no usable stems by {separator.label} ({separator.key}) of {names}{more}; "
                 "adopt them, or separate them first"
             )
-        tasks += [SeparateTask(store.root, separator, track) for track in missing]
+        if missing and not convert:
+            check_format(missing, separator.load())
+        tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
     run_all(separate_one, tasks, workers, "separate", progress, str)
     return list(dict.fromkeys(task.separator for task in tasks))
 
@@ -110,6 +116,7 @@ class SeparateTask:
     store: Path
     separator: StoredSeparator
     track: Track
+    convert: bool = False
 
     def __str__(self) -> str:
         return f"{self.separator.label} on {self.track.name}"
@@ -120,7 +127,8 @@ def separate_one(task: SeparateTask) -> None:
     store = StemStore(task.store)
     if store.missing([task.track], task.separator.key):
         separator = task.separator.load()
-        store.put(task.track, separator, separate_signal(separator, task.track.mixture))
+        made = separate_converted if task.convert else separate_signal
+        store.put(task.track, separator, made(separator, task.track.mixture))
 
 
 def with_stems(
@@ -129,9 +137,10 @@ def with_stems(
     store: StemStore,
     workers: int | None,
     progress: Progress = silent,
+    convert: bool = False,
 ) -> list[Track]:
     """The tracks with stems by all separators; missing ones are made first, see `make_missing`."""
-    make_missing(tracks, separators, store, workers or cores(), progress)
+    make_missing(tracks, separators, store, workers or cores(), progress, convert)
     keys = {separator.label: separator.key for separator in separators}
     return [store.attach(track, keys) for track in tracks]
 
@@ -158,7 +167,8 @@ def separate_paths(
     store : Path
         Stem store.
     convert : bool
-        Songs at other rates are resampled and mono ones made stereo; without it they are errors.
+        Songs at other rates are resampled and mono ones made stereo for the separator, and their stems are converted
+        back: they have the song's own rate and channels. Without it such songs are errors.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable
@@ -172,9 +182,7 @@ def separate_paths(
     target = StemStore(store)
     separator = stored_separator(SeparatorConfig(name=name, options=dict(options)), target)
     tracks = [track for path in paths for track in open_data(path)]
-    if convert:
-        tracks = [convert_track(track) for track in tracks]
-    make_missing(tracks, [separator], target, workers or cores(), progress)
+    make_missing(tracks, [separator], target, workers or cores(), progress, convert)
     return [_entry(target, track, separator.key) for track in tracks]
 
 

@@ -4,6 +4,7 @@ from .adoption import OTHER_STEMS, STEM_NAMES, TOOLS, Adoption, FoundStems, find
 from .alignment import Alignment, check_alignment
 from .contents import Contents, file_stamp
 from .entry import DescribedSeparator, TrainedSeparator
+from .older import Moved, move_store
 from .stem_store import Problem, StemStore
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Contents",
     "DescribedSeparator",
     "FoundStems",
+    "Moved",
     "Problem",
     "StemStore",
     "TrainedSeparator",
     "check_alignment",
     "file_stamp",
     "find_stems",
+    "move_store",
 ]

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -21,8 +21,9 @@ from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
-SCHEMA = 1
-RECORD = "stems.json"
+from .layout import RECORD, beside, check_place
+
+SCHEMA = 2
 MOST_BYTES = 1 << 20
 """No record is larger."""
 
@@ -45,6 +46,8 @@ class _Record(BaseModel):
     schema_: int = Field(alias="schema")
     track: str
     subset: str
+    data: str = ""
+    key: str = ""
     sources: list[str]
     separator: dict[str, Any]
     fingerprint: str
@@ -91,10 +94,20 @@ def training_data(separator: Separator | str) -> tuple[str, ...] | None:
 
 
 @contextlib.contextmanager
-def new_entry(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes the entry when the block ends well, and is gone otherwise."""
+def new_entry(path: Path, mixture_sha256: str) -> Iterator[Path]:
+    """A temporary folder that becomes the entry when the block ends well, and is gone otherwise.
+
+    Where another song has the place, the entry appears beside it.
+    """
     separator = path.parent.parent
-    with whole_folder(path, ADVICE, StoreError, within=separator, place=_place) as folder:
+
+    def place(folder: Path, path: Path) -> None:
+        for place in (path, beside(path, mixture_sha256)):
+            if _place(folder, place):
+                return
+        raise StoreError(f"{path}: other songs of this name have the places for its stems; rename the track")
+
+    with whole_folder(path, ADVICE, StoreError, within=separator, place=place) as folder:
         clear_remains(separator)
         try:
             yield folder
@@ -102,13 +115,32 @@ def new_entry(path: Path) -> Iterator[Path]:
             raise StoreError(f"{path}: cannot be written ({error}); {ADVICE}") from error
 
 
-def _place(folder: Path, path: Path) -> None:
-    """Give a finished folder its name, in place of an entry that is damaged or of another mixture."""
+def mixture_of(path: Path) -> str | None:
+    """Digest of the mixture that an entry belongs to; None where there is no readable entry."""
+    try:
+        found: str = read_record(path)["mixture"]["sha256"]
+    except StoreError:
+        return None
+    return found
+
+
+def _place(folder: Path, path: Path) -> bool:
+    """Give a finished folder its name, in place of a damaged entry; False where another song's entry has the name."""
+    mixture = mixture_of(folder)
+    if mixture_of(path) not in (None, mixture):
+        return False
     if _is_as_good(path, folder):
-        return
+        return True
     if path.is_dir():
         discard(path)
-    _rename(folder, path)
+    try:
+        folder.rename(path)
+    except OSError:
+        # another process was first: if its entry is of the same song, it is as good as ours
+        if not (path / RECORD).is_file():
+            raise
+        return mixture_of(path) == mixture
+    return True
 
 
 def _is_as_good(path: Path, folder: Path) -> bool:
@@ -119,22 +151,14 @@ def _is_as_good(path: Path, folder: Path) -> bool:
         raise StoreError(f"{path}: a folder of another tool is in this place; move it away first")
     try:
         standing = read_record(path)
+        check_place(path, standing)
         open_files(path, standing)
         check_files(path, standing)
     except StoreError:
         return False
     new = read_record(folder)
-    owner = ("track", "subset", "key", "fingerprint", "mixture")
+    owner = ("track", "subset", "data", "key", "fingerprint", "mixture")
     return all(standing.get(what) == new[what] for what in owner)
-
-
-def _rename(folder: Path, path: Path) -> None:
-    try:
-        folder.rename(path)
-    except OSError:
-        # another process was first: its entry is as good as ours
-        if not (path / RECORD).is_file():
-            raise
 
 
 def discard(path: Path) -> None:
@@ -157,6 +181,7 @@ def sha256_of(path: Path) -> str:
 
 def make_record(
     folder: Path,
+    data: str,
     key: str,
     track: Track,
     mixture_sha256: str,
@@ -170,7 +195,7 @@ def make_record(
         "schema": SCHEMA,
         "track": track.name,
         "subset": track.subset,
-        "data": track.data,
+        "data": data,
         "key": key,
         "rate": stems.rate,
         "channels": stems.channels,
@@ -191,13 +216,19 @@ def make_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     written: dict[str, Any] = json.loads(json.dumps(record, ensure_ascii=False, default=str))
-    written["seal"] = digest(written)
-    (folder / RECORD).write_text(json.dumps(written, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / RECORD).write_text(sealed(written), encoding="utf-8")
     return written
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The content of ``stems.json``; a StoreError says what is wrong with it."""
+def sealed(record: dict[str, Any]) -> str:
+    """The text of a record, which gets a digest of all that it says."""
+    record.pop("seal", None)
+    record["seal"] = digest(record)
+    return json.dumps(record, indent=1, ensure_ascii=False)
+
+
+def read_record(path: Path, schemas: Container[int] = (SCHEMA,)) -> dict[str, Any]:
+    """The content of ``stems.json``; a StoreError says what is wrong with it, or that its schema is none of these."""
     file = path / RECORD
     if any(place.is_symlink() for place in (path.parent, path, file)):
         raise StoreError(f"{path}: is a link, expected a folder with files; copy what it leads to, or separate again")
@@ -206,9 +237,9 @@ def read_record(path: Path) -> dict[str, Any]:
         schema = _Record.model_validate(record).schema_
         # entries of older versions have no seal
         if (
-            schema == SCHEMA
-            and "seal" in record
-            and record["seal"] != digest({name: record[name] for name in record if name != "seal"})
+            schema in schemas
+            and (schema == SCHEMA or "seal" in record)
+            and record.get("seal") != digest({name: record[name] for name in record if name != "seal"})
         ):
             raise ValueError("its content has changed since it was written")
     except FileNotFoundError as error:
@@ -221,25 +252,19 @@ def read_record(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file}: damaged ({reason}); delete the folder and separate again") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{file}: damaged ({error}); delete the folder and separate again") from error
-    if schema != SCHEMA:
+    if schema not in schemas:
         raise StoreError(f"{path}: got schema {schema}, expected {SCHEMA}; use the stemfuse that wrote it")
     return record
 
 
-def check_owner(path: Path, record: Mapping[str, Any], track: Track, separator: Separator | str, key: str) -> None:
-    """Refuse an entry of another track or separator, whose folder was copied or moved to this place."""
-    expected = {"track": track.name, "subset": track.subset, "key": key}
-    if "key" in record and not isinstance(separator, str):
-        expected["fingerprint"] = separator.fingerprint()
-    # entries of older versions say the separator's name, not their key
-    name = record["separator"].get("name")
-    got = {"key": key if name in (key, key.rpartition("-")[0]) else name, **record}
-    for what, text in expected.items():
-        if got[what] != text:
-            raise StoreError(
-                f"{path}: got stems of {what} {got[what]!r}, expected {text!r}: the folder was copied or moved; "
-                "delete it and separate or adopt again"
-            )
+def check_owner(path: Path, record: Mapping[str, Any], separator: Separator | str) -> None:
+    """Refuse an entry of another separator, or one whose folder was copied or moved to this place."""
+    check_place(path, record)
+    if not isinstance(separator, str) and record["fingerprint"] != separator.fingerprint():
+        raise StoreError(
+            f"{path}: got stems of fingerprint {record['fingerprint']!r}, expected {separator.fingerprint()!r}: the "
+            "folder was copied or moved; delete it and separate or adopt again"
+        )
 
 
 def content_of(record: Mapping[str, Any]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.separators.audio.whole_files import PREFIX, clear_remains_below, remains_below
-from stemfuse.separators.errors import StemfuseError, StoreError, listed
+from stemfuse.separators.audio.whole_files import clear_remains_below, remains_below
+from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
@@ -26,11 +27,13 @@ from .entry import (
     discard,
     files_of,
     make_record,
+    mixture_of,
     new_entry,
     open_files,
     read_record,
     training_data,
 )
+from .layout import Places, beside, check_place, folders_in, name_of, older_entries, own_place
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +46,18 @@ class Problem(NamedTuple):
 
 
 class StemStore:
-    """A folder of stems, ``STORE/<separator>/<subset>/<track>/<source>.wav`` beside ``stems.json``.
+    """A folder of stems, ``STORE/<data>/<separator>/<subset>/<track>/<source>.wav`` beside ``stems.json``.
 
-    It is museval's estimates tree, so any tool reads it. ``<separator>`` is the separator's name and the
+    ``<data>`` is the name of the data set's folder, ``songs`` where there is none. Each ``STORE/<data>/<separator>`` is
+    museval's estimates tree, so any tool reads it. ``<separator>`` is the separator's name and the
     first eight digits of its fingerprint: other options or weights get a folder of their own. An entry is written
     to a temporary folder and renamed, so a killed process leaves no half entry and several processes may fill one
     store. An entry is used only when its record, its files and its mixture fit together: `get` compares the checksums
     of its files, and reads them again whenever one of them has changed.
+
+    Stems belong to their mixture, not to a name: two songs never share an entry, and a song that has another name or
+    lies in another data set now keeps its stems. Where two songs have the same data set, subset and name, the
+    second one's folder is called ``<track>~<eight digits of the mixture's digest>``.
 
     Parameters
     ----------
@@ -72,6 +80,8 @@ class StemStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self.contents = Contents(self.root / ".contents")
+        self._places = Places(self.root)
+        self._is_current = False
 
     @staticmethod
     def key(separator: Separator | str) -> str:
@@ -79,10 +89,19 @@ class StemStore:
         return separator if isinstance(separator, str) else f"{separator.name}-{separator.fingerprint()[:8]}"
 
     def keys(self) -> list[str]:
-        """Folders of all separators that have stems here, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        """Folders of all separators that have stems here, sorted; each once, however many data sets it separated."""
+        self._check_layout()
+        return sorted({folder.name for data in folders_in(self.root) for folder in folders_in(data)})
+
+    def _check_layout(self) -> None:
+        """Refuse a store of an older schema, before anything is computed that lies there already."""
+        older = None if self._is_current else next(older_entries(self.root), None)
+        if older is not None:
+            raise StoreError(
+                f"{self.root}: got a store of an older stemfuse (such as {older}), expected the folders "
+                f"<data>/<separator>/<subset>/<track>; move it with: stemfuse store move {shlex.quote(str(self.root))}"
+            )
+        self._is_current = True
 
     def find(self, name: str) -> str:
         """The folder of a name: the folder itself, or the only one of a separator with this name.
@@ -103,16 +122,25 @@ class StemStore:
         raise StoreError(f"{self.root}: {what} named {name!r}; name one of {known}, or separate or adopt stems first")
 
     def path(self, track: Track, separator: Separator | str) -> Path:
-        """Folder of one entry, which need not exist."""
+        """Folder of the entry of a track's mixture; where there is none, the folder that its name gives it."""
+        return self._entry(track, separator) or own_place(self.root, track, self.key(separator))
+
+    def _entry(self, track: Track, separator: Separator | str) -> Path | None:
+        """Where the stems of a track's mixture lie, whatever it was called then; a damaged entry of its name counts."""
+        self._check_layout()
         key = self.key(separator)
-        for part in (key, track.subset, track.name):
-            if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(PREFIX):
-                raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
-        if key.startswith("."):
-            raise StoreError(
-                f"{key!r} cannot be the name of a separator in the store, expected one without a dot first"
-            )
-        return self.root / key / track.subset / track.name
+        own = own_place(self.root, track, key)
+        try:
+            mixture = self.contents.sha256(track.mixture)
+        except AudioError:
+            if own.is_dir():
+                raise
+            # who separates it says what is wrong with it
+            return None
+        places = [own, beside(own, mixture), self._places.find(key, mixture)]
+        found = [place for place in places if place is not None and place.is_dir()]
+        of = {place: mixture_of(place) for place in found}
+        return next((place for place in found if of[place] == mixture), next((p for p in found if of[p] is None), None))
 
     def get(self, track: Track, separator: Separator | str) -> Stems | None:
         """Stems of a track, left in their files.
@@ -127,24 +155,19 @@ class StemStore:
         Returns
         -------
         Stems or None
-            None when the store has none.
+            None when the store has none of this mixture.
 
         Raises
         ------
         StoreError
-            The entry is damaged, or belongs to another track, separator or mixture; the message says what is wrong.
+            The entry is damaged, or belongs to another place or separator; the message says what is wrong.
         """
-        path = self.path(track, separator)
-        if not path.is_dir():
+        path = self._entry(track, separator)
+        if path is None:
             return None
         record = read_record(path)
-        check_owner(path, record, track, separator, self.key(separator))
+        check_owner(path, record, separator)
         signals = open_files(path, record)
-        if self.contents.sha256(track.mixture) != record["mixture"]["sha256"]:
-            raise StoreError(
-                f"{path}: got the stems of another mixture, expected those of {track.mixture}; "
-                "delete the folder and separate again"
-            )
         self._check_files(path, record)
         stems = Stems.from_signals(signals)
         if stems.length != track.length or stems.rate != track.rate:
@@ -172,21 +195,30 @@ class StemStore:
         StoreError
             The stems do not fit the track, or the store cannot be written (read-only, full disk).
         """
-        path, key = self.path(track, separator), self.key(separator)
+        self._check_layout()
+        key = self.key(separator)
+        path = own_place(self.root, track, key)
         for what in ("rate", "channels", "length"):
             if getattr(stems, what) != getattr(track.mixture, what):
                 raise StoreError(
                     f"{key}: got stems of {track.name!r} with {what} {getattr(stems, what)}, "
                     f"expected {getattr(track.mixture, what)} as in the mixture; a separator must keep it"
                 )
-        with new_entry(path) as folder:
+        mixture = self.contents.sha256(track.mixture)
+        if mixture_of(path) not in (None, mixture):
+            path = beside(path, mixture)
+            log.warning("another song is called %r: its stems stay, those of this one are in %s", track.name, path)
+        with new_entry(path, mixture) as folder:
             stems.write(folder)
             described = describe_separator(separator) if description is None else description
             fingerprint = digest(described) if isinstance(separator, str) else separator.fingerprint()
-            mixture, trained_on = self.contents.sha256(track.mixture), training_data(separator)
-            record = make_record(folder, key, track, mixture, stems, described, fingerprint, trained_on)
-        if read_record(path) == record:
-            self._keep(path, record)
+            trained_on, data = training_data(separator), path.parts[-4]
+            record = make_record(folder, data, key, track, mixture, stems, described, fingerprint, trained_on)
+        written = self._entry(track, separator)
+        if written is not None:
+            self._places.keep(key, mixture, written)
+            if read_record(written) == record:
+                self._keep(written, record)
 
     def _check_files(self, path: Path, record: Mapping[str, Any]) -> None:
         """Read the files of an entry and compare their checksums, if they may have changed since that was done."""
@@ -201,7 +233,7 @@ class StemStore:
         self.contents.keep(self._what(path), files, content_of(record), [file_stamp(file) for file in files])
 
     def _what(self, path: Path) -> list[str]:
-        return ["entry", str(path.relative_to(self.root))]
+        return name_of(self.root, path)
 
     def content(self, track: Track, separators: Mapping[str, Separator | str]) -> dict[str, Any]:
         """Digests of all audio of a track, which names what is computed from it; read only what may have changed.
@@ -233,7 +265,7 @@ class StemStore:
         """Digest of a track's stems by one separator; None when there is no readable entry."""
         try:
             return content_of(self.record(track, separator))
-        except StoreError:
+        except StemfuseError:
             return None
 
     def forget(self, track: Track, separator: Separator | str) -> None:
@@ -284,7 +316,7 @@ class StemStore:
         check_name(name, "separator", StoreError)
         key = f"{name}-{digest({'adopted': name})[:8]}"
         adoption = find_stems(folder, tracks, sources, model)
-        present = [] if replace else [found.track for found in adoption.found if self.path(found.track, key).exists()]
+        present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
             raise StoreError(
                 f"{self.root}: stems of {present[0].name!r} were adopted before under the name {name!r}; "
@@ -301,12 +333,13 @@ class StemStore:
 
     def remove(self, track: Track, separator: Separator | str) -> None:
         """Delete an entry, damaged or not; nothing happens when there is none."""
-        path = self.path(track, separator)
-        if path.is_dir():
+        path = self._entry(track, separator)
+        if path is not None:
             discard(path)
 
     def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
         """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
+        self._check_layout()
         missing = []
         for track in tracks:
             try:
@@ -368,12 +401,10 @@ class StemStore:
         keys = self.keys() if separator is None else [self.key(separator)]
         problems = []
         for key in keys:
-            for path in sorted((self.root / key).glob("*/*/")):
+            for path in self.entries(key):
                 try:
                     record = read_record(path)
-                    place = [path.parent.parent.name, path.parent.name, path.name]
-                    if [record.get("key", place[0]), record["subset"], record["track"]] != place:
-                        raise StoreError(f"{path}: the folder was copied or moved; delete it")
+                    check_place(path, record)
                     open_files(path, record)
                     check_files(path, record)
                 except StemfuseError as error:
@@ -392,9 +423,15 @@ class StemStore:
         """The content of an entry's ``stems.json``."""
         return read_record(self.path(track, separator))
 
+    def entries(self, separator: Separator | str) -> list[Path]:
+        """Folders of all entries of a separator, sorted."""
+        self._check_layout()
+        key = self.key(separator)
+        return [path for data in folders_in(self.root) for path in sorted((data / key).glob("*/*/"))]
+
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
-        return sorted((path.parent.name, path.name) for path in (self.root / self.key(separator)).glob("*/*/"))
+        return sorted((path.parent.name, path.name) for path in self.entries(separator))
 
 
 def _short_name(separator: Separator | str) -> str:

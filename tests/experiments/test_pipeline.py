@@ -102,10 +102,8 @@ def test_estimates_are_what_was_scored(finished):
     path = next((finished.path / "estimates" / "mean").glob("*/*/vocals.wav"))
     fused, rate = sf.read(path)
     store = StemStore(finished.config.store)
-    stems = [
-        sf.read(store.root / key / path.parent.parent.name / path.parent.name / "vocals.wav")[0]
-        for key in StemStore.keys(store)
-    ]
+    place = f"*/{{}}/{path.parent.parent.name}/{path.parent.name}/vocals.wav"
+    stems = [sf.read(next(store.root.glob(place.format(key))))[0] for key in StemStore.keys(store)]
     assert (rate, sf.info(path).subtype) == (44100, "FLOAT")
     np.testing.assert_allclose(fused, np.mean(stems, axis=0), atol=1e-6)
 
@@ -139,11 +137,11 @@ def test_killed_with_9_and_started_again_it_ends_with_the_same_scores(finished, 
     arguments = [sys.executable, "-m", "stemfuse", "run", str(path)]
     killed = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "store").glob("*/*/*/stems.json")) and time.monotonic() < deadline:
+    while not list((tmp_path / "store").glob("*/*/*/*/stems.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    kept = {entry: entry.stat().st_mtime_ns for entry in (tmp_path / "store").glob("*/*/*/stems.json")}
+    kept = {entry: entry.stat().st_mtime_ns for entry in (tmp_path / "store").glob("*/*/*/*/stems.json")}
     assert kept
     assert not (tmp_path / "run" / "scores.parquet").exists()
     again = command("run", path)
@@ -161,7 +159,7 @@ def test_ctrl_c_ends_with_a_message_and_keeps_what_is_done(band, tmp_path):
     arguments = [sys.executable, "-m", "stemfuse", "run", str(path)]
     stopped = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "store").glob("*/*/*/stems.json")) and time.monotonic() < deadline:
+    while not list((tmp_path / "store").glob("*/*/*/*/stems.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     stopped.send_signal(signal.SIGINT)
     _, messages = stopped.communicate(timeout=60)

@@ -7,7 +7,7 @@ import pytest
 import soxr
 
 from makers.audio import noise32
-from stemfuse.separators import ArraySignal, AudioError, Track
+from stemfuse.separators import ArraySignal, AudioError, BaseSeparator, Track, load_separator, separate_converted
 from stemfuse.separators.conversion import CONVERT_BLOCK, ConvertedSignal, convert
 
 
@@ -75,3 +75,47 @@ def test_channels_are_never_mixed_down(channels, wanted):
     track = Track.from_arrays("song", noise32(channels, 100))
     with pytest.raises(AudioError, match=rf"got {channels} channels, expected 1( or {wanted})?: mix it down"):
         convert(track, channels=wanted)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 2), (22_050, 2), (44_100, 1), (48_000, 1), (96_000, 2)])
+@pytest.mark.parametrize("name", ["centre_channel", "harmonic_percussive"])
+def test_stems_of_a_converted_song_have_its_own_form_and_are_what_converting_by_hand_gives(name, rate, channels):
+    separator = load_separator(name)
+    mixture = ArraySignal(noise32(channels, 2 * rate + 17, scale=0.05), rate)
+    stems = separate_converted(separator, mixture)
+    assert (stems.rate, stems.channels, stems.length) == (rate, channels, mixture.length)
+    there = soxr.resample(mixture.read().T, rate, 44_100, quality="VHQ").T
+    made = separator.separate(np.repeat(there, 2 // channels, axis=0), 44_100).audio
+    made = made.mean(axis=1, keepdims=True) if channels == 1 else made
+    read = np.concatenate([block for _, block in stems.blocks(50_000)], axis=2)
+    for source, audio in enumerate(made):
+        back = soxr.resample(audio.T, 44_100, rate, quality="VHQ").T
+        length = min(back.shape[1], stems.length)
+        assert np.abs(read[source] - np.pad(back, ((0, 0), (0, stems.length - length)))[:, : stems.length]).max() < 2e-6
+
+
+def test_a_mixture_that_fits_is_separated_as_it_is():
+    separator, mixture = load_separator("centre_channel"), ArraySignal(noise32(2, 50_000))
+    expected = separator.separate(mixture.read(), 44_100).audio
+    np.testing.assert_array_equal(separate_converted(separator, mixture).audio, expected)
+
+
+def test_a_separator_that_streams_is_run_once():
+    class Counting(BaseSeparator):
+        name = "counting"
+        begun = 0
+
+        def _blocks(self, mixture):
+            Counting.begun += 1
+            for _, block in mixture.blocks(10_000):
+                yield np.stack([block] * 4) / 4
+
+    stems = separate_converted(Counting(), ArraySignal(noise32(2, 480_000), 48_000))
+    for _ in stems.blocks():
+        pass
+    assert Counting.begun == 1
+
+
+def test_other_channels_are_an_error():
+    with pytest.raises(AudioError, match="got 6 channels, expected 1 or 2: mix it down"):
+        separate_converted(load_separator("centre_channel"), ArraySignal(noise32(6, 1_000)))

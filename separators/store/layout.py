@@ -1,0 +1,114 @@
+"""Where entries of the stem store lie: by data set, separator, subset and track, and by mixture where names agree."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stemfuse.separators.audio.whole_files import PREFIX, write_whole
+from stemfuse.separators.errors import StoreError, WriteError
+from stemfuse.separators.separator import digest
+from stemfuse.separators.track import Track
+
+RECORD = "stems.json"
+
+SONGS = "songs"
+"""The folder of tracks that belong to no data set."""
+
+MARK = "~"
+"""Stands between a track's name and digits of its mixture, where another song of that name has the place."""
+
+
+def own_place(root: Path, track: Track, key: str) -> Path:
+    """The folder that a track's data set, subset and name give its entry; another song may have it.
+
+    Raises
+    ------
+    StoreError
+        A name cannot be that of a folder.
+    """
+    parts = (track.data_set or track.data or SONGS, key, track.subset, track.name)
+    for part in parts:
+        if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(PREFIX):
+            raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
+    for part, what in ((key, "the name of a separator"), (parts[0], "the name of a data set")):
+        if part.startswith("."):
+            raise StoreError(f"{part!r} cannot be {what} in the store, expected one without a dot first")
+    return root.joinpath(*parts)
+
+
+def beside(place: Path, mixture_sha256: str) -> Path:
+    """The folder of a song whose place another song of the same name has."""
+    return place.with_name(f"{place.name}{MARK}{mixture_sha256[:8]}")
+
+
+def check_place(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse an entry whose folder was copied or moved from another place; a StoreError says from where."""
+    *folders, name = (unicodedata.normalize("NFC", part) for part in path.parts[-4:])
+    if name == beside(Path(record["track"]), record["mixture"]["sha256"]).name:
+        name = record["track"]
+    expected = dict(zip(("data", "key", "subset", "track"), (*folders, name), strict=True))
+    for what, text in expected.items():
+        if record.get(what) != text:
+            raise StoreError(
+                f"{path}: got stems of {what} {record.get(what)!r}, expected {text!r}: the folder was copied or moved; "
+                "delete it and separate or adopt again"
+            )
+
+
+def name_of(root: Path, path: Path) -> list[str]:
+    """What is remembered of an entry's files is remembered under this."""
+    return ["entry", str(path.relative_to(root))]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Sub-folders that belong to the store, sorted; hidden ones are its own notes or not its own at all."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+
+
+def older_entries(root: Path) -> Iterator[Path]:
+    """Entries of a store of the first schema, ``STORE/<separator>/<subset>/<track>``, which no command reads."""
+    for folder in folders_in(root):
+        yield from sorted(path.parent for path in folder.glob(f"*/*/{RECORD}"))
+
+
+class Places:
+    """Where the stems of each mixture lie, so that a song that has another name now keeps its stems.
+
+    It only spares searching: a note that is missing, or leads to other stems, is as good as none.
+
+    Parameters
+    ----------
+    root : Path
+        The store; the notes are in ``.places``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def keep(self, key: str, mixture_sha256: str, path: Path) -> None:
+        """Note where an entry lies; nothing happens where the store cannot be written."""
+        text = json.dumps({"path": path.relative_to(self.root).as_posix()}, ensure_ascii=False)
+        with contextlib.suppress(WriteError):
+            write_whole(self._note(key, mixture_sha256), lambda file: file.write(text.encode()))
+
+    def find(self, key: str, mixture_sha256: str) -> Path | None:
+        """The folder in which the stems of a mixture by one separator should lie."""
+        try:
+            place = PurePosixPath(json.loads(self._note(key, mixture_sha256).read_bytes())["path"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        parts = place.parts
+        if len(parts) != 4 or place.is_absolute() or ".." in parts or parts[1] != key:
+            return None
+        found = self.root / place
+        return found if found.is_dir() else None
+
+    def _note(self, key: str, mixture_sha256: str) -> Path:
+        return self.root / ".places" / f"{digest({'key': key, 'mixture': mixture_sha256})[:32]}.json"
