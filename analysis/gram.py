@@ -216,13 +216,14 @@ class GramStatistics:
         Raises
         ------
         GramError
-            A weight belongs to a missing input, or a segment does not start on a frame's border.
+            A weight belongs to a missing input of a source that the track has, or a segment does not start on a
+            frame's border.
         """
         given = np.asarray(weights.matrix, np.float64)
         # weights of sources that this track does not have need no inputs
         used = given[:, [row for row, label in enumerate(weights.outputs) if label in self.outputs]]
         for column, label in enumerate(weights.inputs):
-            if label not in self.inputs and used[:, :, column].any():
+            if self._lacks(label) and used[:, :, column].any():
                 raise GramError(f"track {self.track!r}: the statistics have no input {label!r}")
         columns = [index for index, label in enumerate(weights.inputs) if label in self.inputs]
         matrix = np.zeros((len(given), len(self.outputs), len(self.inputs)))
@@ -241,6 +242,11 @@ class GramStatistics:
                 "and must not overlap; score the fused audio with bss_eval instead"
             )
         return matrix[segments]
+
+    def _lacks(self, label: str) -> bool:
+        """Whether an input is missing; stems of a source that is not in the song are silent."""
+        parsed = ChannelLabel.parse(label)
+        return label not in self.inputs and (not parsed.is_stem or parsed.source in self.sources)
 
     def errors(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sums of (s - y)^2 per frame and output channel, (frame, output), of weights (frame or 1, output, input)."""
@@ -263,13 +269,12 @@ class GramStatistics:
             In dB; NaN for all sources where any reference or estimate is silent, inf for a perfect estimate. Sources
             that the weights do not give are NaN, and their references do not count, as in `bss_eval` without them.
         """
-        given = self._given(weights)
+        given, matrix = self._given(weights), self.matrices(weights)
         if len(given) < len(self.sources):
             partial = np.full((len(self.sources), len(self.moments)), np.nan)
             if given:
                 partial[[self.sources.index(source) for source in given]] = self.of_sources(given).sdr(weights)
             return partial
-        matrix = self.matrices(weights)
         shape = (len(self.moments), len(self.sources), -1)
         energies = self.reference_energies.reshape(shape).sum(2)
         errors = self.errors(matrix).reshape(shape).sum(2)
