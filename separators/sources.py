@@ -326,3 +326,34 @@ def _with_other(given: Collection[str], references: Collection[str]) -> dict[str
             f"or left out (--sources {picked})"
         )
     return {source: ("other", *extras) if source == "other" else (source,) for source in given if source not in extras}
+
+
+def scored_sums(references: Collection[str], given: Collection[str]) -> tuple[dict[str, tuple[str, ...]], ...]:
+    """What is scored of a method: sums of the references, and sums of its estimates, of the same sources.
+
+    Estimates of vocals and accompaniment, the latter under any of its names, are scored together, against the vocals
+    and the sum of all other references, as museval does it. Estimates that are finer than the references are summed up
+    as in `stem_sums`. All other sources are scored where both sides have them; those that only one has do not count.
+
+    Raises
+    ------
+    TrackError
+        There is no such source, or a stem of which it is not known whether it belongs to ``other``.
+
+    Examples
+    --------
+    >>> truth, estimates = scored_sums(SOURCES, ("vocals", "accompaniment"))
+    >>> truth
+    {'vocals': ('vocals',), 'accompaniment': ('drums', 'bass', 'other')}
+    """
+    estimates, _ = stem_sums(given, references)
+    rest = tuple(source for source in references if source != "vocals")
+    both = {source: (source,) for source in references if source in estimates}
+    if REST in estimates and REST not in references and rest and not set(both) - {"vocals"}:
+        both[REST] = rest
+    if not both:
+        raise TrackError(
+            f"got estimates of {', '.join(given)}, the references have {', '.join(references)}: expected some of the "
+            "same sources; say with --sources what is a sum of what"
+        )
+    return both, {source: estimates[source] for source in both}
