@@ -49,11 +49,7 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
     said = (
         "" if set(common) == set(sources) else f"mean: of {listed(common, 20)}" if common else "mean: no common source"
     )
-    finite = values[values["value"].notna()].groupby("source")["track"].nunique()
-    tracks = rows["track"].nunique()
-    counts = [
-        f"{source} in {finite[source]} of {tracks} songs" for source in sources if 0 < finite.get(source, 0) < tracks
-    ]
+    counts = _counts(scores, values, sources, rows["track"].nunique())
     notes = {}
     for method in rows["fusion"].unique():
         has = values[(values["fusion"] == method) & values["value"].notna()]
@@ -63,6 +59,20 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         mean = [said] if said and len(has) else []
         notes[str(method)] = "; ".join([*mean, *(counts if len(has) else []), *reasons])
     return notes
+
+
+def _counts(scores: pd.DataFrame, values: pd.DataFrame, sources: list[str], tracks: int) -> list[str]:
+    """Which sources have a value in some songs only, and which references are silent in the others."""
+    finite = values[values["value"].notna()].groupby("source")["track"].nunique()
+    by_count: dict[int, list[str]] = {}
+    for source in sources:
+        if 0 < finite.get(source, 0) < tracks:
+            by_count.setdefault(int(finite[source]), []).append(source)
+    said = [f"{listed(names, 20)} in {count} of {tracks} songs" for count, names in by_count.items()]
+    song = scores[scores["metric"] == SONG_SDR]
+    silent = song.groupby(["source", "track"])["value"].agg(lambda found: found.isna().all()).groupby("source").sum()
+    names = [name for name in sources if by_count and silent.get(name, 0)]
+    return said + [f"the reference of {name} is silent in {silent[name]} of {tracks} songs" for name in names]
 
 
 def _reasons(scores: pd.DataFrame, rows: pd.DataFrame, method: str, missing: list[str]) -> Iterator[str]:

@@ -119,6 +119,11 @@ class BaseFusion:
         """The fitted weights that hold for all tracks; None where there are none."""
         return None
 
+    @property
+    def chosen_by_valid(self) -> str:
+        """What validation tracks choose in `fit`, in a word or two; empty where they choose nothing."""
+        return "its epoch" if self.execution is not None else ""
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn from tracks with references and stems; see the subclass."""
         raise FusionError(f"{type(self).__name__} cannot be fitted")

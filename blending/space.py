@@ -183,6 +183,18 @@ class BlendSpace:
         silent = np.concatenate([self.grams[number].silent for number in numbers])
         return FrameErrors(a, b, c, tracks, ~silent & (c > 0))
 
+    def silence(self, source: str) -> str:
+        """Which references are silent in all frames of the tracks with a source, and what to do, in words."""
+        grams = self.grams_of(source)
+        every = in_order(name for gram in grams for name in gram.sources)
+        silent = [
+            name for name in every if all(gram.silent_sources([name]).all() for gram in grams if name in gram.sources)
+        ]
+        if not silent:
+            return "some reference is silent in each; give longer or other tracks"
+        others = ",".join(name for name in every if name not in silent)
+        return f"{' and '.join(silent)} is silent in all of them: fit without (--sources {others})"
+
     def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
         """The matrix of a blend, from the weights of every source."""
         used = {label for source in theta for routes in self.terms(source).values() for label in routes.values()}

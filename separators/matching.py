@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .errors import TrackError
-from .sources import Sums, stem_sums, summed
+from .sources import Sums, part_names, stem_sums, summed
 from .stems import Stems
 from .track import StoredStems, Track
 
@@ -21,7 +21,7 @@ def matched(track: Track, wanted: Sums | None = None, recorded: Mapping[str, Sum
     wanted : mapping, optional
         What the user wants; see `stemfuse.separators.sources.stem_sums` for what is done without it.
     recorded : mapping of str to mapping, optional
-        By the separator's label, the sums that a fusion was fitted to.
+        By the separator's label, the sums that a fusion was fitted to: they alone are made then.
 
     Returns
     -------
@@ -43,14 +43,17 @@ def matched(track: Track, wanted: Sums | None = None, recorded: Mapping[str, Sum
     >>> with_pair.stems["a"].sources, with_pair.notes
     (('vocals', 'accompaniment'), ('a: accompaniment is the sum of drums, bass and other',))
     """
-    references = None if track.references is None else track.references.sources
+    references: tuple[str, ...] | None = None
+    if track.references is not None:
+        references = track.references.sources if wanted is None else part_names(track.references)
     stems: dict[str, Stems] = {}
     stored: dict[str, StoredStems] = {}
     notes = []
     for label, given in track.stems.items():
-        kept = (recorded or {}).get(label)
+        if recorded is not None and label not in recorded:
+            continue
         try:
-            sums, note = (kept, "") if kept else stem_sums(given.sources, references, wanted)
+            sums, note = (recorded[label], "") if recorded else stem_sums(given.sources, references, wanted)
             found = summed(given, sums)
         except TrackError as error:
             raise TrackError(f"{label}, track {track.name!r}: {error}") from error

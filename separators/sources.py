@@ -225,10 +225,24 @@ def summed(stems: Stems, sums: Sums) -> Stems:
         return stems.select(tuple(sums))
     return Stems.from_signals(
         {
-            name: stems[parts[0]] if len(parts) == 1 else SumSignal({part: stems[part] for part in parts})
+            name: stems[name] if parts == (name,) else SumSignal({part: stems[part] for part in parts})
             for name, parts in sums.items()
         }
     )
+
+
+def part_names(stems: Stems) -> tuple[str, ...]:
+    """Sources that stems are, or are sums of.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> part_names(summed(Stems(numpy.ones((4, 2, 9))), {"vocals": ("vocals",), "rest": ("drums", "bass")}))
+    ('vocals', 'drums', 'bass')
+    """
+    signals = {source: stems[source] for source in stems.sources}
+    sums = {source: signal.signals for source, signal in signals.items() if isinstance(signal, SumSignal)}
+    return tuple(part for source in signals for part in sums.get(source, (source,)))
 
 
 def reference_sums(given: Collection[str], wanted: Sums) -> dict[str, tuple[str, ...]]:
@@ -262,7 +276,8 @@ def stem_sums(
     given : collection of str
         The separator's sources.
     references : collection of str or None
-        The song's sources; None where they are not known.
+        The song's sources; None where they are not known. With ``wanted`` those that they are sums of, see
+        `part_names`.
     wanted : mapping, optional
         What the user wants. When not given, instruments that the references do not have are added to ``other``, and
         the stems of all instruments to an accompaniment, if the references have one.
