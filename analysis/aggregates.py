@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stemfuse.separators import SOURCES
+from stemfuse.separators.sources import REST, without_sums
 
 from .errors import ScoreError
 from .scores import WHOLE_SONG, check_scores
@@ -19,8 +20,8 @@ OverTracks = Literal["median", "mean", "pooled"]
 MEAN = "mean"
 """Source name of the rows that hold the mean over sources."""
 
-SUMS = ("accompaniment", "linear_mixture")
-"""musdb's targets that are sums of sources: scored, but left out of the mean over sources."""
+SUMS = (REST, "linear_mixture")
+"""musdb's targets that are sums of sources: scored, but left out of the mean over sources beside their parts."""
 
 
 def track_scores(scores: pd.DataFrame, over_frames: OverFrames = "median") -> pd.DataFrame:
@@ -104,8 +105,8 @@ def aggregate(
     -------
     DataFrame
         Columns fusion, source, metric, value; tracks and frames (that the value is computed from), dropped (frames
-        that were left out). One more row per fusion and metric, source `MEAN`, has the mean of the sources' values
-        without `SUMS`: NaN when a source that another fusion has is missing; its counts are the worst of its sources.
+        that were left out). One more row per fusion and metric, source `MEAN`, has the mean of the values of the
+        `common_sources`, which all fusions have; its counts are the worst of its sources.
 
     Raises
     ------
@@ -152,8 +153,9 @@ def aggregate(
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
     """Add the rows of the mean over sources, and sort by method, metric and source."""
-    parts = table[~table["source"].isin(SUMS)]
-    expected = parts.groupby("metric")["source"].nunique()
+    common = {metric: common_sources(rows) for metric, rows in table.groupby("metric", sort=False)}
+    counted = [source in common[metric] for source, metric in zip(table["source"], table["metric"], strict=True)]
+    parts = table[counted]
     means = (
         parts.groupby(["fusion", "metric"], sort=False)
         .agg(
@@ -161,17 +163,38 @@ def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
             tracks=("tracks", "min"),
             frames=("frames", "min"),
             dropped=("dropped", "max"),
-            sources=("source", "nunique"),
         )
         .reset_index()
+        .assign(source=MEAN)
     )
-    complete = means["sources"] == means["metric"].map(expected)
-    means = means.assign(source=MEAN, value=means["value"].where(complete)).drop(columns="sources")
     both = pd.concat([table, means], ignore_index=True)
     ranks = {name: {value: rank for rank, value in enumerate(both[name].unique())} for name in ("fusion", "metric")}
     ranks["source"] = {value: rank for rank, value in enumerate(source_order(both["source"]))}
     both = both.sort_values(list(ranks), key=lambda column: column.map(ranks[str(column.name)]), ignore_index=True)
     return both[["fusion", "source", "metric", "value", "tracks", "frames", "dropped"]]
+
+
+def common_sources(values: pd.DataFrame) -> tuple[str, ...]:
+    """Sources that the mean is over: those of which all methods have a value, without sums of others.
+
+    Methods without any value do not count.
+
+    Parameters
+    ----------
+    values : DataFrame
+        Of one metric, with columns fusion, source and value; rows of `MEAN` do not count.
+
+    Examples
+    --------
+    >>> rows = [("a", "bass", 5.0), ("a", "vocals", 8.0), ("b", "vocals", 6.0), ("c", "bass", float("nan"))]
+    >>> common_sources(pd.DataFrame(rows, columns=["fusion", "source", "value"]))
+    ('vocals',)
+    """
+    known = values[np.isfinite(values["value"]) & (values["source"] != MEAN)]
+    having = [set(rows["source"]) for _, rows in known.groupby("fusion", sort=False)]
+    named = [source for source in source_order(values["source"]) if source not in (MEAN, "linear_mixture")]
+    every = without_sums(named)
+    return tuple(source for source in every if having and all(source in sources for sources in having))
 
 
 def source_order(sources: Iterable[str]) -> list[str]:

@@ -133,15 +133,24 @@ class GramStatistics:
         """
         window, hop = frame_lengths(track, window, hop)
         track.required_references()
-        attached = store.attach(track, separators)
-        identity = digest({"schema": SCHEMA, "content": store.content(track, separators), "frames": [window, hop]})
+        return cls._kept(store, store.attach(track, separators), separators, window, hop)
+
+    @classmethod
+    def _kept(
+        cls, store: StemStore, track: Track, separators: Mapping[str, Separator | str], window: int, hop: int
+    ) -> GramStatistics:
+        """Statistics of a track with stems of a store: those that are kept there, else computed and kept."""
+        sums = {label: where.sums for label, where in track.stored.items() if where.sums}
+        given = {"schema": SCHEMA, "content": store.content(track, separators), "frames": [window, hop]}
+        # stems that are sums of those in the store are inputs of their own
+        identity = digest(given | {"sums": sums} if sums else given)
         path = store.root / ".gram" / track.subset / track.name / f"gram-{identity[:16]}.npz"
         if path.is_file():
             try:
                 return cls.load(path, identity)
             except GramError as error:
                 log.warning("%s: computed again", error)
-        gram = cls.from_track(attached, window, hop)
+        gram = cls.from_track(track, window, hop)
         try:
             gram.save(path, identity)
         except GramError as error:
@@ -163,7 +172,7 @@ class GramStatistics:
         roots = {where.root for where in track.stored.values()}
         if track.stems and len(roots) == 1 and track.stored.keys() == track.stems.keys():
             keys = {label: track.stored[label].key for label in track.stems}
-            return cls.from_store(StemStore(roots.pop()), track, keys, window, hop)
+            return cls._kept(StemStore(roots.pop()), track, keys, window, hop)
         kept = _KEPT.setdefault(track, {})
         if (window, hop) not in kept:
             kept[window, hop] = cls.from_track(track, window, hop)
@@ -210,11 +219,14 @@ class GramStatistics:
         Raises
         ------
         GramError
-            A weight belongs to a missing input, or a segment does not start on a frame's border.
+            A weight belongs to a missing input of a source that the track has, or a segment does not start on a
+            frame's border.
         """
         given = np.asarray(weights.matrix, np.float64)
+        # weights of sources that this track does not have need no inputs
+        used = given[:, [row for row, label in enumerate(weights.outputs) if label in self.outputs]]
         for column, label in enumerate(weights.inputs):
-            if label not in self.inputs and given[:, :, column].any():
+            if self._lacks(label) and used[:, :, column].any():
                 raise GramError(f"track {self.track!r}: the statistics have no input {label!r}")
         columns = [index for index, label in enumerate(weights.inputs) if label in self.inputs]
         matrix = np.zeros((len(given), len(self.outputs), len(self.inputs)))
@@ -234,6 +246,11 @@ class GramStatistics:
             )
         return matrix[segments]
 
+    def _lacks(self, label: str) -> bool:
+        """Whether an input is missing; stems of a source that is not in the song are silent."""
+        parsed = ChannelLabel.parse(label)
+        return label not in self.inputs and (not parsed.is_stem or parsed.source in self.sources)
+
     def errors(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sums of (s - y)^2 per frame and output channel, (frame, output), of weights (frame or 1, output, input)."""
         slope = np.matmul(matrix, self.input_moments) - 2 * self.cross_moments
@@ -252,9 +269,15 @@ class GramStatistics:
         Returns
         -------
         ndarray, shape (source, frame)
-            In dB; NaN for all sources where any reference or estimate is silent, inf for a perfect estimate.
+            In dB; NaN for all sources where any reference or estimate is silent, inf for a perfect estimate. Sources
+            that the weights do not give are NaN, and their references do not count, as in `bss_eval` without them.
         """
-        matrix = self.matrices(weights)
+        given, matrix = self._given(weights), self.matrices(weights)
+        if len(given) < len(self.sources):
+            partial = np.full((len(self.sources), len(self.moments)), np.nan)
+            if given:
+                partial[[self.sources.index(source) for source in given]] = self.of_sources(given).sdr(weights)
+            return partial
         shape = (len(self.moments), len(self.sources), -1)
         energies = self.reference_energies.reshape(shape).sum(2)
         errors = self.errors(matrix).reshape(shape).sum(2)
@@ -262,6 +285,44 @@ class GramStatistics:
             values: NDArray[np.float64] = 10 * np.log10(energies / errors).T
         values[:, self.dropped(matrix)] = np.nan
         return values
+
+    def _given(self, weights: WeightsLike) -> tuple[str, ...]:
+        """Sources of the references that weights have outputs for."""
+        outputs = {ChannelLabel.parse(label).signal for label in weights.outputs}
+        return tuple(source for source in self.sources if source in outputs)
+
+    def of_sources(self, sources: Sequence[str]) -> GramStatistics:
+        """The same statistics with the references of some sources only, in this order.
+
+        Examples
+        --------
+        >>> noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 44100))
+        >>> gram = GramStatistics.from_track(Track.from_arrays("song", noise.sum(0), noise))
+        >>> gram.of_sources(["vocals"]).outputs
+        ('vocals.left', 'vocals.right')
+        """
+        if tuple(sources) == self.sources:
+            return self
+        labels = [ChannelLabel.parse(label).signal for label in self.outputs]
+        chosen = [index for source in sources for index, signal in enumerate(labels) if signal == source]
+        rows = [*range(len(self.inputs)), *(len(self.inputs) + index for index in chosen)]
+        outputs = tuple(self.outputs[index] for index in chosen)
+        return replace(
+            self,
+            outputs=outputs,
+            moments=self.moments[:, rows][:, :, rows],
+            silent=self.silent_sources(sources).any(1),
+        )
+
+    def silent_sources(self, sources: Sequence[str] | None = None) -> NDArray[np.bool_]:
+        """Where each source's reference is silent, (frame, source): its sum over channels is zero up to `SILENCE`."""
+        labels = [ChannelLabel.parse(label).signal for label in self.outputs]
+        found = []
+        for source in self.sources if sources is None else sources:
+            rows = [len(self.inputs) + index for index, signal in enumerate(labels) if signal == source]
+            products = self.moments[:, rows][:, :, rows]
+            found.append(products.sum((1, 2)) <= SILENCE * np.trace(products, axis1=1, axis2=2))
+        return np.stack(found, axis=1)
 
     def dropped(self, matrix: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Frames in which any reference or estimate is silent, (frame,), for weights (frame or 1, output, input).

@@ -162,7 +162,8 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     every method has a finite one for that track, source, metric and frame. The rule applies per source, since not every
     separator has every source and since museval scores vocals separately when there is an accompaniment. It applies per
     metric, since SIR alone may be infinite, which museval's files write as NaN. A track that is missing for one method
-    is dropped for all methods, and a warning names it. Whole-song values follow the same rule.
+    is dropped for all methods, and a warning names it. A method that has no finite value of a source at all is not
+    counted there: it would leave nothing to compare. Whole-song values follow the same rule.
 
     Parameters
     ----------
@@ -191,7 +192,8 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     scores = check_scores(scores)
     valid = pd.Series(np.isfinite(scores["value"]), index=scores.index)
-    methods = scores.groupby(["source", "metric"])["fusion"].transform("nunique")
+    # a method without any value of a source would leave none to the others
+    methods = scores["fusion"].where(valid).groupby([scores["source"], scores["metric"]]).transform("nunique")
     agreeing = valid.groupby([scores[key] for key in KEYS if key != "fusion"]).transform("sum")
     kept = valid & (agreeing == methods)
     masked = scores.assign(value=scores["value"].where(kept))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .aggregates import MEAN, SUMS, OverFrames, OverTracks, aggregate, source_order, track_scores
+from .aggregates import MEAN, OverFrames, OverTracks, aggregate, common_sources, source_order, track_scores
 from .errors import ScoreError
 from .scores import check_scores
 
@@ -108,7 +108,9 @@ def compare(
         raise ScoreError(f"got over_tracks={over_tracks!r}, expected 'median' or 'mean', which can be paired by track")
     if not 0 < level < 1 or resamples < 1:
         raise ScoreError(f"got level={level} and resamples={resamples}, expected 0 < level < 1 and resamples from 1")
-    wide = track_scores(rows, over_frames).pivot(index=["fusion", "track"], columns="source", values="value")
+    by_track = track_scores(rows, over_frames)
+    common = common_sources(by_track)
+    wide = by_track.pivot(index=["fusion", "track"], columns="source", values="value")
     wide = wide[source_order(wide.columns)]
     scored = rows.assign(scored=np.isfinite(rows["value"]))
     scored = scored.pivot(index=["source", "track", "frame"], columns="fusion", values="scored").eq(True)
@@ -116,8 +118,8 @@ def compare(
     for method in [name for name in rows["fusion"].unique() if name != baseline]:
         ours, theirs = wide.loc[method].align(wide.loc[baseline], axis=0)
         draws = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), resamples)
-        elsewhere = _sources_on_other_frames(scored[[method, baseline]])
-        for row in _compared(ours, theirs, draws, over_tracks, level):
+        elsewhere = _sources_on_other_frames(scored[[method, baseline]], common)
+        for row in _compared(ours, theirs, draws, over_tracks, level, common):
             limits = _limits(row, len(ours), level, row["source"] in elsewhere)
             results.append({"fusion": method, **row, "note": "; ".join(limits)})
     table = pd.DataFrame(results).assign(baseline=baseline, metric=metric)
@@ -138,20 +140,25 @@ def _checked_rows(scores: pd.DataFrame, baseline: str, metric: str) -> pd.DataFr
     return rows
 
 
-def _sources_on_other_frames(scored: pd.DataFrame) -> set[str]:
+def _sources_on_other_frames(scored: pd.DataFrame, common: Sequence[str]) -> set[str]:
     """Sources with a track that two methods (the columns) have, but scored on different frames."""
     in_both = scored.groupby(["source", "track"]).transform("any").all(axis=1)
     differs = scored.any(axis=1) & ~scored.all(axis=1)
     sources = set(scored.index[in_both & differs].get_level_values("source"))
-    return sources | {MEAN} if sources - set(SUMS) else sources
+    return sources | {MEAN} if sources & set(common) else sources
 
 
 def _compared(
-    ours: pd.DataFrame, theirs: pd.DataFrame, draws: NDArray[np.int64], statistic: str, level: float
+    ours: pd.DataFrame,
+    theirs: pd.DataFrame,
+    draws: NDArray[np.int64],
+    statistic: str,
+    level: float,
+    common: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """One row per source, then their mean, from track scores of two methods: index track, one column per source."""
+    """One row per source, then the mean of the common ones, from track scores of two methods: a column per source."""
     paired = ours.notna() & theirs.notna()
-    parts = ~ours.columns.isin(SUMS)
+    parts = ours.columns.isin(common)
     draws = np.vstack([np.ones_like(draws[:1]), draws])  # the first row draws every track once
 
     def with_mean(columns: Values) -> Values:
@@ -162,7 +169,7 @@ def _compared(
         for side in (ours, theirs)
     )
     differences = with_mean((ours - theirs).to_numpy())
-    # there is no mean when all sources are sums
+    # there is no mean without a common source
     for source, value, base, by_track in zip([*ours.columns, MEAN], values.T, baselines.T, differences.T, strict=False):
         known = by_track[np.isfinite(by_track)]
         low, high = np.nan, np.nan

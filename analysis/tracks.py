@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from stemfuse.separators import Stems, Track
+import numpy as np
 
-from .aggregates import aggregate, by_source
+from stemfuse.separators import Stems, Track, TrackError
+from stemfuse.separators.sources import scored_sums, summed
+
+from .aggregates import aggregate, by_source, source_order
 from .bss_eval.evaluation import ReferenceProjection, bss_eval, song_sdr
+from .reasons import method_notes
 from .scores import SONG_SDR, WHOLE_SONG, common_mask, scores_table
 from .song_metrics import song_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Sums = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def score_track(
@@ -27,8 +33,9 @@ def score_track(
 ) -> pd.DataFrame:
     """Score the methods of one track by BSS Eval v4 and by the whole-song SDR of the 2021 challenge.
 
-    A method without some of the sources is scored against the references of those that it has. Its ISR, SIR and SAR
-    then depend on these alone; its SDR is the same.
+    A method without some of the sources is scored against the references of those that it has, all together: SIR and
+    SAR depend on these, SDR and ISR do not. Vocals and accompaniment are scored as a pair, as museval does it; see
+    `stemfuse.separators.sources.scored_sums`. The whole-song SDR of a reference without a sound is NaN.
 
     Parameters
     ----------
@@ -54,21 +61,25 @@ def score_track(
 
     references = track.required_references()
     window, hop = window_s * track.rate, hop_s * track.rate
-    by_sources: dict[tuple[str, ...], list[str]] = {}
+    by_sums: dict[Sums, dict[str, Stems]] = {}
     for name, stems in methods.items():
-        common = tuple(source for source in references.sources if source in stems.sources)
-        by_sources.setdefault(common, []).append(name)
+        try:
+            truth_sums, sums = scored_sums(references.sources, stems.sources)
+        except TrackError as error:
+            raise TrackError(f"{name}, track {track.name!r}: {error}") from error
+        by_sums.setdefault(tuple(truth_sums.items()), {})[name] = summed(stems, sums)
     tables = []
-    for sources, names in by_sources.items():
-        truth = references.select(sources)
-        chosen = [methods[name].select(sources) for name in names]
+    for pairs, estimates_of in by_sums.items():
+        truth = summed(references, dict(pairs))
+        sources, names, chosen = truth.sources, list(estimates_of), list(estimates_of.values())
+        sounds = [any(block.any() for _, block in truth[source].blocks()) for source in sources]
         # methods of the same sources share the work on the references
         if backend == "fast":
             found = ReferenceProjection(truth, window, hop, workers=threads).evaluate_all(chosen)
         else:
             found = (bss_eval(truth, estimates, window, hop, backend=backend) for estimates in chosen)
         for name, estimates, scores in zip(names, chosen, found, strict=True):
-            song = {SONG_SDR: song_sdr(truth, estimates)}
+            song = {SONG_SDR: np.where(sounds, song_sdr(truth, estimates), np.nan)}
             if metrics:
                 song |= song_metrics(truth, estimates, track.rate, metrics)
             tables.append(scores_table(track.name, name, sources, scores._asdict(), song))
@@ -88,7 +99,9 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns method, metric, one per source and their mean (median over frames, then over tracks; the metrics of
         whole songs are averaged over tracks, as in the 2021 challenge), tracks, frames, and dropped: frames that
-        are left out for all methods because one of them has no finite value there.
+        are left out for all methods because one of them has no finite value there; and note: why a value is missing,
+        and what the mean is over where not all methods have the same sources. The mean is over the sources that all
+        methods have.
     """
     import pandas as pd
 
@@ -102,7 +115,14 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     for metric in table["metric"].unique():
         grid = by_source(table, metric)
         counts = table[table["metric"] == metric].groupby("fusion", sort=False)[["tracks", "frames", "dropped"]].max()
-        grids.append(grid.join(counts).rename_axis("method").reset_index().assign(metric=metric))
+        grids.append(
+            grid.assign(note=grid.index.map(method_notes(scores, masked, metric)).fillna(""))
+            .join(counts)
+            .rename_axis("method")
+            .reset_index()
+            .assign(metric=metric)
+        )
     summary = pd.concat(grids, ignore_index=True)
-    columns = ["method", "metric", *[name for name in summary.columns if name not in ("method", "metric")]]
+    first, last = ["method", "metric"], ["tracks", "frames", "dropped", "note"]
+    columns = [*first, *source_order(name for name in summary.columns if name not in (*first, *last)), *last]
     return summary[columns]

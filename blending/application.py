@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from stemfuse.separators.labels import ChannelLabel, channel_names, input_labels
 
 from .errors import FusionError
 from .weights import MixingWeights
+
+log = logging.getLogger(__name__)
 
 
 def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> Samples:
@@ -48,7 +52,7 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
     weights : MixingWeights
         Constant, or per segment of this track.
     track : Track
-        With the stems that the inputs name.
+        With the stems that the inputs name. A source of which it has no stem at all is left out.
 
     Returns
     -------
@@ -77,6 +81,7 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
     >>> apply_weights(weights, track).audio[0, 0, :3].tolist()
     [2.0, 2.0, 2.0]
     """
+    weights = _in_song(weights, track)
     used = np.flatnonzero(weights.matrix.any(axis=(0, 1)))
     labels = [weights.inputs[index] for index in used]
     check_inputs(track, labels)
@@ -95,6 +100,32 @@ def apply_weights(weights: MixingWeights, track: Track) -> Stems:
         return fused.reshape(len(sources), channels, stop - start)
 
     return Stems.lazy(read, sources, channels, track.length, track.rate)
+
+
+def _in_song(weights: MixingWeights, track: Track) -> MixingWeights:
+    """Weights without the sources of which the track has no stem at all: they are not in the song."""
+    present, labels = set(input_labels(track)), [ChannelLabel.parse(label) for label in weights.inputs]
+    kept: list[int] = []
+    for source in weights.sources:
+        rows = [row for row, label in enumerate(weights.outputs) if ChannelLabel.parse(label).signal == source]
+        used = weights.matrix[:, rows].any(axis=(0, 1))
+        own = [str(label) for label, is_used in zip(labels, used, strict=True) if is_used and label.source == source]
+        if not own or not present.isdisjoint(own):
+            kept += rows
+    if not kept:
+        return weights
+    if track.references is not None:
+        # what is not in the song is silent in its stems too
+        columns = [str(label) in present or label.source in ("", *track.references.sources) for label in labels]
+        inputs = tuple(str(label) for label, is_kept in zip(labels, columns, strict=True) if is_kept)
+        weights = replace(weights, matrix=weights.matrix[:, :, columns], inputs=inputs)
+    if len(kept) == len(weights.outputs):
+        return weights
+    outputs = tuple(weights.outputs[row] for row in kept)
+    left_out = [source for source in weights.sources if not any(label.startswith(f"{source}.") for label in outputs)]
+    if track.references is None or not set(left_out).isdisjoint(track.references.sources):
+        log.warning("track %r has no stems of %s: fused without", track.name, ", ".join(left_out))
+    return replace(weights, matrix=weights.matrix[:, kept], outputs=outputs)
 
 
 def _spans(weights: MixingWeights, track: Track) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stemfuse.separators import RATE, SOURCES, ConformanceError, StemfuseError, Stems, Track
+from stemfuse.separators import RATE, ConformanceError, StemfuseError, Stems, Track, in_order
 
 from .application import apply_weights
 from .fusion import BaseFusion, LinearFusion
@@ -142,8 +142,8 @@ def _output_problems(fusion: BaseFusion, track: Track) -> Iterator[str]:
     if not isinstance(fused, Stems):
         yield f"fuse has to return Stems, got {type(fused).__name__}"
         return
-    if fused.sources != tuple(source for source in SOURCES if source in fused.sources):
-        yield f"sources {fused.sources} have to be of {SOURCES}, in this order"
+    if fused.sources != in_order(fused.sources):
+        yield f"sources {fused.sources} have to be {in_order(fused.sources)}, in this order"
     given = (fused.channels, fused.length, fused.rate)
     expected = (track.channels, track.length, track.rate)
     if given != expected:

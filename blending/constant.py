@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from stemfuse.separators import SOURCES, Track
+from stemfuse.separators import SOURCES, Track, in_order
 
 from .errors import FusionError
-from .fusion import LinearFusion, first_of
+from .fusion import LinearFusion, first_of, given_sources
 from .weights import MixingWeights
 
 
@@ -104,10 +104,10 @@ class Mean(LinearFusion):
         """
         track = first_of(train)
         weights: dict[str, dict[str, float]] = {}
-        for source in SOURCES:
-            giving = [separator for separator, stems in track.stems.items() if source in stems.sources]
-            if giving:
-                weights[source] = {separator: 1 / len(giving) for separator in giving}
+        given = given_sources(train)
+        for source in in_order(source for sources in given.values() for source in sources):
+            giving = [separator for separator, sources in given.items() if source in sources]
+            weights[source] = {separator: 1 / len(giving) for separator in giving}
         self.weights_ = MixingWeights.same_source(weights, track.channels)
         return self
 
@@ -162,13 +162,17 @@ class Fixed(LinearFusion):
             return self
         track = first_of(train)
         names = tuple(track.stems) if self.separators is None else tuple(self.separators)
+        giving = given_sources(train)
         self.weights_ = MixingWeights.same_source(
-            {source: self._named(source, given, names, track) for source, given in self._by_source(names).items()},
+            {
+                source: self._named(source, given, names, giving)
+                for source, given in self._by_source(names, giving).items()
+            },
             track.channels,
         )
         return self
 
-    def _by_source(self, names: tuple[str, ...]) -> Mapping[str, Any]:
+    def _by_source(self, names: tuple[str, ...], giving: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
         """Weights per source, a preset looked up and its number of separators checked."""
         if isinstance(self.blend, str):
             if self.blend not in PRESETS:
@@ -182,13 +186,16 @@ class Fixed(LinearFusion):
             return preset.weights
         if not isinstance(self.blend, Mapping) or not self.blend:
             raise FusionError(f"got blend={self.blend!r}, expected a preset's name or weights for each source")
-        unknown = set(self.blend) - set(SOURCES)
+        sources = in_order(source for given in giving.values() for source in given)
+        unknown = set(self.blend) - {*SOURCES, *sources}
         if unknown:
-            raise FusionError(f"got weights for {', '.join(sorted(unknown))}, the sources are {', '.join(SOURCES)}")
-        return {source: self.blend[source] for source in SOURCES if source in self.blend}
+            raise FusionError(f"got weights for {', '.join(sorted(unknown))}, the sources are {', '.join(sources)}")
+        return {source: self.blend[source] for source in in_order(self.blend)}
 
     @staticmethod
-    def _named(source: str, given: Any, names: tuple[str, ...], track: Track) -> dict[str, float]:
+    def _named(
+        source: str, given: Any, names: tuple[str, ...], giving: Mapping[str, Sequence[str]]
+    ) -> dict[str, float]:
         """Weights of one source by separator; those of missing stems have to be zero."""
         if not isinstance(given, Mapping):
             if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(names):
@@ -198,12 +205,12 @@ class Fixed(LinearFusion):
             given = dict(zip(names, given, strict=True))
         weights = {}
         for separator, weight in given.items():
-            if separator in track.stems and source in track.stems[separator].sources:
+            if source in giving.get(separator, ()):
                 weights[separator] = float(weight)
             elif weight:
                 raise FusionError(
-                    f"{source}: weight {weight} is for {separator!r}, track {track.name!r} has no such stem; "
-                    f"its separators are {', '.join(track.stems)}"
+                    f"{source}: weight {weight} is for {separator!r}, the tracks have no such stem; "
+                    f"their separators are {', '.join(giving)}"
                 )
         return weights
 

@@ -71,7 +71,7 @@ def criterion(
     if metric == "SDR":
         from .candidates import CandidateScorer
 
-        return CandidateScorer(space.grams, source, space.terms(source), over_frames, over_tracks).score  # type: ignore[arg-type]
+        return CandidateScorer(space.grams_of(source), source, space.terms(source), over_frames, over_tracks).score  # type: ignore[arg-type]
     if metric in FRAME_METRICS:
         if over_frames == "song":
             raise FusionError(f"got over_frames='song' for {metric}, which only frames have; expected median or mean")
@@ -90,7 +90,9 @@ class _ProjectedCriterion:
         self.index, self.space, self.source = FRAME_METRICS.index(metric), space, source
         self.over_frames, self.over_tracks = over_frames, over_tracks
         self.statistics: list[ProjectionStatistics] = [
-            ProjectionStatistics.from_track(track, mixture=space.mixture) for track in tracks
+            ProjectionStatistics.from_track(track, mixture=space.mixture)
+            for track in tracks
+            if source in track.required_references().sources
         ]
 
     def __call__(self, theta: Array) -> float:
@@ -110,7 +112,8 @@ class _AudioCriterion:
 
     def __init__(self, metric: str, space: BlendSpace, tracks: Sequence[Track], source: str, over_tracks: str) -> None:
         self.metric, self.over_tracks = metric, over_tracks
-        chosen = np.unique(np.linspace(0, len(tracks) - 1, min(len(tracks), _MOST_TRACKS)).round().astype(int))
+        having = np.array([number for number, gram in enumerate(space.grams) if source in gram.sources])
+        chosen = having[np.unique(np.linspace(0, len(having) - 1, min(len(having), _MOST_TRACKS)).round().astype(int))]
         self.parts = [self._loudest(space, number, tracks[number], source) for number in chosen]
         self.rate = tracks[0].rate
 

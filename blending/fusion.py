@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from stemfuse.separators import Stems, Track, checked_constructor, write_whole
+from stemfuse.separators import SOURCES, Stems, Track, checked_constructor, in_order, write_whole
 
 from .application import apply_weights
 from .errors import FusionError
@@ -130,6 +130,11 @@ class BaseFusion:
         weights = self.constant_weights
         return None if weights is None else len(weights.outputs) // len(weights.sources)
 
+    @property
+    def chosen_by_valid(self) -> str:
+        """What validation tracks choose in `fit`, in a word or two; empty where they choose nothing."""
+        return "its epoch" if self.execution is not None else ""
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn from tracks with references and stems; see the subclass."""
         raise FusionError(f"{type(self).__name__} cannot be fitted")
@@ -218,18 +223,45 @@ def save_description(path: str | os.PathLike[str], fusion: BaseFusion) -> None:
 
 
 def first_of(train: Sequence[Track]) -> Track:
-    """The first track; all others need the same separators and sources."""
+    """The first track; all others need the same separators, each with the sources that it gives for other songs.
+
+    A separator may lack a stem where a song has no reference of this source: the source does not sound there.
+    """
     if not train:
         raise FusionError("got no tracks, expected at least one with stems")
     first = train[0]
     if not first.stems:
         raise FusionError(f"track {first.name!r} has no stems; attach some with StemStore.attach")
     for track in train[1:]:
-        if {name: stems.sources for name, stems in track.stems.items()} != {
-            name: stems.sources for name, stems in first.stems.items()
-        }:
+        if set(track.stems) != set(first.stems):
             raise FusionError(
                 f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, "
                 f"track {first.name!r} by {', '.join(first.stems)}; all tracks need the same separators and sources"
             )
+    given = given_sources(train)
+    for track in train:
+        needed = SOURCES if track.references is None else track.references.sources
+        for label, sources in given.items():
+            missing = [name for name in sources if name in needed and name not in track.stems[label].sources]
+            if missing:
+                raise FusionError(
+                    f"track {track.name!r} has no stem of {', '.join(missing)} by {label}, other tracks have; "
+                    "all tracks need the same separators and sources"
+                )
     return first
+
+
+def given_sources(train: Sequence[Track]) -> dict[str, tuple[str, ...]]:
+    """By separator, the sources that it gives for any of the tracks.
+
+    Examples
+    --------
+    >>> from stemfuse.blending.conformance import conformance_tracks
+    >>> given_sources(conformance_tracks(("a",)))
+    {'a': ('drums', 'bass', 'other', 'vocals')}
+    """
+    found: dict[str, list[str]] = {}
+    for track in train:
+        for label, stems in track.stems.items():
+            found.setdefault(label, []).extend(stems.sources)
+    return {label: in_order(sources) for label, sources in found.items()}

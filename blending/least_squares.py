@@ -156,6 +156,11 @@ class LeastSquares(LinearFusion):
 
     kind = "least_squares"
 
+    @property
+    def chosen_by_valid(self) -> str:
+        """The strength of ``ridge="auto"`` is chosen on validation tracks."""
+        return "its ridge" if self.ridge == "auto" else ""
+
     def __init__(
         self,
         stems: Literal["same", "all"] = "same",
@@ -195,7 +200,7 @@ class LeastSquares(LinearFusion):
         for source in space.sources:
             frames = space.frames(source)
             if not frames.counted.any():
-                raise FusionError(f"{source}: no frame in which every reference sounds; give longer or other tracks")
+                raise FusionError(f"{source}: no frame in which every reference sounds; {space.silence(source)}")
             groups, prior = space.groups(source), space.equal(source)
             ridge = self.ridge
             if ridge == "auto":

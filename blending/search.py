@@ -89,6 +89,11 @@ class Search(LinearFusion):
 
     kind = "search"
 
+    @property
+    def chosen_by_valid(self) -> str:
+        """Trials are scored on validation tracks."""
+        return "its trials"
+
     def __init__(
         self,
         stems: Literal["same", "all"] = "same",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import Track
-from stemfuse.separators.labels import ChannelLabel
+from stemfuse.separators import Track, in_order
+from stemfuse.separators.labels import ChannelLabel, output_labels
 
 from .errors import FusionError
 from .fusion import first_of
@@ -102,13 +102,15 @@ class BlendSpace:
             raise FusionError(f"got stems={self.stems!r}, expected 'same' or 'all'")
         if not self.grams:
             raise FusionError("got no tracks, expected at least one with references and stems")
-        first = self.grams[0]
+        every = dict.fromkeys(label for gram in self.grams for label in gram.inputs)
         for gram in self.grams:
-            if gram.inputs != first.inputs or gram.sources != first.sources:
-                raise FusionError(
-                    f"track {gram.track!r} has inputs {', '.join(gram.inputs)}, track {first.track!r} has "
-                    f"{', '.join(first.inputs)}; all tracks need the same separators and sources"
-                )
+            for label in map(ChannelLabel.parse, every):
+                # what is not in a song has no stem there, and no reference
+                if str(label) not in gram.inputs and (label.is_mixture or label.source in gram.sources):
+                    raise FusionError(
+                        f"track {gram.track!r} has no input {label}, other tracks have: it has "
+                        f"{', '.join(gram.inputs)}; all tracks need the same separators and sources"
+                    )
 
     @classmethod
     def of(
@@ -130,14 +132,26 @@ class BlendSpace:
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """Sources of the references that have at least one input."""
-        return tuple(source for source in self.grams[0].sources if self.terms(source))
+        """Sources of the references, of any track, that have at least one input."""
+        kinds = {gram.sources: gram for gram in self.grams}
+        named = next(iter(kinds)) if len(kinds) == 1 else in_order(source for sources in kinds for source in sources)
+        return tuple(source for source in named if self.terms(source))
+
+    def grams_of(self, source: str) -> list[GramStatistics]:
+        """Statistics of the tracks that have a source."""
+        return [gram for gram in self.grams if source in gram.sources]
 
     def terms(self, source: str) -> Mapping[str, Mapping[str, str]]:
-        """Weights of a source by name, with the input that each adds to an output channel; see `blend_terms`."""
+        """Weights of a source by name, with the input that each adds to an output channel; see `blend_terms`.
+
+        Inputs are those that all tracks with this source have.
+        """
         from .candidates import blend_terms
 
-        return blend_terms(self.grams[0], source, self.stems, self.mixture, self.tied)
+        grams = self.grams_of(source)
+        shared = [label for label in grams[0].inputs if all(label in gram.inputs for gram in grams)]
+        first = grams[0] if len(shared) == len(grams[0].inputs) else grams[0].select(shared)
+        return blend_terms(first, source, self.stems, self.mixture, self.tied)
 
     def names(self, source: str) -> tuple[str, ...]:
         """Names of the weights of a source."""
@@ -162,26 +176,38 @@ class BlendSpace:
         from .candidates import quadratic_form
 
         terms = self.terms(source)
-        parts = [quadratic_form(gram, source, terms) for gram in self.grams]
+        numbers = [number for number, gram in enumerate(self.grams) if source in gram.sources]
+        parts = [quadratic_form(self.grams[number], source, terms) for number in numbers]
         a, b, c = (np.concatenate(each) for each in zip(*parts, strict=True))
-        tracks = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
-        silent = np.concatenate([gram.silent for gram in self.grams])
+        tracks = np.repeat(numbers, [len(part[2]) for part in parts])
+        silent = np.concatenate([self.grams[number].silent for number in numbers])
         return FrameErrors(a, b, c, tracks, ~silent & (c > 0))
+
+    def silence(self, source: str) -> str:
+        """Which references are silent in all frames of the tracks with a source, and what to do, in words."""
+        grams = self.grams_of(source)
+        every = in_order(name for gram in grams for name in gram.sources)
+        silent = [
+            name for name in every if all(gram.silent_sources([name]).all() for gram in grams if name in gram.sources)
+        ]
+        if not silent:
+            return "some reference is silent in each; give longer or other tracks"
+        others = ",".join(name for name in every if name not in silent)
+        return f"{' and '.join(silent)} is silent in all of them: fit without (--sources {others})"
 
     def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
         """The matrix of a blend, from the weights of every source."""
-        gram = self.grams[0]
-        used = dict.fromkeys(
-            label for source in theta for routes in self.terms(source).values() for label in routes.values()
-        )
-        inputs = [label for label in gram.inputs if label in used]
-        outputs = [label for label in gram.outputs if ChannelLabel.parse(label).signal in theta]
+        used = {label for source in theta for routes in self.terms(source).values() for label in routes.values()}
+        every = dict.fromkeys(label for gram in self.grams for label in gram.inputs)
+        inputs = [label for label in every if label in used]
+        channels = len(self.grams[0].outputs) // len(self.grams[0].sources)
+        outputs = output_labels([source for source in self.sources if source in theta], channels)
         matrix = np.zeros((1, len(outputs), len(inputs)))
         for source, values in theta.items():
             for value, routes in zip(values, self.terms(source).values(), strict=True):
                 for output, label in routes.items():
                     matrix[0, outputs.index(output), inputs.index(label)] += value
-        return MixingWeights(matrix.astype(np.float32), tuple(inputs), tuple(outputs))
+        return MixingWeights(matrix.astype(np.float32), tuple(inputs), outputs)
 
 
 def _is_same(output: str, label: str, source: str) -> bool:

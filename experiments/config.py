@@ -10,10 +10,11 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
 from stemfuse.separators.names import name_fault, shown
+from stemfuse.separators.sources import parse_sources
 
 from .errors import ConfigError
 
@@ -30,6 +31,11 @@ def _safe_label(label: str) -> str:
 
 
 Label = Annotated[str, AfterValidator(_safe_label)]
+
+SourcesConfig = Annotated[
+    dict[str, tuple[str, ...]] | None, BeforeValidator(lambda given: None if given is None else parse_sources(given))
+]
+"""Sources that are picked, and those that are sums of others, such as ``{accompaniment: [drums, bass, other]}``."""
 
 
 class _Part(BaseModel):
@@ -113,6 +119,12 @@ class RunConfig(_Part):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     separators: tuple[SeparatorConfig, ...] = Field(min_length=1)
     fusions: tuple[FusionConfig, ...] = (FusionConfig(name="mean"),)
+    sources: SourcesConfig = Field(
+        None, description="sources that are picked or summed up from what data and separators give; all when not given"
+    )
+    missing: Literal["error", "skip"] = Field(
+        "error", description="songs that a stored separator has no stems of: an error, or left out for all, and named"
+    )
     fit: FitConfig = FitConfig()
     score: ScoreConfig = ScoreConfig()
     bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: no bounds are computed")

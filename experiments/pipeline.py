@@ -166,6 +166,7 @@ def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
         ],
         separators={},
         fusions=before.fusions,
+        left_out={label: list(names) for label, names in plan.left_out.items()},
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stemfuse.blending import fusion_class, make_fusion
-from stemfuse.separators import StemfuseError, StemStore, Track, digest, separator_class
+from stemfuse.separators import StemfuseError, StemStore, Track, digest, listed, matched, separator_class
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
@@ -14,6 +16,8 @@ from .machine import describe_versions
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, stored_separator
 from .workers import cores
+
+log = logging.getLogger(__name__)
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
 """Packages whose versions the results depend on; those that separators use are in their fingerprints."""
@@ -37,6 +41,10 @@ class Plan:
     separators: tuple[StoredSeparator, ...]
     fusions: tuple[FusionConfig, ...]
     """Those of the recipe, with its seed where they take one."""
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By separator, songs that it has no stems of, where the recipe says that they are left out for all."""
+    said: set[str] = field(default_factory=set)
+    """Notes on stems that are sums of others, each of which is said once."""
 
     @property
     def workers(self) -> int:
@@ -47,6 +55,15 @@ class Plan:
     def keys(self) -> dict[str, str]:
         """Store folder of every separator by its label."""
         return {separator.label: separator.key for separator in self.separators}
+
+    def attach(self, track: Track) -> Track:
+        """A track with the stems of all separators, of the sources that its references have."""
+        attached = matched(self.store.attach(track, self.keys), self.config.sources)
+        for note in attached.notes:
+            if note not in (*track.notes, *self.said):
+                log.warning("%s", note)
+                self.said.add(note)
+        return attached
 
     def of(self, *subsets: str) -> list[Track]:
         """Tracks of some subsets."""
@@ -88,7 +105,7 @@ def plan_run(config: RunConfig) -> Plan:
         make_fusion(fusion.name, **fusion.options)
     planned: list[PlannedTrack] = []
     for part in config.data:
-        found = open_data(part.path, mixture=part.mixture)
+        found = open_data(part.path, mixture=part.mixture, sources=config.sources)
         for subset in part.subsets or found.subsets:
             tracks = found.tracks(subset)[: part.tracks]
             planned += [PlannedTrack(track, part.name) for track in tracks]
@@ -100,7 +117,10 @@ def plan_run(config: RunConfig) -> Plan:
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators
     )
-    plan = Plan(config, store, tuple(planned), separators, fusions)
+    left_out = _left_out(planned, separators, store) if config.missing == "skip" else {}
+    skipped = {name for names in left_out.values() for name in names}
+    kept = tuple(entry for entry in planned if _named(entry) not in skipped)
+    plan = Plan(config, store, kept, separators, fusions, left_out)
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")
     if plan.learns() and not plan.fitted_on()[0]:
@@ -109,6 +129,30 @@ def plan_run(config: RunConfig) -> Plan:
             f"no track to fit on in {', '.join(config.fit.train)}, the subsets are {', '.join(subsets)}; set fit.train"
         )
     return plan
+
+
+def _left_out(
+    planned: Sequence[PlannedTrack], separators: Sequence[StoredSeparator], store: StemStore
+) -> dict[str, list[str]]:
+    """By separator whose stems cannot be made here, the songs that it has none of; each is said in one line."""
+    found: dict[str, list[str]] = {}
+    for separator in separators:
+        if separator.stored:
+            names = [_named(entry) for entry in planned if store.content_of(entry.track, separator.key) is None]
+            if names:
+                found[separator.label] = names
+                log.warning(
+                    "%s has no stems of %d of %d songs, left out for all: %s",
+                    separator.label,
+                    len(names),
+                    len(planned),
+                    listed(names, most=20),
+                )
+    return found
+
+
+def _named(entry: PlannedTrack) -> str:
+    return f"{entry.track.subset}/{entry.track.name}"
 
 
 def numeric_versions() -> dict[str, str]:
@@ -142,4 +186,5 @@ def fit_digest(plan: Plan, part: FusionConfig) -> str:
     train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
     tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
-    return digest({"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version})
+    given = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}
+    return digest(given | {"sources": plan.config.sources} if plan.config.sources else given)

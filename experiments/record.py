@@ -121,6 +121,8 @@ class RunRecord(_Part):
     separators: dict[str, SeparatorRecord] = {}
     fusions: dict[str, FusionRecord] = {}
     warnings: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    """By separator, songs that it has no stems of, and that were left out for all."""
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -38,10 +38,12 @@ from .labels import (
     output_labels,
     stem_labels,
 )
+from .matching import matched
 from .optional import import_optional
 from .options import check_fields, checked_constructor, checked_options
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
+from .sources import Sums, SumSignal, in_order, parse_sources, show_sources
 from .stems import SOURCES, Stems
 from .store import Adoption, Alignment, Contents, FoundStems, StemStore, check_alignment, file_stamp, find_stems
 from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256
@@ -75,6 +77,8 @@ __all__ = [
     "Stems",
     "StoreError",
     "StoredStems",
+    "SumSignal",
+    "Sums",
     "Track",
     "TrackError",
     "TrainingError",
@@ -94,15 +98,19 @@ __all__ = [
     "fit_length",
     "format_of",
     "import_optional",
+    "in_order",
     "input_labels",
     "list_separators",
     "listed",
     "load_separator",
+    "matched",
     "mixture_labels",
     "open_signal",
     "output_labels",
+    "parse_sources",
     "separate_converted",
     "separator_class",
+    "show_sources",
     "signal_sha256",
     "stem_labels",
     "whole_file",

@@ -12,6 +12,7 @@ from .audio.signals import Samples
 from .errors import ConformanceError, StemfuseError
 from .labels import MIXTURE
 from .separator import Separator
+from .sources import in_order, source_fault
 from .stems import SOURCES, Stems
 
 Rule = Callable[[Separator, Samples], None]
@@ -114,8 +115,9 @@ def _name(separator: Separator, _: Samples) -> None:
 def _sources(separator: Separator, _: Samples) -> None:
     sources = separator.sources
     _require(isinstance(sources, tuple) and len(sources) > 0, f"got {sources!r}, expected a tuple of at least one")
-    ordered = tuple(source for source in SOURCES if source in sources)
-    _require(sources == ordered, f"got {sources!r}, expected some of {SOURCES} in this order, each once")
+    faults = [f"{source!r} {fault}" for source in sources if (fault := source_fault(str(source)))]
+    _require(not faults, f"got {sources!r}: {', '.join(faults)}; expected names such as {', '.join(SOURCES)}")
+    _require(sources == in_order(sources), f"got {sources!r}, expected {in_order(sources)}: each once, in this order")
 
 
 def _rate(separator: Separator, _: Samples) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,11 +34,14 @@ class StoredStems(NamedTuple):
         The separator's folder in it.
     trained_on : tuple of str or None
         The data that the separator was trained on; None when that is not known.
+    sums : tuple of (str, tuple of str)
+        The track's stems by what they are the sums of in the store; empty where they are those of the store.
     """
 
     root: Path
     key: str
     trained_on: tuple[str, ...] | None = None
+    sums: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +113,15 @@ class Track:
         references: NDArray[np.floating] | None = None,
         stems: Mapping[str, NDArray[np.floating]] | None = None,
         rate: int = RATE,
+        sources: Sequence[str] = SOURCES,
         **attributes: Any,
     ) -> Track:
         """Make a track from arrays: mixture (channel, time), references and stems (source, channel, time)."""
         return cls(
             name,
             ArraySignal(mixture, rate),
-            references=None if references is None else Stems(references, SOURCES, rate),
-            stems={separator: Stems(audio, SOURCES, rate) for separator, audio in (stems or {}).items()},
+            references=None if references is None else Stems(references, sources, rate),
+            stems={separator: Stems(audio, sources, rate) for separator, audio in (stems or {}).items()},
             **attributes,
         )
 

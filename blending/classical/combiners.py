@@ -13,7 +13,7 @@ from stemfuse.blending.application import read_inputs
 from stemfuse.blending.constant import Fixed
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import LinearFusion, WeightlessFusion, first_of
-from stemfuse.separators import SOURCES, Samples, Stems, Track
+from stemfuse.separators import SOURCES, Samples, Stems, Track, in_order
 from stemfuse.separators.labels import stem_labels
 
 from .spectral import BandSplit, ShortTimeFourier
@@ -87,8 +87,8 @@ def _giving(track: Track, separators: Sequence[str] | None) -> dict[str, list[st
             f"track {track.name!r} has stems by {', '.join(track.stems) or 'no separator'}, expected "
             f"{', '.join(missing) or 'at least one separator'}; separate or adopt them"
         )
-    giving = {source: [name for name in names if source in track.stems[name].sources] for source in SOURCES}
-    return {source: given for source, given in giving.items() if given}
+    sources = in_order(source for name in names for source in track.stems[name].sources)
+    return {source: [name for name in names if source in track.stems[name].sources] for source in sources}
 
 
 class Average(LinearFusion):
@@ -154,8 +154,10 @@ class Average(LinearFusion):
                     f"got {len(blend)} weights, expected one for each separator: {', '.join(names)}; "
                     "name them to leave some out"
                 )
-            if all(isinstance(row, Sequence) and len(row) == len(SOURCES) for row in blend):
-                return {source: [row[index] for row in blend] for index, source in enumerate(SOURCES)}
+            given = in_order(name for stems in track.stems.values() for name in stems.sources)
+            for sources in (SOURCES, given):
+                if all(isinstance(row, Sequence) and len(row) == len(sources) for row in blend):
+                    return {source: [row[index] for row in blend] for index, source in enumerate(sources)}
             blend = dict(zip(names, blend, strict=True))
         if any(isinstance(value, Sequence | Mapping) for value in blend.values()):
             return blend

@@ -65,6 +65,15 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to r
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
 Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument of it; may be repeated")]
 Convert = Annotated[bool, typer.Option("--convert", help="resample and copy mono to stereo where needed, and back")]
+Sources = Annotated[
+    str | None,
+    typer.Option(
+        "--sources", help="sources to pick or sum up: vocals,accompaniment=drums+bass+other [all]", show_default=False
+    ),
+]
+Mixture = Annotated[
+    str, typer.Option("--mixture", help="sum: add up the sources where a track has no mixture file; else file")
+]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes [one per core]", show_default=False)]
 
 
@@ -90,6 +99,25 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(known[stage], completed=done, total=total)
 
         yield show
+
+
+def given_sources(text: str | None) -> dict[str, tuple[str, ...]] | None:
+    """Sources that the command line picks or sums up; None where it does not say."""
+    from stemfuse.separators.sources import parse_sources
+
+    if text is None:
+        return None
+    try:
+        return parse_sources(text)
+    except ValueError as error:
+        raise ConfigError(f"--sources: {error}") from error
+
+
+def one_of(option: str, given: str, known: Sequence[str]) -> Any:
+    """A word that an option takes; a ConfigError names those that there are."""
+    if given not in known:
+        raise ConfigError(f"got {option} {given}, expected {' or '.join(known)}")
+    return given
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:
@@ -118,6 +146,8 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
 
 def print_table(table: Any) -> None:
     """Print a whole DataFrame, whatever the terminal's width: cut numbers are worse than long lines."""
+    if "note" in table and not table["note"].any():
+        table = table.drop(columns="note")
     cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
     columns = list(zip(map(str, table.columns), *cells, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
@@ -126,6 +156,19 @@ def print_table(table: Any) -> None:
         results.print(
             line[0] + padded[0] + "".join("  " + pad + cell for pad, cell in zip(padded[1:], line[1:], strict=True))
         )
+
+
+def named_songs(songs: Sequence[str], most: int = 20) -> str:
+    """A line that names the songs of a table.
+
+    Examples
+    --------
+    >>> named_songs(["test/a", "test/b"])
+    '2 songs: test/a, test/b'
+    """
+    from stemfuse.separators import listed
+
+    return f"{len(songs)} song{'s' * (len(songs) != 1)}: {listed(songs, most)}"
 
 
 def show_entries(entries: Sequence[Mapping[str, str]], as_json: bool) -> None:

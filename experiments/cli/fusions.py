@@ -13,11 +13,16 @@ from stemfuse.experiments.errors import ConfigError
 from .console import (
     Convert,
     Json,
+    Mixture,
     Option,
+    Sources,
     Store,
     Workers,
     escape_json,
+    given_sources,
     messages,
+    named_songs,
+    one_of,
     parse_options,
     print_table,
     progress_bars,
@@ -55,6 +60,10 @@ def score(
     window: Annotated[float, typer.Option("--window", min=0.01, max=3600, help="frame length in seconds")] = 1.0,
     hop: Annotated[float, typer.Option("--hop", min=0.01, max=3600, help="frame distance in seconds")] = 1.0,
     metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
+    sources: Sources = None,
+    missing: Annotated[
+        str, typer.Option("--missing", help="tracks that some methods lack: error, or skip them for all")
+    ] = "error",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -73,11 +82,21 @@ def score(
         },
     )
     with progress_bars() as progress:
-        table = score_folders(references, estimates, options, out, workers, progress)
+        table = score_folders(
+            references,
+            estimates,
+            options,
+            out,
+            workers,
+            progress,
+            given_sources(sources),
+            one_of("--missing", missing, ("error", "skip")),
+        )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
         print_table(table)
+        results.print(named_songs(table.attrs["songs"]))
 
 
 Separators = Annotated[
@@ -101,6 +120,8 @@ def fit(
     folds: Annotated[
         int, typer.Option("--folds", min=0, max=1000, help="also cross-validate on the training tracks")
     ] = 0,
+    sources: Sources = None,
+    mixture: Mixture = "file",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -122,11 +143,14 @@ def fit(
             workers,
             progress,
             convert,
+            one_of("--mixture", mixture, ("file", "sum")),
+            given_sources(sources),
         )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     elif len(table):
         print_table(table)
+        results.print(named_songs(table.attrs["songs"]))
     messages.print(f"saved: {out}", markup=False)
 
 
@@ -144,6 +168,7 @@ def fuse(
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
+    mixture: Mixture = "file",
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
@@ -151,7 +176,17 @@ def fuse(
 
     with progress_bars() as progress:
         folders = fuse_paths(
-            file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress, convert
+            file,
+            paths,
+            out,
+            store,
+            _listed(separators),
+            save_weights,
+            subtype,
+            workers,
+            progress,
+            convert,
+            one_of("--mixture", mixture, ("file", "sum")),
         )
     for folder in folders:
         results.print(str(folder))

@@ -10,18 +10,20 @@ import typer
 from rich.table import Table
 
 from stemfuse.experiments.errors import ConfigError
-from stemfuse.separators import SOURCES
 from stemfuse.separators.names import check_name
+from stemfuse.separators.sources import check_source
 
 from .console import (
     Convert,
     Json,
+    Mixture,
     NamesConsole,
     Option,
     Store,
     Workers,
     json_text,
     messages,
+    one_of,
     parse_options,
     progress_bars,
     results,
@@ -40,6 +42,7 @@ def separate(
     store: Store,
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     convert: Convert = False,
+    mixture: Mixture = "file",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +50,8 @@ def separate(
     from stemfuse.experiments.stages.separate import separate_paths
 
     with progress_bars() as progress:
-        entries = separate_paths(paths, separator, parse_options(option), store, convert, workers, progress)
+        rule = one_of("--mixture", mixture, ("file", "sum"))
+        entries = separate_paths(paths, separator, parse_options(option), store, convert, workers, progress, rule)
     show_entries(entries, as_json)
 
 
@@ -62,7 +66,8 @@ def adopt(
     model: Annotated[
         str | None, typer.Option("--model", help="which one, where the folder has stems by several models")
     ] = None,
-    sources: Annotated[str, typer.Option("--sources", help="sources to take in")] = ",".join(SOURCES),
+    sources: Annotated[str, typer.Option("--sources", help="sources to take in [all]", show_default=False)] = "",
+    mixture: Mixture = "file",
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
     as_json: Json = False,
 ) -> None:
@@ -72,15 +77,14 @@ def adopt(
     check_name(name, "separator", ConfigError)
     if shift and as_is:
         raise ConfigError("got both --shift and --as-is, choose one")
-    unknown = [source for source in sources.split(",") if source not in SOURCES]
-    if unknown:
-        raise ConfigError(f"got --sources {sources}, expected some of {','.join(SOURCES)}")
+    wanted = [check_source(source, ConfigError) for source in sources.split(",") if source]
+    rule = one_of("--mixture", mixture, ("file", "sum"))
 
     def show(text: str) -> None:
         messages.print(text, markup=False)
 
     how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
-    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, show)
+    entries = adopt_folder(folder, name, data, store, how, model, wanted, replace, show, rule)
     show_entries(entries, as_json)
 
 

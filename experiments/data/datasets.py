@@ -7,7 +7,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
-from stemfuse.separators import Track, TrackError
+from stemfuse.separators import Sums, Track, TrackError, listed, show_sources
 from stemfuse.separators.names import check_name, name_fault
 
 from .tracks import (
+    PASSED_OVER,
     SONGS,
     STEM_SUFFIX,
     MixtureRule,
@@ -53,6 +54,8 @@ class DataSet:
         Where the subset ``"valid"`` comes from: ``"folder"``, ``"musdb"``, ``"every seventh"`` or ``"none"``.
     mixture : {"file", "sum"}
         See `open_data`.
+    sources : mapping, optional
+        See `open_data`.
 
     See Also
     --------
@@ -63,6 +66,7 @@ class DataSet:
     places: Mapping[str, Mapping[str, Path]]
     split: str = "none"
     mixture: MixtureRule = "file"
+    sources: Sums | None = None
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -99,7 +103,7 @@ class DataSet:
         for part in self._asked(subset):
             for name, place in self.places[part].items():
                 try:
-                    good.append(replace(open_track(place, name, part, self.mixture), **names))
+                    good.append(replace(open_track(place, name, part, self.mixture, self.sources), **names))
                 except TrackError as error:
                     bad.append(str(error))
         if bad and not skip_bad:
@@ -107,7 +111,22 @@ class DataSet:
             raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
         for reason in bad:
             log.warning("left out: %s", reason)
+        self._check_sources(good)
         return good
+
+    def _check_sources(self, tracks: Sequence[Track]) -> None:
+        """Say what was passed over; raise where a wanted source, or a part of one, is in no track."""
+        notes = [note for track in tracks for note in track.notes if note.startswith(PASSED_OVER)]
+        if notes:
+            log.warning("%s: %s; %d such files", self.path, notes[0], len(notes))
+        if self.sources is None or not any(track.references for track in tracks):
+            return
+        found = {source for track in tracks if track.references for source in track.references.sources}
+        if missing := [name for name in self.sources if name not in found]:
+            raise TrackError(
+                f"{self.path}: no track has {listed(missing)} of sources {show_sources(self.sources)}; "
+                f"expected sources that there are, such as {listed(found) or 'drums or vocals'}"
+            )
 
     @property
     def identity(self) -> str:
@@ -147,7 +166,7 @@ class DataSet:
         return sum(map(len, self.places.values()))
 
 
-def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> DataSet:
+def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sources: Sums | None = None) -> DataSet:
     """Find the tracks under a path.
 
     What a path may be:
@@ -159,8 +178,10 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
       ``"songs"``.
 
-    A track has all four sources or none. What begins with a dot is passed over. Tracks come in the order of their
-    names' code points.
+    A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
+    ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, are passed over. Two
+    or three of the four whose sum is not the mixture are an error. What begins with a dot is passed over. Tracks come
+    in the order of their names' code points.
 
     A tree with a subset ``"train"`` but no ``"valid"`` is split. Musdb has a list of 14 validation tracks: those of
     them that are among the training tracks become the subset ``"valid"``, so that MUSDB18 has 86, 14 and 50 tracks;
@@ -173,6 +194,9 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
         A data set's root, a folder of songs or of one track, or a file.
     mixture : {"file", "sum"}
         ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
+    sources : mapping, optional
+        The references, picked or summed up from the sources that there are; see
+        `stemfuse.separators.parse_sources`.
 
     Raises
     ------
@@ -192,27 +216,28 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
     path = Path(path).expanduser()
-    places = {subset: _by_name(subset, found) for subset, found in _find(path).items() if found}
+    names = {name for wanted in (sources or {}).items() for name in (wanted[0], *wanted[1])}
+    places = {subset: _by_name(subset, found) for subset, found in _find(path, names).items() if found}
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))
         places["valid"] = {name: places["train"].pop(name) for name in names}
     order = [*SUBSETS, *sorted(set(places) - set(SUBSETS))]
-    return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture)
+    return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture, sources)
 
 
-def _find(root: Path) -> dict[str, list[Path]]:
+def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
     """Folders and files of tracks by subset."""
-    if root.is_file() or (root.is_dir() and is_track(root)):
+    if root.is_file() or (root.is_dir() and is_track(root, sources)):
         return {SONGS: [root]}
     if not root.is_dir():
         raise TrackError(f"{root}: no such folder or file; expected a data set, a track or a song")
     inside = list_folder(root)
-    tracks = [place for place in inside if is_track(place)]
+    tracks = [place for place in inside if is_track(place, sources)]
     subsets = {
         folder.name: [place for place in list_folder(folder) if is_stem_file(place) or not place.is_file()]
         for folder in inside
-        if folder.is_dir() and folder not in tracks and _is_subset(folder)
+        if folder.is_dir() and folder not in tracks and _is_subset(folder, sources)
     }
     if tracks and subsets:
         raise TrackError(
@@ -226,14 +251,14 @@ def _find(root: Path) -> dict[str, list[Path]]:
     found = subsets or ({"test": tracks} if tracks else {SONGS: songs})
     if not any(found.values()):
         raise TrackError(
-            f"{root}: no tracks found; expected <subset>/<track>/mixture.wav with drums, bass, other and vocals beside "
-            f"it, <subset>/<track>{STEM_SUFFIX}, or songs"
+            f"{root}: no tracks found; expected <subset>/<track>/mixture.wav with one file for each source beside it, "
+            f"<subset>/<track>{STEM_SUFFIX}, or songs; sources of names that nobody knows are named with --sources"
         )
     return found
 
 
-def _is_subset(folder: Path) -> bool:
-    return folder.name in SUBSETS or any(map(is_track, list_folder(folder)))
+def _is_subset(folder: Path, sources: Collection[str]) -> bool:
+    return folder.name in SUBSETS or any(is_track(place, sources) for place in list_folder(folder))
 
 
 def _form(place: Path) -> str:

@@ -5,14 +5,28 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from stemfuse.separators import SOURCES, AudioError, Signal, Stems, Track, TrackError, fit_length
+import numpy as np
+
+from stemfuse.separators import SOURCES, AudioError, Signal, Stems, SumSignal, Track, TrackError, fit_length, in_order
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, ContainerSignal, open_signal
-from stemfuse.separators.audio.signals import Samples
 from stemfuse.separators.names import check_name
+from stemfuse.separators.sources import (
+    INSTRUMENTS,
+    NOT_SOURCES,
+    OTHERS,
+    REST,
+    Sums,
+    reference_sums,
+    source_fault,
+    source_of,
+    summed,
+    without_sums,
+)
 
 SONGS = "songs"
 """The subset of single songs."""
@@ -21,7 +35,17 @@ STEM_SUFFIX = ".stem.mp4"
 """One file with five audio streams in the order of `PARTS`: MUSDB18's form."""
 
 PARTS = ("mixture", *SOURCES)
-"""The parts of a track: file names without suffix in a folder, audio streams in a stem.mp4."""
+"""The parts of a stem.mp4, one audio stream each; the names of files that make a folder a track."""
+
+SURE = frozenset((*PARTS, REST))
+KNOWN = frozenset((*SURE, *INSTRUMENTS, *OTHERS))
+"""Names of files one of which makes a folder a track, and two of which do."""
+
+PASSED_OVER = "passed over"
+"""How notes on files that are no part of their track begin."""
+
+CHECK_S = 10
+"""Seconds at a time in which sources are compared with their mixture where one seems to be missing."""
 
 MixtureRule = Literal["file", "sum"]
 """Where a mixture comes from: its file, or the sum of the sources where a folder has no such file."""
@@ -45,9 +69,16 @@ def is_stem_file(place: Path) -> bool:
     return place.name.lower().endswith(STEM_SUFFIX)
 
 
-def is_track(place: Path) -> bool:
-    """Whether a path is a stem.mp4 or a folder with any part of a track in it."""
-    return is_stem_file(place) or (place.is_dir() and bool(_parts(place)))
+def is_track(place: Path, sources: Collection[str] = ()) -> bool:
+    """Whether a path is a stem.mp4 or a folder with parts of a track in it.
+
+    A mixture, one of the four sources, an accompaniment or one of ``sources`` is enough; of other known sources, such
+    as speech and music, two are needed, as songs may have such names.
+    """
+    if is_stem_file(place) or not place.is_dir():
+        return is_stem_file(place)
+    names = [part for part, _ in _parts(place)]
+    return not SURE.isdisjoint(names) or not set(sources).isdisjoint(names) or len(KNOWN.intersection(names)) > 1
 
 
 def track_name(place: Path) -> str:
@@ -88,8 +119,10 @@ def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Tr
     return open_track(place, check_name(track_name(place), "track", TrackError), SONGS, mixture)
 
 
-def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file") -> Track:
-    """Open a track of any form: headers are read, samples are not.
+def open_track(
+    place: Path, name: str, subset: str, mixture: MixtureRule = "file", sources: Sums | None = None
+) -> Track:
+    """Open a track of any form: headers are read; samples only where one of the four sources seems to be missing.
 
     All parts have one sample rate and one number of channels; lengths follow the rule of `fit_length`, and what was
     done is in the track's notes.
@@ -102,28 +135,38 @@ def open_track(place: Path, name: str, subset: str, mixture: MixtureRule = "file
         What the track is called and belongs to.
     mixture : {"file", "sum"}
         See `open_song`.
+    sources : mapping, optional
+        Which sources are the references, and which of them are sums; see
+        `stemfuse.separators.sources.reference_sums`. All that there are when not given.
 
     Raises
     ------
     TrackError
         The track cannot be used; the message names the track and the file.
     """
+    passed: list[str] = []
     try:
         if is_stem_file(place):
             parts = _open_stem_file(place)
         elif place.is_file():
             parts = {"mixture": open_signal(place)}
         else:
-            parts = _open_folder(place, mixture)
-        return _assemble(name, subset, parts)
+            parts, passed = _open_folder(place, mixture)
+        track = _assemble(name, subset, parts)
+        if sources is not None and track.references is not None:
+            sums = reference_sums(track.references.sources, sources)
+            return replace(
+                track, references=summed(track.references, sums) if sums else None, notes=(*track.notes, *passed)
+            )
+        _check_whole(place, parts)
+        return replace(track, notes=(*track.notes, *passed)) if passed else track
     except (AudioError, TrackError, OSError) as error:
         raise TrackError(f"track {name!r}: {error}") from error
 
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:
-    """Parts of a track with their files; other files are passed over."""
-    named = [(place.stem.lower(), place) for place in list_folder(folder) if is_audio_file(place)]
-    return [(part, place) for part, place in named if part in PARTS]
+    """Audio files of a folder by the parts that their names mean."""
+    return [(source_of(place.stem), place) for place in list_folder(folder) if is_audio_file(place)]
 
 
 def _open_stem_file(place: Path) -> dict[str, Signal]:
@@ -136,34 +179,67 @@ def _open_stem_file(place: Path) -> dict[str, Signal]:
     return dict(zip(PARTS, streams, strict=True))
 
 
-def _open_folder(folder: Path, mixture: MixtureRule) -> dict[str, Signal]:
+def _open_folder(folder: Path, mixture: MixtureRule) -> tuple[dict[str, Signal], list[str]]:
+    """The parts of a track, and notes on what was passed over."""
     if not folder.is_dir():
         raise TrackError(f"{folder}: no such file or folder")
-    files = _parts(folder)
+    files = [(part, place) for part, place in _parts(folder) if part == "mixture" or part not in NOT_SOURCES]
     for part, count in Counter(part for part, _ in files).items():
         if count > 1:
             same = ", ".join(place.name for other, place in files if other == part)
             raise TrackError(f"{folder}: {count} files of {part} ({same}), expected one; remove the others")
-    found = {part: place for wanted in PARTS for part, place in files if part == wanted}
-    missing = [source for source in SOURCES if source not in found]
-    if not found:
+    places = dict(files)
+    names = _partition([part for part, _ in files])
+    if not names:
         raise TrackError(f"{folder}: none of {', '.join(f'{part}.wav' for part in PARTS)} in it")
-    if missing and list(found) != ["mixture"]:
+    if "mixture" not in names and mixture != "sum":
         raise TrackError(
-            f"{folder}: no {' and no '.join(missing)}, only {', '.join(found)}; "
-            "expected all four sources, or the mixture alone"
+            f"{folder}: no mixture, only {', '.join(in_order(names))}; copy mixture.wav there, or set mixture to sum "
+            "(--mixture sum), which adds up the sources"
         )
-    if "mixture" not in found and mixture != "sum":
+    passed = [f"{PASSED_OVER}: {places[part].name}, {_reason(part)}" for part in places if part not in names]
+    return {part: open_signal(places[part]) for part in names}, passed
+
+
+def _partition(names: Collection[str]) -> list[str]:
+    """Which of the parts in a folder are the mixture and the sources that it is the sum of."""
+    kept = [name for name in names if not source_fault(name) or name == "mixture"]
+    if {"mixture", *SOURCES} <= set(kept):
+        # beside a complete track, what nobody knows is a file of another kind
+        kept = [name for name in kept if name in KNOWN]
+    sources = without_sums([name for name in kept if name != "mixture"])
+    return [*(name for name in kept if name == "mixture"), *in_order(sources)]
+
+
+def _reason(part: str) -> str:
+    if part == REST:
+        return "the sum of other sources"
+    return f"no source: it {fault}" if (fault := source_fault(part)) else "no source; name it with --sources if it is"
+
+
+def _check_whole(place: Path, parts: Mapping[str, Signal]) -> None:
+    """Raise where two or three of the four sources lie beside a mixture that is not their sum: a file is missing."""
+    sources = [part for part in parts if part != "mixture"]
+    missing = [source for source in SOURCES if source not in parts]
+    if "mixture" not in parts or not 1 < len(sources) < len(SOURCES) or not set(sources) <= set(SOURCES):
+        return
+    mixture, total = parts["mixture"], SumSignal({source: parts[source] for source in sources})
+    length, energy, left = min(mixture.length, *(parts[source].length for source in sources)), 0.0, 0.0
+    for start in range(0, length, CHECK_S * mixture.rate):
+        stop = min(start + CHECK_S * mixture.rate, length)
+        samples = mixture.read(start, stop).astype(np.float64)
+        energy += float(np.square(samples).sum())
+        left += float(np.square(samples - total.read(start, stop)).sum())
+    if left > 0.01 * energy:
         raise TrackError(
-            f"{folder}: no mixture, only the four sources; copy mixture.wav there, or set mixture to sum, "
-            "which adds up the sources"
+            f"{place}: no {' and no '.join(missing)}, only {', '.join(parts)}, and the mixture is not their sum; "
+            f"expected all sources, the mixture alone, or those that are meant named: --sources {','.join(sources)}"
         )
-    return {part: open_signal(place) for part, place in found.items()}
 
 
 def _assemble(name: str, subset: str, parts: Mapping[str, Signal]) -> Track:
     notes: list[str] = []
-    references = {source: parts[source] for source in SOURCES if source in parts}
+    references = {source: parts[source] for source in parts if source != "mixture"}
     mixture = parts.get("mixture") or max(references.values(), key=lambda signal: signal.length)
     for source, signal in references.items():
         for got, expected, unit in (
@@ -178,42 +254,3 @@ def _assemble(name: str, subset: str, parts: Mapping[str, Signal]) -> Track:
         mixture = SumSignal(references)
         notes.append("the mixture is the sum of the sources")
     return Track(name, mixture, subset, Stems.from_signals(references) if references else None, notes=tuple(notes))
-
-
-class SumSignal(Signal):
-    """Signals of one shape, added up when they are read.
-
-    Parameters
-    ----------
-    signals : mapping of str to Signal
-        All of one rate, channel count and length.
-
-    Examples
-    --------
-    >>> import numpy
-    >>> from stemfuse.separators import ArraySignal
-    >>> ones = ArraySignal(numpy.ones((2, 100)))
-    >>> SumSignal({"drums": ones, "bass": ones}).read(0, 2)
-    array([[2., 2.],
-           [2., 2.]], dtype=float32)
-    """
-
-    def __init__(self, signals: Mapping[str, Signal]) -> None:
-        first = next(iter(signals.values()))
-        self.rate, self.channels, self.length = first.rate, first.channels, first.length
-        self.signals = dict(signals)
-
-    @property
-    def parts(self) -> tuple[Signal, ...]:
-        """The signals that are added up."""
-        return tuple(self.signals.values())
-
-    def _read(self, start: int, stop: int) -> Samples:
-        first, *others = self.signals.values()
-        total = first.read(start, stop).copy()
-        for signal in others:
-            total += signal.read(start, stop)
-        return total
-
-    def __str__(self) -> str:
-        return f"sum of {', '.join(map(str, self.signals.values()))}"

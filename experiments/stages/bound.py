@@ -38,5 +38,5 @@ def _tracks_by_data(plan: Plan) -> dict[str, list[Track]]:
     by_data: dict[str, list[Track]] = {}
     for planned in plan.tested():
         if planned.track.references is not None:
-            by_data.setdefault(planned.data, []).append(plan.store.attach(planned.track, plan.keys))
+            by_data.setdefault(planned.data, []).append(plan.attach(planned.track))
     return {data: comparable(tracks, plan.config.convert) for data, tracks in by_data.items()}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from stemfuse.separators import SOURCES, Contents, Signal, Stems, Track, TrackError, fit_length, open_signal
+from stemfuse.separators import Contents, Signal, Stems, Track, TrackError, fit_length, in_order, listed, open_signal
+from stemfuse.separators.sources import source_fault, source_of, without_sums
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac")
 """Of files of estimates; where a source has both, the first one is read."""
@@ -20,12 +25,13 @@ class EstimatesFolder:
 
     def files(self) -> dict[str, Path]:
         """Files of the sources, in order; empty where there are none."""
-        paths = [(source, self.folder / f"{source}{suffix}") for source in SOURCES for suffix in SUFFIXES]
         found: dict[str, Path] = {}
-        for source, path in paths:
-            if path.is_file():
-                found.setdefault(source, path)
-        return found
+        for suffix in SUFFIXES:
+            for path in sorted(self.folder.glob(f"*{suffix}")):
+                if not source_fault(source_of(path.stem)):
+                    found.setdefault(source_of(path.stem), path)
+        # an accompaniment beside its parts is their sum
+        return {source: found[source] for source in without_sums(in_order(found))}
 
     def stems(self, track: Track) -> Stems:
         """Estimates, as long as the track's mixture by the rule of `fit_length`."""
@@ -55,7 +61,7 @@ def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_estimates(
-    tracks: Sequence[Track], methods: Mapping[str, Path]
+    tracks: Sequence[Track], methods: Mapping[str, Path], missing: Literal["error", "skip"] = "error"
 ) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
     """Tracks that have estimates, with the folder of every method.
 
@@ -65,30 +71,49 @@ def find_estimates(
         With references.
     methods : mapping of str to Path
         By name, the root of each method's estimates.
+    missing : {"error", "skip"}
+        What to do with tracks that some methods have no estimates of; ``"skip"`` leaves them out for all.
 
     Raises
     ------
     TrackError
-        There are no estimates, or a track is missing in the estimates of some methods.
+        There are no estimates; or, unless ``missing`` is ``"skip"``, a track is missing in the estimates of some
+        methods: all are named.
     """
-    found = []
+    found: list[tuple[Track, dict[str, EstimatesFolder]]] = []
+    lacking: dict[str, list[str]] = {label: [] for label in methods}
     for track in tracks:
         places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
         folders = {label: place for label, place in places.items() if place is not None}
-        if folders and len(folders) < len(methods):
-            missing = ", ".join(sorted(methods.keys() - folders.keys()))
-            raise TrackError(
-                f"track {track.name!r} has estimates by {', '.join(folders)}, none by {missing}; methods are "
-                "compared on the same tracks: complete them, or score this method alone"
-            )
-        if folders:
+        for label in methods.keys() - folders.keys() if folders else ():
+            lacking[label].append(f"{track.subset}/{track.name}")
+        if len(folders) == len(methods):
             found.append((track, folders))
+    _say_missing(lacking, len(tracks), missing)
     if not found:
+        common = "no track has estimates by all methods" if any(lacking.values()) else ""
         raise TrackError(
-            f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
+            common
+            or f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
             "expected <subset>/<track>/<source>.wav or <track>/<source>.wav"
         )
     return found
+
+
+def _say_missing(lacking: Mapping[str, Sequence[str]], tracks: int, missing: str) -> None:
+    """Say, or raise, which methods lack which tracks."""
+    words = [
+        f"{label} has none of {len(names)} of {tracks} tracks: {listed(names, most=20)}"
+        for label, names in lacking.items()
+        if names
+    ]
+    if words and missing == "error":
+        raise TrackError(
+            f"estimates are missing: {'; '.join(words)}; methods are compared on the same tracks: complete them, or "
+            "compare on the tracks that all have with --missing skip"
+        )
+    for text in words:
+        log.warning("%s; left out for all methods", text)
 
 
 def _place_of(track: Track, root: Path, is_only_track: bool) -> EstimatesFolder | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stemfuse.blending import BaseFusion, LinearFusion, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
-from stemfuse.experiments.data import open_data
+from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
@@ -20,7 +20,7 @@ from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
-from stemfuse.separators import StemStore, Track
+from stemfuse.separators import StemStore, Sums, Track
 
 from .measure import compare_sdr, measure
 from .separate import with_stems
@@ -69,7 +69,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
 def _tracks_of(plan: Plan) -> FitTracks:
     train, valid = plan.fitted_on() if plan.learns() else ([], [])
     tested = [planned.track for planned in plan.tested()]
-    parts = ([plan.store.attach(track, plan.keys) for track in part] for part in (train, valid, tested))
+    parts = ([plan.attach(track) for track in part] for part in (train, valid, tested))
     return _alike(FitTracks(*parts), plan.config.convert)
 
 
@@ -162,7 +162,11 @@ def fit_and_save(
 ) -> None:
     """Fit a fusion and save it with the descriptions of the separators that it mixes."""
     fusion.fit(train, valid or None)
-    fusion.separators_ = separators
+    sums = {label: dict(where.sums) for track in train for label, where in track.stored.items() if where.sums}
+    fusion.separators_ = {
+        label: {**described, "sums": sums[label]} if label in sums else described
+        for label, described in separators.items()
+    }
     fusion.save(file)
 
 
@@ -179,6 +183,8 @@ def fit_fusion(
     workers: int | None = None,
     progress: Progress = silent,
     convert: bool = False,
+    mixture: MixtureRule = "file",
+    sources: Sums | None = None,
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -207,6 +213,11 @@ def fit_fusion(
         Called as ``progress(stage, done, total)``.
     convert : bool
         Whether tracks may be converted to the rate and channels that separators need, and their stems back.
+    mixture : {"file", "sum"}
+        See `stemfuse.experiments.data.open_data`.
+    sources : mapping, optional
+        Sources that are picked or summed up, of references and stems alike; see
+        `stemfuse.separators.parse_sources`.
 
     Returns
     -------
@@ -227,8 +238,8 @@ def fit_fusion(
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
-    parts = _tracks_in(data, train, valid)
-    fitted, validated = (with_stems(part, chosen, target, workers, progress, convert) for part in parts)
+    parts = _tracks_in(open_data(data, mixture, sources), train, valid)
+    fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fitted, validated, _ = _alike(FitTracks(fitted, validated, []), convert)
     if fusion.learns:
@@ -236,22 +247,31 @@ def fit_fusion(
         leaks(fitted, validated)
     show_progress(fusion, name, progress)
     fit_and_save(fusion, fitted, validated, described, out)
-    table = compare_sdr(fusion, validated or fitted)
+    table = compare_sdr(fusion, validated or fitted, _seen(fusion, bool(validated)))
     return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
 
 
-def _tracks_in(data: Path, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
+def _tracks_in(found: DataSet, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
     """Tracks of a data set to fit and to validate on."""
-    found = open_data(data)
     fitted, validated = (
         [track for subset in subsets if subset in found.subsets for track in found.tracks(subset)]
         for subsets in (train, valid)
     )
     if not fitted:
         raise RunError(
-            f"{data}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; choose with --train"
+            f"{found.path}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; "
+            "choose with --train"
         )
     return fitted, validated
+
+
+def _seen(fusion: BaseFusion, validated: bool) -> str:
+    """Why the scores of a fitted fusion are better than on new songs; empty where they are not."""
+    if not fusion.learns:
+        return ""
+    if not validated:
+        return "fitted on these very songs: on others it gains less"
+    return f"these songs chose {fusion.chosen_by_valid}: on others it gains less" if fusion.chosen_by_valid else ""
 
 
 def _with_cross_validation(
@@ -267,7 +287,10 @@ def _with_cross_validation(
         raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
     grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
     grid.index = [f"{name}, left out in turn" for name in grid.index]
-    return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
+    grid = grid.assign(note="each song by weights that were fitted without it")
+    both = pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
+    both.attrs["songs"] = table.attrs["songs"]
+    return both
 
 
 def _takes(name: str, option: str) -> bool:

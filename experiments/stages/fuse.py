@@ -7,17 +7,17 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.conversion import fuse_track
-from stemfuse.experiments.data import SONGS, open_data
+from stemfuse.experiments.data import SONGS, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import StemStore, Track, digest, write_whole
+from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
 
@@ -41,6 +41,8 @@ class FuseTask:
     subtype: str
     save_weights: bool
     convert: bool = False
+    sums: Mapping[str, Sums] = field(default_factory=dict)
+    """By separator, what its stems are summed up to before they are fused."""
 
     @property
     def folder(self) -> Path:
@@ -63,7 +65,7 @@ class FuseTask:
 def fuse_one(task: FuseTask) -> None:
     """Fuse one song into its folder; every file appears whole or not at all."""
     fusion = load_fusion(task.fusion)
-    track = StemStore(task.store).attach(task.track, task.keys)
+    track = matched(StemStore(task.store).attach(task.track, task.keys), recorded=task.sums)
     with few_threads(1):
         fuse_track(fusion, track, task.convert).write(task.folder, task.subtype)
         if task.save_weights and isinstance(fusion, LinearFusion):
@@ -81,6 +83,7 @@ def fuse_paths(
     workers: int | None = None,
     progress: Progress = silent,
     convert: bool = False,
+    mixture: MixtureRule = "file",
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -107,6 +110,8 @@ def fuse_paths(
     convert : bool
         Whether songs are converted to the rate and channels that separators and fusion need, and what is made of them
         back: it has each song's own.
+    mixture : {"file", "sum"}
+        See `stemfuse.experiments.data.open_data`.
 
     Returns
     -------
@@ -130,9 +135,11 @@ def fuse_paths(
         target = StemStore(store)
         chosen = _separators_of(fusion, file, separators, target)
         keys = {separator.label: separator.key for separator in chosen}
+        described = {label: dict(fusion.separators_.get(label, {})) for label in keys}
+        sums = {label: parse_sources(each["sums"]) for label, each in described.items() if each.get("sums")}
         tasks = [
-            FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert)
-            for name, track in _output_folders(paths, out).items()
+            FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums)
+            for name, track in _output_folders(paths, out, mixture).items()
         ]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
@@ -160,11 +167,11 @@ def _separators_of(fusion: BaseFusion, file: Path, given: Sequence[str], store: 
     ]
 
 
-def _output_folders(paths: Sequence[Path], out: Path) -> dict[str, Track]:
+def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule) -> dict[str, Track]:
     """Every track by the folder below ``out`` that its stems are written to."""
     tracks: dict[str, Track] = {}
     for path in paths:
-        for track in open_data(path):
+        for track in open_data(path, mixture):
             name = str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name))
             if name in tracks:
                 raise RunError(f"two tracks would be written to {out / name}; rename one, or fuse them one by one")

@@ -16,6 +16,8 @@ from stemfuse.separators import Track
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stemfuse.analysis import GramStatistics
+
 
 def measure(tracks: Sequence[Track], workers: int, progress: Progress = silent) -> None:
     """Read every track once, so that the statistics that fusions are fitted to lie in the store.
@@ -41,7 +43,7 @@ def measure_one(track: Track) -> None:
         GramStatistics.of(track)
 
 
-def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
+def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track], note: str = "") -> pd.DataFrame:
     """Median SDR (of frames, then of tracks) of single separators, their mean and a linear fusion, from statistics.
 
     Parameters
@@ -50,32 +52,60 @@ def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
         Fitted; one that is not linear is left out of the table.
     tracks : sequence of Track
         With stems; those without references are left out.
+    note : str
+        What has to be known of the fusion's own scores, such as that it was fitted on these tracks.
 
     Returns
     -------
     DataFrame
-        One row per method: method, one column per source, and their mean, in dB.
+        One row per method: method, one column per source, and their mean, in dB; and a note. ``attrs["songs"]`` names
+        the tracks, ``<subset>/<track>``.
     """
     import pandas as pd
 
-    from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask, scores_table
+    from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask
+    from stemfuse.analysis.reasons import method_notes
 
-    tables = []
+    tables, songs = [], []
     for track in tracks:
         if track.references is None:
             continue
         gram = GramStatistics.of(track)
-        methods: dict[str, BaseFusion] = {
-            name: _single(name, track) for name, stems in track.stems.items() if set(stems.sources) >= set(gram.sources)
-        }
+        songs.append(f"{track.subset}/{track.name}")
+        methods: dict[str, BaseFusion] = {name: _single(name, track) for name in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion):
-                values = _sdr_of_audio(method, track) if method.varies_in_time else gram.sdr(method.weights(track))
-                tables.append(scores_table(track.name, label, gram.sources, {"SDR": values}))
+                tables.append(_scores_of(method, label, gram, track))
     if not tables:
         return pd.DataFrame()
-    grid = by_source(aggregate(common_mask(pd.concat(tables, ignore_index=True))[0]), "SDR")
-    return grid.rename_axis("SDR, dB").reset_index()
+    scores = pd.concat(tables, ignore_index=True)
+    masked, _ = common_mask(scores[scores["metric"] == "SDR"])
+    grid = by_source(aggregate(masked), "SDR")
+    notes = method_notes(scores, masked)
+    if note:
+        notes[fusion.kind] = "; ".join(filter(None, (notes.get(fusion.kind), note)))
+    table = grid.assign(note=grid.index.map(notes).fillna("")).rename_axis("SDR, dB").reset_index()
+    table.attrs["songs"] = songs
+    return table
+
+
+def _scores_of(method: LinearFusion, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
+    """SDR of the sources that a method gives, and that of whole songs, which tells `method_notes` what is silent."""
+    from stemfuse.analysis import SONG_SDR, scores_table
+
+    weights = method.weights(track)
+    given = [source for source in gram.sources if source in weights.sources]
+    rows = [gram.sources.index(source) for source in given]
+    if method.varies_in_time:
+        return scores_table(track.name, label, given, {"SDR": _sdr_of_audio(method, track)[rows]})
+    values, matrix = gram.sdr(weights)[rows], gram.matrices(weights)
+    shape = (len(gram.moments), len(gram.sources), -1)
+    energies, errors = (
+        part.reshape(shape).sum((0, 2))[rows] for part in (gram.reference_energies, gram.errors(matrix))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        song = np.where(energies > 0, 10 * np.log10(energies / errors), np.nan)
+    return scores_table(track.name, label, given, {"SDR": values}, {SONG_SDR: song})
 
 
 def _single(name: str, track: Track) -> Fixed:

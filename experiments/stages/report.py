@@ -57,7 +57,7 @@ def _chosen_tracks(plan: Plan) -> Iterator[Track]:
     """The first test tracks of every data set, with stems."""
     for part in plan.config.data:
         tracks = [planned.track for planned in plan.tested() if planned.data == part.name]
-        yield from (plan.store.attach(track, plan.keys) for track in tracks[: plan.config.players.tracks])
+        yield from (plan.attach(track) for track in tracks[: plan.config.players.tracks])
 
 
 def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track) -> SongRecord:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stemfuse.blending import load_fusion
 from stemfuse.experiments.config import ScoreConfig
@@ -19,13 +20,16 @@ from stemfuse.experiments.plan import Plan, numeric_versions
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, Stems, Track
+from stemfuse.separators import Contents, Stems, Sums, Track
 from stemfuse.separators.audio.whole_files import clear_remains_below
+from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
 
 from .estimates import EstimatesFolder, find_estimates, name_methods
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 METHODS = 6
 """Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
@@ -77,13 +81,26 @@ class ScoreTask:
     parts: Mapping[str, str]
     """By method, the name of its scores. Methods without one are not scored, only written."""
     options: ScoreConfig
+    sources: Sums | None = None
+    """What estimates are summed up to; see `stemfuse.separators.sources.stem_sums`."""
+
+    def opened(self) -> dict[str, Stems]:
+        """Estimates of every method, of the wanted sources."""
+        found = {label: method.stems(self.track) for label, method in self.methods.items()}
+        if self.sources is None or self.track.references is None:
+            return found
+        references = part_names(self.track.references)
+        return {
+            label: summed(stems, stem_sums(stems.sources, references, self.sources)[0])
+            for label, stems in found.items()
+        }
 
 
 def score_one(task: ScoreTask) -> None:
     """Score one track; each method's scores become a file of their own."""
     from stemfuse.analysis import score_track
 
-    opened = {label: method.stems(task.track) for label, method in task.methods.items()}
+    opened = task.opened()
     wanted = {label: stems for label, stems in opened.items() if label in task.parts}
     if not wanted:
         return
@@ -127,7 +144,9 @@ def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str
         # not the journal of a search, which grows
         files = [kept.get(file, ("",))[0] for file in fusion.files if file not in (fusion.journal, fusion.history)]
         stems[label] = [fusion.digest, files, content["stems"]]
-    about = {"audio": audio, "score": plan.config.score.model_dump(), "versions": numeric_versions()}
+    about: dict[str, object] = {"audio": audio, "score": plan.config.score.model_dump(), "versions": numeric_versions()}
+    if plan.config.sources is not None:
+        about["sources"] = plan.config.sources
     return {label: part_name(label=label, stems=method, **about) for label, method in stems.items()}
 
 
@@ -148,7 +167,7 @@ def _tasks_of(
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
     for label, fusion in record.fusions.items():
         methods[label] = FusionMethod(run.path / fusion.file, folders.get(label), plan.config.convert)
-    attached = plan.store.attach(track, plan.keys)
+    attached = plan.attach(track)
     return [
         ScoreTask(
             attached,
@@ -182,6 +201,8 @@ def score_folders(
     out: Path | None = None,
     workers: int | None = None,
     progress: Progress = silent,
+    sources: Sums | None = None,
+    missing: Literal["error", "skip"] = "error",
 ) -> pd.DataFrame:
     """Score estimates on the tracks they belong to.
 
@@ -200,11 +221,17 @@ def score_folders(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    sources : mapping, optional
+        Sources that are picked or summed up, of references and estimates alike; see
+        `stemfuse.separators.parse_sources`.
+    missing : {"error", "skip"}
+        What to do with tracks that some methods have no estimates of.
 
     Returns
     -------
     DataFrame
-        One row per method and metric: medians over frames, then tracks, by source, with counts of dropped frames.
+        One row per method and metric: medians over frames, then tracks, by source, with counts of dropped frames and
+        a note; ``attrs["songs"]`` names the tracks, ``<subset>/<track>``.
 
     Raises
     ------
@@ -213,23 +240,28 @@ def score_folders(
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
-    tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
-    found = find_estimates(tracks, name_methods(estimates))
+    data = open_data(references, mixture="sum", sources=sources)
+    tracks = [track for track in data if track.references is not None]
+    found = find_estimates(tracks, name_methods(estimates), missing)
+    _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
         folder.mkdir(parents=True, exist_ok=True)
         clear_remains_below(folder)
         contents = Contents(folder / "contents")
-        wanted = in_threads(lambda one: _names_of(*one, contents, options), found, workers or cores(), "read", progress)
+        wanted = in_threads(
+            lambda one: _names_of(*one, contents, options, sources), found, workers or cores(), "read", progress
+        )
         present = find_parts(folder, [name for names in wanted for name in names.values()])
         tasks = []
         for (track, methods), names in zip(found, wanted, strict=True):
-            missing = {label: name for label, name in names.items() if name not in present}
-            tasks += [ScoreTask(track, {label: methods[label] for label in missing}, folder, missing, options)]
+            left = {label: name for label, name in names.items() if name not in present}
+            tasks += [ScoreTask(track, {label: methods[label] for label in left}, folder, left, options, sources)]
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
         table = read_parts(folder, [name for names in wanted for name in names.values()])
     summary = summarise(table)
+    summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]
     if out is not None:
         write_scores(table, out / "scores.parquet")
         for subset in {track.subset for track, _ in found}:
@@ -240,13 +272,47 @@ def score_folders(
 
 
 def _names_of(
-    track: Track, methods: Mapping[str, EstimatesFolder], contents: Contents, options: ScoreConfig
+    track: Track,
+    methods: Mapping[str, EstimatesFolder],
+    contents: Contents,
+    options: ScoreConfig,
+    sources: Sums | None,
 ) -> dict[str, str]:
     """Names of the scores of a track by method."""
     references = track.required_references()
     audio = {source: contents.sha256(references[source]) for source in references.sources}
-    about = {"track": track.name, "references": audio, "score": options.model_dump(), "versions": numeric_versions()}
+    about: dict[str, object] = {
+        "track": track.name,
+        "references": audio,
+        "score": options.model_dump(),
+        "versions": numeric_versions(),
+    }
+    if sources is not None:
+        about["sources"] = sources
     return {
         label: part_name(label=label, estimates=estimates.content(contents), **about)
         for label, estimates in methods.items()
     }
+
+
+def _say_sums(found: Iterable[tuple[Track, Mapping[str, EstimatesFolder]]], sources: Sums | None) -> None:
+    """Say once what estimates or references are summed up to, and which sources are not scored."""
+    said: dict[str, None] = {}
+    for track, methods in found:
+        references = track.required_references().sources
+        for label, folder in methods.items():
+            given = tuple(folder.files())
+            parts_known = references if sources is None else part_names(track.required_references())
+            estimates, note = stem_sums(given, parts_known, sources)
+            truth, _ = scored_sums(references, tuple(estimates))
+            sums = [
+                f"its reference of {name} is the sum of {', '.join(parts)}"
+                for name, parts in truth.items()
+                if parts[1:]
+            ]
+            used = {part for name in truth for part in estimates[name]}
+            unused = [source for source in given if source not in used and source not in references]
+            words = [*([note] if note else []), *sums, *([f"not scored: {', '.join(unused)}"] if unused else [])]
+            said |= dict.fromkeys(f"{label}: {text}" for text in words)
+    for text in said:
+        log.warning("%s", text)

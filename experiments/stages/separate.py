@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any, Literal
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import check_format
-from stemfuse.experiments.data import open_data
+from stemfuse.experiments.data import MixtureRule, open_data
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
-from stemfuse.separators import SOURCES, StemStore, Track, separate_converted
+from stemfuse.separators import StemStore, Sums, Track, listed, matched, separate_converted
 from stemfuse.separators.separator import separate_signal
 from stemfuse.separators.store.entry import content_of
+
+log = logging.getLogger(__name__)
 
 Entry = dict[str, str]
 """subset, track and path of one entry of a store."""
@@ -92,19 +95,21 @@ def make_missing(
     pairs = [(track, separator.key) for separator in separators for track in tracks]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
-    tasks = []
+    tasks, lacking = [], []
     for separator in separators:
         missing = [track for track in tracks if (track, separator.key) not in usable]
         if missing and separator.stored:
-            names = ", ".join(track.name for track in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise RunError(
-                f"{store.root}: no usable stems by {separator.label} ({separator.key}) of {names}{more}; "
-                "adopt them, or separate them first"
-            )
+            names = listed((track.name for track in missing), most=20)
+            lacking.append(f"by {separator.label} ({separator.key}) of {names}")
+            continue
         if missing and not convert:
             check_format(missing, separator.load())
         tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
+    if lacking:
+        raise RunError(
+            f"{store.root}: no usable stems {'; '.join(lacking)}; adopt them, or separate them first; a run goes on "
+            "without these songs with missing=skip"
+        )
     run_all(separate_one, tasks, workers, "separate", progress, str)
     return list(dict.fromkeys(task.separator for task in tasks))
 
@@ -138,11 +143,19 @@ def with_stems(
     workers: int | None,
     progress: Progress = silent,
     convert: bool = False,
+    sources: Sums | None = None,
 ) -> list[Track]:
-    """The tracks with stems by all separators; missing ones are made first, see `make_missing`."""
+    """The tracks with stems by all separators, of the sources that their references have, or of ``sources``.
+
+    Missing stems are made first, see `make_missing`; stems that are sums are said.
+    """
     make_missing(tracks, separators, store, workers or cores(), progress, convert)
     keys = {separator.label: separator.key for separator in separators}
-    return [store.attach(track, keys) for track in tracks]
+    attached = [matched(store.attach(track, keys), sources) for track in tracks]
+    new = [note for track, found in zip(tracks, attached, strict=True) for note in found.notes[len(track.notes) :]]
+    for note in dict.fromkeys(new):
+        log.warning("%s", note)
+    return attached
 
 
 def separate_paths(
@@ -153,6 +166,7 @@ def separate_paths(
     convert: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
+    mixture: MixtureRule = "file",
 ) -> list[Entry]:
     """Separate songs and data sets into a store.
 
@@ -173,6 +187,8 @@ def separate_paths(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    mixture : {"file", "sum"}
+        See `stemfuse.experiments.data.open_data`.
 
     Returns
     -------
@@ -181,7 +197,7 @@ def separate_paths(
     """
     target = StemStore(store)
     separator = stored_separator(SeparatorConfig(name=name, options=dict(options)), target)
-    tracks = [track for path in paths for track in open_data(path)]
+    tracks = [track for path in paths for track in open_data(path, mixture)]
     make_missing(tracks, [separator], target, workers or cores(), progress, convert)
     return [_entry(target, track, separator.key) for track in tracks]
 
@@ -193,13 +209,14 @@ def adopt_folder(
     store: Path,
     how: Literal["refuse", "shift", "as-is"] = "refuse",
     model: str | None = None,
-    sources: Sequence[str] = SOURCES,
+    sources: Sequence[str] = (),
     replace: bool = False,
     show: Callable[[str], object] = print,
+    mixture: MixtureRule = "file",
 ) -> list[Entry]:
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
     target = StemStore(store)
-    adoption, alignments = target.adopt(folder, name, open_data(data), how, model, sources, replace)
+    adoption, alignments = target.adopt(folder, name, open_data(data, mixture), how, model, sources, replace)
     show(str(adoption))
     for alignment in alignments:
         show(str(alignment))

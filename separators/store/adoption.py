@@ -8,23 +8,31 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
 from stemfuse.separators.errors import AudioError, TrackError, listed
+from stemfuse.separators.sources import (
+    INSTRUMENTS,
+    OTHERS,
+    REST,
+    SPELLINGS,
+    in_order,
+    source_of,
+    without_sums,
+)
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
 from .alignment import Alignment, check_alignment, fit_stems
 
-STEM_NAMES = dict(zip(SOURCES, SOURCES, strict=True))
-STEM_NAMES |= {"drum": "drums", "others": "other", "vocal": "vocals", "voice": "vocals", "voices": "vocals"}
-"""How tools spell the four sources, in any case; with ``no_``, ``lead_`` and the like before it, it is another stem."""
+NAMED = frozenset((*SOURCES, REST, *INSTRUMENTS, *OTHERS))
+"""Sources that are adopted under the names that tools give them, see `stemfuse.separators.sources.SPELLINGS`."""
 
-OTHER_STEMS = ["instrumental", "instrum", "accompaniment", "karaoke", "mixture", "mix", "residual", "percussion"]
-OTHER_STEMS += ["guitar", "piano", "keys", "strings", "wind", "brass", "woodwinds", "synth", "synthesizer"]
-"""Stems that are none of the four sources: they are recognised and reported, never adopted."""
+OTHER_STEMS = ("karaoke", "mixture", "mix", "residual", "percussion")
+"""Stems that are no such source: they are recognised and reported, and adopted where the references have them."""
 
 TOOLS = {
     "<subset>/<track>/<source>": "museval estimates",
@@ -40,20 +48,28 @@ TOOLS = {
 
 How = Literal["refuse", "shift", "as-is"]
 
-_WORD = "|".join(sorted((*STEM_NAMES, *OTHER_STEMS), key=len, reverse=True))
-_ANY_WORD = rf"(?:(?:no|minus|without|lead|back|backing|male|female)[ _-])?(?:{_WORD})"
-# the last one is for tracks whose names end in such a word: He said "no"
-_READINGS = (
-    (re.compile(rf"[ _-]?\((?P<word>{_ANY_WORD})\)", re.IGNORECASE), "(<source>)"),
-    (re.compile(rf"(?:^|[ _.-])(?P<word>{_ANY_WORD})$", re.IGNORECASE), "<source>"),
-    (re.compile(rf"(?:^|[ _.-])(?P<word>{_WORD})$", re.IGNORECASE), "<source>"),
-)
+_WORDS = frozenset((*NAMED, *SPELLINGS, *OTHER_STEMS))
+
+
+@cache
+def _patterns(words: frozenset[str]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Ways in which one of these words stands in a file's name."""
+    word = "|".join(map(re.escape, sorted(words, key=lambda text: (-len(text), text))))
+    any_word = rf"(?:(?:no|minus|without|lead|back|backing|male|female)[ _-])?(?:{word})"
+    # the last one is for tracks whose names end in such a word: He said "no"
+    return (
+        (re.compile(rf"[ _-]?\((?P<word>{any_word})\)", re.IGNORECASE), "(<source>)"),
+        (re.compile(rf"(?:^|[ _.-])(?P<word>{any_word})$", re.IGNORECASE), "<source>"),
+        (re.compile(rf"(?:^|[ _.-])(?P<word>{word})$", re.IGNORECASE), "<source>"),
+    )
+
+
 _INPUT_SUFFIX = re.compile(r"(\.stem)?(\.(wav|flac|mp3|m4a|mp4))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FoundStems:
-    """The files of one track, one per source, in the order of `SOURCES`."""
+    """The files of one track, one per source, in the papers' order."""
 
     track: Track
     files: Mapping[str, Path]
@@ -126,7 +142,7 @@ class Adoption:
         lines = [
             f"{self.folder}: {TOOLS.get(self.layout, 'no single known tool')} ({self.layout})"
             f"{self.model and f', model {self.model}'}; {len(self.found)} tracks, {counts.total()} stems: "
-            + ", ".join(f"{counts[source]} {source}" for source in SOURCES if counts[source])
+            + ", ".join(f"{counts[source]} {source}" for source in in_order(counts))
         ]
         lines += [f"{name}: no stems" for name in self.without]
         lines += [f"ignored: {len(paths)} x {what}, such as {paths[0]}" for what, paths in self.ignored.items()]
@@ -142,14 +158,15 @@ class _Claim(NamedTuple):
 
 
 def find_stems(
-    folder: str | os.PathLike[str], tracks: Iterable[Track], sources: Sequence[str] = SOURCES, model: str | None = None
+    folder: str | os.PathLike[str], tracks: Iterable[Track], sources: Sequence[str] = (), model: str | None = None
 ) -> Adoption:
     """Find the stems of tracks in a folder that another tool wrote.
 
     The names of the tracks are looked for in the paths, so a name may contain spaces, quotes or even ``_(Vocals)_``;
     the longest name that fits wins. Names are compared as they are, then in any case and Unicode form without dots and
     spaces at the ends, then by letters and digits alone, as tools replace other characters. `TOOLS` lists the layouts,
-    `STEM_NAMES` the words; the numbers that UVR puts before a name are ignored. A file whose path does not name track
+    `NAMED` the sources; the numbers that UVR puts before a name are ignored. An accompaniment, under any of its names,
+    is taken where its parts are not there. A file whose path does not name track
     and source is left over, never guessed.
 
     Parameters
@@ -157,9 +174,10 @@ def find_stems(
     folder : path-like
         It is read with all its sub-folders.
     tracks : iterable of Track
-        The tracks that were separated; only their names and subsets are used.
+        The tracks that were separated; their names, subsets and the sources of their references are used.
     sources, model : sequence of str, str, optional
-        Adopt only these sources; where there are files of several models, only those with this name in their paths.
+        Adopt only these sources, or else all; where there are files of several models, only those with this name in
+        their paths.
 
     Raises
     ------
@@ -184,16 +202,18 @@ def find_stems(
     for track in tracks:
         for key in enumerate(_folds(track.name)):
             names[key].append(track)
+    also = {name for track in tracks if track.references for name in track.references.sources}
+    patterns, wanted = _patterns(_WORDS | also | set(sources)), set(sources) or NAMED | also
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
     claims: dict[str, list[_Claim]] = defaultdict(list)
     ignored: dict[str, list[Path]] = defaultdict(list)
     left_over = []
     for path in audible:
-        claim = _read_path(path, names, subsets)
+        claim = _read_path(path, names, subsets, patterns)
         if claim is None:
             left_over.append(path)
-        elif STEM_NAMES.get(claim.word) not in sources:
+        elif source_of(claim.word) not in wanted:
             ignored[claim.word].append(path)
         elif model is not None and model not in (claim.model, claim.model.rpartition("/")[2]):
             ignored[f"{claim.word} of model {claim.model!r}"].append(path)
@@ -210,6 +230,8 @@ def find_stems(
         )
     ((label, of_model),) = claims.items()
     found = [FoundStems(track, _files_of(track, folder, of_model)) for track in tracks]
+    if not sources:
+        found = [_without_sums(stems, folder, ignored) for stems in found]
     return Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
@@ -223,20 +245,36 @@ def find_stems(
 
 def _files_of(track: Track, folder: Path, claims: Iterable[_Claim]) -> dict[str, Path]:
     """The claimed files of one track, one for each source."""
-    files: dict[str, Path] = {}
-    for source in SOURCES:
-        of = [folder / claim.path for claim in claims if claim.track is track and STEM_NAMES[claim.word] == source]
-        if len(of) > 1:
-            raise TrackError(f"track {track.name!r}: got {len(of)} files for {source}, expected one: {listed(of)}")
-        files.update((source, path) for path in of)
-    return files
+    by_source: dict[str, list[Path]] = defaultdict(list)
+    for claim in claims:
+        if claim.track is track:
+            by_source[source_of(claim.word)].append(folder / claim.path)
+    for source, paths in by_source.items():
+        if len(paths) > 1:
+            raise TrackError(
+                f"track {track.name!r}: got {len(paths)} files for {source}, expected one: {listed(paths)}"
+            )
+    return {source: by_source[source][0] for source in in_order(by_source)}
 
 
-def _read_path(path: Path, names: Mapping[tuple[int, str], list[Track]], subsets: Container[str]) -> _Claim | None:
+def _without_sums(stems: FoundStems, folder: Path, ignored: dict[str, list[Path]]) -> FoundStems:
+    """Stems of one partition: an accompaniment beside its parts is ignored."""
+    kept = without_sums(list(stems.files))
+    for source in stems.files.keys() - set(kept):
+        ignored[f"{source}, which is the sum of others"].append(stems.files[source].relative_to(folder))
+    return FoundStems(stems.track, {source: stems.files[source] for source in kept})
+
+
+def _read_path(
+    path: Path,
+    names: Mapping[tuple[int, str], list[Track]],
+    subsets: Container[str],
+    patterns: Iterable[tuple[re.Pattern[str], str]],
+) -> _Claim | None:
     """Track, stem and roles of the parts of a path; None where it does not name track and stem."""
     folders = {name: _find_track(name, names, path) for name in path.parts[:-1]}
     # macOS writes ._vocals.wav beside vocals.wav on foreign disks
-    for head, word, model, form in () if path.name.startswith("._") else _readings(path.stem):
+    for head, word, model, form in () if path.name.startswith("._") else _readings(path.stem, patterns):
         song = re.sub(r"^(\d+_){1,2}", "", head)
         track = _find_track(head, names, path) or _find_track(song, names, path)
         if track is None and song.casefold() in {"", "mixture", "mix"}:
@@ -253,10 +291,10 @@ def _read_path(path: Path, names: Mapping[tuple[int, str], list[Track]], subsets
     return None
 
 
-def _readings(name: str) -> list[tuple[str, str, str, str]]:
+def _readings(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> list[tuple[str, str, str, str]]:
     """Ways to read a file name as track, stem, model and form, longest track first."""
     readings = []
-    for pattern, source in _READINGS:
+    for pattern, source in patterns:
         for match in pattern.finditer(name):
             before, after = name[: match.start()], name[match.end() :].strip(" _-")
             for cut in re.finditer("[ _.-]|$", before):

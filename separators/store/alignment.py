@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators.audio.signals import Samples, Signal
-from stemfuse.separators.stems import SOURCES, Stems
+from stemfuse.separators.sources import missing_sources
+from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
 BLOCK_S = 10
@@ -104,7 +105,8 @@ def check_alignment(
     correlation = float(cross / norm) if norm else 0.0
     left = max(1 - correlation**2, 1e-15)
     offset = 0 if offset is None and left < 1e-4 else offset
-    missing = ", ".join(source for source in SOURCES if source not in fitted.sources)
+    expected = track.references.sources if track.references else ()
+    missing = ", ".join(missing_sources(fitted.sources, expected))
     gain_db = float(20 * np.log10(abs(cross) / gram[0, 0])) if cross and not missing else None
     residual_db = None if gain_db is None else float(10 * np.log10(left))
     problems, warnings = _check_stems(fitted.sources, gram, 0.0 if gain_db is None else left)

@@ -18,7 +18,8 @@ from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, w
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import Separator, digest
-from stemfuse.separators.stems import SOURCES, Stems
+from stemfuse.separators.sources import source_fault
+from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import Track
 
 from .layout import RECORD, beside, check_place
@@ -56,7 +57,7 @@ class _Record(BaseModel):
 
     @model_validator(mode="after")
     def _names_its_own_files(self) -> Self:
-        if not self.sources or sorted(self.sources) != sorted(self.files) or not set(self.files) <= set(SOURCES):
+        if not self.sources or sorted(self.sources) != sorted(self.files) or any(map(source_fault, self.files)):
             raise ValueError(f"got sources {self.sources} and files of {list(self.files)}")
         for source, file in self.files.items():
             if file.name != f"{source}.wav":

@@ -13,7 +13,7 @@ from stemfuse.separators.audio.whole_files import clear_remains_below, remains_b
 from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
-from stemfuse.separators.stems import SOURCES, Stems
+from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import StoredStems, Track
 
 from .adoption import Adoption, How, find_stems
@@ -279,7 +279,7 @@ class StemStore:
         tracks: Iterable[Track],
         how: How = "refuse",
         model: str | None = None,
-        sources: Sequence[str] = SOURCES,
+        sources: Sequence[str] = (),
         replace: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
         """Take in stems that another tool made, checked against their mixtures.
@@ -297,7 +297,7 @@ class StemStore:
         model : str, optional
             Which one, where the folder holds stems by several models.
         sources : sequence of str
-            The sources to take in.
+            The sources to take in; all that are found when not given.
         replace : bool
             Whether to replace stems that were adopted before under this name.
 

@@ -365,13 +365,20 @@ class TestAggregates:
         voice = scores_table("a", "voice", ["vocals"], {"SDR": [[9.0]]})
         grid = by_source(aggregate(joined(full, voice)))
         assert grid.columns.tolist() == [*SOURCES, "accompaniment", "mean"]
-        assert grid.loc["full", "mean"] == 3
-        assert np.isnan(grid.loc["voice", "mean"])
+        # the mean is over what all methods have, vocals here; alone it is over the four, without their sum
+        assert grid.loc["full", "mean"] == 6
+        assert grid.loc["voice", "mean"] == 9
+        assert by_source(aggregate(full)).loc["full", "mean"] == 3
         assert grid.loc["voice", "vocals"] == 9
 
-    def test_only_sums_have_no_mean(self):
-        table = aggregate(table_of("a", "x", [[1.0]], ["accompaniment"]))
-        assert table["source"].to_list() == ["accompaniment"]
+    def test_an_accompaniment_counts_where_its_parts_are_not_there(self):
+        pair = scores_table("a", "x", ["vocals", "accompaniment"], {"SDR": [[1.0], [4.0]]})
+        assert by_source(aggregate(pair)).loc["x", "mean"] == 2.5
+        assert by_source(aggregate(table_of("a", "x", [[1.0]], ["accompaniment"]))).loc["x", "mean"] == 1
+
+    def test_without_a_common_source_there_is_no_mean(self):
+        bass, voice = (scores_table("a", name, [name], {"SDR": [[9.0]]}) for name in ("bass", "vocals"))
+        assert aggregate(joined(bass, voice))["source"].to_list() == ["bass", "vocals"]
 
     def test_rows_are_in_reading_order(self):
         scores = joined(

@@ -1,0 +1,102 @@
+"""Why a value is missing in a table of scores, and what its means are over, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from stemfuse.separators import listed
+
+from .aggregates import common_sources, source_order, track_scores
+from .scores import SONG_SDR, WHOLE_SONG
+
+
+def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR") -> dict[str, str]:
+    """By method, why it has no value of a source, and what the mean over sources is over.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A score table as it was scored. Silence is told by its whole-song SDR: NaN for a reference without a sound,
+        0 dB for an estimate without one.
+    masked : DataFrame
+        The same table after `common_mask`.
+    metric : str
+        The metric of the table that the notes are for.
+
+    Returns
+    -------
+    dict
+        Empty text where nothing has to be said.
+
+    Examples
+    --------
+    >>> from stemfuse.analysis.scores import common_mask, scores_table
+    >>> table = pd.concat([
+    ...     scores_table("song", "four", ["bass", "vocals"], {"SDR": [[5.0], [8.0]]}),
+    ...     scores_table("song", "voice", ["vocals"], {"SDR": [[6.0]]}),
+    ... ])
+    >>> method_notes(table, common_mask(table)[0])
+    {'four': 'mean: of vocals', 'voice': 'mean: of vocals; gives no bass'}
+    """
+    rows, kept = (table[table["metric"] == metric] for table in (scores, masked))
+    if rows.empty:
+        return {}
+    values = track_scores(kept, "song" if (kept["frame"] == WHOLE_SONG).all() else "median")
+    common, sources = common_sources(values), source_order(values["source"])
+    said = (
+        "" if set(common) == set(sources) else f"mean: of {listed(common, 20)}" if common else "mean: no common source"
+    )
+    counts = _counts(scores, values, sources, rows["track"].nunique())
+    notes = {}
+    for method in rows["fusion"].unique():
+        has = values[(values["fusion"] == method) & values["value"].notna()]
+        reasons = list(
+            _reasons(scores, rows, str(method), [name for name in sources if name not in set(has["source"])])
+        )
+        mean = [said] if said and len(has) else []
+        notes[str(method)] = "; ".join([*mean, *(counts if len(has) else []), *reasons])
+    return notes
+
+
+def _counts(scores: pd.DataFrame, values: pd.DataFrame, sources: list[str], tracks: int) -> list[str]:
+    """Which sources have a value in some songs only, and which references are silent in the others."""
+    finite = values[values["value"].notna()].groupby("source")["track"].nunique()
+    by_count: dict[int, list[str]] = {}
+    for source in sources:
+        if 0 < finite.get(source, 0) < tracks:
+            by_count.setdefault(int(finite[source]), []).append(source)
+    said = [f"{listed(names, 20)} in {count} of {tracks} songs" for count, names in by_count.items()]
+    song = scores[scores["metric"] == SONG_SDR]
+    silent = song.groupby(["source", "track"])["value"].agg(lambda found: found.isna().all()).groupby("source").sum()
+    names = [name for name in sources if by_count and silent.get(name, 0)]
+    return said + [f"the reference of {name} is silent in {silent[name]} of {tracks} songs" for name in names]
+
+
+def _reasons(scores: pd.DataFrame, rows: pd.DataFrame, method: str, missing: list[str]) -> Iterator[str]:
+    """Why a method has no value of some sources."""
+    own = rows[rows["fusion"] == method]
+    given = set(own["source"])
+    if absent := [source for source in missing if source not in given]:
+        yield f"gives no {', '.join(absent)}"
+    finite = np.isfinite(own["value"])
+    lost = [source for source in missing if source in given and not finite[own["source"] == source].any()]
+    if dropped := [source for source in missing if source in given and source not in lost]:
+        yield f"{', '.join(dropped)}: no frame in which all methods have a value"
+    if not lost:
+        return
+    if np.isposinf(own.loc[own["source"].isin(lost), "value"]).all() and len(given) == 1:
+        yield f"{own['metric'].iloc[0]} needs at least two sources"
+        return
+    song = scores[(scores["metric"] == SONG_SDR) & (scores["fusion"] == method)]
+    silent = song.groupby("source", sort=False)["value"].agg(lambda values: values.isna().all())
+    empty = song.groupby("source", sort=False)["value"].agg(lambda values: (values == 0).all())
+    named = [
+        f"{what} of {', '.join(source_order(which.index[which]))} is silent in all songs"
+        for what, which in (("the reference", silent.astype(bool)), ("its estimate", empty.astype(bool)))
+        if which.any()
+    ]
+    reason = " and ".join(named) or "in every frame a reference or an estimate is silent"
+    yield f"no value of {', '.join(lost)}: {reason}, and BSS Eval leaves such frames out for all sources"
