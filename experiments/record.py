@@ -82,6 +82,8 @@ class FusionRecord(_Part):
     """File with the trials of its search."""
     studies: dict[str, str] = {}
     """By source, the name of its search in the journal."""
+    folds: list[str] = []
+    """Files of the fusions that were fitted without a group of songs, which each of them fuses."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
 
@@ -121,6 +123,8 @@ class RunRecord(_Part):
     separators: dict[str, SeparatorRecord] = {}
     fusions: dict[str, FusionRecord] = {}
     warnings: list[str] = []
+    notes: list[str] = []
+    """How the scores are to be read."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
