@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+FEW = 8
+"""Fewer validation tracks than this do not choose among trials alone."""
 LARGEST_DB = 200.0
 """Scores are cut to this, so that a perfect blend does not bring infinities into a sampler's arithmetic."""
 
@@ -42,7 +44,7 @@ class Search(LinearFusion):
     constraint : {"simplex", "nonnegative", "free"}
         See `stemfuse.blending.least_squares.CONSTRAINTS`.
     objectives : str or sequence of two str
-        What is maximised, on the validation tracks if there are any, else on the training tracks: ``"SDR"``, or
+        What is maximised on the validation tracks, see `fit`: ``"SDR"``, or
         another metric of `stemfuse.blending.criteria.criterion`. Two (``["SDR", "bleedless"]``) are searched with
         NSGA-II.
     over_frames, over_tracks : str
@@ -130,7 +132,8 @@ class Search(LinearFusion):
         train : sequence of Track
             With references and stems; the first trials are solved for on these.
         valid : sequence of Track, optional
-            On which trials are scored; the training tracks when not given.
+            On which trials are scored; the training tracks when not given. Fewer than eight choose badly: trials are
+            then scored on the training and the validation tracks together.
 
         Raises
         ------
@@ -138,9 +141,9 @@ class Search(LinearFusion):
             An argument makes no sense, Optuna is not installed, or no trial has a score.
         """
         metrics = self._check()
-        scored = valid or train
+        scored = (valid if len(valid) >= FEW else [*train, *valid]) if valid else train
         space = BlendSpace.of(train, self.stems, self.mixture, self.tied)
-        scored_space = space.on(valid) if valid else space
+        scored_space = space.on(scored) if valid else space
         starts = self._starts(train, space)
         self.studies_: dict[str, Any] = {}
         self.scores_: dict[str, tuple[float, ...]] = {}

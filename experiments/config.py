@@ -10,7 +10,16 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
 from stemfuse.separators.names import name_fault, shown
@@ -82,6 +91,23 @@ class FitConfig(_Part):
 
     train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets that weights are fitted to")
     valid: tuple[Label, ...] = Field(("valid",), description="subsets that fusions are validated on")
+    test: tuple[Label, ...] | None = Field(
+        None, min_length=1, description="subsets that are fused and scored; all that are not fitted on when not given"
+    )
+    folds: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="groups of songs that are left out in turn, each fused by weights fitted to the others; when not "
+        "given, only where no other song can be fitted on; 0: never",
+    )
+
+    @field_validator("folds")
+    @classmethod
+    def _leaves_songs_out(cls, folds: int | None) -> int | None:
+        if folds == 1:
+            raise ValueError("one group leaves no song to fit on; expected at least two, or 0 for none")
+        return folds
 
 
 class BoundsConfig(_Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.separators import StemfuseError, StemStore, Track, digest, listed, matched, separator_class
@@ -18,6 +19,9 @@ from .stored_separators import StoredSeparator, stored_separator
 from .workers import cores
 
 log = logging.getLogger(__name__)
+
+FEW = 8
+"""Fewer songs than this are left out in turn, one by one; of fewer none is set aside to validate on."""
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
 """Packages whose versions the results depend on; those that separators use are in their fingerprints."""
@@ -69,14 +73,50 @@ class Plan:
         """Tracks of some subsets."""
         return [planned.track for planned in self.tracks if planned.track.subset in subsets]
 
-    def fitted_on(self) -> tuple[list[Track], list[Track]]:
-        """Tracks that fusions are fitted to, and those that they are validated on."""
-        return self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
+    def fitted_on(self, fold: int | None = None) -> tuple[list[Track], list[Track]]:
+        """Tracks that fusions are fitted to, and those that they are validated on.
+
+        With folds the tested songs are fitted to as well, without those of ``fold`` when it is given.
+        """
+        train, valid = self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
+        if not self.folds:
+            return train, valid
+        songs = dict.fromkeys([*train, *self._crossed()])
+        train = [song for song in songs if fold is None or self.fold_of(song) != fold]
+        return train, [song for song in valid if song not in songs]
 
     def tested(self) -> list[PlannedTrack]:
-        """Tracks that are fused and scored: all on which no fusion is fitted."""
+        """Tracks that are fused and scored: all on which no fusion is fitted, when the recipe does not say which."""
+        if (test := self.config.fit.test) is not None:
+            return [planned for planned in self.tracks if planned.track.subset in test]
         fitted = {"train", "valid", *self.config.fit.train, *self.config.fit.valid}
-        return [planned for planned in self.tracks if planned.track.subset not in fitted]
+        tested = [planned for planned in self.tracks if planned.track.subset not in fitted]
+        # where nothing else is left, the songs that are fitted on can be tested when they are left out in turn
+        return tested or list(self.tracks)
+
+    @cached_property
+    def folds(self) -> int:
+        """Groups of tested songs that are left out in turn; 0 when songs are fitted on that are not tested."""
+        if not self.learns():
+            return 0
+        songs = self._crossed()
+        if self.config.fit.folds is not None:
+            return min(self.config.fit.folds, len(songs))
+        train = self.of(*self.config.fit.train)
+        apart = [track for track in train if track not in songs]
+        return 0 if apart or len(songs) < 2 else min(len(songs), FEW)
+
+    def fold_of(self, track: Track) -> int | None:
+        """The group in which a song is left out; None when it is in none."""
+        return self._fold_by_song.get(_who(track))
+
+    @cached_property
+    def _fold_by_song(self) -> dict[tuple[str, str, str], int]:
+        return {_who(song): index % self.folds for index, song in enumerate(self._crossed())} if self.folds else {}
+
+    def _crossed(self) -> list[Track]:
+        """Songs that can be left out in turn."""
+        return [planned.track for planned in self.tested() if planned.track.references is not None]
 
     def learns(self) -> bool:
         """Whether any fusion needs training tracks."""
@@ -89,6 +129,11 @@ class Plan:
             train, valid = self.fitted_on()
             tracks = [*train, *valid, *tracks]
         return list(dict.fromkeys(tracks))
+
+
+def _who(track: Track) -> tuple[str, str, str]:
+    """Who a track is, with stems or without."""
+    return track.data, track.subset, track.name
 
 
 def plan_run(config: RunConfig) -> Plan:
@@ -123,12 +168,27 @@ def plan_run(config: RunConfig) -> Plan:
     plan = Plan(config, store, kept, separators, fusions, left_out)
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")
-    if plan.learns() and not plan.fitted_on()[0]:
+    if plan.learns():
+        _check_fit(plan)
+    return plan
+
+
+def _check_fit(plan: Plan) -> None:
+    """Refuse a plan in which there is nothing to fit on, or in which tested songs are fitted on."""
+    fit, tested = plan.config.fit, [entry.track for entry in plan.tested()]
+    train, valid = plan.fitted_on(0 if plan.folds else None)
+    if not train:
         subsets = sorted({entry.track.subset for entry in plan.tracks})
         raise RunError(
-            f"no track to fit on in {', '.join(config.fit.train)}, the subsets are {', '.join(subsets)}; set fit.train"
+            f"no track with references to fit on in {', '.join(fit.train)}, the subsets are {', '.join(subsets)}; "
+            "name some in fit.train, or give more than one song with references: they are left out in turn"
         )
-    return plan
+    both = [track.name for track in tested if track in (*train, *valid)]
+    if both and not plan.folds:
+        raise RunError(
+            f"{len(both)} of {len(tested)} tested songs are fitted on, such as {both[0]}; set fit.folds=5 to leave "
+            "them out in turn, or fit.test to the subsets to test"
+        )
 
 
 def _left_out(
@@ -181,9 +241,9 @@ def _audio(store: StemStore, track: Track) -> object:
         return str(error)
 
 
-def fit_digest(plan: Plan, part: FusionConfig) -> str:
+def fit_digest(plan: Plan, part: FusionConfig, fold: int | None = None) -> str:
     """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
-    train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
+    train, valid = plan.fitted_on(fold) if fusion_class(part.name).learns else ([], [])
     tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
     given = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}

@@ -82,6 +82,8 @@ class FusionRecord(_Part):
     """File with the trials of its search."""
     studies: dict[str, str] = {}
     """By source, the name of its search in the journal."""
+    folds: list[str] = []
+    """Files of the fusions that were fitted without a group of songs, which each of them fuses."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
 
@@ -123,6 +125,8 @@ class RunRecord(_Part):
     warnings: list[str] = []
     left_out: dict[str, list[str]] = {}
     """By separator, songs that it has no stems of, and that were left out for all."""
+    notes: list[str] = []
+    """How the scores are to be read."""
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
+FOLDS = "folds"
+"""Below ``fusions``: what was fitted without some songs, to fuse these."""
 
 PLAYERS = "players.json"
 
@@ -111,12 +113,14 @@ class Run:
 
         return read_scores(self.checksums.require(self.scores_path.name))
 
-    def fusion(self, label: str) -> BaseFusion:
-        """A fitted fusion by its label."""
+    def fusion(self, label: str, fold: int | None = None) -> BaseFusion:
+        """A fitted fusion by its label; with a fold, the one that has not seen its songs, if songs were left out."""
         fusions = self.record().fusions
         if label not in fusions:
             raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
-        return load_fusion(self.checksums.require(fusions[label].file))
+        fitted = fusions[label]
+        file = fitted.file if fold is None or not fitted.folds else fitted.folds[fold]
+        return load_fusion(self.checksums.require(file))
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""

@@ -51,6 +51,8 @@ def show_run(finished: Any) -> None:
     for title, table in score_tables(finished.path):
         results.print(f"\n{title}")
         print_table(table)
+    for note in finished.record().notes:
+        results.print(f"\nnote: {note}", markup=False)
     results.print(f"\nreport: {finished.report_path}")
 
 

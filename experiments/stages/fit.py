@@ -17,7 +17,7 @@ from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
-from stemfuse.experiments.run import PARTS, Run
+from stemfuse.experiments.run import FOLDS, PARTS, Run
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track
@@ -45,7 +45,9 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
     if plan.learns():
         seen = [*tracks.train, *tracks.valid]
         measure(seen, plan.workers, progress)
-        record.warnings = leaks(seen, tracks.tested)
+        # songs that are left out in turn are among both, and no fusion is scored on those that it was fitted to
+        record.warnings = leaks(seen, [] if plan.folds else tracks.tested)
+    record.notes = [crossing(plan.folds, len(tracks.tested))] if plan.folds else []
     separators = {label: separator.describe for label, separator in record.separators.items()}
     for done, part in enumerate(plan.fusions):
         progress("fit", done, len(plan.fusions))
@@ -58,6 +60,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             continue
         run.checksums.forget(fitted.files.__contains__)
         record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
+        _fit_folds(plan, part, record.fusions[label], separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
         run.checksums.keep(run.path / file for file in record.fusions[label].files)
@@ -66,8 +69,23 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
     progress("fit", len(plan.fusions), len(plan.fusions))
 
 
-def _tracks_of(plan: Plan) -> FitTracks:
-    train, valid = plan.fitted_on() if plan.learns() else ([], [])
+def crossing(folds: int, songs: int) -> str:
+    """What is to be said of scores where songs are left out in turn.
+
+    Examples
+    --------
+    >>> crossing(3, 3)
+    'each song is fused by weights that were fitted without it; the saved weights are fitted on all 3 songs'
+    """
+    without = "it" if folds == songs else f"its group, one of {folds}"
+    return (
+        f"each song is fused by weights that were fitted without {without}; "
+        f"the saved weights are fitted on all {songs} songs"
+    )
+
+
+def _tracks_of(plan: Plan, fold: int | None = None) -> FitTracks:
+    train, valid = plan.fitted_on(fold) if plan.learns() else ([], [])
     tested = [planned.track for planned in plan.tested()]
     parts = ([plan.attach(track) for track in part] for part in (train, valid, tested))
     return _alike(FitTracks(*parts), plan.config.convert)
@@ -77,6 +95,31 @@ def _alike(tracks: FitTracks, convert: bool) -> FitTracks:
     """The tracks with one number of channels: that of stereo where some are stereo."""
     alike = iter(comparable([track for part in tracks for track in part], convert))
     return FitTracks(*([next(alike) for _ in part] for part in tracks))
+
+
+def _fit_folds(
+    plan: Plan,
+    part: FusionConfig,
+    record: FusionRecord,
+    separators: Mapping[str, Any],
+    run: Run,
+    progress: Progress,
+) -> None:
+    """Fit a fusion once more without each group of songs; these files belong to it."""
+    if not fusion_class(part.name).learns:
+        return
+    for fold in range(plan.folds):
+        tracks, digest = _tracks_of(plan, fold), fit_digest(plan, part, fold)
+        label = f"{part.label or part.name}, songs left out {fold + 1} of {plan.folds}"
+        # kept until the run ends, for a run that is resumed
+        journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
+        fusion = make_fusion(part.name, **(journal | part.options))
+        show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
+        file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{fold + 1}{fusion.suffix}"))
+        fit_and_save(fusion, tracks.train, tracks.valid, separators, run.path / file)
+        beside = str(Path(file).with_suffix(".json"))
+        record.folds = [*record.folds, file]
+        record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
 
 
 def _fit_part(

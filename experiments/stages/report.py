@@ -31,7 +31,7 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
             continue
         methods = dict(track.stems)
         for label, fitted in record.fusions.items():
-            fusion = run.fusion(label)
+            fusion = run.fusion(label, plan.fold_of(track))
             methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
                 fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}

@@ -17,7 +17,7 @@ from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.parts import find_parts, part_name, write_part
 from stemfuse.experiments.plan import Plan, numeric_versions
-from stemfuse.experiments.record import RunRecord
+from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import Contents, Stems, Sums, Track
@@ -142,7 +142,11 @@ def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str
     stems: dict[str, object] = dict(content["stems"])
     for label, fusion in record.fusions.items():
         # not the journal of a search, which grows
-        files = [kept.get(file, ("",))[0] for file in fusion.files if file not in (fusion.journal, fusion.history)]
+        apart = {fusion.journal, fusion.history}
+        if fusion.folds:
+            # of the fusion that has not seen the song, nothing but its own file
+            apart = set(fusion.files) - {_file_of(plan, fusion, track)}
+        files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
         stems[label] = [fusion.digest, files, content["stems"]]
     about: dict[str, object] = {"audio": audio, "score": plan.config.score.model_dump(), "versions": numeric_versions()}
     if plan.config.sources is not None:
@@ -166,7 +170,7 @@ def _tasks_of(
         return []
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
     for label, fusion in record.fusions.items():
-        methods[label] = FusionMethod(run.path / fusion.file, folders.get(label), plan.config.convert)
+        methods[label] = FusionMethod(run.path / _file_of(plan, fusion, track), folders.get(label), plan.config.convert)
     attached = plan.attach(track)
     return [
         ScoreTask(
@@ -178,6 +182,12 @@ def _tasks_of(
         )
         for group in groups
     ]
+
+
+def _file_of(plan: Plan, fusion: FusionRecord, track: Track) -> str:
+    """The fusion that fuses a song: where songs are left out in turn, the one that has not seen it."""
+    fold = plan.fold_of(track)
+    return fusion.file if fold is None or not fusion.folds else fusion.folds[fold]
 
 
 def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:

@@ -55,8 +55,9 @@ def test_search_without_its_first_trials_comes_near_too(tracks):
 @pytest.mark.parametrize("valid", [True, False])
 def test_never_worse_than_what_it_starts_from(constraint, valid):
     train = conformance_tracks(("a", "b"), 3.0)
-    scored = conformance_tracks(("a", "b"), 4.0)[1:] if valid else train
-    search = Search("all", True, constraint=constraint, trials=15).fit(train, scored if valid else None)
+    other = conformance_tracks(("a", "b"), 4.0)[1:]
+    scored = [*train, *other] if valid else train
+    search = Search("all", True, constraint=constraint, trials=15).fit(train, other if valid else None)
     space = BlendSpace.of(scored, "all", True)
     for weighting in ("frames", "mean", "median"):
         start = LeastSquares("all", True, constraint=constraint, weighting=weighting).fit(train)
