@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stemfuse.separators.optional import import_optional
 
+from .databases import patiently, shown_address
 from .errors import FusionError
 from .kept_trials import is_whole
 from .least_squares import Constraint
@@ -130,9 +131,13 @@ def open_studies(storage: str, names: Mapping[str, str]) -> dict[str, Study]:
     if "://" not in storage and not Path(storage).is_file():
         raise FusionError(f"{storage}: no such file; the search was kept elsewhere, or not at all")
     opened = open_storage(storage, writing=False)
-    try:
+
+    def load() -> dict[str, Study]:
         with quiet_optuna():
-            studies = {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+            return {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+
+    try:
+        studies = patiently(load, shown_address(storage))
     except KeyError as error:
         raise FusionError(f"{storage}: the study {error} is missing; search again") from error
     for study in studies.values():
@@ -187,21 +192,12 @@ def open_storage(storage: str, writing: bool = True) -> Any:
     FusionError
         No trials can be kept there.
     """
-    optuna = import_optuna()
-    if "://" not in storage:
-        # imports optuna, which is not always installed
-        from .journal import open_journal
+    import_optuna()
+    # these import optuna, which is not always installed
+    if "://" in storage:
+        from .databases import open_database
 
-        return open_journal(storage, writing)
-    try:
-        return optuna.storages.get_storage(_absolute(storage))
-    except Exception as error:  # every database has errors of its own
-        raise FusionError(f"{storage}: no search can be kept there ({error}); name another place") from error
+        return open_database(storage, writing)
+    from .journal import open_journal
 
-
-def _absolute(address: str) -> str:
-    """The address of a database, with an absolute path where it is a file."""
-    scheme, slashes, path = address.partition(":///")
-    if not slashes or not scheme.startswith("sqlite") or not path or path.startswith((":", "file:")):
-        return address
-    return f"{scheme}:///{Path(path).absolute()}"
+    return open_journal(storage, writing)
