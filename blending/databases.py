@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stemfuse.separators.errors import wrong_usage
+
 from .errors import FusionError
 
 fcntl: Any
@@ -59,7 +61,7 @@ def open_database(address: str, writing: bool) -> Any:
     address = _absolute(address)
     file = sqlite_file(address)
     if file is not None:
-        _check_file(file, writing)
+        check_file(file, writing)
     # tables that two processes make at once fail in both
     arguments = {"connect_args": {"timeout": BUSY_S}} if file is not None else {"pool_pre_ping": True}
     with locked(file):
@@ -174,10 +176,12 @@ def _absolute(address: str) -> str:
     return f"{scheme}:///{file.absolute()}{mark}{query}"
 
 
-def _check_file(file: Path, writing: bool) -> None:
+def check_file(file: Path, writing: bool) -> None:
     """Refuse what can be no SQLite database before SQLite sees it: it says neither which file nor why."""
     if not file.parent.is_dir():
-        raise FusionError(f"{file}: the folder {file.parent} is missing; make it, or name another file for storage")
+        raise wrong_usage(
+            FusionError(f"{file}: the folder {file.parent} is missing; make it, or name another file for storage")
+        )
     if not file.exists():
         if not writing:
             raise FusionError(f"{file}: no such file; the search was kept elsewhere, or not at all")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators.optional import import_optional
+from stemfuse.separators.optional import import_optional, require_packages
 
-from .databases import patiently, shown_address
+from .databases import check_file, patiently, shown_address, sqlite_file
 from .errors import FusionError
 from .kept_trials import is_whole
 from .least_squares import Constraint
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SAMPLERS = ("tpe", "cmaes", "gp", "random", "grid", "nsga2")
+
+SAMPLER_NEEDS: Mapping[str, Mapping[str, str]] = {"cmaes": {"cmaes": "search"}, "gp": {"torch": "torch"}}
+"""Packages that a sampler needs beside Optuna, by each the extra that installs it."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,14 @@ def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int
         A package that the sampler needs is not installed.
     """
     samplers = import_optuna().samplers
+    require_packages(SAMPLER_NEEDS.get(name, {}), f"sampler={name}", FusionError)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls options experimental that have been stable for years
         if name == "nsga2":
             return samplers.NSGAIISampler(seed=seed)
         if name == "cmaes":
-            import_optional("cmaes", "search", "sampler='cmaes'", FusionError)
             return samplers.CmaEsSampler(x0=domain.proposal(start), sigma0=0.1 * (domain.high - domain.low), seed=seed)
         if name == "gp":
-            import_optional("torch", "torch", "sampler='gp'", FusionError)
             return samplers.GPSampler(seed=seed, deterministic_objective=True)
         if name == "random":
             return samplers.RandomSampler(seed=seed)
@@ -175,6 +177,13 @@ def quiet_optuna() -> Iterator[None]:
 def import_optuna() -> Any:
     """The module ``optuna``; a FusionError when it is not installed."""
     return import_optional("optuna", "search", "search", FusionError)
+
+
+def check_storage(storage: str) -> None:
+    """Raise where it is known before that no trials can be kept there; nothing is made or opened."""
+    file = sqlite_file(storage) if "://" in storage else None
+    if file is not None:
+        check_file(file, writing=True)
 
 
 def open_storage(storage: str, writing: bool = True) -> Any:

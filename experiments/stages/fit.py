@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, LinearFusion, fusion_class, leaks, make_fusion
+from stemfuse.blending import BaseFusion, LinearFusion, Search, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.data import open_data
-from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.machine import training_devices
+from stemfuse.experiments.outputs import check_output, make_room
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
-from stemfuse.separators import StemStore, Track
+from stemfuse.separators import StemStore, Track, digest
 
 from .measure import compare_sdr, measure
 from .separate import with_stems
+from .unfinished import UnfinishedFit, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+log = logging.getLogger(__name__)
+
+LIMITS = ("epochs", "patience", "trials", "storage")
+"""Arguments by which a fit may be prolonged, or that do not change its result."""
+
+CHECKPOINT_S = 30.0
+"""Most seconds of a training that a killed command loses."""
 
 
 class FitTracks(NamedTuple):
@@ -124,7 +136,13 @@ def _keep_history(run: Run, label: str, fusion: BaseFusion) -> str:
     return file
 
 
-def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoints: Path | None = None) -> None:
+def show_progress(
+    fusion: BaseFusion,
+    label: str,
+    progress: Progress,
+    checkpoints: Path | None = None,
+    unfinished: UnfinishedFit | None = None,
+) -> None:
     """Let a fusion show its progress while it is fitted, and keep checkpoints.
 
     Parameters
@@ -137,6 +155,8 @@ def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoint
         Called as ``progress(label, epoch, epochs)``, or for each source of a search with its trials.
     checkpoints : Path, optional
         Folder from which a training that was killed goes on.
+    unfinished : UnfinishedFit, optional
+        Where the rows of the history are kept, too.
     """
     if fusion.learns:
         fusion.progress = lambda source, trial, trials: progress(f"{label}: {source}", trial, trials)
@@ -145,6 +165,8 @@ def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoint
         def show(row: Mapping[str, float]) -> None:
             if "epoch" in row:  # how many passes a solver needs is not known before
                 progress(label, int(row["epoch"]), fusion.arguments()["epochs"])
+                if unfinished is not None:
+                    unfinished.add(row)
 
         fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=show)
 
@@ -170,6 +192,7 @@ def fit_fusion(
     folds: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -196,6 +219,8 @@ def fit_fusion(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    overwrite : bool
+        Whether a file that is there is replaced; it is kept under another name otherwise.
 
     Returns
     -------
@@ -210,9 +235,7 @@ def fit_fusion(
         There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
     target = StemStore(store)
-    fusion = make_fusion(name, **options)
-    if out.suffix != fusion.suffix:
-        raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
+    fusion = _checked_fusion(name, options, out, folds)
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
@@ -221,11 +244,87 @@ def fit_fusion(
     if fusion.learns:
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
-    show_progress(fusion, name, progress)
-    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
-    fit_and_save(fusion, fitted, validated, described, out)
+    fusion.separators_ = {
+        separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen
+    }
+    keys = {separator.label: separator.key for separator in chosen}
+    _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
     table = compare_sdr(fusion, validated or fitted)
     return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+
+
+def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int) -> BaseFusion:
+    """The fusion to fit; whatever can be known to be wrong is refused before any work."""
+    fusion = make_fusion(name, **options)
+    fusion.check()
+    if out.suffix != fusion.suffix:
+        raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
+    check_output(out)
+    if folds >= 2 and not fusion.is_linear:
+        raise ConfigError(f"--folds: a {name} fusion has no weights, expected a linear fusion")
+    return fusion
+
+
+def _fit_safely(
+    fusion: BaseFusion,
+    train: Sequence[Track],
+    valid: Sequence[Track],
+    store: StemStore,
+    keys: Mapping[str, str],
+    out: Path,
+    overwrite: bool,
+    progress: Progress,
+) -> None:
+    """Fit and save; a fit that is killed or stopped goes on when it is called again."""
+    if fusion.execution is None and not isinstance(fusion, Search):
+        show_progress(fusion, fusion.kind, progress)
+        fusion.fit(train, valid or None)
+        make_room(out, overwrite, _beside(out))
+        fusion.save(out)
+        return
+    unfinished = UnfinishedFit(out, _digest_of(fusion, train, valid, store, keys))
+    unfinished.begin()
+    stops: list[BaseException] = []
+    show_progress(fusion, fusion.kind, progress, unfinished.folder, unfinished)
+    if fusion.execution is not None:
+        fusion.execution = replace(fusion.execution, checkpoint_s=CHECKPOINT_S, interrupted=stops.append)
+    given = fusion.storage if isinstance(fusion, Search) else None
+    if isinstance(fusion, Search) and given is None:
+        fusion.storage = str(unfinished.journal)
+    fusion.fit(train, valid or None)
+    if isinstance(fusion, Search):
+        fusion.storage = given
+    mine = overwrite or unfinished.may_replace()
+    make_room(out, mine, _beside(out))
+    fusion.save(out)
+    if fusion.history_:
+        history = out.with_name(f"{out.stem}-history.csv")
+        make_room(history, mine)
+        write_rows(history, fusion.history_)
+    if stops:
+        unfinished.stop()
+        log.warning(
+            "stopped after epoch %d of %d: %s holds what was learnt until then",
+            len(fusion.history_) - 1,
+            fusion.arguments()["epochs"],
+            out,
+        )
+        raise stops[0]
+    unfinished.end()
+
+
+def _beside(out: Path) -> tuple[str, ...]:
+    """Suffixes of the files that a fusion of this suffix has beside it."""
+    return (".json",) if out.suffix == ".safetensors" else ()
+
+
+def _digest_of(
+    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], store: StemStore, keys: Mapping[str, str]
+) -> str:
+    """Digest of all that a fitted fusion depends on, but for the limits by which a fit may be prolonged."""
+    arguments = {name: value for name, value in fusion.arguments().items() if name not in LIMITS}
+    tracks = [[store.content(track, keys) for track in part] for part in (train, valid)]
+    return digest({"kind": fusion.kind, "arguments": arguments, "tracks": tracks, "keys": keys})
 
 
 def _tracks_in(data: Path, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
@@ -236,7 +335,7 @@ def _tracks_in(data: Path, train: Sequence[str], valid: Sequence[str]) -> tuple[
         for subsets in (train, valid)
     )
     if not fitted:
-        raise RunError(
+        raise ConfigError(
             f"{data}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; choose with --train"
         )
     return fitted, validated
@@ -251,8 +350,8 @@ def _with_cross_validation(
     from stemfuse.analysis import aggregate, by_source, common_mask
     from stemfuse.blending import cross_validate
 
-    if not isinstance(fusion, LinearFusion):
-        raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
+    if not isinstance(fusion, LinearFusion):  # refused before
+        return table
     grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
     grid.index = [f"{name}, left out in turn" for name in grid.index]
     return pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)

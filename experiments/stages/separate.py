@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.data import open_data
-from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
@@ -18,7 +18,8 @@ from stemfuse.experiments.stored_separators import StoredSeparator, stored_separ
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import SOURCES, StemStore, Track
 from stemfuse.separators import convert as convert_track
-from stemfuse.separators.separator import separate_signal
+from stemfuse.separators.optional import require_packages
+from stemfuse.separators.separator import needed_packages, separate_signal
 from stemfuse.separators.store.entry import content_of
 
 Entry = dict[str, str]
@@ -98,6 +99,8 @@ def make_missing(
                 f"{store.root}: no usable stems by {separator.label} ({separator.key}) of {names}{more}; "
                 "adopt them, or separate them first"
             )
+        if missing:
+            require_packages(needed_packages(separator.name), f"separator {separator.label}")
         tasks += [SeparateTask(store.root, separator, track) for track in missing]
     run_all(separate_one, tasks, workers, "separate", progress, str)
     return list(dict.fromkeys(task.separator for task in tasks))
@@ -190,6 +193,8 @@ def adopt_folder(
     show: Callable[[str], object] = print,
 ) -> list[Entry]:
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     target = StemStore(store)
     adoption, alignments = target.adopt(folder, name, open_data(data), how, model, sources, replace)
     show(str(adoption))

@@ -63,6 +63,7 @@ class NetworkSeparator(BaseSeparator):
     """
 
     not_in_identity = frozenset({"weights", "device"})
+    needs: ClassVar[Mapping[str, str]] = {"torch": "networks", "safetensors": "networks"}
     origin: ClassVar[str]
     weights: str | os.PathLike[str] | None
     device: str
