@@ -67,6 +67,11 @@ class Bandwise(BaseFusion):
         self.edges_hz = edges_hz
         self.width_hz = width_hz
 
+    def check(self) -> None:
+        """Raise unless the fusion that finds the weights can be made and fitted."""
+        super().check()
+        self._made().check()
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the fusion on the bands of the tracks' stems.
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.labels import ChannelLabel
+from stemfuse.separators.names import did_you_mean
 
 from .aggregation import aggregate_frames, check_aggregation
 from .errors import FusionError
@@ -30,6 +32,14 @@ LOUDEST_S = 10.0
 """Length of the part of each track on which metrics of audio are computed: where the source is loudest."""
 
 _MOST_TRACKS = 16
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise a FusionError for what no search can maximise."""
+    for metric in metrics:
+        if metric not in METRICS:
+            near = did_you_mean(metric, METRICS)
+            raise wrong_usage(FusionError(f"got the objective {metric!r}{near}, expected one of {', '.join(METRICS)}"))
 
 
 def criterion(
@@ -65,8 +75,7 @@ def criterion(
     FusionError
         The metric or an aggregate is unknown.
     """
-    if metric not in METRICS:
-        raise FusionError(f"got the objective {metric!r}, expected one of {', '.join(METRICS)}")
+    check_metrics([metric])
     check_aggregation(over_frames, over_tracks, whole_songs=True)
     if metric == "SDR":
         from .candidates import CandidateScorer

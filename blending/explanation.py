@@ -248,7 +248,7 @@ def weighted_average(weights: MixingWeights, nearest: bool = False) -> Blend:
         raise FusionError(
             "the blend is no weighted average of each source's own stems, which is all that the program computes: "
             f"{'; '.join(_surplus(weights, matrix, sums))}; without that {100 * share:.2g} % of the weights' energy "
-            "would change. Fit weights that sum to one, or ask for the nearest average (nearest=True)"
+            "would change. Fit weights that sum to one, or take the nearest average (--option nearest=true)"
         )
     return blend
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from stemfuse.separators import SOURCES, Stems, Track, checked_constructor, in_order, write_whole
+from stemfuse.separators.optional import require_packages
 
 from .application import apply_weights
 from .errors import FusionError
@@ -73,6 +74,8 @@ class BaseFusion:
         See `Fusion`.
     needs_no_stems : bool
         Whether it fuses tracks without stems too, from the mixture alone.
+    needs : mapping of str to str
+        Packages that fitting needs and that are not always installed; by each, the extra that installs it.
     separators_ : mapping of str to mapping
         By label, how each separator describes itself: what `save` keeps, so that missing stems can be made by the
         same ones. Set by the caller of `fit`; empty when not known.
@@ -91,6 +94,7 @@ class BaseFusion:
     is_linear: ClassVar[bool] = False
     varies_in_time: ClassVar[bool] = False
     needs_no_stems: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     suffix: ClassVar[str] = ".json"
     separators: Sequence[str] | None = None
     separators_: Mapping[str, Any] = MappingProxyType({})
@@ -103,6 +107,18 @@ class BaseFusion:
         super().__init_subclass__(**more)
         if "__init__" in vars(cls):
             cls.__init__ = checked_constructor(cls.__init__, FusionError)  # type: ignore[method-assign]
+
+    def check(self) -> None:
+        """Raise unless the arguments make sense and the packages that fitting needs are installed.
+
+        `fit` does so too, when stems have been made and read; this needs no tracks. A subclass adds checks of its own.
+
+        Raises
+        ------
+        FusionError
+            The message says what is wrong.
+        """
+        require_packages(self.needs, f"fusion {self.kind}", FusionError)
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stemfuse.separators import digest
 
+from .databases import patiently
 from .errors import FusionError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class KeptTrials:
@@ -38,7 +41,7 @@ class KeptTrials:
     def __init__(self, storage: Any, name: str, objectives: int) -> None:
         self._storage, self._name, self._objectives = storage, name, objectives
         self._study = self._open()
-        found = self._study.get_trials(deepcopy=False)
+        found: list[FrozenTrial] = self._do(lambda: self._study.get_trials(deepcopy=False))
         whole = [trial for trial in found if is_whole(trial, name)]
         self._trials = {int(trial.user_attrs["number"]): trial for trial in whole}
         self._written = set(self._trials)
@@ -72,8 +75,9 @@ class KeptTrials:
         """Write the study anew with the trials that are good."""
         import optuna
 
-        with _writing(self._name):
-            optuna.delete_study(study_name=self._name, storage=self._storage)
+        # another process that shares the storage may have done so already
+        with contextlib.suppress(KeyError):
+            self._do(lambda: optuna.delete_study(study_name=self._name, storage=self._storage))
         self._study, self._written = self._open(), set()
         for number, trial in sorted(self._trials.items()):
             self._write(number, trial)
@@ -82,10 +86,11 @@ class KeptTrials:
         import optuna
 
         directions: list[Literal["maximize"]] = ["maximize"] * self._objectives
-        with _writing(self._name):
-            study: Study = optuna.create_study(
+        study: Study = self._do(
+            lambda: optuna.create_study(
                 storage=self._storage, study_name=self._name, directions=directions, load_if_exists=True
             )
+        )
         return study
 
     def _write(self, number: int, trial: FrozenTrial) -> None:
@@ -98,21 +103,24 @@ class KeptTrials:
             distributions=trial.distributions,
             user_attrs={"number": number, "checksum": _checksum(self._name, number, trial)},
         )
-        with _writing(self._name):
-            self._study.add_trial(kept)
+        try:
+            self._do(lambda: self._study.add_trial(kept))
+        except KeyError:
+            # another process that shares the storage has begun the study again
+            self._study = self._open()
+            self._do(lambda: self._study.add_trial(kept))
         self._written.add(number)
 
-
-@contextlib.contextmanager
-def _writing(name: str) -> Iterator[None]:
-    """A full disk in one line."""
-    try:
-        yield
-    except OSError as error:
-        problem = error.strerror or error
-        raise FusionError(
-            f"trials of the search {name} cannot be kept ({problem}); free some space and go on with the same command"
-        ) from error
+    def _do(self, action: Callable[[], Result]) -> Result:
+        """Do something in the storage; a full disk, or others that keep it locked, in one line."""
+        try:
+            return patiently(action, f"the search {self._name}")
+        except OSError as error:
+            problem = error.strerror or error
+            raise FusionError(
+                f"trials of the search {self._name} cannot be kept ({problem}); free some space and go on with the "
+                "same command"
+            ) from error
 
 
 def is_whole(trial: FrozenTrial, name: str) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Track
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
 
 from .aggregation import aggregate_frames, group_medians
 from .errors import FusionError
@@ -192,7 +194,7 @@ class LeastSquares(LinearFusion):
         FusionError
             An argument makes no sense, separators differ between tracks, or no frame has all references.
         """
-        self._check()
+        self.check()
         space = BlendSpace.of(train, self.stems, self.mixture, self.tied)
         validation = space.on(valid) if valid else None
         self.ridge_: dict[str, float] = {}
@@ -214,13 +216,16 @@ class LeastSquares(LinearFusion):
         }
         return self
 
-    def _check(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise FusionError(f"got weighting={self.weighting!r}, expected one of {', '.join(WEIGHTINGS)}")
-        if self.constraint not in CONSTRAINTS:
-            raise FusionError(f"got constraint={self.constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
+    def check(self) -> None:
+        """Raise unless the arguments make sense."""
+        super().check()
+        for name, known in (("weighting", WEIGHTINGS), ("constraint", CONSTRAINTS)):
+            value = str(self.arguments()[name])
+            if value not in known:
+                near = did_you_mean(value, known)
+                raise wrong_usage(FusionError(f"got {name}={value!r}{near}, expected one of {', '.join(known)}"))
         if self.ridge != "auto" and not (isinstance(self.ridge, int | float) and self.ridge >= 0):
-            raise FusionError(f"got ridge={self.ridge!r}, expected a number not below 0, or 'auto'")
+            raise wrong_usage(FusionError(f"got ridge={self.ridge!r}, expected a number not below 0, or 'auto'"))
 
     def _solve(self, frames: FrameErrors, ridge: float, groups: Sequence[Any], prior: Array) -> Array:
         """Weights of one source: one solution, or a few while frames are weighted anew."""

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import Track, digest
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.optional import require_packages
 
-from .criteria import Criterion, criterion
+from .criteria import Criterion, check_metrics, criterion
 from .errors import FusionError
 from .fusion import LinearFusion
 from .kept_trials import KeptTrials
 from .least_squares import CONSTRAINTS, Constraint, LeastSquares
 from .space import BlendSpace
-from .studies import SAMPLERS, Domain, best_trial, import_optuna, make_sampler, open_storage, quiet_optuna
+from .studies import (
+    SAMPLER_NEEDS,
+    SAMPLERS,
+    Domain,
+    best_trial,
+    check_storage,
+    import_optuna,
+    make_sampler,
+    open_storage,
+    quiet_optuna,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -90,6 +103,7 @@ class Search(LinearFusion):
     """
 
     kind = "search"
+    needs: ClassVar[Mapping[str, str]] = {"optuna": "search"}
 
     @property
     def chosen_by_valid(self) -> str:
@@ -140,7 +154,7 @@ class Search(LinearFusion):
         FusionError
             An argument makes no sense, Optuna is not installed, or no trial has a score.
         """
-        metrics = self._check()
+        metrics = self._metrics()
         scored = (valid if len(valid) >= FEW else [*train, *valid]) if valid else train
         space = BlendSpace.of(train, self.stems, self.mixture, self.tied)
         scored_space = space.on(scored) if valid else space
@@ -165,17 +179,31 @@ class Search(LinearFusion):
         self.weights_ = space.weights(chosen)
         return self
 
-    def _check(self) -> tuple[str, ...]:
+    def check(self) -> None:
+        """Raise unless the arguments make sense, Optuna is installed and trials can be kept in the storage."""
+        super().check()
+        metrics = self._metrics()
+        check_metrics(metrics)
+        if len(metrics) == 1:
+            require_packages(SAMPLER_NEEDS.get(self.sampler, {}), f"sampler={self.sampler}", FusionError)
+        if self.storage is not None:
+            check_storage(self.storage)
+
+    def _metrics(self) -> tuple[str, ...]:
+        """What is maximised; the arguments are checked."""
         metrics = (self.objectives,) if isinstance(self.objectives, str) else tuple(self.objectives)
         if not 1 <= len(metrics) <= 2:
-            raise FusionError(f"got {len(metrics)} objectives ({', '.join(metrics)}), expected one or two")
-        if self.sampler not in SAMPLERS:
-            raise FusionError(f"got sampler={self.sampler!r}, expected one of {', '.join(SAMPLERS)}")
-        if self.constraint not in CONSTRAINTS:
-            raise FusionError(f"got constraint={self.constraint!r}, expected one of {', '.join(CONSTRAINTS)}")
+            raise wrong_usage(FusionError(f"got {len(metrics)} objectives ({', '.join(metrics)}), expected one or two"))
+        for name, known in (("sampler", SAMPLERS), ("constraint", CONSTRAINTS)):
+            value = str(self.arguments()[name])
+            if value not in known:
+                near = did_you_mean(value, known)
+                raise wrong_usage(FusionError(f"got {name}={value!r}{near}, expected one of {', '.join(known)}"))
         if self.trials < 1 or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
-            raise FusionError(
-                f"got trials={self.trials}, bounds={tuple(self.bounds)}, expected at least one trial and low < high"
+            raise wrong_usage(
+                FusionError(
+                    f"got trials={self.trials}, bounds={tuple(self.bounds)}, expected at least one trial and low < high"
+                )
             )
         return metrics
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators.optional import import_optional
+from stemfuse.separators.optional import import_optional, require_packages
 
+from .databases import check_file, patiently, shown_address, sqlite_file
 from .errors import FusionError
 from .kept_trials import is_whole
 from .least_squares import Constraint
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SAMPLERS = ("tpe", "cmaes", "gp", "random", "grid", "nsga2")
+
+SAMPLER_NEEDS: Mapping[str, Mapping[str, str]] = {"cmaes": {"cmaes": "search"}, "gp": {"torch": "torch"}}
+"""Packages that a sampler needs beside Optuna, by each the extra that installs it."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,14 @@ def make_sampler(name: str, domain: Domain, start: Array, seed: int, trials: int
         A package that the sampler needs is not installed.
     """
     samplers = import_optuna().samplers
+    require_packages(SAMPLER_NEEDS.get(name, {}), f"sampler={name}", FusionError)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls options experimental that have been stable for years
         if name == "nsga2":
             return samplers.NSGAIISampler(seed=seed)
         if name == "cmaes":
-            import_optional("cmaes", "search", "sampler='cmaes'", FusionError)
             return samplers.CmaEsSampler(x0=domain.proposal(start), sigma0=0.1 * (domain.high - domain.low), seed=seed)
         if name == "gp":
-            import_optional("torch", "torch", "sampler='gp'", FusionError)
             return samplers.GPSampler(seed=seed, deterministic_objective=True)
         if name == "random":
             return samplers.RandomSampler(seed=seed)
@@ -130,9 +133,13 @@ def open_studies(storage: str, names: Mapping[str, str]) -> dict[str, Study]:
     if "://" not in storage and not Path(storage).is_file():
         raise FusionError(f"{storage}: no such file; the search was kept elsewhere, or not at all")
     opened = open_storage(storage, writing=False)
-    try:
+
+    def load() -> dict[str, Study]:
         with quiet_optuna():
-            studies = {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+            return {source: optuna.load_study(study_name=name, storage=opened) for source, name in names.items()}
+
+    try:
+        studies = patiently(load, shown_address(storage))
     except KeyError as error:
         raise FusionError(f"{storage}: the study {error} is missing; search again") from error
     for study in studies.values():
@@ -172,6 +179,13 @@ def import_optuna() -> Any:
     return import_optional("optuna", "search", "search", FusionError)
 
 
+def check_storage(storage: str) -> None:
+    """Raise where it is known before that no trials can be kept there; nothing is made or opened."""
+    file = sqlite_file(storage) if "://" in storage else None
+    if file is not None:
+        check_file(file, writing=True)
+
+
 def open_storage(storage: str, writing: bool = True) -> Any:
     """Optuna's storage: a database by its address, else a journal file.
 
@@ -187,21 +201,12 @@ def open_storage(storage: str, writing: bool = True) -> Any:
     FusionError
         No trials can be kept there.
     """
-    optuna = import_optuna()
-    if "://" not in storage:
-        # imports optuna, which is not always installed
-        from .journal import open_journal
+    import_optuna()
+    # these import optuna, which is not always installed
+    if "://" in storage:
+        from .databases import open_database
 
-        return open_journal(storage, writing)
-    try:
-        return optuna.storages.get_storage(_absolute(storage))
-    except Exception as error:  # every database has errors of its own
-        raise FusionError(f"{storage}: no search can be kept there ({error}); name another place") from error
+        return open_database(storage, writing)
+    from .journal import open_journal
 
-
-def _absolute(address: str) -> str:
-    """The address of a database, with an absolute path where it is a file."""
-    scheme, slashes, path = address.partition(":///")
-    if not slashes or not scheme.startswith("sqlite") or not path or path.startswith((":", "file:")):
-        return address
-    return f"{scheme}:///{Path(path).absolute()}"
+    return open_journal(storage, writing)

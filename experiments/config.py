@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
-from stemfuse.separators.names import name_fault, shown
+from stemfuse.separators.names import did_you_mean, name_fault, shown
 from stemfuse.separators.sources import parse_sources
 
 from .errors import ConfigError
@@ -275,7 +275,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _allowed_keys(model, problem["loc"][:-1])
-        return f"key {where} is unknown, allowed are {', '.join(allowed)}"
+        near = did_you_mean(str(problem["loc"][-1]), allowed)
+        return f"key {where} is unknown{near}, allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"key {where} is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")

@@ -15,6 +15,8 @@ from stemfuse.separators import StemfuseError
 class ConfigError(StemfuseError, ValueError):
     """A recipe that is unreadable or has an unknown key or a value of the wrong kind."""
 
+    is_usage = True
+
 
 class RunError(StemfuseError, ValueError):
     """A run folder that is not one, or a run of which a part failed."""

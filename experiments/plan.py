@@ -147,7 +147,7 @@ def plan_run(config: RunConfig) -> Plan:
     store = StemStore(config.store)
     fusions = tuple(with_seed(part, fusion_class(part.name), config.seed) for part in config.fusions)
     for fusion in fusions:
-        make_fusion(fusion.name, **fusion.options)
+        make_fusion(fusion.name, **fusion.options).check()
     planned: list[PlannedTrack] = []
     for part in config.data:
         found = open_data(part.path, mixture=part.mixture, sources=config.sources)

@@ -10,6 +10,7 @@ import numpy as np
 
 from stemfuse.blending import FusionError, Mean, MixingWeights
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.training import History
 
 from .exact import solve
@@ -87,6 +88,14 @@ class Conv1x1Mixer(Mixer):
     epochs: int = 50
     patience: int | None = None
     seed: int = 0
+
+    def check(self) -> None:
+        """Raise unless the arguments make sense and the packages are installed."""
+        super().check()
+        if self.solver == "exact" and self.loss not in ("l1", "l2"):
+            raise wrong_usage(
+                FusionError(f"loss {self.loss!r} has no exact solution; use l1 or l2, or solver={'adam'!r}")
+            )
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn the matrix.

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
 from stemfuse.separators import ChannelLabel, Track, TrackError, TrainingError, check_fields
-from stemfuse.separators.training import Execution, History, Recipe, read_checkpoint, write_checkpoint
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.training import OPTIMISER_NAMES, Execution, History, Recipe, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,9 +33,21 @@ class Mixer(LinearFusion):
     """
 
     execution: Execution = Execution()
+    needs: ClassVar[Mapping[str, str]] = {"torch": "mixers", "lightning_fabric": "mixers", "safetensors": "mixers"}
 
     def __post_init__(self) -> None:
         check_fields(self, FusionError)
+
+    def check(self) -> None:
+        """Raise unless the recipe makes sense and the packages are installed."""
+        super().check()
+        if self.recipe.optimiser not in OPTIMISER_NAMES:
+            near = did_you_mean(self.recipe.optimiser, OPTIMISER_NAMES)
+            raise wrong_usage(
+                FusionError(
+                    f"got optimiser={self.recipe.optimiser!r}{near}, expected one of {', '.join(OPTIMISER_NAMES)}"
+                )
+            )
 
     @property
     def recipe(self) -> Recipe:

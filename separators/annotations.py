@@ -71,6 +71,18 @@ class Expected:
                 return value
         return converting.validate_python(plain)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The texts that are let through, where only some are."""
+        choices = typing.get_args(self.annotation) if _is_union(self.annotation) else (self.annotation,)
+        return tuple(
+            word
+            for choice in choices
+            if _is_literal(choice)
+            for word in typing.get_args(choice)
+            if isinstance(word, str)
+        )
+
     def _is_plainly(self, value: Any) -> bool:
         choices = typing.get_args(self.annotation) if _is_union(self.annotation) else (self.annotation,)
         words = [word for choice in choices if _is_literal(choice) for word in typing.get_args(choice)]

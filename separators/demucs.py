@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -116,6 +116,7 @@ class Demucs(BaseSeparator):
 
     name: ClassVar[str] = "demucs"
     not_in_identity = frozenset({"repo", "download", "device", "jobs"})
+    needs: ClassVar[Mapping[str, str]] = {"demucs": "demucs", "torch": "demucs"}
 
     def __init__(
         self,

@@ -28,10 +28,34 @@ Most of them are a ValueError too, so that code that knows nothing of stemfuse c
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 
 class StemfuseError(Exception):
-    """Base of all errors that a user can mend; the command line prints them without a traceback."""
+    """Base of all errors that a user can mend; the command line prints them without a traceback.
+
+    Attributes
+    ----------
+    is_usage : bool
+        Whether a name, an option or a path was given wrongly, and nothing has been done; the exit code is 2 then.
+    """
+
+    is_usage = False
+
+
+Raised = TypeVar("Raised", bound=StemfuseError)
+
+
+def wrong_usage(error: Raised) -> Raised:
+    """The error, marked as one of usage: the command line ends with exit code 2.
+
+    Examples
+    --------
+    >>> wrong_usage(TrackError("unknown")).is_usage, TrackError("damaged").is_usage
+    (True, False)
+    """
+    error.is_usage = True
+    return error
 
 
 class AudioError(StemfuseError, ValueError):

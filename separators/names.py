@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 from .errors import StemfuseError
 
@@ -39,6 +41,22 @@ def shown(text: object, keep: str = "") -> str:
 
 def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to add to a message about an unknown name: the known one that is most like it; empty when none is.
+
+    Examples
+    --------
+    >>> did_you_mean("least_squars", ["mean", "least_squares"]), did_you_mean("x", ["mean"])
+    (" (did you mean 'least_squares'?)", '')
+    """
+    known = {other.casefold().replace("-", "_"): other for other in known}
+    folded = name.casefold().replace("-", "_")
+    near = difflib.get_close_matches(folded, known, 1) or [
+        other for other in known if len(folded) > 2 and (other.startswith(folded) or folded.startswith(f"{other}_"))
+    ]
+    return f" (did you mean '{shown(known[near[0]])}'?)" if near else ""
 
 
 def name_fault(name: str) -> str:

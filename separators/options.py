@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .annotations import Expected, resolve
-from .errors import StemfuseError
+from .errors import StemfuseError, wrong_usage
+from .names import did_you_mean
 
 CUT = 80
 """The most characters of a refused value that a message shows."""
@@ -61,10 +62,15 @@ def checked_options(
     names = [name for name, parameter in known.items() if not parameter.collects]
     for name in options:
         if name not in names and len(names) == len(known):
-            raise error(f"{what}: argument {name!r} is unknown, its arguments are {', '.join(names) or 'none'}")
+            raise wrong_usage(
+                error(
+                    f"{what}: argument {name!r} is unknown{did_you_mean(name, names)}, its arguments are "
+                    f"{', '.join(names) or 'none'}"
+                )
+            )
     for name in names:
         if name not in options and known[name].default is inspect.Parameter.empty:
-            raise error(f"{what}: argument {name!r} is missing, its arguments are {', '.join(names)}")
+            raise wrong_usage(error(f"{what}: argument {name!r} is missing, its arguments are {', '.join(names)}"))
     return {
         name: known[name].checked(value, what, error) if name in names else value for name, value in options.items()
     }
@@ -164,7 +170,9 @@ class _Parameter:
         except ValueError as problem:
             got = repr(value)
             got = got if len(got) <= CUT else f"{got[: CUT - 3]}..."
-            raise error(f"{what}: argument {self.name!r}: got {got}, expected {self.expected}") from problem
+            near = did_you_mean(value, self.expected.words) if isinstance(value, str) else ""
+            refused = error(f"{what}: argument {self.name!r}: got {got}{near}, expected {self.expected}")
+            raise wrong_usage(refused) from problem
 
 
 @functools.cache

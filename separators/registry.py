@@ -8,7 +8,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from .errors import StemfuseError
+from .errors import StemfuseError, wrong_usage
+from .names import did_you_mean
 from .options import checked_options
 
 
@@ -45,7 +46,12 @@ class Registry:
             return getattr(import_module(module), attribute)
         if name in self._joined:
             return self._joined[name].load()
-        raise self.error(f"{self.what} {name!r} is unknown, there are {', '.join(self.names())}")
+        raise wrong_usage(
+            self.error(
+                f"{self.what} {name!r} is unknown{did_you_mean(name, self.names())}, "
+                f"there are {', '.join(self.names())}"
+            )
+        )
 
     def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Make one; an argument that is unknown, missing or of the wrong kind raises, see `checked_options`."""

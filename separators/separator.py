@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -120,6 +121,8 @@ class BaseSeparator:
         What it separates.
     trained_on : tuple of str or None
         Data that its weights were trained on, such as ``"musdb18hq/train"``; None when that is not known.
+    needs : mapping of str to str
+        Packages that separating needs and that are not always installed; by each, the extra that installs it.
     not_in_identity : frozenset of str
         Options that do not change the output, such as a device or a folder of weights.
     """
@@ -128,6 +131,7 @@ class BaseSeparator:
     version: ClassVar[str] = "1"
     channels: ClassVar[int] = 2
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
@@ -313,6 +317,18 @@ def separator_class(name: str) -> Any:
         Unknown name; the message lists the known ones.
     """
     return REGISTRY.find(name)
+
+
+def needed_packages(name: str) -> Mapping[str, str]:
+    """Packages that a registered separator needs, by each the extra that installs it; see `BaseSeparator`.
+
+    Examples
+    --------
+    >>> dict(needed_packages("repet_sim")), dict(needed_packages("xumx"))
+    ({}, {'torch': 'networks', 'safetensors': 'networks'})
+    """
+    made = separator_class(name)
+    return made.needs if inspect.isclass(made) and issubclass(made, BaseSeparator) else {}
 
 
 def load_separator(name: str, **options: Any) -> Separator:

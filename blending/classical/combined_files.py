@@ -14,6 +14,8 @@ from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import BaseFusion
 from stemfuse.blending.registry import make_fusion
 from stemfuse.separators import SOURCES, AudioError, Stems, Track, fit_length, open_signal, write_audio
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
 
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover
 
@@ -105,7 +107,10 @@ def _fusion_of_files(
 ) -> BaseFusion:
     """The fusion of one stem that a name means."""
     if how not in (*AVERAGES, *RULES, Crossover.kind):
-        raise FusionError(f"how={how!r} is unknown, there are {', '.join((*AVERAGES, *RULES, Crossover.kind))}")
+        known = (*AVERAGES, *RULES, Crossover.kind)
+        raise wrong_usage(
+            FusionError(f"how={how!r} is unknown{did_you_mean(how, known)}, there are {', '.join(known)}")
+        )
     if how in AVERAGES:
         if weights is not None and (len(weights) != len(names) or not sum(weights)):
             raise FusionError(

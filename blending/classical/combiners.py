@@ -14,7 +14,9 @@ from stemfuse.blending.constant import Fixed
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import LinearFusion, WeightlessFusion, first_of
 from stemfuse.separators import SOURCES, Samples, Stems, Track, in_order
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.labels import stem_labels
+from stemfuse.separators.names import did_you_mean
 
 from .spectral import BandSplit, ShortTimeFourier
 
@@ -206,6 +208,14 @@ class Combine(WeightlessFusion):
         self.n_fft = n_fft
         self.hop = hop
 
+    def check(self) -> None:
+        """Raise unless ``how`` is a rule that is not linear."""
+        super().check()
+        if self.how not in RULES:
+            near = did_you_mean(self.how, RULES)
+            hint = "linear, make an Average" if self.how in AVERAGES else f"unknown{near}, there are {', '.join(RULES)}"
+            raise wrong_usage(FusionError(f"how={self.how!r} is {hint}"))
+
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range: memory does not grow with the song.
 
@@ -214,9 +224,7 @@ class Combine(WeightlessFusion):
         FusionError
             ``how`` is unknown, or a separator is missing.
         """
-        if self.how not in RULES:
-            hint = "linear, make an Average" if self.how in AVERAGES else f"unknown, there are {', '.join(RULES)}"
-            raise FusionError(f"how={self.how!r} is {hint}")
+        self.check()
         rule, spectral = RULES[self.how]
         transform = ShortTimeFourier(self.n_fft, self.hop)
         giving = _giving(track, self.separators)

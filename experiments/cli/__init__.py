@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import typer
 from rich.logging import RichHandler
 
-from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
 
-from . import fusions, runs, stems, store, training, weights
+from . import fusions, pivot, runs, stems, store, training, weights
 from .console import EscapedLines, messages, replace_unencodable
 from .crashes import crash_message
 from .signals import Stopped, stopping_signals
@@ -29,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (runs, stems, fusions, training):
+for part in (runs, stems, fusions, pivot, training):
     app.registered_commands += part.app.registered_commands
 app.add_typer(weights.app, name="weights")
 app.add_typer(store.app, name="store")
@@ -52,10 +51,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     except Stopped:
         messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
         raise
-    except ConfigError as error:
-        _fail(str(error), 2)
     except StemfuseError as error:
-        _fail(str(error), 1)
+        _fail(str(error), 2 if error.is_usage else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress
-from stemfuse.separators.names import shown
+from stemfuse.separators.names import did_you_mean, shown
 
 
 class NamesConsole(Console):
@@ -75,6 +75,14 @@ Mixture = Annotated[
     str, typer.Option("--mixture", help="sum: add up the sources where a track has no mixture file; else file")
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes [one per core]", show_default=False)]
+Replace = Annotated[bool, typer.Option("--replace", help="overwrite a file that is there, which is kept otherwise")]
+
+
+def check_choice(given: str, option: str, known: Iterable[str]) -> None:
+    """A ConfigError for a word that is none of those that an option takes."""
+    known = list(known)
+    if given not in known:
+        raise ConfigError(f"got {option} {given}{did_you_mean(given, known)}, expected one of {', '.join(known)}")
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,9 +14,11 @@ from .console import (
     Json,
     Mixture,
     Option,
+    Replace,
     Sources,
     Store,
     Workers,
+    check_choice,
     escape_json,
     given_sources,
     messages,
@@ -28,6 +29,8 @@ from .console import (
     progress_bars,
     results,
 )
+from .exporting import MODELS, export_options
+from .pivot import show_weights
 
 app = typer.Typer()
 
@@ -39,15 +42,25 @@ def combine(
     out: Annotated[Path, typer.Option("--out", help="the new file, .wav or .flac")],
     weights: Annotated[str, typer.Option("--weights", help="one per file, for the averages: w1,w2,...")] = "",
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    replace: Replace = False,
 ) -> None:
     """Combine files of one stem by a classical rule, streaming from file to file."""
     from stemfuse.blending import combine_files
+    from stemfuse.experiments.outputs import check_output, new_file
 
+    check_output(out)
+    if missing := [file for file in files if not file.is_file()]:
+        raise ConfigError(f"{missing[0]}: no such file, expected the files of one stem")
+    if out.resolve() in (file.resolve() for file in files):
+        raise ConfigError(f"{out}: got one of the files that are combined; choose another --out")
     try:
         given = [float(weight) for weight in weights.split(",")] if weights else None
     except ValueError as error:
         raise ConfigError(f"got --weights {weights}, expected numbers such as 2,1") from error
-    results.print(str(combine_files(files, how, out, given, **parse_options(option))))
+    options = parse_options(option)
+    with new_file(out, replace) as temporary:
+        combine_files(files, how, temporary, given, **options)
+    results.print(str(out))
 
 
 @app.command(epilog="Example: stemfuse score --references MUSDB18-HQ --estimates mdx --estimates demucs --out scores")
@@ -123,10 +136,11 @@ def fit(
     sources: Sources = None,
     mixture: Mixture = "file",
     workers: Workers = None,
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a fusion on a data set; missing stems are separated first."""
-    from stemfuse.experiments.stages.fit import fit_fusion
+    """Fit a fusion on a data set; missing stems are separated first. What is stopped goes on with the same command."""
+    from stemfuse.experiments.stages.single_fit import fit_fusion
 
     options = parse_options(option)
     with progress_bars() as progress:
@@ -145,12 +159,15 @@ def fit(
             convert,
             one_of("--mixture", mixture, ("file", "sum")),
             given_sources(sources),
+            replace,
         )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
-    elif len(table):
-        print_table(table)
-        results.print(named_songs(table.attrs["songs"]))
+    else:
+        if len(table):
+            print_table(table)
+            results.print(named_songs(table.attrs["songs"]))
+        show_weights(out)
     messages.print(f"saved: {out}", markup=False)
 
 
@@ -197,34 +214,32 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
     program: Annotated[str, typer.Option("--as", help="demucs, msst, audio-separator or kuielab", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="the new file", show_default=False)],
-    option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    option: Annotated[
+        list[str],
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help=f"what the program needs: {MODELS} says what each separator is (demucs, audio-separator); "
+            "nearest=true takes the nearest weighted average",
+        ),
+    ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    replace: Replace = False,
 ) -> None:
     """Write a constant blend in the form of another program."""
     from stemfuse.blending import EXPORTS, load_fusion
+    from stemfuse.experiments.outputs import check_output, new_file
 
-    if program not in EXPORTS:
-        raise ConfigError(f"got --as {program}, expected one of {', '.join(EXPORTS)}")
+    check_choice(program, "--as", EXPORTS)
+    check_output(out)
     fusion = load_fusion(file)
     weights = fusion.constant_weights
     if weights is None:
         raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")
     export_to = EXPORTS[program]
-    options = checked_options(export_to, parse_options(option), ("weights", "path"))
-    export_to(weights, out, **options)
+    options = export_options(program, parse_options(option), weights.separators)
+    with new_file(out, replace) as temporary:
+        export_to(weights, temporary, **options)
     results.print(str(out))
-
-
-def checked_options(function: Callable[..., Any], options: dict[str, Any], fixed: Sequence[str]) -> dict[str, Any]:
-    """Check options of a function, besides those that the command gives; a ConfigError names the known ones."""
-    import inspect
-
-    known = {name: part for name, part in inspect.signature(function).parameters.items() if name not in fixed}
-    unknown = [name for name in options if name not in known]
-    needed = [name for name, part in known.items() if part.default is part.empty and name not in options]
-    if unknown or needed:
-        problem = f"{unknown[0]} is unknown" if unknown else f"{needed[0]} is missing"
-        raise ConfigError(f"--option {problem}; expected {', '.join(known) or 'none'}")
-    return options
 
 
 def _listed(text: str) -> list[str]:

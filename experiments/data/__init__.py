@@ -2,7 +2,17 @@
 
 from stemfuse.separators import SumSignal
 
-from .datasets import SUBSETS, DataSet, open_data
+from .datasets import EVERY_SEVENTH, SUBSETS, DataSet, open_data
 from .tracks import SONGS, MixtureRule, open_song, open_track
 
-__all__ = ["SONGS", "SUBSETS", "DataSet", "MixtureRule", "SumSignal", "open_data", "open_song", "open_track"]
+__all__ = [
+    "EVERY_SEVENTH",
+    "SONGS",
+    "SUBSETS",
+    "DataSet",
+    "MixtureRule",
+    "SumSignal",
+    "open_data",
+    "open_song",
+    "open_track",
+]

@@ -36,6 +36,9 @@ __all__ = ["SUBSETS", "DataSet", "open_data", "open_song"]
 
 log = logging.getLogger(__name__)
 
+EVERY_SEVENTH = "every seventh"
+"""Where a validation split comes from that neither the data set nor musdb has: every seventh training track."""
+
 SUBSETS = ("train", "valid", "test")
 """The subsets that the pipeline uses; a tree may have others."""
 
@@ -293,4 +296,4 @@ def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
     if listed:
         return "musdb", listed
     seventh = list(names[6::7])
-    return ("every seventh" if seventh else "none"), seventh
+    return (EVERY_SEVENTH if seventh else "none"), seventh

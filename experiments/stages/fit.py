@@ -1,4 +1,4 @@
-"""The stage that fits: every fusion of a run, or one fusion on a data set, is fitted and saved."""
+"""The stage that fits: every fusion of a run is fitted and saved, once more without each group of songs if asked."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, LinearFusion, fusion_class, leaks, make_fusion
+from stemfuse.blending import BaseFusion, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
-from stemfuse.experiments.data import DataSet, MixtureRule, open_data
-from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import FOLDS, PARTS, Run
-from stemfuse.experiments.stored_separators import find_separator
-from stemfuse.experiments.workers import Progress, cores, silent
-from stemfuse.separators import StemStore, Sums, Track
+from stemfuse.experiments.workers import Progress
+from stemfuse.separators import Track
 
-from .measure import compare_sdr, measure
-from .separate import with_stems
-
-if TYPE_CHECKING:
-    import pandas as pd
+from .measure import measure
+from .unfinished import UnfinishedFit
 
 
 class FitTracks(NamedTuple):
@@ -88,10 +82,10 @@ def _tracks_of(plan: Plan, fold: int | None = None) -> FitTracks:
     train, valid = plan.fitted_on(fold) if plan.learns() else ([], [])
     tested = [planned.track for planned in plan.tested()]
     parts = ([plan.attach(track) for track in part] for part in (train, valid, tested))
-    return _alike(FitTracks(*parts), plan.config.convert)
+    return alike(FitTracks(*parts), plan.config.convert)
 
 
-def _alike(tracks: FitTracks, convert: bool) -> FitTracks:
+def alike(tracks: FitTracks, convert: bool) -> FitTracks:
     """The tracks with one number of channels: that of stereo where some are stereo."""
     alike = iter(comparable([track for part in tracks for track in part], convert))
     return FitTracks(*([next(alike) for _ in part] for part in tracks))
@@ -175,7 +169,13 @@ def _keep_history(run: Run, label: str, fusion: BaseFusion) -> str:
     return file
 
 
-def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoints: Path | None = None) -> None:
+def show_progress(
+    fusion: BaseFusion,
+    label: str,
+    progress: Progress,
+    checkpoints: Path | None = None,
+    unfinished: UnfinishedFit | None = None,
+) -> None:
     """Let a fusion show its progress while it is fitted, and keep checkpoints.
 
     Parameters
@@ -188,6 +188,8 @@ def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoint
         Called as ``progress(label, epoch, epochs)``, or for each source of a search with its trials.
     checkpoints : Path, optional
         Folder from which a training that was killed goes on.
+    unfinished : UnfinishedFit, optional
+        Where the rows of the history are kept, too.
     """
     if fusion.learns:
         fusion.progress = lambda source, trial, trials: progress(f"{label}: {source}", trial, trials)
@@ -196,6 +198,8 @@ def show_progress(fusion: BaseFusion, label: str, progress: Progress, checkpoint
         def show(row: Mapping[str, float]) -> None:
             if "epoch" in row:  # how many passes a solver needs is not known before
                 progress(label, int(row["epoch"]), fusion.arguments()["epochs"])
+                if unfinished is not None:
+                    unfinished.add(row)
 
         fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=show)
 
@@ -205,135 +209,17 @@ def fit_and_save(
 ) -> None:
     """Fit a fusion and save it with the descriptions of the separators that it mixes."""
     fusion.fit(train, valid or None)
-    sums = {label: dict(where.sums) for track in train for label, where in track.stored.items() if where.sums}
-    fusion.separators_ = {
-        label: {**described, "sums": sums[label]} if label in sums else described
-        for label, described in separators.items()
-    }
+    fusion.separators_ = with_sums(separators, train)
     fusion.save(file)
 
 
-def fit_fusion(
-    name: str,
-    options: Mapping[str, Any],
-    data: Path,
-    store: Path,
-    separators: Sequence[str],
-    out: Path,
-    train: Sequence[str] = ("train",),
-    valid: Sequence[str] = ("valid",),
-    folds: int = 0,
-    workers: int | None = None,
-    progress: Progress = silent,
-    convert: bool = False,
-    mixture: MixtureRule = "file",
-    sources: Sums | None = None,
-) -> pd.DataFrame:
-    """Fit a fusion on a data set and save it.
-
-    Parameters
-    ----------
-    name : str
-        One of `stemfuse.blending.list_fusions`.
-    options : mapping
-        Its arguments.
-    data : Path
-        A data set with references.
-    store : Path
-        Stem store; missing stems are separated first.
-    separators : sequence of str
-        See `find_separator`; labels of the weights' inputs.
-    out : Path
-        The new file: ``.npz`` for constant weights, ``.safetensors`` for networks, ``.json`` without weights.
-    train, valid : sequence of str
-        Subsets to fit and to validate on. A subset that is missing in the data set counts as empty.
-    folds : int
-        From two on: groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it
-        has not seen where there are too few for a validation set; see `stemfuse.blending.cross_validate`.
-    workers : int, optional
-        Processes; one per core when not given.
-    progress : callable
-        Called as ``progress(stage, done, total)``.
-    convert : bool
-        Whether tracks may be converted to the rate and channels that separators need, and their stems back.
-    mixture : {"file", "sum"}
-        See `stemfuse.experiments.data.open_data`.
-    sources : mapping, optional
-        Sources that are picked or summed up, of references and stems alike; see
-        `stemfuse.separators.parse_sources`.
-
-    Returns
-    -------
-    DataFrame
-        SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
-        else on the tracks that it was fitted on; see `compare_sdr`. With folds two more rows, of left-out training
-        tracks.
-
-    Raises
-    ------
-    StemfuseError
-        There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
-    """
-    target = StemStore(store)
-    fusion = make_fusion(name, **options)
-    if out.suffix != fusion.suffix:
-        raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
-    if not separators:
-        raise ConfigError("no separators given, expected at least one: --separators A,B,C")
-    chosen = [find_separator(text, target) for text in separators]
-    parts = _tracks_in(open_data(data, mixture, sources), train, valid)
-    fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
-    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
-    fitted, validated, _ = _alike(FitTracks(fitted, validated, []), convert)
-    if fusion.learns:
-        measure([*fitted, *validated], workers or cores(), progress)
-        leaks(fitted, validated)
-    show_progress(fusion, name, progress)
-    fit_and_save(fusion, fitted, validated, described, out)
-    table = compare_sdr(fusion, validated or fitted, _seen(fusion, bool(validated)))
-    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
-
-
-def _tracks_in(found: DataSet, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
-    """Tracks of a data set to fit and to validate on."""
-    fitted, validated = (
-        [track for subset in subsets if subset in found.subsets for track in found.tracks(subset)]
-        for subsets in (train, valid)
-    )
-    if not fitted:
-        raise RunError(
-            f"{found.path}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; "
-            "choose with --train"
-        )
-    return fitted, validated
-
-
-def _seen(fusion: BaseFusion, validated: bool) -> str:
-    """Why the scores of a fitted fusion are better than on new songs; empty where they are not."""
-    if not fusion.learns:
-        return ""
-    if not validated:
-        return "fitted on these very songs: on others it gains less"
-    return f"these songs chose {fusion.chosen_by_valid}: on others it gains less" if fusion.chosen_by_valid else ""
-
-
-def _with_cross_validation(
-    table: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
-) -> pd.DataFrame:
-    """Two more rows: the mean and the fusion on training tracks that were left out in turn."""
-    import pandas as pd
-
-    from stemfuse.analysis import aggregate, by_source, common_mask
-    from stemfuse.blending import cross_validate
-
-    if not isinstance(fusion, LinearFusion):
-        raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
-    grid = by_source(aggregate(common_mask(cross_validate(fusion, tracks, folds))[0]), "SDR")
-    grid.index = [f"{name}, left out in turn" for name in grid.index]
-    grid = grid.assign(note="each song by weights that were fitted without it")
-    both = pd.concat([table, grid.rename_axis(table.columns[0]).reset_index()], ignore_index=True)
-    both.attrs["songs"] = table.attrs["songs"]
-    return both
+def with_sums(separators: Mapping[str, Any], train: Sequence[Track]) -> dict[str, Any]:
+    """Descriptions of separators, with the sums that were made of their stems."""
+    sums = {label: dict(where.sums) for track in train for label, where in track.stored.items() if where.sums}
+    return {
+        label: {**described, "sums": sums[label]} if label in sums else described
+        for label, described in separators.items()
+    }
 
 
 def _takes(name: str, option: str) -> bool:

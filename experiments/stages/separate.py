@@ -12,14 +12,15 @@ from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import check_format
 from stemfuse.experiments.data import MixtureRule, open_data
-from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, listed, matched, separate_converted
-from stemfuse.separators.separator import separate_signal
+from stemfuse.separators.optional import require_packages
+from stemfuse.separators.separator import needed_packages, separate_signal
 from stemfuse.separators.store.entry import content_of
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,10 @@ def make_missing(
             names = listed((track.name for track in missing), most=20)
             lacking.append(f"by {separator.label} ({separator.key}) of {names}")
             continue
-        if missing and not convert:
-            check_format(missing, separator.load())
+        if missing:
+            require_packages(needed_packages(separator.name), f"separator {separator.label}")
+            if not convert:
+                check_format(missing, separator.load())
         tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
     if lacking:
         raise RunError(
@@ -215,6 +218,8 @@ def adopt_folder(
     mixture: MixtureRule = "file",
 ) -> list[Entry]:
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     target = StemStore(store)
     adoption, alignments = target.adopt(folder, name, open_data(data, mixture), how, model, sources, replace)
     show(str(adoption))

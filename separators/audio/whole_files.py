@@ -130,6 +130,53 @@ def write_whole(
         write(file)
 
 
+def set_aside(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> Path | None:
+    """Give a file that is there another name, ``<stem>.<number><suffix>``, so that a new one does not replace it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file that is going to be written.
+    beside : iterable of str
+        Suffixes of files of the same name that belong to it; they get the same number.
+
+    Returns
+    -------
+    Path or None
+        Its new name; None where there was none.
+
+    Raises
+    ------
+    WriteError
+        The folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "blend.npz")
+    >>> _ = path.write_bytes(b"first")
+    >>> set_aside(path).name, set_aside(path)
+    ('blend.1.npz', None)
+    """
+    path = Path(path)
+    files = [file for file in (path, *(path.with_suffix(suffix) for suffix in beside)) if os.path.lexists(file)]
+    if path not in files:
+        return None
+    number = 1
+    while any(os.path.lexists(_numbered(file, number)) for file in files):
+        number += 1
+    try:
+        for file in files:
+            file.rename(_numbered(file, number))
+    except OSError as problem:
+        raise WriteError(_message(path, problem, ADVICE)) from problem
+    return _numbered(path, number)
+
+
+def _numbered(file: Path, number: int) -> Path:
+    return file.with_name(f"{file.stem}.{number}{file.suffix}")
+
+
 def temporary_in(folder: Path, suffix: str = "") -> Path:
     """A new name for a temporary file or folder, which `is_alive` can read; nothing is made on disk.
 

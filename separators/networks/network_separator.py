@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -63,6 +63,7 @@ class NetworkSeparator(BaseSeparator):
     """
 
     not_in_identity = frozenset({"weights", "device"})
+    needs: ClassVar[Mapping[str, str]] = {"torch": "networks", "safetensors": "networks"}
     origin: ClassVar[str]
     weights: str | os.PathLike[str] | None
     device: str

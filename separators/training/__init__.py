@@ -10,10 +10,11 @@ What separators learn from, chunks of songs and losses, is in `stemfuse.separato
 """
 
 from .checkpoints import read_checkpoint, write_checkpoint
-from .execution import Execution, History, Recipe
+from .execution import OPTIMISER_NAMES, Execution, History, Recipe
 from .standardisation import mean_and_deviation
 
 __all__ = [
+    "OPTIMISER_NAMES",
     "Execution",
     "History",
     "Recipe",

@@ -12,6 +12,8 @@ from stemfuse.separators.errors import TrainingError
 History = list[dict[str, float]]
 """Rows of a training curve, one per epoch or pass."""
 
+OPTIMISER_NAMES = ("adam", "rmsprop")
+
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -141,8 +143,13 @@ class Execution:
         Folder of the checkpoint from which a killed training goes on to the same result.
     checkpoint_steps : int, optional
         Save after every so many steps, not only after each epoch.
+    checkpoint_s : float, optional
+        Save after a step when so many seconds have passed since the last time, not only after each epoch.
     progress : callable, optional
         Called with every row of the history.
+    interrupted : callable, optional
+        Called with what interrupts the training, Ctrl-C or a signal, which is not raised then: the training ends with
+        its best epoch until now.
     """
 
     accelerator: str = "auto"
@@ -154,7 +161,9 @@ class Execution:
     compile: bool = False
     checkpoints: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
+    checkpoint_s: float | None = None
     progress: Callable[[dict[str, float]], object] | None = None
+    interrupted: Callable[[BaseException], object] | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -146,6 +146,7 @@ class _Training:
         self.epoch = self.done = self.steps = 0
         self.running: Any = 0.0
         self.count, self.seconds = 0, 0.0
+        self.saved = time.monotonic()
         self.history: History = []
         self.best = self._state()
 
@@ -165,12 +166,17 @@ class _Training:
 
     def run(self) -> tuple[dict[str, Tensor], History]:
         """Train all remaining epochs; returns the best state and the rows of all epochs."""
-        if not self._restore():
-            self._close_epoch()
-        while self.epoch < self.recipe.epochs and not self._exhausted():
-            self.epoch += 1
-            self._train_epoch()
-            self._close_epoch()
+        try:
+            if not self._restore():
+                self._close_epoch()
+            while self.epoch < self.recipe.epochs and not self._exhausted():
+                self.epoch += 1
+                self._train_epoch()
+                self._close_epoch()
+        except (KeyboardInterrupt, SystemExit) as error:
+            if self.execution.interrupted is None or not self.history:
+                raise
+            self.execution.interrupted(error)
         return self.best, self.history
 
     def _exhausted(self) -> bool:
@@ -200,10 +206,17 @@ class _Training:
             self._step(batches, step)
             self.done, self.steps, self.count = self.done + 1, self.steps + 1, self.count + len(step)
             self.seconds = before + time.perf_counter() - start
-            if self.execution.checkpoint_steps and self.steps % self.execution.checkpoint_steps == 0:
+            if self._is_due():
                 self._save()
             if self._capped():
                 break
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint within an epoch; all processes agree."""
+        every, seconds = self.execution.checkpoint_steps, self.execution.checkpoint_s
+        if every and self.steps % every == 0:
+            return True
+        return seconds is not None and bool(self.fabric.broadcast(time.monotonic() - self.saved >= seconds))
 
     def _step(self, batches: Iterator[Any], step: list[int]) -> None:
         # one seed per step: a resumed run drops out the same units
@@ -289,6 +302,7 @@ class _Training:
                 groups[f"optimiser.{index}"] = {name: value for name, value in state.items() if torch.is_tensor(value)}
             description = {**counters, "history": self.history, "identity": self.identity}
             write_checkpoint(self._checkpoint, groups, description)
+        self.saved = time.monotonic()
         self.fabric.barrier()
 
     def _restore(self) -> bool:

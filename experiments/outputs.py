@@ -1,0 +1,72 @@
+"""New files of commands: whether they can be written is checked before any work, and none replaces another unasked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stemfuse.separators import StemfuseError
+from stemfuse.separators.audio.whole_files import set_aside, whole_file
+
+from .errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def check_output(path: Path, option: str = "--out") -> None:
+    """Raise where a file cannot be written, before anything is computed for it.
+
+    Raises
+    ------
+    ConfigError
+        It is a folder, or its folder cannot be made or written.
+
+    Examples
+    --------
+    >>> check_output(Path("/dev/null/blend.npz"))
+    Traceback (most recent call last):
+    ...
+    stemfuse.experiments.errors.ConfigError: ...: cannot be written, /dev/null is no folder; choose another --out
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: got a folder, expected the name of a new file; add one to {option}")
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: cannot be written, {folder} is no folder; choose another {option}")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{path}: cannot be written, {folder} is read-only; choose another {option}")
+
+
+def make_room(path: Path, replace: bool, beside: Iterable[str] = ()) -> None:
+    """Keep a file that is there under another name, with a line that says so; call it when the new one is ready.
+
+    Parameters
+    ----------
+    path : Path
+        The new file.
+    replace : bool
+        Whether the file that is there may be lost: nothing is done then.
+    beside : iterable of str
+        Suffixes of files that belong to it.
+    """
+    kept = None if replace else set_aside(path, beside)
+    if kept is not None:
+        log.warning("%s was there already: it is kept as %s (--replace overwrites it)", path, kept.name)
+
+
+@contextmanager
+def new_file(path: Path, replace: bool) -> Iterator[Path]:
+    """A temporary file that becomes the new one when the block ends well; see `make_room` for one that is there.
+
+    Errors of the block name the new file, not the temporary one.
+    """
+    with whole_file(path) as temporary:
+        try:
+            yield temporary
+        except StemfuseError as error:
+            error.args = tuple(str(part).replace(str(temporary), str(path)) for part in error.args)
+            raise
+        make_room(path, replace)

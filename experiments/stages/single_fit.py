@@ -1,0 +1,254 @@
+"""One fusion fitted on a data set and saved, as the command does it: checked first, resumed, cross-validated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemfuse.blending import BaseFusion, LinearFusion, Search, leaks, make_fusion
+from stemfuse.experiments.config import FitConfig
+from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_data
+from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.outputs import check_output, make_room
+from stemfuse.experiments.plan import FEW
+from stemfuse.experiments.stored_separators import find_separator
+from stemfuse.experiments.workers import Progress, cores, silent
+from stemfuse.separators import StemStore, Sums, Track, digest
+
+from .fit import FitTracks, alike, show_progress, with_sums
+from .measure import compare_sdr, measure
+from .separate import with_stems
+from .unfinished import UnfinishedFit, write_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+LIMITS = ("epochs", "patience", "trials", "storage")
+"""Arguments by which a fit may be prolonged, or that do not change its result."""
+
+CHECKPOINT_S = 30.0
+"""Most seconds of a training that a killed command loses."""
+
+
+def fit_fusion(
+    name: str,
+    options: Mapping[str, Any],
+    data: Path,
+    store: Path,
+    separators: Sequence[str],
+    out: Path,
+    train: Sequence[str] = ("train",),
+    valid: Sequence[str] = ("valid",),
+    folds: int | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+    convert: bool = False,
+    mixture: MixtureRule = "file",
+    sources: Sums | None = None,
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Fit a fusion on a data set and save it.
+
+    Parameters
+    ----------
+    name : str
+        One of `stemfuse.blending.list_fusions`.
+    options : mapping
+        Its arguments.
+    data : Path
+        A data set with references.
+    store : Path
+        Stem store; missing stems are separated first.
+    separators : sequence of str
+        See `find_separator`; labels of the weights' inputs.
+    out : Path
+        The new file: ``.npz`` for constant weights, ``.safetensors`` for networks, ``.json`` without weights.
+    train, valid : sequence of str
+        Subsets to fit and to validate on. A subset that is missing in the data set counts as empty.
+    folds : int
+        Groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it has not
+        seen; see `stemfuse.blending.cross_validate`. When not given, this is done where there are no validation tracks
+        and no network is trained; 0: never.
+    workers : int, optional
+        Processes; one per core when not given.
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+    convert : bool
+        Whether tracks may be converted to the rate and channels that separators need, and their stems back.
+    mixture : {"file", "sum"}
+        See `stemfuse.experiments.data.open_data`.
+    sources : mapping, optional
+        Sources that are picked or summed up, of references and stems alike; see
+        `stemfuse.separators.parse_sources`.
+    overwrite : bool
+        Whether a file that is there is replaced; it is kept under another name otherwise.
+
+    Returns
+    -------
+    DataFrame
+        SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
+        else on the tracks that it was fitted on; see `compare_sdr`. With folds more rows, of tracks that were left out:
+        the mean, the fusion, its gain and the ends of the gain's interval.
+
+    Raises
+    ------
+    StemfuseError
+        There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
+    """
+    target = StemStore(store)
+    fusion = _checked_fusion(name, options, out, folds)
+    if not separators:
+        raise ConfigError("no separators given, expected at least one: --separators A,B,C")
+    chosen = [find_separator(text, target) for text in separators]
+    parts = tracks_to_fit(open_data(data, mixture, sources), train, valid)
+    fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
+    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
+    fitted, validated, _ = alike(FitTracks(fitted, validated, []), convert)
+    if fusion.learns:
+        measure([*fitted, *validated], workers or cores(), progress)
+        leaks(fitted, validated)
+    fusion.separators_ = with_sums(described, fitted)
+    keys = {separator.label: separator.key for separator in chosen}
+    _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
+    table = compare_sdr(fusion, validated or fitted, _seen(fusion, bool(validated)))
+    folds = _folds_of(fusion, fitted, validated) if folds is None else folds
+    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+
+
+def _folds_of(fusion: BaseFusion, fitted: Sequence[Track], validated: Sequence[Track]) -> int:
+    """Groups to leave out when nobody says how many: none where validation tracks do, or where it would take long."""
+    quick = fusion.learns and fusion.execution is None and isinstance(fusion, LinearFusion)
+    return min(len(fitted), FEW) if quick and not validated and not fusion.varies_in_time else 0
+
+
+def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int | None) -> BaseFusion:
+    """The fusion to fit; whatever can be known to be wrong is refused before any work."""
+    fusion = make_fusion(name, **options)
+    fusion.check()
+    if out.suffix != fusion.suffix:
+        raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
+    check_output(out)
+    if folds and not fusion.is_linear:
+        raise ConfigError(f"--folds: a {name} fusion has no weights, expected a linear fusion")
+    return fusion
+
+
+def _fit_safely(
+    fusion: BaseFusion,
+    train: Sequence[Track],
+    valid: Sequence[Track],
+    store: StemStore,
+    keys: Mapping[str, str],
+    out: Path,
+    overwrite: bool,
+    progress: Progress,
+) -> None:
+    """Fit and save; a fit that is killed or stopped goes on when it is called again."""
+    if fusion.execution is None and not isinstance(fusion, Search):
+        show_progress(fusion, fusion.kind, progress)
+        fusion.fit(train, valid or None)
+        make_room(out, overwrite, _beside(out))
+        fusion.save(out)
+        return
+    unfinished = UnfinishedFit(out, _digest_of(fusion, train, valid, store, keys))
+    unfinished.begin()
+    stops: list[BaseException] = []
+    show_progress(fusion, fusion.kind, progress, unfinished.folder, unfinished)
+    if fusion.execution is not None:
+        fusion.execution = replace(fusion.execution, checkpoint_s=CHECKPOINT_S, interrupted=stops.append)
+    given = fusion.storage if isinstance(fusion, Search) else None
+    if isinstance(fusion, Search) and given is None:
+        fusion.storage = str(unfinished.journal)
+    fusion.fit(train, valid or None)
+    if isinstance(fusion, Search):
+        fusion.storage = given
+    mine = overwrite or unfinished.may_replace()
+    make_room(out, mine, _beside(out))
+    fusion.save(out)
+    if fusion.history_:
+        history = out.with_name(f"{out.stem}-history.csv")
+        make_room(history, mine)
+        write_rows(history, fusion.history_)
+    if stops:
+        unfinished.stop()
+        log.warning(
+            "stopped after epoch %d of %d: %s holds what was learnt until then",
+            len(fusion.history_) - 1,
+            fusion.arguments()["epochs"],
+            out,
+        )
+        raise stops[0]
+    unfinished.end()
+
+
+def _beside(out: Path) -> tuple[str, ...]:
+    """Suffixes of the files that a fusion of this suffix has beside it."""
+    return (".json",) if out.suffix == ".safetensors" else ()
+
+
+def _digest_of(
+    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], store: StemStore, keys: Mapping[str, str]
+) -> str:
+    """Digest of all that a fitted fusion depends on, but for the limits by which a fit may be prolonged."""
+    arguments = {name: value for name, value in fusion.arguments().items() if name not in LIMITS}
+    tracks = [[store.content(track, keys) for track in part] for part in (train, valid)]
+    return digest({"kind": fusion.kind, "arguments": arguments, "tracks": tracks, "keys": keys})
+
+
+def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
+    """Tracks of a data set to fit and to validate on; a data set without training tracks is fitted on as a whole.
+
+    Of fewer than eight tracks none is set aside to validate on, unless the data set itself does so.
+    """
+    subsets = [subset for subset in train if subset in found.subsets]
+    if not subsets and tuple(train) == FitConfig().train:
+        subsets = [subset for subset in found.subsets if subset not in valid]
+    fitted = [track for subset in subsets for track in found.tracks(subset)]
+    if not fitted:
+        raise ConfigError(
+            f"{found.path}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; "
+            "choose with --train"
+        )
+    validated = [track for subset in valid if subset in found.subsets for track in found.tracks(subset)]
+    if found.split == EVERY_SEVENTH and len(fitted) + len(validated) < FEW:
+        return [*fitted, *validated], []
+    return fitted, validated
+
+
+def _seen(fusion: BaseFusion, validated: bool) -> str:
+    """Why the scores of a fitted fusion are better than on new songs; empty where they are not."""
+    if not fusion.learns:
+        return ""
+    if not validated:
+        return "fitted on these very songs: on others it gains less"
+    return f"these songs chose {fusion.chosen_by_valid}: on others it gains less" if fusion.chosen_by_valid else ""
+
+
+def _with_cross_validation(
+    table: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
+) -> pd.DataFrame:
+    """More rows: the mean and the fusion on training tracks that were left out in turn, and the gain."""
+    import pandas as pd
+
+    from stemfuse.analysis import aggregate, by_source, common_mask, compare
+    from stemfuse.blending import cross_validate
+
+    if not isinstance(fusion, LinearFusion):
+        raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
+    scores = common_mask(cross_validate(fusion, tracks, folds))[0]
+    parts = [by_source(aggregate(scores), "SDR")]
+    parts[0].index = [f"{name}, left out in turn" for name in parts[0].index]
+    gains = compare(scores, "mean")
+    for value, words in (("difference", "its gain"), ("low", "95 % interval from"), ("high", "to")):
+        part = by_source(gains, value=value)
+        part.index = [words for _ in part.index]
+        parts.append(part)
+    added = pd.concat(parts).rename_axis(table.columns[0]).reset_index()
+    joined = pd.concat([table, added], ignore_index=True)
+    joined.attrs |= table.attrs
+    return joined
