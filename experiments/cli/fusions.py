@@ -131,8 +131,15 @@ def fit(
     valid: Annotated[str, typer.Option("--valid", help="subsets to validate on")] = "valid",
     convert: Convert = False,
     folds: Annotated[
-        int, typer.Option("--folds", min=0, max=1000, help="also cross-validate on the training tracks")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--folds",
+            min=0,
+            max=1000,
+            help="leave training tracks out in turn, in this many groups [where there are no validation tracks]",
+            show_default=False,
+        ),
+    ] = None,
     sources: Sources = None,
     mixture: Mixture = "file",
     workers: Workers = None,

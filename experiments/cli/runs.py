@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Workers, messages, print_table, progress_bars, results
+from stemfuse.experiments.errors import ConfigError
+
+from .console import (
+    Convert,
+    Json,
+    Sources,
+    Workers,
+    given_sources,
+    json_text,
+    messages,
+    one_of,
+    print_table,
+    progress_bars,
+    results,
+)
+from .pivot import print_weights
+
+if TYPE_CHECKING:
+    from stemfuse.experiments.run import Run
 
 app = typer.Typer()
 
@@ -42,6 +62,95 @@ def run(
     with progress_bars() as progress:
         finished = run_config(checked, progress, verify)
     show_run(finished)
+
+
+@app.command(epilog="Example: stemfuse compare my-songs mdx=separated/mdx demucs=separated/htdemucs --out comparison")
+def compare(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="songs with their sources", show_default=False)],
+    stems: Annotated[
+        list[str], typer.Argument(metavar="NAME=DIR...", help="stems that a tool made of them", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="folder of store and run; goes on where it stopped")] = Path(
+        "comparison"
+    ),
+    sources: Sources = None,
+    mixture: Annotated[
+        str, typer.Option("--mixture", help="sum: add up the sources where a song has no mixture file; else file")
+    ] = "sum",
+    shift: Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")] = False,
+    missing: Annotated[
+        str, typer.Option("--missing", help="skip: leave out songs that a tool has no stems of; else error")
+    ] = "error",
+    convert: Convert = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """From folders of stems to the verdict: which weights, how much better than the best tool, and how sure."""
+    from stemfuse.experiments.comparison import compare_stems
+
+    if shift and as_is:
+        raise ConfigError("got both --shift and --as-is, choose one")
+    with progress_bars() as progress:
+        finished = compare_stems(
+            data,
+            named_folders(stems),
+            out,
+            one_of("--mixture", mixture, ("file", "sum")),
+            given_sources(sources),
+            "shift" if shift else "as-is" if as_is else "refuse",
+            convert,
+            one_of("--missing", missing, ("error", "skip")),
+            workers,
+            progress,
+        )
+    show_comparison(finished, stems, as_json)
+
+
+def named_folders(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by label from ``label=folder``; a folder alone has its own name.
+
+    Examples
+    --------
+    >>> named_folders(["a=first", "second/b"])
+    {'a': ...('first'), 'b': ...('second/b')}
+    """
+    found: dict[str, Path] = {}
+    for text in texts:
+        label, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        label = label if equals else path.resolve().name
+        if not label or not str(path) or label in found:
+            raise ConfigError(f"got {text!r}, expected NAME=DIR with a name of its own, such as mdx=separated/mdx")
+        found[label] = path
+    return found
+
+
+def show_comparison(finished: Run, stems: Sequence[str], as_json: bool) -> None:
+    """Print what a comparison found: tables, weights, the verdict, and the commands that come next."""
+    from stemfuse.blending.pivot import describe_weights
+    from stemfuse.experiments.comparison import BLEND, verdicts
+
+    found, weights = verdicts(finished), finished.fusion(BLEND).constant_weights
+    if as_json:
+        shown: dict[str, Any] = {"verdicts": [verdict.to_dict() for verdict in found], "run": str(finished.path)}
+        print(json_text(shown | (describe_weights(weights) if weights is not None else {})))
+        return
+    show_run(finished)
+    results.print(f"\nweights of {BLEND}, source by separator")
+    if weights is not None:
+        print_weights(weights)
+    for verdict in found:
+        results.print("")
+        for line in verdict.lines():
+            results.print(line, markup=False)
+    best = next((verdict.best for verdict in found), BLEND)
+    file = finished.path / finished.record().fusions[best].file
+    given = " ".join(f"--stems {shlex.quote(text)}" for text in stems)
+    results.print("\nnext:")
+    results.print(f"  stemfuse fuse {shlex.quote(str(file))} SONG {given} --out fused", markup=False)
+    blend = finished.path / finished.record().fusions[BLEND].file
+    results.print(f"  stemfuse export {shlex.quote(str(blend))} --as msst --out ensemble.sh", markup=False)
 
 
 def show_run(finished: Any) -> None:

@@ -1,0 +1,228 @@
+"""From folders of stems to the verdict: which weights, how much better than the best separator, and how sure."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stemfuse.separators import Sums
+from stemfuse.separators.names import check_name
+
+from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig
+from .errors import ConfigError
+from .pipeline import run
+from .run import Run
+from .stages import adopt_folder
+from .workers import Progress, silent
+
+log = logging.getLogger(__name__)
+
+BLEND = "blend"
+"""The label of the fusion whose weights people could set by ear: none below 0, of each source 1 in all."""
+
+LADDER = (
+    FusionConfig(name="mean"),
+    FusionConfig(name="least_squares", label=BLEND, options={"constraint": "simplex"}),
+    FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
+)
+"""What is tried, from the simplest to the one with most weights."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the scores of one data set say.
+
+    Attributes
+    ----------
+    data : str
+        Label of the data set.
+    songs : int
+        That are scored.
+    best_single, best : str
+        The separator and the fusion with the highest mean over sources.
+    best_single_db, best_db : float
+        Their scores.
+    low_db, high_db : float
+        The 95 % interval of the gain, paired by song; NaN with too few songs.
+    won : float
+        Songs in which the fusion is better, ties count half; NaN with too few songs.
+    """
+
+    data: str
+    songs: int
+    best_single: str
+    best: str
+    best_single_db: float
+    best_db: float
+    low_db: float = math.nan
+    high_db: float = math.nan
+    won: float = math.nan
+
+    @property
+    def gain_db(self) -> float:
+        """How far the fusion is above the separator."""
+        return self.best_db - self.best_single_db
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval of the gain excludes 0."""
+        return self.low_db > 0 or self.high_db < 0
+
+    @property
+    def songs_needed(self) -> int | None:
+        """About how many songs make the interval exclude 0, if the gain stays: its width falls as their root grows."""
+        if self.is_sure or not self.gain_db > 0 or not math.isfinite(self.low_db):
+            return None
+        half = (self.high_db - self.low_db) / 2
+        return max(self.songs + 1, math.ceil(self.songs * (half / self.gain_db) ** 2))
+
+    def lines(self) -> list[str]:
+        """The verdict in words.
+
+        Examples
+        --------
+        >>> verdict = Verdict("songs", 9, "mdx", "blend", 6.0, 6.2, -0.1, 0.5, 6.0)
+        >>> for line in verdict.lines():
+        ...     print(line)
+        best separator: mdx, 6.00 dB; best fusion: blend, 6.20 dB
+        gain: +0.20 dB, 95 % interval -0.10 to +0.50 dB, 6 of 9 songs won
+        enough songs? no: the interval includes 0; about 21 songs would tell, if the gain stays
+        """
+        first = (
+            f"best separator: {self.best_single}, {self.best_single_db:.2f} dB; "
+            f"best fusion: {self.best}, {self.best_db:.2f} dB"
+        )
+        if not math.isfinite(self.low_db):
+            return [
+                first,
+                f"gain: {self.gain_db:+.2f} dB",
+                f"enough songs? no: {self.songs} are too few for an interval",
+            ]
+        gain = (
+            f"gain: {self.gain_db:+.2f} dB, 95 % interval {self.low_db:+.2f} to {self.high_db:+.2f} dB, "
+            f"{self.won:g} of {self.songs} songs won"
+        )
+        if self.is_sure:
+            return [first, gain, "enough songs? yes: the interval excludes 0"]
+        needed = f"; about {self.songs_needed} songs would tell, if the gain stays" if self.songs_needed else ""
+        return [first, gain, f"enough songs? no: the interval includes 0{needed}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; what is not known is None."""
+        fields = {**vars(self), "gain_db": self.gain_db, "is_sure": self.is_sure, "songs_needed": self.songs_needed}
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()
+        }
+
+
+def compare_stems(
+    data: Path,
+    methods: Mapping[str, Path],
+    out: Path,
+    mixture: Literal["file", "sum"] = "sum",
+    sources: Sums | None = None,
+    how: Literal["refuse", "shift", "as-is"] = "refuse",
+    convert: bool = False,
+    missing: Literal["error", "skip"] = "error",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Adopt stems that several tools made, fit the ladder of fusions, and score all on songs they have not seen.
+
+    Where the data set has no training songs apart, songs are left out in turn. A second call goes on where the first
+    one stopped.
+
+    Parameters
+    ----------
+    data : Path
+        A data set with references, or a folder of songs.
+    methods : mapping of str to Path
+        By label, the folder of a tool's stems; see `stemfuse.separators.StemStore.adopt` for layouts.
+    out : Path
+        Folder of the store and the run.
+    mixture : {"sum", "file"}
+        ``"sum"`` adds up the sources where a song has no mixture file.
+    sources : mapping, optional
+        Sources that are picked or summed up; see `stemfuse.separators.parse_sources`.
+    how : {"refuse", "shift", "as-is"}
+        What to do with stems that are offset against their mixture.
+    convert : bool
+        Whether songs may be converted to one rate and number of channels.
+    missing : {"error", "skip"}
+        Whether songs that a tool has no stems of are left out for all.
+    workers : int, optional
+        Processes; one per core when not given.
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    Run
+        The finished run; see `verdicts`.
+
+    Raises
+    ------
+    StemfuseError
+        A folder is missing or does not fit; nothing is scored then.
+    """
+    if len(methods) < 2:
+        raise ConfigError(f"got {len(methods)} folder of stems, expected at least two: a=DIR b=DIR")
+    for label, folder in methods.items():
+        check_name(label, "separator", ConfigError)
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder, expected one with stems by {label}")
+    given: dict[str, Any] = {"sources": sources} if sources else {}
+    recipe = RunConfig(
+        out=out / "run",
+        store=out / "store",
+        data=(DataConfig(path=data, mixture=mixture),),
+        separators=tuple(SeparatorConfig(name=label, stored=True) for label in methods),
+        fusions=LADDER,
+        bounds=BoundsConfig(bands_hz=None),
+        convert=convert,
+        missing=missing,
+        workers=workers,
+        **given,
+    )
+    for done, (label, folder) in enumerate(methods.items()):
+        progress("adopt", done, len(methods))
+        # the store is this comparison's own: what lies there was taken from these folders before
+        adopt_folder(folder, label, data, recipe.store, how, replace=True, show=log.info, mixture=mixture)
+    progress("adopt", len(methods), len(methods))
+    return run(recipe, progress)
+
+
+def verdicts(finished: Run) -> list[Verdict]:
+    """What a run's scores say, for each data set with a separator and a fusion that have all sources.
+
+    Parameters
+    ----------
+    finished : Run
+        Of any recipe.
+    """
+    from stemfuse.analysis.aggregates import MEAN
+
+    from .report.tables import ScoreTable, comparisons, scored_data
+
+    found = []
+    for data in scored_data(finished):
+        table = ScoreTable.of(data, data.metrics[0])
+        means = table.grid[MEAN].dropna()
+        fused = means[means.index.isin(data.fusions)]
+        if not table.best_single or fused.empty:
+            continue
+        best = str(fused.idxmax())
+        rows = [row for part in comparisons(data) if part.baseline == table.best_single for row in part.means]
+        known = next((row for row in rows if row["fusion"] == best), None)
+        interval = (
+            {"low_db": known["low"], "high_db": known["high"], "won": known["win_rate"] * known["tracks"]}
+            if known
+            else {}
+        )
+        scores = {"best_single_db": float(means[table.best_single]), "best_db": float(fused[best])}
+        found.append(Verdict(data.label, len(data.tracks), table.best_single, best, **scores, **interval))
+    return found
