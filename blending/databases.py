@@ -1,4 +1,4 @@
-"""Databases that keep a search's trials: opened by one process at a time, waited for while others write, one line else."""
+"""Databases that keep a search's trials: opened by one process at a time, waited for while others write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ PAUSE_S = 0.5
 
 HEADER = b"SQLite format 3\0"
 
-PASSING = ("locked", "busy", "already exists", "deadlock", "could not serialize", "unique constraint", "too many clients")
+PASSING = (
+    "locked",
+    "busy",
+    "already exists",
+    "deadlock",
+    "could not serialize",
+    "unique constraint",
+    "too many clients",
+)
 """Words of errors that go when others have ended what they do."""
 DAMAGED = ("not a database", "malformed", "no such column", "corrupt", "schema version", "unsupported file format")
 """Words of errors that stay because of what the database holds."""
@@ -46,8 +54,8 @@ def open_database(address: str, writing: bool) -> Any:
     Parameters
     ----------
     address : str
-        As SQLAlchemy takes it, such as ``"sqlite:///search.db"``; a relative file is one of the folder that this process
-        works in now.
+        As SQLAlchemy takes it, such as ``"sqlite:///search.db"``; a relative file is one of the folder that this
+        process works in now.
     writing : bool
         Whether trials will be added; the database is made when missing.
 
@@ -133,7 +141,7 @@ def shown_address(address: str) -> str:
 
 @contextlib.contextmanager
 def locked(file: Path | None) -> Iterator[None]:
-    """Let one process at a time do something with a file; the system unlocks it when a process ends, however it ends."""
+    """Let one process at a time do something with a file; the system unlocks it when a process ends."""
     if file is None or fcntl is None:
         yield
         return
@@ -190,7 +198,9 @@ def check_file(file: Path, writing: bool) -> None:
         with file.open("rb") as opened:
             begin = opened.read(len(HEADER))
     except OSError as error:
-        raise FusionError(f"{file}: cannot be read ({error.strerror or error}); name another file for storage") from error
+        raise FusionError(
+            f"{file}: cannot be read ({error.strerror or error}); name another file for storage"
+        ) from error
     if begin and begin != HEADER:
         raise FusionError(f"{file}: damaged, or no SQLite database; name another file for storage")
 

@@ -185,9 +185,7 @@ class Search(LinearFusion):
         """What is maximised; the arguments are checked."""
         metrics = (self.objectives,) if isinstance(self.objectives, str) else tuple(self.objectives)
         if not 1 <= len(metrics) <= 2:
-            raise wrong_usage(
-                FusionError(f"got {len(metrics)} objectives ({', '.join(metrics)}), expected one or two")
-            )
+            raise wrong_usage(FusionError(f"got {len(metrics)} objectives ({', '.join(metrics)}), expected one or two"))
         for name, known in (("sampler", SAMPLERS), ("constraint", CONSTRAINTS)):
             value = str(self.arguments()[name])
             if value not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from stemfuse.blending import fusion_class, make_fusion
@@ -126,7 +127,15 @@ def run_identity(plan: Plan) -> str:
         for entry in plan.tracks
         if entry.track in needed
     ]
-    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()})
+    files = {part.label or part.name: _files_of(part) for part in plan.fusions if _files_of(part)}
+    about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
+    return digest(about | ({"files": files} if files else {}))
+
+
+def _files_of(part: FusionConfig) -> list[str]:
+    """Digests of the files that a fusion's options name."""
+    files = make_fusion(part.name, **part.options).files()
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def _audio(store: StemStore, track: Track) -> object:
@@ -142,4 +151,5 @@ def fit_digest(plan: Plan, part: FusionConfig) -> str:
     train, valid = plan.fitted_on() if fusion_class(part.name).learns else ([], [])
     tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
-    return digest({"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version})
+    about = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}
+    return digest(about | ({"files": files} if (files := _files_of(part)) else {}))

@@ -83,6 +83,12 @@ class Track:
     stored: Mapping[str, StoredStems] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        given = [self.mixture, self.references, *self.stems.values()]
+        if any(isinstance(part, np.ndarray) for part in given) or not isinstance(self.subset, str):
+            raise TrackError(
+                f"track {self.name!r}: got arrays; call Track.from_arrays(name, mixture, references, stems), or with "
+                "stems: track.with_stems({name: Stems(array, sources, rate)})"
+            )
         parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
         for what, stems in parts.items():
             if stems is None:

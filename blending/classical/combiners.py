@@ -15,8 +15,8 @@ from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import LinearFusion, WeightlessFusion, first_of
 from stemfuse.separators import SOURCES, Samples, Stems, Track
 from stemfuse.separators.errors import wrong_usage
-from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.labels import stem_labels
+from stemfuse.separators.names import did_you_mean
 
 from .spectral import BandSplit, ShortTimeFourier
 

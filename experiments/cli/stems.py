@@ -19,6 +19,7 @@ from .console import (
     Option,
     Store,
     Workers,
+    check_choice,
     json_text,
     messages,
     parse_options,
@@ -115,8 +116,7 @@ def list_what(
     """List separators, fusions, layouts of data sets, or presets."""
     from .catalogue import CATALOGUES
 
-    if what not in CATALOGUES:
-        raise ConfigError(f"got list {what}, expected one of {', '.join(CATALOGUES)}")
+    check_choice(what, "list", CATALOGUES)
     entries = CATALOGUES[what]()
     if as_json:
         print(json_text(entries))

@@ -244,9 +244,7 @@ def fit_fusion(
     if fusion.learns:
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
-    fusion.separators_ = {
-        separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen
-    }
+    fusion.separators_ = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     keys = {separator.label: separator.key for separator in chosen}
     _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
     table = compare_sdr(fusion, validated or fitted)

@@ -7,8 +7,9 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
@@ -18,8 +19,10 @@ from stemfuse.experiments.stored_separators import StoredSeparator, find_separat
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Track, digest, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
+from stemfuse.separators.names import did_you_mean
 
 from .separate import make_missing
+from .song_stems import attach_stems, place_of, take_stems
 
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
@@ -38,6 +41,9 @@ class FuseTask:
     """Of its folder, below ``out``."""
     subtype: str
     save_weights: bool
+    given: Path | None = None
+    """Store of the stems that were given for these songs."""
+    given_keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -48,19 +54,30 @@ class FuseTask:
         """Digest of all that the fused stems depend on, but for the inputs, which may not be there any more."""
         mixture = StemStore(self.store).contents.sha256(self.track.mixture)
         written = [self.subtype, self.save_weights]
-        return digest({"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written})
+        about = {"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written}
+        return digest(about | ({"given": sorted(self.given_keys)} if self.given_keys else {}))
 
     def inputs(self) -> dict[str, str]:
         """Digests of the stems that are in the store, by separator."""
         store = StemStore(self.store)
-        present = {label: store.content_of(self.track, key) for label, key in self.keys.items()}
+        present = {label: _content_of(self.track, store, key) for label, key in self.keys.items()}
+        if self.given is not None:
+            given = StemStore(self.given)
+            present |= {label: given.content_of(self.track, key) for label, key in self.given_keys.items()}
         return {label: content for label, content in present.items() if content is not None}
+
+
+def _content_of(track: Track, store: StemStore, key: str) -> str | None:
+    place = place_of(track, store, key)
+    return None if place is None else store.content_of(place, key)
 
 
 def fuse_one(task: FuseTask) -> None:
     """Fuse one song into its folder; every file appears whole or not at all."""
     fusion = load_fusion(task.fusion)
-    track = StemStore(task.store).attach(task.track, task.keys)
+    track = attach_stems(task.track, StemStore(task.store), task.keys)
+    if task.given is not None:
+        track = StemStore(task.given).attach(track, task.given_keys)
     with few_threads(1):
         fusion.fuse(track).write(task.folder, task.subtype)
         if task.save_weights and isinstance(fusion, LinearFusion):
@@ -77,6 +94,7 @@ def fuse_paths(
     subtype: str = "FLOAT",
     workers: int | None = None,
     progress: Progress = silent,
+    stems: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -100,6 +118,8 @@ def fuse_paths(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    stems : mapping of str to Path
+        Folders with stems of these songs that other tools made, by the separator's label; see `take_stems`.
 
     Returns
     -------
@@ -121,17 +141,26 @@ def fuse_paths(
             clear_remains(out)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
-        chosen = _separators_of(fusion, file, separators, target)
+        chosen = _separators_of(fusion, file, separators, target, stems)
         keys = {separator.label: separator.key for separator in chosen}
+        folders = _output_folders(paths, out)
+        given, given_keys = None, dict[str, str]()
+        if stems:
+            out.mkdir(parents=True, exist_ok=True)
+            given = stack.enter_context(_temporary_store(out))
+            taken = take_stems(stems, list(folders.values()), StemStore(given))
+            given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
-            FuseTask(file, store, keys, track, out, name, subtype, save_weights)
-            for name, track in _output_folders(paths, out).items()
+            FuseTask(file, store, keys, track, out, name, subtype, save_weights, given, given_keys)
+            for name, track in folders.items()
         ]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
         fused = _read_record(out)
         missing = [task for task in tasks if not _is_fused(task, wanted[task.name], fused.get(task.name))]
-        make_missing([task.track for task in missing], chosen, target, workers, progress)
+        for separator in chosen:
+            absent = [task.track for task in missing if place_of(task.track, target, separator.key) is None]
+            make_missing(absent, [separator], target, workers, progress)
         for batch in _batches(missing, workers):
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
             fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
@@ -139,14 +168,20 @@ def fuse_paths(
     return [task.folder for task in tasks]
 
 
-def _separators_of(fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore) -> list[StoredSeparator]:
-    """Separators that a fusion needs, by the labels of its inputs."""
+def _separators_of(
+    fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore, stems: Mapping[str, Path]
+) -> list[StoredSeparator]:
+    """Separators that a fusion needs, by the labels of its inputs, but for those whose stems are given."""
     weights, described = fusion.constant_weights, fusion.separators_
     labels = list(described if weights is None else weights.separators)
     named = {text.partition("=")[0]: text for text in given}
-    labels = labels or list(named)
+    if labels and (unknown := [label for label in stems if label not in labels]):
+        near = did_you_mean(unknown[0], labels)
+        raise ConfigError(f"got --stems {unknown[0]}=...{near}; {file} fuses {', '.join(labels)}: use these labels")
+    labels = labels or [*named, *(label for label in stems if label not in named)]
     if not labels:
         raise ConfigError(f"{file}: the file does not name its separators; name them with --separators A,B,C")
+    labels = [label for label in labels if label not in stems]
     return [
         find_separator(named[label], store) if label in named else find_separator(label, store, described.get(label))
         for label in labels
