@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from stemfuse.separators import SOURCES, Track, in_order
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
 
 from .errors import FusionError
 from .fusion import LinearFusion, first_of, given_sources
@@ -64,6 +67,10 @@ PRESETS = {
 }
 
 
+SUFFIXES = (".npz", ".json", ".safetensors")
+"""Of files of fusions; only the first kind has constant weights."""
+
+
 def list_presets() -> list[str]:
     """Names of the published blends that `Fixed` knows, sorted.
 
@@ -118,9 +125,9 @@ class Fixed(LinearFusion):
     Parameters
     ----------
     blend : str, mapping or MixingWeights
-        A preset of `list_presets`; or source to weights, one per separator, as a sequence or by name
-        (``{"vocals": {"mdx": 0.9, "demucs": 0.1}}``); or a matrix with labels. They are used as they
-        are: nothing is normalised.
+        A preset of `list_presets`; or the ``.npz`` of fitted weights; or source to weights, one per separator, as a
+        sequence or by name (``{"vocals": {"mdx": 0.9, "demucs": 0.1}}``); or a matrix with labels. They are used as
+        they are: nothing is normalised.
     separators : sequence of str, optional
         The separators that a preset's roles or a sequence of weights mean, in order; when not given, the
         tracks' separators in their order.
@@ -160,6 +167,9 @@ class Fixed(LinearFusion):
         if isinstance(self.blend, MixingWeights):
             self.weights_ = self.blend
             return self
+        if files := self.files():
+            self.weights_ = _fitting(MixingWeights.load(files[0]), files[0], train)
+            return self
         track = first_of(train)
         names = tuple(track.stems) if self.separators is None else tuple(self.separators)
         giving = given_sources(train)
@@ -172,16 +182,33 @@ class Fixed(LinearFusion):
         )
         return self
 
+    def files(self) -> tuple[Path, ...]:
+        """The file of the weights, where one is given."""
+        is_file = isinstance(self.blend, str) and self.blend not in PRESETS and Path(self.blend).suffix in SUFFIXES
+        return (Path(str(self.blend)).expanduser(),) if is_file else ()
+
+    def check(self) -> None:
+        """Raise unless the preset is known, or the file of the weights can be read."""
+        super().check()
+        if files := self.files():
+            MixingWeights.load(files[0])
+        elif isinstance(self.blend, str) and self.blend not in PRESETS:
+            raise wrong_usage(
+                FusionError(
+                    f"preset {self.blend!r} is unknown{did_you_mean(self.blend, PRESETS)}, there are "
+                    f"{', '.join(list_presets())}; a file of weights ends in .npz"
+                )
+            )
+
     def _by_source(self, names: tuple[str, ...], giving: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
         """Weights per source, a preset looked up and its number of separators checked."""
         if isinstance(self.blend, str):
-            if self.blend not in PRESETS:
-                raise FusionError(f"preset {self.blend!r} is unknown, there are {', '.join(list_presets())}")
+            self.check()
             preset = PRESETS[self.blend]
             if len(names) != len(preset.roles):
                 raise FusionError(
                     f"preset {self.blend}: got {len(names)} separators ({', '.join(names)}), expected "
-                    f"{len(preset.roles)} in the order {', '.join(preset.roles)}: name them with separators=..."
+                    f"{len(preset.roles)} in the order {', '.join(preset.roles)}: name them with --option 'separators=[...]'"
                 )
             return preset.weights
         if not isinstance(self.blend, Mapping) or not self.blend:
@@ -220,3 +247,15 @@ class Fixed(LinearFusion):
             self.blend.save(path)
         else:
             super().save(path)
+
+
+def _fitting(weights: MixingWeights, file: Path, train: Sequence[Track]) -> MixingWeights:
+    """Weights of a file, which need stems that all tracks have; the first one is asked."""
+    if train:
+        track = first_of(train)
+        if missing := [name for name in weights.separators if name not in track.stems]:
+            raise FusionError(
+                f"{file}: its weights are for {', '.join(weights.separators)}, track {track.name!r} has stems by "
+                f"{', '.join(track.stems)}; {missing[0]} is missing: give separators the labels that the file has"
+            )
+    return weights

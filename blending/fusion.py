@@ -120,6 +120,10 @@ class BaseFusion:
         """
         require_packages(self.needs, f"fusion {self.kind}", FusionError)
 
+    def files(self) -> tuple[Path, ...]:
+        """Files that the arguments name and whose content decides the result."""
+        return ()
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

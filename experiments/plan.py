@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -230,7 +231,15 @@ def run_identity(plan: Plan) -> str:
         for entry in plan.tracks
         if entry.track in needed
     ]
-    return digest({"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()})
+    files = {part.label or part.name: _files_of(part) for part in plan.fusions if _files_of(part)}
+    about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
+    return digest(about | ({"files": files} if files else {}))
+
+
+def _files_of(part: FusionConfig) -> list[str]:
+    """Digests of the files that a fusion's options name."""
+    files = make_fusion(part.name, **part.options).files()
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def _audio(store: StemStore, track: Track) -> object:
@@ -246,5 +255,6 @@ def fit_digest(plan: Plan, part: FusionConfig, fold: int | None = None) -> str:
     train, valid = plan.fitted_on(fold) if fusion_class(part.name).learns else ([], [])
     tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
-    given = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}
-    return digest(given | {"sources": plan.config.sources} if plan.config.sources else given)
+    about = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}
+    about |= {"files": files} if (files := _files_of(part)) else {}
+    return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))

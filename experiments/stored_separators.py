@@ -103,6 +103,18 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     return _described(label, key, read_record(store.entries(key)[0])["separator"], store)
 
 
+def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a description without those that are not set and that the separator does not have any more.
+
+    Examples
+    --------
+    >>> known_options("demucs_small", {"channels": None, "device": "cpu"})
+    {'device': 'cpu'}
+    """
+    known = inspect.signature(separator_class(name)).parameters
+    return {option: value for option, value in options.items() if option in known or value is not None}
+
+
 def _key_or_none(name: str, store: StemStore) -> str | None:
     try:
         return store.find(name)
@@ -125,16 +137,18 @@ def _known_key(name: str, store: StemStore) -> str | None:
 def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:
     """A separator made from its description; its stored stems alone where it is not registered, or differs now."""
     name, options = str(description.get("name")), dict(description.get("options", {}))
+    reason = "is not known here"
     if name in list_separators() and "adopted" not in description:
+        options = known_options(name, options)
         try:
             made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
-        except StemfuseError:
-            made = None
+        except StemfuseError as error:
+            made, reason = None, f"cannot be made here ({error})"
         if made is not None and key in (None, made.key):
             return made
     if key is None:
         raise StoreError(
-            f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and cannot be made "
-            "here; adopt its stems with stemfuse adopt"
+            f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and {reason}; "
+            f"adopt its stems with stemfuse adopt, or give them to stemfuse fuse: --stems {label}=DIR"
         )
     return StoredSeparator(label, key, name, json.dumps(options), True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -13,12 +15,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
 from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+GUARD = re.compile(r"""__name__\s*==\s*['"]__main__""")
+"""How scripts see whether they are run or imported."""
 
 ENDING_S = 2.0
 """How long a worker may take to end before it is killed."""
@@ -119,6 +125,10 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Start the processes with the first task; they inherit which signals are blocked."""
+        with _without_main():
+            return self._submit(function, *arguments, **named)
+
+    def _submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         if not hasattr(signal, "pthread_sigmask"):  # Windows
             return super().submit(function, *arguments, **named)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -126,6 +136,32 @@ class _Pool(ProcessPoolExecutor):
             return super().submit(function, *arguments, **named)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes that start in this block not run the user's script again, unless it has a guard against that.
+
+    A new process imports the script that started it; one without ``if __name__ == "__main__":`` would begin the whole
+    run again in every process. What is sent to processes comes from modules, so that they can do without the script.
+    """
+    names = vars(sys.modules["__main__"])
+    file, spec = names.get("__file__"), names.get("__spec__")
+    if file is None or spec is not None or _is_guarded(Path(file)):
+        yield
+        return
+    del names["__file__"]
+    try:
+        yield
+    finally:
+        names["__file__"] = file
+
+
+def _is_guarded(script: Path) -> bool:
+    try:
+        return GUARD.search(script.read_text("utf-8", "replace")) is not None
+    except OSError:
+        return True
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

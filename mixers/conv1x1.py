@@ -94,7 +94,9 @@ class Conv1x1Mixer(Mixer):
         super().check()
         if self.solver == "exact" and self.loss not in ("l1", "l2"):
             raise wrong_usage(
-                FusionError(f"loss {self.loss!r} has no exact solution; use l1 or l2, or solver={'adam'!r}")
+                FusionError(
+                    f"loss {self.loss!r} has no exact solution; use --option loss=l1 or l2, or --option solver=adam"
+                )
             )
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
@@ -121,8 +123,7 @@ class Conv1x1Mixer(Mixer):
 
     def _solve(self, blocks: TrackBlocks) -> tuple[Samples, History]:
         """The optimum, and a row per pass over the data."""
-        if self.loss not in ("l1", "l2"):
-            raise FusionError(f"loss {self.loss!r} has no exact solution; use l1 or l2, or solver='adam'")
+        self.check()
         solution = solve(blocks, self.loss, self.tolerance, seed=self.seed, progress=self.execution.progress)
         return solution.matrix.astype(np.float32), solution.history
 

@@ -46,12 +46,9 @@ class Registry:
             return getattr(import_module(module), attribute)
         if name in self._joined:
             return self._joined[name].load()
-        raise wrong_usage(
-            self.error(
-                f"{self.what} {name!r} is unknown{did_you_mean(name, self.names())}, "
-                f"there are {', '.join(self.names())}"
-            )
-        )
+        known = self.names()
+        near = did_you_mean(name, known)
+        raise wrong_usage(self.error(f"{self.what} {name!r} is unknown{near}, there are {', '.join(known)}"))
 
     def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Make one; an argument that is unknown, missing or of the wrong kind raises, see `checked_options`."""

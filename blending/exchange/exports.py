@@ -124,7 +124,9 @@ def _segment(bags: Mapping[str, Bag], segment: float | None) -> float | None:
     stated = {bag.segment for bag in bags.values()}
     if segment is None and len(stated) > 1:
         listed = ", ".join(f"{bag.name} {bag.segment or 'its own'}" for bag in bags.values())
-        raise FusionError(f"the models take chunks of different lengths ({listed} s), a bag has one: give segment")
+        raise FusionError(
+            f"the models take chunks of different lengths ({listed} s), a bag has one: --option segment=SECONDS"
+        )
     return stated.pop() if segment is None else segment
 
 
@@ -255,7 +257,7 @@ def export_audio_separator_presets(
         listed = ", ".join(f"{source} by {model}" for source, model in alone.items())
         raise FusionError(
             f"a single model gives {listed}, an ensemble of audio-separator has at least two: run that model alone, "
-            "and export the other sources (sources=...)"
+            "and export the other sources (--option sources=a,b)"
         )
     presets = {
         f"{name}_{source}": {

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stemfuse.blending import PRESETS, fusion_class, list_fusions
 from stemfuse.separators import SeparatorError, list_separators, separator_class
+from stemfuse.separators.optional import install_command, missing_packages
+from stemfuse.separators.separator import needed_packages
 
 if TYPE_CHECKING:
     from stemfuse.separators.weights.inventory import StoredFile
@@ -65,7 +67,8 @@ def _separators() -> dict[str, SeparatorEntry]:
         for name in list_separators():
             try:
                 made = separator_class(name)
-                listed[name] = SeparatorEntry(_summary(made), separator_files(made, digest))
+                mark = _not_installed(needed_packages(name))
+                listed[name] = SeparatorEntry(f"{mark}{_summary(made)}", separator_files(made, digest))
             except (SeparatorError, ImportError) as error:
                 listed[name] = SeparatorEntry(f"not usable: {error}", [])
     return listed
@@ -100,7 +103,13 @@ def published_weights(name: str = "") -> list[dict[str, Any]]:
 
 
 def _fusions() -> dict[str, str]:
-    return {name: _summary(fusion_class(name)) for name in list_fusions()}
+    return {name: _not_installed(fusion_class(name).needs) + _summary(fusion_class(name)) for name in list_fusions()}
+
+
+def _not_installed(needs: Mapping[str, str]) -> str:
+    """What to install first; empty where everything is there."""
+    missing = missing_packages(needs)
+    return f"[not installed: {install_command(needs[missing[0]])}] " if missing else ""
 
 
 def _presets() -> dict[str, str]:

@@ -189,6 +189,10 @@ def fuse(
     separators: Annotated[
         str, typer.Option("--separators", help="separators that the file does not name: label=name")
     ] = "",
+    stems: Annotated[
+        list[str],
+        typer.Option("--stems", metavar="LABEL=DIR", help="stems of these songs by another tool; may be repeated"),
+    ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
@@ -197,7 +201,9 @@ def fuse(
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
     from stemfuse.experiments.stages.fuse import fuse_paths
+    from stemfuse.experiments.stages.song_stems import parse_stems
 
+    given = parse_stems(stems)
     with progress_bars() as progress:
         folders = fuse_paths(
             file,
@@ -209,6 +215,7 @@ def fuse(
             subtype,
             workers,
             progress,
+            given,
             convert,
             one_of("--mixture", mixture, ("file", "sum")),
         )

@@ -21,6 +21,7 @@ from .console import (
     Option,
     Store,
     Workers,
+    check_choice,
     json_text,
     messages,
     one_of,
@@ -120,8 +121,7 @@ def list_what(
     """List separators, fusions, layouts of data sets, or presets."""
     from .catalogue import CATALOGUES
 
-    if what not in CATALOGUES:
-        raise ConfigError(f"got list {what}, expected one of {', '.join(CATALOGUES)}")
+    check_choice(what, "list", CATALOGUES)
     entries = CATALOGUES[what]()
     if as_json:
         print(json_text(entries))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
@@ -20,8 +21,10 @@ from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, 
 from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
+from stemfuse.separators.names import did_you_mean
 
 from .separate import make_missing
+from .song_stems import take_stems
 
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
@@ -43,6 +46,9 @@ class FuseTask:
     convert: bool = False
     sums: Mapping[str, Sums] = field(default_factory=dict)
     """By separator, what its stems are summed up to before they are fused."""
+    given: Path | None = None
+    """Store of the stems that were given for these songs."""
+    given_keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -53,19 +59,26 @@ class FuseTask:
         """Digest of all that the fused stems depend on, but for the inputs, which may not be there any more."""
         mixture = StemStore(self.store).contents.sha256(self.track.mixture)
         written = [self.subtype, self.save_weights]
-        return digest({"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written})
+        about = {"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written}
+        return digest(about | ({"given": sorted(self.given_keys)} if self.given_keys else {}))
 
     def inputs(self) -> dict[str, str]:
         """Digests of the stems that are in the store, by separator."""
         store = StemStore(self.store)
         present = {label: store.content_of(self.track, key) for label, key in self.keys.items()}
+        if self.given is not None:
+            given = StemStore(self.given)
+            present |= {label: given.content_of(self.track, key) for label, key in self.given_keys.items()}
         return {label: content for label, content in present.items() if content is not None}
 
 
 def fuse_one(task: FuseTask) -> None:
     """Fuse one song into its folder; every file appears whole or not at all."""
     fusion = load_fusion(task.fusion)
-    track = matched(StemStore(task.store).attach(task.track, task.keys), recorded=task.sums)
+    track = StemStore(task.store).attach(task.track, task.keys)
+    if task.given is not None:
+        track = StemStore(task.given).attach(track, task.given_keys)
+    track = matched(track, recorded=task.sums)
     with few_threads(1):
         fuse_track(fusion, track, task.convert).write(task.folder, task.subtype)
         if task.save_weights and isinstance(fusion, LinearFusion):
@@ -84,6 +97,7 @@ def fuse_paths(
     progress: Progress = silent,
     convert: bool = False,
     mixture: MixtureRule = "file",
+    stems: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -112,6 +126,8 @@ def fuse_paths(
         back: it has each song's own.
     mixture : {"file", "sum"}
         See `stemfuse.experiments.data.open_data`.
+    stems : mapping of str to Path
+        Folders with stems of these songs that other tools made, by the separator's label; see `take_stems`.
 
     Returns
     -------
@@ -133,13 +149,20 @@ def fuse_paths(
             clear_remains(out)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
-        chosen = _separators_of(fusion, file, separators, target)
+        chosen = _separators_of(fusion, file, separators, target, stems)
         keys = {separator.label: separator.key for separator in chosen}
         described = {label: dict(fusion.separators_.get(label, {})) for label in keys}
         sums = {label: parse_sources(each["sums"]) for label, each in described.items() if each.get("sums")}
+        folders = _output_folders(paths, out, mixture)
+        given, given_keys = None, dict[str, str]()
+        if stems:
+            out.mkdir(parents=True, exist_ok=True)
+            given = stack.enter_context(_temporary_store(out))
+            taken = take_stems(stems, list(folders.values()), StemStore(given))
+            given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
-            FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums)
-            for name, track in _output_folders(paths, out, mixture).items()
+            FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)
+            for name, track in folders.items()
         ]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
@@ -153,14 +176,20 @@ def fuse_paths(
     return [task.folder for task in tasks]
 
 
-def _separators_of(fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore) -> list[StoredSeparator]:
-    """Separators that a fusion needs, by the labels of its inputs."""
+def _separators_of(
+    fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore, stems: Mapping[str, Path]
+) -> list[StoredSeparator]:
+    """Separators that a fusion needs, by the labels of its inputs, but for those whose stems are given."""
     weights, described = fusion.constant_weights, fusion.separators_
     labels = list(described if weights is None else weights.separators)
     named = {text.partition("=")[0]: text for text in given}
-    labels = labels or list(named)
+    if labels and (unknown := [label for label in stems if label not in labels]):
+        near = did_you_mean(unknown[0], labels)
+        raise ConfigError(f"got --stems {unknown[0]}=...{near}; {file} fuses {', '.join(labels)}: use these labels")
+    labels = labels or [*named, *(label for label in stems if label not in named)]
     if not labels:
         raise ConfigError(f"{file}: the file does not name its separators; name them with --separators A,B,C")
+    labels = [label for label in labels if label not in stems]
     return [
         find_separator(named[label], store) if label in named else find_separator(label, store, described.get(label))
         for label in labels

@@ -47,7 +47,8 @@ class WaveformSeparator(NetworkSeparator):
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
         # `channels` of a separator are those of the audio
-        return super().options() | {"channels": self._width}
+        options = super().options()
+        return options | {"channels": self._width} if "channels" in options else options
 
     def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import count, load_strictly, read_state

@@ -1,0 +1,113 @@
+"""Wrong usage is found before any work, and ends with exit code 2, one line, and what was probably meant."""
+
+import pytest
+
+from makers.commands import command
+from stemfuse.blending import MixingWeights
+from stemfuse.experiments.band import synthesize
+from stemfuse.separators import optional
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("usage")
+    synthesize(folder / "band", {"train": 2, "test": 1}, 1.0, seed=8)
+    MixingWeights.same_source({s: {"a": 0.25, "b": 0.5} for s in ("drums", "bass", "other", "vocals")}).save(
+        folder / "blend.npz"
+    )
+    return folder
+
+
+FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--workers", 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "least_squares", *FIT, "--out", "x.npz", "--option", "constraint=convex"], "'simplex'"),
+        (["fit", "search", *FIT, "--out", "x.npz", "--option", "trials=3.5"], "a whole number"),
+        (["fit", "search", *FIT, "--out", "x.npz", "--option", "sampler=tpr"], "did you mean 'tpe'?"),
+        (["fit", "search", *FIT, "--out", "x.npz", "--option", "objectives=bleedles"], "did you mean 'bleedless'?"),
+        (["fit", "search", *FIT, "--out", "x.npz", "--option", "storage=sqlite:////no/x.db"], "/no is missing"),
+        (["fit", "conv1x1", *FIT, "--out", "x.npz", "--option", "optimiser=adm"], "did you mean 'adam'?"),
+        (["fit", "least_squars", *FIT, "--out", "x.npz"], "did you mean 'least_squares'?"),
+        (["fit", "combine", *FIT, "--out", "x.json", "--option", "how=median_wav"], "did you mean 'median_wave'?"),
+        (["fit", "bandwise", *FIT, "--out", "x.json", "--option", "fusion=serch"], "did you mean 'search'?"),
+        (["fit", "fixed", *FIT, "--out", "x.npz", "--option", "blend=danna"], "did you mean 'danna-sep'?"),
+        (["fit", "wiener", *FIT, "--out", "x.json", "--folds", 3], "--folds"),
+        (["fit", "mean", *FIT, "--out", "band"], "saved as .npz"),
+        (["fit", "mean", *FIT, "--out", "blend.npz/x.npz"], "is no folder"),
+        (["fit", "mean", *FIT, "--out", "x.npz", "--train", "nowhere"], "no tracks in nowhere"),
+        (["adopt", "nowhere", "--as", "x", "--data", "band", "--store", "st"], "nowhere: no such folder"),
+        (["separate", "band", "--separator", "center_channel", "--store", "st"], "did you mean 'centre_channel'?"),
+        (["separate", "band", "--separator", "repet_sim", "--option", "wndow=1", "--store", "st"], "did you mean"),
+        (["list", "fusion"], "did you mean 'fusions'?"),
+        (["export", "blend.npz", "--as", "mst", "--out", "y.sh"], "did you mean 'msst'?"),
+        (
+            ["export", "blend.npz", "--as", "msst", "--option", "nearst=true", "--out", "y.sh"],
+            "did you mean 'nearest'?",
+        ),
+        (["export", "blend.npz", "--as", "demucs", "--out", "y.yaml"], "--option models=a=MODEL,b=MODEL"),
+        (["fuse", "blend.npz", "band", "--stems", "a", "--out", "f"], "expected LABEL=DIR"),
+        (["fuse", "blend.npz", "band", "--stems", "a=nowhere", "--out", "f"], "nowhere: no such folder"),
+        (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
+    ],
+)
+def test_it_is_said_before_any_work(place, arguments, words):
+    before = sorted(place.rglob("*"))
+    result = command(*arguments, cwd=place)
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr
+    assert "to do" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("torch", ["fit", "conv1x1", *FIT, "--out", "x.npz"], "stemfuse[mixers]"),
+        ("optuna", ["fit", "search", *FIT, "--out", "x.npz"], "stemfuse[search]"),
+        ("torch", ["separate", "band", "--separator", "xumx_small", "--store", "st2"], "stemfuse[networks]"),
+    ],
+)
+def test_a_missing_package_is_said_before_any_work(place, monkeypatch, package, arguments, extra):
+    found = optional.find_spec
+    monkeypatch.setattr(optional, "find_spec", lambda name: None if name == package else found(name))
+    result = command(*arguments, cwd=place)
+    assert result.returncode in (1, 2)
+    assert f"pip install '{extra}'" in result.stderr
+    assert "separate: " not in result.stderr
+    assert (
+        f"[not installed: pip install '{extra}']"
+        in command("list", arguments[0].replace("fit", "fusions").replace("separate", "separators")).stdout
+    )
+
+
+def test_an_output_that_is_there_is_kept_beside_unless_replaced(place, tmp_path):
+    out = tmp_path / "y.sh"
+    for number, option in enumerate(([], [], ["--replace"])):
+        out.write_text(f"mine {number}")
+        result = command(
+            "export", place / "blend.npz", "--as", "msst", "--out", out, "--option", "nearest=true", *option
+        )
+        assert result.returncode == 0, result.stderr
+    assert [(tmp_path / f"y.{number}.sh").read_text() for number in (1, 2)] == ["mine 0", "mine 1"]
+    assert "ensemble.py" in out.read_text()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("models", ["a=one.ckpt,b=two.ckpt", "one.ckpt,two.ckpt", "{a: one.ckpt, b: two.ckpt}"])
+def test_models_of_an_export_take_the_forms_that_people_guess(place, tmp_path, models):
+    options = ["--option", f"models={models}", "--option", "nearest=true"]
+    out = tmp_path / "p.json"
+    result = command("export", place / "blend.npz", "--as", "audio-separator", "--out", out, *options)
+    assert result.returncode == 0, result.stderr
+    assert '"one.ckpt",\n' in out.read_text()
+
+
+def test_show_prints_weights_by_source_and_separator(place):
+    result = command("show", place / "blend.npz")
+    assert result.stdout.splitlines()[1].split() == ["drums", "+0.250", "+0.500", "+0.750"]
+    assert "the same weights in all channels" in result.stdout
+    assert '"bass": {\n   "a": 0.25' in command("show", place / "blend.npz", "--json").stdout

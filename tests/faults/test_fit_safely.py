@@ -1,0 +1,130 @@
+"""A fit at the command line is as safe as a run: killed or stopped, the same command goes on to the same weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.stages import fit_fusion
+from stemfuse.experiments.stages.unfinished import UnfinishedFit
+
+pytest.importorskip("torch")
+
+SEPARATORS = ("centre_channel", "harmonic_percussive")
+OPTIONS = {"segment": 8192, "shift": 4096, "epochs": 6}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fits")
+    synthesize(folder / "band", {"train": 2}, 1.0, seed=8)
+    fit_fusion("conv1x1", OPTIONS, folder / "band", folder / "store", SEPARATORS, folder / "whole.npz", workers=1)
+    return folder
+
+
+def start(place, out, epochs=6):
+    options = [f"--option={name}={value}" for name, value in (OPTIONS | {"epochs": epochs}).items()]
+    given = ["--data", "band", "--store", "store", "--separators", ",".join(SEPARATORS), "--workers", "1"]
+    command = [sys.executable, "-m", "stemfuse", "fit", "conv1x1", *given, "--out", out, *options]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def signal_after(place, process, name, rows, number):
+    """Send a signal once so many epochs are on record; whether the process still ran."""
+    while process.poll() is None:
+        found = list(place.glob(f".{name}-*.fitting/history.csv"))
+        if found and len(found[0].read_text().splitlines()) > rows:
+            break
+        time.sleep(0.002)
+    process.send_signal(number)
+    return process.communicate(timeout=100)
+
+
+def weights(file):
+    return np.load(file)["matrix"]
+
+
+@pytest.mark.slow
+def test_killed_with_9_the_same_command_goes_on(place):
+    process = start(place, "killed.npz", epochs=400)
+    signal_after(place, process, "killed", 2, signal.SIGKILL)
+    assert process.returncode == -9
+    assert not (place / "killed.npz").exists()
+    fit_fusion("conv1x1", OPTIONS, place / "band", place / "store", SEPARATORS, place / "killed.npz", workers=1)
+    assert not list(place.glob(".killed-*"))
+    assert len((place / "killed-history.csv").read_text().splitlines()) >= 1 + 1 + OPTIONS["epochs"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_was_learnt_and_the_same_command_goes_on(place):
+    process = start(place, "stopped.npz", epochs=400)
+    _, messages = signal_after(place, process, "stopped", 3, signal.SIGINT)
+    assert process.returncode == 130, messages
+    assert "stopped.npz holds what was learnt until then" in " ".join(messages.split())
+    learnt = weights(place / "stopped.npz")
+    assert np.isfinite(learnt).all()
+    assert not np.array_equal(learnt, weights(place / "whole.npz"))
+    # what it left is its own to replace: no other file is kept beside
+    fit_fusion("conv1x1", OPTIONS, place / "band", place / "store", SEPARATORS, place / "stopped.npz", workers=1)
+    assert sorted(path.name for path in place.glob("*stopped*")) == ["stopped-history.csv", "stopped.npz"]
+
+
+def test_a_fit_stopped_between_epochs_gives_the_weights_of_an_undisturbed_one(place):
+    calls = []
+
+    def progress(stage, done, total):
+        if stage == "conv1x1":
+            calls.append(done)
+            if done == 3:
+                raise KeyboardInterrupt
+
+    given = (place / "band", place / "store", SEPARATORS, place / "resumed.npz")
+    with pytest.raises(KeyboardInterrupt):
+        fit_fusion("conv1x1", OPTIONS, *given, workers=1, progress=progress)
+    assert (place / "resumed.npz").is_file()
+    calls.clear()
+    fit_fusion("conv1x1", OPTIONS, *given, workers=1, progress=lambda *row: calls.append(row[1]))
+    assert np.array_equal(weights(place / "resumed.npz"), weights(place / "whole.npz"))
+    rows = (place / "resumed-history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(OPTIONS["epochs"] + 1))]
+    assert 1 not in calls[-3:]
+
+
+def test_a_file_that_was_there_is_kept(place, tmp_path):
+    out = tmp_path / "mean.npz"
+    for _ in range(3):
+        fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1)
+    fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["mean.1.npz", "mean.2.npz", "mean.npz"]
+
+
+def test_a_search_that_is_stopped_keeps_its_trials(place, tmp_path):
+    pytest.importorskip("optuna")
+    given = (place / "band", place / "store", SEPARATORS, tmp_path / "search.npz")
+
+    def progress(stage, done, total):
+        if stage.startswith("search: vocals") and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_fusion("search", {"trials": 4, "sampler": "random"}, *given, workers=1, progress=progress)
+    assert next(tmp_path.glob(".search-*.fitting/search.journal")).stat().st_size > 1000
+    fit_fusion("search", {"trials": 4, "sampler": "random"}, *given, workers=1)
+    assert os.listdir(tmp_path) == ["search.npz"]
+
+
+def test_only_what_the_fit_itself_left_may_be_replaced(tmp_path):
+    out = tmp_path / "x.npz"
+    unfinished = UnfinishedFit(out, "0" * 64)
+    unfinished.begin()
+    out.write_bytes(b"learnt until now")
+    assert not unfinished.may_replace()
+    unfinished.stop()
+    assert unfinished.may_replace()
+    out.write_bytes(b"another one")
+    assert not unfinished.may_replace()
