@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
 
-PLAYERS = "players.json"
+ESTIMATES = "estimates"
+
+AUDIO, PLAYERS = "report/audio", "players.json"
+"""Folder of a run with what the report plays, and the list in it."""
 
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""

@@ -20,6 +20,7 @@ from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Track
+from stemfuse.separators.audio.whole_files import clear_remains
 
 from .measure import compare_sdr, measure
 from .separate import with_stems
@@ -210,6 +211,7 @@ def fit_fusion(
         There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
     target = StemStore(store)
+    clear_remains(out.parent)
     fusion = make_fusion(name, **options)
     if out.suffix != fusion.suffix:
         raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")

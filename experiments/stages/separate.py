@@ -85,6 +85,7 @@ def make_missing(
     RunError
         Stems are missing that no separator here can make, or some tracks cannot be separated.
     """
+    store.clear_remains()
     pairs = [(track, separator.key) for separator in separators for track in tracks]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
@@ -100,6 +101,8 @@ def make_missing(
             )
         tasks += [SeparateTask(store.root, separator, track) for track in missing]
     run_all(separate_one, tasks, workers, "separate", progress, str)
+    if tasks:  # workers of a killed process may have outlived it for a moment
+        store.clear_remains()
     return list(dict.fromkeys(task.separator for task in tasks))
 
 
@@ -191,6 +194,7 @@ def adopt_folder(
 ) -> list[Entry]:
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
     target = StemStore(store)
+    target.clear_remains()
     adoption, alignments = target.adopt(folder, name, open_data(data), how, model, sources, replace)
     show(str(adoption))
     for alignment in alignments:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stemfuse.separators.audio.signals import FileSignal, Signal
-from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
+from stemfuse.separators.audio.whole_files import temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import SOURCES, Stems
@@ -94,7 +94,6 @@ def new_entry(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes the entry when the block ends well, and is gone otherwise."""
     separator = path.parent.parent
     with whole_folder(path, ADVICE, StoreError, within=separator, place=_place) as folder:
-        clear_remains(separator)
         try:
             yield folder
         except WriteError as error:
