@@ -1,9 +1,6 @@
 """Commands that are killed at random points, again and again, end as undisturbed ones do: bit for bit, with no rest."""
 
-import csv
-import hashlib
 import random
-import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +10,7 @@ import yaml
 
 from makers.audio import noise32, write_track
 from makers.kills import CODES, Victim
+from makers.outcomes import TIMED, digests, recipe, results, rows_of, write_songs
 from stemfuse.experiments import Run
 from stemfuse.separators import StemStore
 from stemfuse.separators.audio.whole_files import PREFIX
@@ -31,32 +29,11 @@ TRIES = 4
 """How often a stage is aimed at that was missed."""
 
 
-def recipe(folder):
-    return {
-        "out": "run",
-        "store": "store",
-        "data": [{"path": str(folder / "songs"), "label": "songs", "real": False}],
-        "separators": ["centre_channel", "harmonic_percussive"],
-        "fit": {"train": ["train"], "valid": []},
-        "fusions": [
-            "mean",
-            # two objectives have one figure for each source, one has three
-            {"name": "search", "options": {"trials": 40, "objectives": ["SDR", "ISR"]}},
-            {"name": "gram_mixer", "options": {"epochs": 60}},
-        ],
-        "estimates": True,
-        "players": {"tracks": 1, "duration_s": 1},
-        "workers": 2,
-    }
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two songs of a second, a recipe, and what an undisturbed run of it leaves."""
     folder = tmp_path_factory.mktemp("kills")
-    for seed, subset in enumerate(("train", "test")):
-        audio = noise32(4, 2, 44_100, seed=seed)
-        write_track(folder / "songs" / subset / f"song {seed}", audio, subtype="FLOAT")
+    write_songs(folder / "songs")
     (folder / "r.yaml").write_text(yaml.safe_dump(recipe(folder)))
     return folder
 
@@ -112,40 +89,6 @@ class Chain:
             killed.check_quiet()
         left = [path for path in self.folder.rglob("*") if path.name.startswith(PREFIX) or path.name.endswith(".lock")]
         assert left == []
-
-
-TIMED = [r"(record|checksums|stems|\.fused)\.json$", r"config\.yaml$", r"\.html$", r"\.journal$", r"\.log$"]
-TIMED += [r"history\.csv$", r"training\.safetensors$", r"training.*\.(png|svg)$", r"\.contents/", r"\.parts/.*\.json$"]
-"""Files that hold times, or what lies there beside results."""
-
-
-def digests(folder, left_out=()):
-    """Digest of every file below a folder that does not hold times."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(re.search(pattern, name) for pattern in left_out):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-def rows_of(path):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(path.open())]
-
-
-def results(place):
-    """All that a run has found: its files but for times, tables, histories, trials and records."""
-    run = Run.open(place / "run")
-    record = run.record()
-    page = run.report_path.read_text("utf-8")
-    return {
-        "files": digests(run.path, TIMED),
-        "tables": re.findall("<table.*?</table>", page, re.DOTALL),
-        "history": rows_of(run.path / "fusions" / "gram_mixer-history.csv"),
-        "fusions": {label: fusion.model_dump(exclude={"seconds"}) for label, fusion in record.fusions.items()},
-        "tracks": record.tracks,
-        "store": digests(place / "store", [r"stems\.json$", r"^\.contents/"]),
-    }
 
 
 def check_results(place, expected):
