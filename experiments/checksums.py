@@ -16,8 +16,10 @@ from .errors import RunError
 
 FILE = "checksums.json"
 
-_Kept = dict[str, tuple[str, list[int]]]
-_CHECK = TypeAdapter(_Kept)
+Kept = dict[str, tuple[str, list[int]]]
+"""Checksum and stamp of files, by path."""
+
+_CHECK = TypeAdapter(Kept)
 
 
 class Checksums:
@@ -30,6 +32,8 @@ class Checksums:
     ----------
     folder : Path
         The run's folder.
+    record : Path, optional
+        Where they are kept, if not there.
 
     Examples
     --------
@@ -41,13 +45,14 @@ class Checksums:
     (3, ['bounds.csv'])
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, record: Path | None = None) -> None:
         self.folder = folder
+        self._record = record or folder / FILE
 
-    def read(self) -> _Kept:
+    def read(self) -> Kept:
         """Checksum and stamp by path; empty where nothing can be read."""
         try:
-            kept = _CHECK.validate_json((self.folder / FILE).read_bytes())
+            kept = _CHECK.validate_json(self._record.read_bytes())
         except (OSError, ValidationError):
             return {}
         return {name: entry for name, entry in kept.items() if _is_inside(name)}
@@ -59,6 +64,11 @@ class Checksums:
             stamp = file_stamp(file)
             kept[file.relative_to(self.folder).as_posix()] = (_sha256(file), stamp)
         self._write(kept)
+
+    def take(self, kept: Kept) -> None:
+        """Put files on record whose checksums are known."""
+        if kept:
+            self._write(self.read() | kept)
 
     def forget(self, wanted: Callable[[str], bool]) -> None:
         """Take files off the record, those that are about to be written."""
@@ -95,9 +105,9 @@ class Checksums:
         except OSError:
             return True
 
-    def _write(self, kept: _Kept) -> None:
+    def _write(self, kept: Kept) -> None:
         text = json.dumps(dict(sorted(kept.items())), indent=0, ensure_ascii=False)
-        write_whole(self.folder / FILE, lambda file: file.write(text.encode("utf-8", "surrogatepass")), RunError)
+        write_whole(self._record, lambda file: file.write(text.encode("utf-8", "surrogatepass")), RunError)
 
 
 def _is_inside(name: str) -> bool:

@@ -16,7 +16,7 @@ from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run, run_identity
 from .record import DataRecord, RunRecord, TrackRecord
-from .run import PLAYERS, Run
+from .run import AUDIO, ESTIMATES, PLAYERS, Run
 from .stages import bound, fit, report, score, separate
 from .workers import Progress, kept_processes, silent
 
@@ -74,8 +74,8 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     run.write_config(config)
     record.finished = None
     run.write_record(record)
-    fusions = {file for fusion in record.fusions.values() for file in fusion.files}
-    run.checksums.forget(lambda name: name not in fusions)
+    kept = {file for fusion in record.fusions.values() for file in fusion.all_files()}
+    run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
     with kept_processes(plan.workers):
         for name, stage in STAGES.items():
             started = time.perf_counter()
@@ -107,7 +107,7 @@ def _discard_changed(run: Run, verify: bool) -> bool:
     for name in changed:
         file = run.path / name
         log.warning("%s: %s, made again", file, "damaged or changed" if file.is_file() else "missing")
-        if file.name.endswith((".journal", PLAYERS)):
+        if file.name.endswith((".journal", PLAYERS)) or name.startswith(f"{ESTIMATES}/"):
             file.unlink(missing_ok=True)
     run.checksums.forget(lambda name: name in changed)
     return not changed and run.checksums.sha256(run.scores_path.name) is not None

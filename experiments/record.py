@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stemfuse.separators import digest
 from stemfuse.separators.foreign.documents import read_json
 
 from .errors import RunError
@@ -87,6 +88,10 @@ class FusionRecord(_Part):
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
 
+    def all_files(self) -> list[str]:
+        """Its files and those of its songs."""
+        return [*self.files, *(song.file for song in self.songs.values())]
+
 
 class RunRecord(_Part):
     """The record of a run; every field has a default, so that a record of another version can be read.
@@ -103,7 +108,8 @@ class RunRecord(_Part):
        "kind": "mean",
        "file": "fusions/mean.npz"
       }
-     }
+     },
+     "seal": "..."
     }
     """
 
@@ -138,7 +144,12 @@ class RunRecord(_Part):
             The file is damaged, or is no record of a run.
         """
         try:
-            return cls.model_validate(read_json(path))
+            content = read_json(path)
+            # records of older versions have no seal
+            seal = content.pop("seal", None) if isinstance(content, dict) else None
+            if seal is not None and seal != digest(content):
+                raise ValueError("its content has changed since it was written")
+            return cls.model_validate(content)
         except FileNotFoundError:
             return cls()
         except ValidationError as error:
@@ -163,5 +174,6 @@ class RunRecord(_Part):
         self.machine = self.machine | {"device": ", ".join(dict.fromkeys([*known, *names]))}
 
     def to_json(self) -> str:
-        """The text of ``record.json``."""
-        return json.dumps(self.model_dump(exclude_unset=True), indent=1, ensure_ascii=False, default=str)
+        """The text of ``record.json``, with a checksum of its own content."""
+        content = json.loads(json.dumps(self.model_dump(exclude_unset=True), ensure_ascii=False, default=str))
+        return json.dumps({**content, "seal": digest(content)}, indent=1, ensure_ascii=False)

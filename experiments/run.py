@@ -22,7 +22,10 @@ BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
 FOLDS = "folds"
 """Below ``fusions``: what was fitted without some songs, to fuse these."""
 
-PLAYERS = "players.json"
+ESTIMATES = "estimates"
+
+AUDIO, PLAYERS = "report/audio", "players.json"
+"""Folder of a run with what the report plays, and the list in it."""
 
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""

@@ -105,6 +105,7 @@ def _result(compute: Callable[[], Result]) -> Result | Exception:
 @contextlib.contextmanager
 def _processes(workers: int, threads: int) -> Iterator[Executor]:
     """A pool of fresh processes: forking one that has threads of BLAS or torch may hang."""
+    _start_tracker()
     pool = _Pool(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -118,6 +119,25 @@ def _processes(workers: int, threads: int) -> Iterator[Executor]:
         _end(multiprocessing.active_children())
         raise
     pool.shutdown()
+
+
+def _start_tracker() -> None:
+    """Start the process that frees the pool's semaphores if this one is killed: it does so without a warning then."""
+    if os.name != "posix":
+        return
+    from multiprocessing import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(
+        filter(None, (before, "ignore::UserWarning:multiprocessing.resource_tracker"))
+    )
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 class _Pool(ProcessPoolExecutor):

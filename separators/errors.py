@@ -11,6 +11,7 @@ Each package has an ``errors.py``. All errors of stemfuse, and where they are de
     │   └── MissingWeightsError         separators    weights that are not on this machine
     ├── ConformanceError                separators    a separator that breaks rules
     ├── TrainingError                   separators    a training
+    │   └── CheckpointError             separators    a damaged file of one
     ├── DeviceError                     analysis      a device that this machine does not have
     ├── GramError                       analysis      statistics of a track
     ├── ScoreError                      analysis      tables of scores
@@ -80,6 +81,10 @@ class SeparatorError(StemfuseError, ValueError):
 
 class TrainingError(StemfuseError, ValueError):
     """A training that is wrongly set up, cannot be resumed or diverges."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint or a trained network whose file is damaged."""
 
 
 class MissingWeightsError(SeparatorError, FileNotFoundError):

@@ -144,9 +144,9 @@ def fuse_paths(
         raise ConfigError(f"{file}: a {fusion.kind} fusion has no weights to save; leave out --save-weights")
     workers = workers or cores()
     with ExitStack() as stack:
+        clear_remains(out)
         if store is None:
             out.mkdir(parents=True, exist_ok=True)
-            clear_remains(out)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
         chosen = _separators_of(fusion, file, separators, target, stems)
@@ -173,6 +173,8 @@ def fuse_paths(
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
             fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
             _write_record(out, fused)
+        for task in tasks:
+            clear_remains(task.folder)
     return [task.folder for task in tasks]
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stemfuse.blending import LinearFusion
+from stemfuse.blending import LinearFusion, fusion_class
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.plan import Plan
-from stemfuse.experiments.record import SongRecord
-from stemfuse.experiments.run import PLAYERS, Run
+from stemfuse.experiments.record import RunRecord, SongRecord
+from stemfuse.experiments.run import AUDIO, PLAYERS, Run
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators import AudioError, Track
 
@@ -20,16 +20,17 @@ log = logging.getLogger(__name__)
 
 def report(plan: Plan, run: Run, progress: Progress) -> None:
     """Write players, weights that vary in time, figures and the page."""
-    from stemfuse.experiments.report import is_written, write_players, write_report
+    from stemfuse.experiments.report import write_players, write_report
 
     record = run.record()
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
     for done, track in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
-        if is_written(run.path, track, record.identity):
+        if _is_kept(run, record, track):
             continue
         methods = dict(track.stems)
+        run.checksums.forget(_files_of(run, record, track).__contains__)
         for label, fitted in record.fusions.items():
             fusion = run.fusion(label, plan.fold_of(track))
             methods[label] = fuse_track(fusion, track, plan.config.convert)
@@ -38,8 +39,30 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
         write_players(run.path, track, methods, plan.config.players.duration_s, identity=record.identity)
+        run.checksums.keep(run.path / file for file in _files_of(run, record, track))
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
+
+
+def _is_kept(run: Run, record: RunRecord, track: Track) -> bool:
+    """Whether all that the report has of a song was made for this run, and is as it was made."""
+    from stemfuse.experiments.report import is_written
+
+    varying = [
+        fusion for fusion in record.fusions.values() if fusion.linear and fusion_class(fusion.kind).varies_in_time
+    ]
+    if not is_written(run.path, track, record.identity) or not all(track.name in fusion.songs for fusion in varying):
+        return False
+    return set(_files_of(run, record, track)) <= run.checksums.read().keys()
+
+
+def _files_of(run: Run, record: RunRecord, track: Track) -> list[str]:
+    """What the report has of a song: excerpts, their list, and weights that vary in time."""
+    from stemfuse.experiments.report import read_players
+
+    excerpts = [entry["files"] for entry in read_players(run.path) if entry["track"] == track.name]
+    songs = [fusion.songs[track.name].file for fusion in record.fusions.values() if track.name in fusion.songs]
+    return [f"{AUDIO}/{PLAYERS}", *(f"report/{file['path']}" for files in excerpts for file in files), *songs]
 
 
 def _discard_damaged_players(run: Run) -> None:
@@ -50,7 +73,7 @@ def _discard_damaged_players(run: Run) -> None:
         read_players(run.path)
     except AudioError as error:
         log.warning("%s: made again", error)
-        (run.path / "report" / "audio" / PLAYERS).unlink(missing_ok=True)
+        (run.path / AUDIO / PLAYERS).unlink(missing_ok=True)
 
 
 def _chosen_tracks(plan: Plan) -> Iterator[Track]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from stemfuse.blending import load_fusion
+from stemfuse.experiments.checksums import Checksums, Kept
 from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import fuse_track
@@ -18,7 +19,7 @@ from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.parts import find_parts, part_name, write_part
 from stemfuse.experiments.plan import Plan, numeric_versions
 from stemfuse.experiments.record import FusionRecord, RunRecord
-from stemfuse.experiments.run import PARTS, Run
+from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import Contents, Stems, Sums, Track
 from stemfuse.separators.audio.whole_files import clear_remains_below
@@ -55,18 +56,40 @@ class SeparatorMethod:
 
 
 @dataclass(frozen=True)
+class Estimates:
+    """The stems of one method of one track in a run, and the file of their checksums, whose name says what they are."""
+
+    folder: Path
+    record: Path
+
+    @property
+    def checksums(self) -> Checksums:
+        """What was written; on record when all of it was."""
+        return Checksums(self.folder, self.record)
+
+    def are_whole(self) -> bool:
+        """Whether they were written, and no file has changed since."""
+        return bool(self.checksums.read()) and not self.checksums.changed()
+
+    def write(self, stems: Stems) -> None:
+        """Write all stems, and then put them on record."""
+        stems.write(self.folder)
+        self.checksums.keep(self.folder / f"{source}.wav" for source in stems.sources)
+
+
+@dataclass(frozen=True)
 class FusionMethod:
-    """A saved fusion of the stems that the track has; its own stems are written into a folder when there is one."""
+    """A saved fusion of the stems that the track has; its own stems are written where there is a place for them."""
 
     file: Path
-    folder: Path | None
+    place: Estimates | None
     convert: bool = False
 
     def stems(self, track: Track) -> Stems:
         """Fused stems of one track."""
         fused = fuse_track(load_fusion(self.file), track, self.convert)
-        if self.folder is not None:
-            fused.write(self.folder)
+        if self.place is not None:
+            self.place.write(fused)
         return fused
 
 
@@ -115,31 +138,42 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     """Fuse and score every test track with references, method by method; what was scored before is kept."""
     from stemfuse.analysis import write_museval_json, write_scores
 
-    record = run.record()
+    record, tested = run.record(), [planned.track for planned in plan.tested()]
+    used = {track: _content_of(plan, run, record, track) for track in tested}
     # a song without references is fused, if estimates are wanted, and not scored
-    wanted = {
-        planned.track: _parts_of(plan, run, record, planned.track) if planned.track.references is not None else {}
-        for planned in plan.tested()
-    }
+    wanted = {track: _parts_of(plan, used[track]) if track.references is not None else {} for track in tested}
+    places = {track: _places_of(run, record, track, used[track]) if plan.config.estimates else {} for track in tested}
     names = [name for parts in wanted.values() for name in parts.values()]
     folder = run.path / PARTS
     folder.mkdir(parents=True, exist_ok=True)
     present = find_parts(folder, names)
     tasks = [
-        task for track, parts in wanted.items() for task in _tasks_of(plan, run, record, track, parts, present.keys())
+        task
+        for track, parts in wanted.items()
+        for task in _tasks_of(plan, run, record, track, parts, present.keys(), places[track])
     ]
     run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
     table = read_parts(folder, names)
     write_scores(table, run.scores_path)
     run.checksums.keep([run.scores_path])
+    run.checksums.take(_on_record(run, [place for of_track in places.values() for place in of_track.values()]))
     write_museval_json(table[table["frame"] >= 0], run.path / "museval")
 
 
-def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str, str]:
-    """Names of the scores of every method."""
+@dataclass(frozen=True)
+class _Content:
+    """What the scores of a track depend on."""
+
+    audio: Mapping[str, object]
+    """Of mixture and references."""
+    methods: Mapping[str, object]
+    """By method, the stems and the fusion."""
+
+
+def _content_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> _Content:
     content, kept = plan.store.content(track, plan.keys), run.checksums.read()
     audio = {what: content[what] for what in content if what != "stems"}
-    stems: dict[str, object] = dict(content["stems"])
+    methods: dict[str, object] = dict(content["stems"])
     for label, fusion in record.fusions.items():
         # not the journal of a search, which grows
         apart = {fusion.journal, fusion.history}
@@ -147,30 +181,65 @@ def _parts_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> dict[str
             # of the fusion that has not seen the song, nothing but its own file
             apart = set(fusion.files) - {_file_of(plan, fusion, track)}
         files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
-        stems[label] = [fusion.digest, files, content["stems"]]
-    about: dict[str, object] = {"audio": audio, "score": plan.config.score.model_dump(), "versions": numeric_versions()}
+        methods[label] = [fusion.digest, files, content["stems"]]
+    return _Content(audio, methods)
+
+
+def _parts_of(plan: Plan, used: _Content) -> dict[str, str]:
+    """Names of the scores of every method."""
+    scored = plan.config.score.model_dump()
+    about: dict[str, object] = {"audio": used.audio, "score": scored, "versions": numeric_versions()}
     if plan.config.sources is not None:
         about["sources"] = plan.config.sources
-    return {label: part_name(label=label, stems=method, **about) for label, method in stems.items()}
+    return {label: part_name(label=label, stems=method, **about) for label, method in used.methods.items()}
+
+
+def _places_of(run: Run, record: RunRecord, track: Track, used: _Content) -> dict[str, Estimates]:
+    """By fusion, where its stems of a track lie; the names of their records are of what they are made of."""
+    places = {}
+    for label in record.fusions:
+        name = part_name(
+            estimates=label,
+            stems=used.methods[label],
+            mixture=used.audio["mixture"],
+            track=[track.subset, track.name],
+            versions=numeric_versions(),
+        )
+        folder = run.path / ESTIMATES / label / track.subset / track.name
+        places[label] = Estimates(folder, run.path / PARTS / f"{name}.json")
+    return places
+
+
+def _on_record(run: Run, places: Sequence[Estimates]) -> Kept:
+    """Checksums of all estimates, by path in the run's folder."""
+    return {
+        (place.folder / name).relative_to(run.path).as_posix(): entry
+        for place in places
+        for name, entry in place.checksums.read().items()
+    }
 
 
 def _tasks_of(
-    plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapping[str, str], present: Collection[str]
+    plan: Plan,
+    run: Run,
+    record: RunRecord,
+    track: Track,
+    parts: Mapping[str, str],
+    present: Collection[str],
+    places: Mapping[str, Estimates],
 ) -> list[ScoreTask]:
     """What is left to do for one track; one song may take longer than all others together: its methods are shared."""
-    folders = {label: run.path / "estimates" / label / track.subset / track.name for label in record.fusions}
-    if not plan.config.estimates or all(folder.is_dir() for folder in folders.values()):
-        folders = {}
+    unwritten = {label: place for label, place in places.items() if not place.are_whole()}
     missing = [label for label, name in parts.items() if name not in present]
     groups = [missing[start : start + METHODS] for start in range(0, len(missing), METHODS)]
-    if folders:
-        only_written = [label for label in folders if label not in missing]
+    if only_written := [label for label in unwritten if label not in missing]:
         groups = [[*(groups[0] if groups else []), *only_written], *groups[1:]]
     if not groups:
         return []
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
     for label, fusion in record.fusions.items():
-        methods[label] = FusionMethod(run.path / _file_of(plan, fusion, track), folders.get(label), plan.config.convert)
+        file = run.path / _file_of(plan, fusion, track)
+        methods[label] = FusionMethod(file, unwritten.get(label), plan.config.convert)
     attached = plan.attach(track)
     return [
         ScoreTask(
@@ -269,6 +338,8 @@ def score_folders(
             tasks += [ScoreTask(track, {label: methods[label] for label in left}, folder, left, options, sources)]
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
+        # workers of a killed process may have outlived it for a moment
+        clear_remains_below(folder)
         table = read_parts(folder, [name for names in wanted for name in names.values()])
     summary = summarise(table)
     summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]

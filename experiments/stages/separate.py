@@ -93,6 +93,7 @@ def make_missing(
         Stems are missing that no separator here can make, tracks would have to be converted and may not be, or some
         tracks cannot be separated.
     """
+    store.clear_remains()
     pairs = [(track, separator.key) for separator in separators for track in tracks]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
@@ -114,6 +115,8 @@ def make_missing(
             "without these songs with missing=skip"
         )
     run_all(separate_one, tasks, workers, "separate", progress, str)
+    if tasks:  # workers of a killed process may have outlived it for a moment
+        store.clear_remains()
     return list(dict.fromkeys(task.separator for task in tasks))
 
 
@@ -221,6 +224,7 @@ def adopt_folder(
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     target = StemStore(store)
+    target.clear_remains()
     adoption, alignments = target.adopt(folder, name, open_data(data, mixture), how, model, sources, replace)
     show(str(adoption))
     for alignment in alignments:

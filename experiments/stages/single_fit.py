@@ -17,6 +17,7 @@ from stemfuse.experiments.plan import FEW
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
+from stemfuse.separators.audio.whole_files import clear_remains
 
 from .fit import FitTracks, alike, show_progress, with_sums
 from .measure import compare_sdr, measure
@@ -101,6 +102,7 @@ def fit_fusion(
         There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
     target = StemStore(store)
+    clear_remains(out.parent)
     fusion = _checked_fusion(name, options, out, folds)
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import Stems, Track, whole_file
+from stemfuse.separators.audio.whole_files import clear_remains
 from stemfuse.separators.networks.training import Augmentation, Stretching, stretched_copies
 from stemfuse.separators.training import Execution, Recipe
 
@@ -71,16 +72,27 @@ class Journal:
 
     def __call__(self, row: dict[str, float]) -> None:
         """Write a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
-        rows: list[dict[str, Any]] = [row | {"valid_sdr_db": -row["valid_loss"]}]
+        rows: list[dict[str, Any]] = [_with_sdr(row)]
         if self.path.exists() and row["epoch"]:
             with self.path.open(newline="") as file:
                 rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]] + rows
+        self._write(rows)
+        if self.show is not None:
+            self.show(row)
+
+    def complete(self, history: Iterable[dict[str, float]]) -> None:
+        """Write all rows: a training that was killed may have kept an epoch and not written its row."""
+        self._write([_with_sdr(row) for row in history])
+
+    def _write(self, rows: Iterable[dict[str, Any]]) -> None:
         with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        if self.show is not None:
-            self.show(row)
+
+
+def _with_sdr(row: dict[str, float]) -> dict[str, float]:
+    return row | {"valid_sdr_db": -row["valid_loss"]}
 
 
 def train_separator(
@@ -122,6 +134,7 @@ def train_separator(
     trainable = parse_part(trainable_class(name), config.network, "network")
     tracks, validated = (_tracks(config, subsets) for subsets in (config.train, config.valid))
     config.out.mkdir(parents=True, exist_ok=True)
+    clear_remains(config.out)
 
     def show(row: dict[str, float]) -> None:
         progress("train", int(row["epoch"]), config.recipe.epochs)
@@ -145,6 +158,7 @@ def train_separator(
         half=config.half,
         trained_on=[f"{tracks[0].data}/{subset}" for subset in (*config.train, *(config.valid if validated else ()))],
     )
+    journal.complete(history)
     _plot(config.out, f"{name} of {', '.join(trainable.sources)}", history)
     return weights
 

@@ -19,12 +19,17 @@ PREFIX = ".writing-"
 HOST = socket.gethostname().replace("-", "_")
 ADVICE = "free some space or choose another place"
 
+_CLEARED: set[str] = set()
+"""Folders in which this process has looked for what killed writers left."""
+
 
 @contextlib.contextmanager
 def whole_file(
     path: str | os.PathLike[str], advice: str = ADVICE, error: type[StemfuseError] = WriteError
 ) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and is gone otherwise.
+
+    What killed processes left in the folder is deleted when a process first writes there.
 
     Parameters
     ----------
@@ -60,6 +65,7 @@ def whole_file(
     temporary = temporary_in(path.parent, path.suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_once(path.parent)
         yield temporary
         temporary.replace(path)
     except OSError as problem:
@@ -113,6 +119,7 @@ def whole_folder(
     temporary = temporary_in(path.parent if within is None else Path(within))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_once(temporary.parent)
         temporary.mkdir()
         yield temporary
         place(temporary, path)
@@ -232,12 +239,22 @@ def clear_remains_below(folder: Path) -> None:
     _delete(remains_below(folder))
 
 
+def _clear_once(folder: Path) -> None:
+    """Delete what killed processes left in a folder, unless this process has done so before."""
+    place = str(folder.absolute())
+    if place not in _CLEARED:
+        _CLEARED.add(place)
+        clear_remains(folder)
+
+
 def _delete(remains: Iterable[Path]) -> None:
     for path in remains:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            # another process may have been first, or the folder be read-only
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _message(path: Path, problem: OSError, advice: str) -> str:

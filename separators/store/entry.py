@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stemfuse.separators.audio.signals import FileSignal, Signal
-from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_folder
+from stemfuse.separators.audio.whole_files import temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import Separator, digest
@@ -109,7 +109,6 @@ def new_entry(path: Path, mixture_sha256: str) -> Iterator[Path]:
         raise StoreError(f"{path}: other songs of this name have the places for its stems; rename the track")
 
     with whole_folder(path, ADVICE, StoreError, within=separator, place=place) as folder:
-        clear_remains(separator)
         try:
             yield folder
         except WriteError as error:

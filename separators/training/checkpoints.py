@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemfuse.separators.audio.whole_files import write_whole
-from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.errors import CheckpointError, TrainingError
 from stemfuse.separators.foreign.safe_tensors import file_notes, open_safe_tensors
 from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.optional import import_optional
@@ -24,6 +25,8 @@ def write_checkpoint(
     path: str | os.PathLike[str], groups: Mapping[str, Mapping[str, Tensor]], description: Mapping[str, Any]
 ) -> None:
     """Write groups of tensors and a JSON description into one file, which appears whole or not at all.
+
+    The format has no checksum; the description has one of all that is in the file.
 
     Examples
     --------
@@ -40,8 +43,9 @@ def write_checkpoint(
         for group, values in groups.items()
         for name, value in values.items()
     }
-    text = json.dumps({"schema": SCHEMA, **description}, ensure_ascii=False, default=list)
-    content = save(tensors, metadata={"stemfuse": text})
+    described = json.loads(json.dumps({"schema": SCHEMA, **description}, ensure_ascii=False, default=list))
+    described["seal"] = _seal(tensors, described)
+    content = save(tensors, metadata={"stemfuse": json.dumps(described, ensure_ascii=False)})
     write_whole(Path(path), lambda file: file.write(content))
 
 
@@ -50,20 +54,38 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, T
 
     Raises
     ------
+    CheckpointError
+        The file is damaged.
     TrainingError
-        The file is missing, damaged or of another kind or schema.
+        The file is missing, or of another kind or schema.
     """
-    groups: dict[str, dict[str, Tensor]] = {}
     try:
         with open_safe_tensors(path, "mixers") as file:
             description = file_notes(file, "stemfuse")
-            for label in file.keys():  # noqa: SIM118
-                group, _, name = label.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(label)
+            tensors = {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: no such file; stemfuse fit and stemfuse train write such files") from error
     except (OSError, ForeignFileError) as error:
-        raise TrainingError(f"{path}: no network of stemfuse can be read ({error}); train again") from error
+        raise CheckpointError(f"{path}: no network of stemfuse can be read ({error}); train again") from error
+    # files of older versions have no seal
+    seal = description.pop("seal", None)
+    if seal is not None and seal != _seal(tensors, description):
+        raise CheckpointError(f"{path}: damaged, its content has changed since it was written; train again")
     if description.pop("schema", None) != SCHEMA:
         raise TrainingError(f"{path}: of another schema, expected {SCHEMA}; train again")
+    groups: dict[str, dict[str, Tensor]] = {}
+    for label, tensor in tensors.items():
+        group, _, name = label.partition("/")
+        groups.setdefault(group, {})[name] = tensor
     return groups, description
+
+
+def _seal(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
+    """Checksum of all that a file holds, whatever the order."""
+    import torch
+
+    found = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for label, tensor in sorted(tensors.items()):
+        found.update(f"{label} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.errors import CheckpointError, TrainingError
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
@@ -309,7 +309,11 @@ class _Training:
         """Go on where a checkpoint stopped, if there is one."""
         if self._checkpoint is None or not os.path.lexists(self._checkpoint):
             return False
-        groups, described = read_checkpoint(self._checkpoint)
+        try:
+            groups, described = read_checkpoint(self._checkpoint)
+        except CheckpointError as error:
+            self._put_aside(self._checkpoint, error)
+            return False
         if described.pop("identity") != self.identity:
             raise TrainingError(
                 f"{self._checkpoint}: of a training with other arguments or tracks; delete it or choose another folder"
@@ -326,6 +330,14 @@ class _Training:
         self.epoch -= bool(self.done)
         log.info("%s: resumed after step %d", self._checkpoint, self.steps)
         return True
+
+    def _put_aside(self, checkpoint: Path, error: CheckpointError) -> None:
+        """Rename a damaged checkpoint, once every process has seen that it is damaged."""
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+            checkpoint.replace(aside)
+            log.warning("%s; it is put aside as %s, and the training begins again", error, aside.name)
 
 
 def device_of(execution: Execution) -> torch.device:

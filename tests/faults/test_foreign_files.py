@@ -330,7 +330,7 @@ def make_files(folder):
         "old.pt": (read_state, False),
         "script.pt": (read_state, True),
         "state.safetensors": (read_state, False),
-        "check.safetensors": (read_checkpoint, False),
+        "check.safetensors": (read_checkpoint, True),
         "blend.npz": (lambda path: MixingWeights.load(path).matrix.tobytes(), True),
         "a.json": (read_json, False),
         "a.yaml": (read_yaml, False),

@@ -289,20 +289,25 @@ def test_two_processes_are_one_with_the_summed_batch():
         np.testing.assert_allclose([row[name] for row in one.history_], [row[name] for row in two.history_], rtol=1e-5)
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+def test_a_checkpoint_of_another_training_is_refused_and_a_damaged_one_put_aside(tmp_path, caplog):
     songs = planted_songs(1)
     first = Conv1x1Mixer(segment=512, shift=512, epochs=1)
     other = Conv1x1Mixer(segment=512, shift=512, epochs=1, seed=5)
     longer = Conv1x1Mixer(segment=512, shift=512, epochs=2)
     for mixer in (first, other, longer):
         mixer.execution = Execution(accelerator="cpu", checkpoints=tmp_path)
-    first.fit(songs)
+    whole = first.fit(songs).weights_.matrix
     assert [row["epoch"] for row in longer.fit(songs).history_] == [0, 1, 2]
     with pytest.raises(TrainingError, match="other arguments or tracks"):
         other.fit(songs)
-    (tmp_path / "training.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(TrainingError, match="no network of stemfuse can be read"):
-        first.fit(songs)
+    checkpoint = tmp_path / "training.safetensors"
+    flipped = bytearray(checkpoint.read_bytes())
+    flipped[-1] ^= 1
+    for damaged in (b"no tensors", bytes(flipped)):
+        checkpoint.write_bytes(damaged)
+        np.testing.assert_array_equal(first.fit(songs).weights_.matrix, whole)
+        assert (tmp_path / "training.safetensors.damaged").read_bytes() == damaged
+    assert caplog.text.count("is put aside as training.safetensors.damaged, and the training begins again") == 2
 
 
 def test_safetensors_of_other_programs_are_refused(tmp_path):
