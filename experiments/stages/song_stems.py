@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
-from stemfuse.separators import StemStore, Track, TrackError
+from stemfuse.separators import SOURCES, StemStore, Track, TrackError
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES
-from stemfuse.separators.store.adoption import STEM_NAMES, FoundStems
+from stemfuse.separators.sources import SPELLINGS, source_of
+from stemfuse.separators.store.adoption import FoundStems
 
 MIXTURES = ("mixture", "mix")
 
@@ -85,8 +86,8 @@ def _files_in(folder: Path) -> dict[str, Path]:
     """Files of sources that lie in a folder itself, by source."""
     audible = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
     named = {
-        STEM_NAMES.get(file.stem.casefold(), file.stem): file
+        source_of(file.stem): file
         for file in sorted(folder.iterdir())
         if file.suffix.lower() in audible and not file.name.startswith(".") and file.stem.casefold() not in MIXTURES
     }
-    return named if set(named) & set(STEM_NAMES.values()) else {}
+    return named if set(named) & {*SOURCES, *SPELLINGS.values()} else {}

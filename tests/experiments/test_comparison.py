@@ -1,0 +1,88 @@
+"""From folders of stems to the verdict, with real systems and with planted ones."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from typer.testing import CliRunner
+
+from stemfuse.experiments import ConfigError
+from stemfuse.experiments.cli import app
+from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
+
+RATE = 44_100
+SOURCES = ("speech", "music")
+SYSTEMS = ("near", "far")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Four songs of speech and music without mixture files, and stems by two systems whose errors are independent."""
+    root = tmp_path_factory.mktemp("comparison")
+    for number in range(4):
+        generator = np.random.default_rng(number)
+        parts = generator.normal(0, 0.1, (2, RATE, 2))
+        for source, samples in zip(SOURCES, parts, strict=True):
+            song = root / "songs" / f"song {number}"
+            song.mkdir(parents=True, exist_ok=True)
+            sf.write(song / f"{source}.wav", samples, RATE, subtype="FLOAT")
+            for system, error in zip(SYSTEMS, (0.02, 0.03), strict=True):
+                folder = root / system / f"song {number}"
+                folder.mkdir(parents=True, exist_ok=True)
+                sign = 1 if source == "speech" else -1
+                noise = np.random.default_rng([number, len(system)]).normal(0, error, (RATE, 2))
+                sf.write(folder / f"{source}.wav", samples + sign * noise, RATE, subtype="FLOAT")
+    return root
+
+
+@pytest.fixture(scope="module")
+def compared(place):
+    return compare_stems(place / "songs", {name: place / name for name in SYSTEMS}, place / "out", workers=1)
+
+
+def test_the_verdict_is_what_independent_errors_give(compared):
+    """Errors of 0.02 and 0.03 are weighted as 9 to 4; the error of the blend is below both."""
+    (verdict,) = verdicts(compared)
+    assert (verdict.best_single, verdict.songs) == ("near", 4)
+    error = 1 / (1 / 0.02**2 + 1 / 0.03**2)
+    assert verdict.best_single_db == pytest.approx(10 * math.log10(0.1**2 / 0.02**2), abs=0.1)
+    blend = compared.scores().query("fusion == 'blend' and metric == 'SDR'")["value"].median()
+    assert blend == pytest.approx(10 * math.log10(0.1**2 / error), abs=0.1)
+    assert verdict.best_db >= blend
+    assert verdict.is_sure
+    assert verdict.won == 4
+    weights = compared.fusion("blend").weights_.to_frame()
+    near = weights[weights["input"].str.startswith("near.speech")]["weight"]
+    assert near[near > 0].to_numpy() == pytest.approx(9 / 13, abs=0.01)
+
+
+def test_the_command_says_weights_gain_and_what_comes_next(place, compared):
+    given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", str(place / "out")]
+    shown = CliRunner().invoke(app, ["compare", *given], catch_exceptions=False)
+    assert shown.exit_code == 0
+    for words in ("best separator: near", "4 of 4 songs won", "enough songs? yes", "stemfuse fuse", "--stems near="):
+        assert words in shown.stdout
+    read = CliRunner().invoke(app, ["compare", *given, "--json"], catch_exceptions=False)
+    described = json.loads(read.stdout)
+    assert described["verdicts"][0]["best_single"] == "near"
+    assert described["weights"]["speech"]["near"] == pytest.approx(9 / 13, abs=0.01)
+
+
+def test_what_is_wrong_is_said_before_anything_is_done(place, tmp_path):
+    with pytest.raises(ConfigError, match="at least two"):
+        compare_stems(place / "songs", {"near": place / "near"}, tmp_path)
+    with pytest.raises(ConfigError, match=r"nowhere: no such folder, expected one with stems by b"):
+        compare_stems(place / "songs", {"a": place / "near", "b": Path("nowhere")}, tmp_path)
+    with pytest.raises(ConfigError, match="has a slash"):
+        compare_stems(place / "songs", {"a": place / "near", "../b": place / "far"}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_many_songs_are_needed():
+    assert Verdict("", 9, "a", "b", 6.0, 6.2, -0.1, 0.5, 6).songs_needed == 21
+    assert Verdict("", 9, "a", "b", 6.0, 5.9, -0.4, 0.2, 4).songs_needed is None
+    assert Verdict("", 2, "a", "b", 6.0, 6.2).lines()[-1] == "enough songs? no: 2 are too few for an interval"
+    assert Verdict("", 9, "a", "b", 6.0, 6.2).to_dict()["low_db"] is None
