@@ -56,6 +56,7 @@ def score(
     hop: Annotated[float, typer.Option("--hop", min=0.01, max=3600, help="frame distance in seconds")] = 1.0,
     metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
+    convert: Convert = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +74,7 @@ def score(
         },
     )
     with progress_bars() as progress:
-        table = score_folders(references, estimates, options, out, workers, progress)
+        table = score_folders(references, estimates, options, out, workers, progress, convert)
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
@@ -144,6 +145,9 @@ def fuse(
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace stems of other songs or fusions in --out")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
@@ -151,7 +155,7 @@ def fuse(
 
     with progress_bars() as progress:
         folders = fuse_paths(
-            file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress, convert
+            file, paths, out, store, _listed(separators), save_weights, subtype, workers, progress, convert, replace
         )
     for folder in folders:
         results.print(str(folder))

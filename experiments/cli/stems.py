@@ -64,6 +64,7 @@ def adopt(
     ] = None,
     sources: Annotated[str, typer.Option("--sources", help="sources to take in")] = ",".join(SOURCES),
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
+    convert: Convert = False,
     as_json: Json = False,
 ) -> None:
     """Take stems that another tool made into a store: museval trees, demucs, MSST, audio-separator, UVR."""
@@ -80,7 +81,7 @@ def adopt(
         messages.print(text, markup=False)
 
     how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
-    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, show)
+    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, show, convert)
     show_entries(entries, as_json)
 
 

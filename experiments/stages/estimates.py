@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stemfuse.separators import SOURCES, Contents, Signal, Stems, Track, TrackError, fit_length, open_signal
+from stemfuse.separators import (
+    SOURCES,
+    AudioError,
+    Contents,
+    Signal,
+    Stems,
+    Track,
+    TrackError,
+    converted_to,
+    fit_length,
+    open_signal,
+)
 
 SUFFIXES = (".wav", ".flac")
 """Of files of estimates; where a source has both, the first one is read."""
@@ -17,6 +28,8 @@ class EstimatesFolder:
     """The folder with one method's estimates of one track."""
 
     folder: Path
+    convert: bool = False
+    """Whether estimates at another rate, or in mono, are converted to the track's as they are read."""
 
     def files(self) -> dict[str, Path]:
         """Files of the sources, in order; empty where there are none."""
@@ -31,7 +44,16 @@ class EstimatesFolder:
         """Estimates, as long as the track's mixture by the rule of `fit_length`."""
         signals: dict[str, Signal] = {}
         for source, path in self.files().items():
-            signals[source], _ = fit_length(open_signal(path), track.length)
+            signal = open_signal(path)
+            if self.convert:
+                signal = converted_to(signal, track.rate, track.channels)
+            for got, expected, unit in ((signal.rate, track.rate, "Hz"), (signal.channels, track.channels, "channels")):
+                if got != expected:
+                    raise AudioError(
+                        f"{signal}: got {got} {unit}, expected {expected} as in the references of {track.name!r}; "
+                        "add --convert to convert estimates as they are read, or export them again"
+                    )
+            signals[source], _ = fit_length(signal, track.length)
         return Stems.from_signals(signals)
 
     def content(self, contents: Contents) -> dict[str, str]:
@@ -55,7 +77,7 @@ def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_estimates(
-    tracks: Sequence[Track], methods: Mapping[str, Path]
+    tracks: Sequence[Track], methods: Mapping[str, Path], convert: bool = False
 ) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
     """Tracks that have estimates, with the folder of every method.
 
@@ -65,6 +87,8 @@ def find_estimates(
         With references.
     methods : mapping of str to Path
         By name, the root of each method's estimates.
+    convert : bool
+        See `EstimatesFolder`.
 
     Raises
     ------
@@ -74,7 +98,7 @@ def find_estimates(
     found = []
     for track in tracks:
         places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
-        folders = {label: place for label, place in places.items() if place is not None}
+        folders = {label: replace(place, convert=convert) for label, place in places.items() if place is not None}
         if folders and len(folders) < len(methods):
             missing = ", ".join(sorted(methods.keys() - folders.keys()))
             raise TrackError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
-from stemfuse.separators import Track
+from stemfuse.separators import Track, track_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,17 +61,17 @@ def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
     from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask, scores_table
 
     tables = []
-    for track in tracks:
+    for track, name in zip(tracks, track_labels(tracks), strict=True):
         if track.references is None:
             continue
         gram = GramStatistics.of(track)
         methods: dict[str, BaseFusion] = {
-            name: _single(name, track) for name, stems in track.stems.items() if set(stems.sources) >= set(gram.sources)
+            own: _single(own, track) for own, stems in track.stems.items() if set(stems.sources) >= set(gram.sources)
         }
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion):
                 values = _sdr_of_audio(method, track) if method.varies_in_time else gram.sdr(method.weights(track))
-                tables.append(scores_table(track.name, label, gram.sources, {"SDR": values}))
+                tables.append(scores_table(name, label, gram.sources, {"SDR": values}))
     if not tables:
         return pd.DataFrame()
     grid = by_source(aggregate(common_mask(pd.concat(tables, ignore_index=True))[0]), "SDR")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,19 +26,21 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
     record = run.record()
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
-    for done, track in enumerate(chosen):
+    for done, planned in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
-        if is_written(run.path, track, record.identity):
+        track = plan.store.attach(planned, plan.keys)
+        shown = replace(track, name=plan.labels[planned])
+        if is_written(run.path, shown, record.identity):
             continue
         methods = dict(track.stems)
         for label, fitted in record.fusions.items():
             fusion = run.fusion(label)
             methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
-                fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}
+                fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, track, shown.name)}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
-        write_players(run.path, track, methods, plan.config.players.duration_s, identity=record.identity)
+        write_players(run.path, shown, methods, plan.config.players.duration_s, identity=record.identity)
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
 
@@ -54,17 +57,17 @@ def _discard_damaged_players(run: Run) -> None:
 
 
 def _chosen_tracks(plan: Plan) -> Iterator[Track]:
-    """The first test tracks of every data set, with stems."""
+    """The first test tracks of every data set."""
     for part in plan.config.data:
         tracks = [planned.track for planned in plan.tested() if planned.data == part.name]
-        yield from (plan.store.attach(track, plan.keys) for track in tracks[: plan.config.players.tracks])
+        yield from tracks[: plan.config.players.tracks]
 
 
-def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track) -> SongRecord:
+def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track, name: str = "") -> SongRecord:
     """Keep the weights that a fusion predicts for one song, beside the levels of its sources, for the report."""
     from stemfuse.experiments.report import safe_name
 
-    file = f"fusions/{label}-{safe_name(track.name)}.npz"
+    file = f"fusions/{label}-{safe_name(name or track.name)}.npz"
     fusion.weights(track).save(run.path / file)
     levels = {}
     for source in track.references.sources if track.references is not None else ():

@@ -19,7 +19,7 @@ from stemfuse.experiments.plan import Plan, numeric_versions
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, Stems, Track
+from stemfuse.separators import Contents, Stems, Track, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 
 from .estimates import EstimatesFolder, find_estimates, name_methods
@@ -112,7 +112,8 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
         task for track, parts in wanted.items() for task in _tasks_of(plan, run, record, track, parts, present.keys())
     ]
     run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
-    table = read_parts(folder, names)
+    labelled = [(name, plan.labels[track]) for track, parts in wanted.items() for name in parts.values()]
+    table = read_parts(folder, names, [label for _, label in labelled])
     write_scores(table, run.scores_path)
     run.checksums.keep([run.scores_path])
     write_museval_json(table[table["frame"] >= 0], run.path / "museval")
@@ -135,7 +136,7 @@ def _tasks_of(
     plan: Plan, run: Run, record: RunRecord, track: Track, parts: Mapping[str, str], present: Collection[str]
 ) -> list[ScoreTask]:
     """What is left to do for one track; one song may take longer than all others together: its methods are shared."""
-    folders = {label: run.path / "estimates" / label / track.subset / track.name for label in record.fusions}
+    folders = {label: run.path / "estimates" / label / plan.folders[track] for label in record.fusions}
     if not plan.config.estimates or all(folder.is_dir() for folder in folders.values()):
         folders = {}
     missing = [label for label, name in parts.items() if name not in present]
@@ -161,8 +162,8 @@ def _tasks_of(
     ]
 
 
-def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:
-    """One table of the scores of single tracks and methods."""
+def read_parts(folder: Path, names: Sequence[str], labels: Sequence[str] = ()) -> pd.DataFrame:
+    """One table of the scores of single tracks and methods; a part's track is called by its label if there is one."""
     import pandas as pd
 
     from stemfuse.analysis import read_scores
@@ -172,7 +173,10 @@ def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:
     present = find_parts(folder, names)
     if missing := set(names) - present.keys():
         raise RunError(f"{folder}: {len(missing)} of {len(names)} files of scores cannot be read; run again")
-    return pd.concat([read_scores(present[name]) for name in names], ignore_index=True)
+    tables = [read_scores(present[name]) for name in names]
+    if labels:
+        tables = [table.assign(track=label) for table, label in zip(tables, labels, strict=True)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def score_folders(
@@ -182,6 +186,7 @@ def score_folders(
     out: Path | None = None,
     workers: int | None = None,
     progress: Progress = silent,
+    convert: bool = False,
 ) -> pd.DataFrame:
     """Score estimates on the tracks they belong to.
 
@@ -200,6 +205,8 @@ def score_folders(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    convert : bool
+        Whether estimates at another rate than the references, or in mono, are converted as they are read.
 
     Returns
     -------
@@ -214,7 +221,7 @@ def score_folders(
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
     tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
-    found = find_estimates(tracks, name_methods(estimates))
+    found = find_estimates(tracks, name_methods(estimates), convert)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,13 +235,19 @@ def score_folders(
             tasks += [ScoreTask(track, {label: methods[label] for label in missing}, folder, missing, options)]
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
-        table = read_parts(folder, [name for names in wanted for name in names.values()])
+        labels = track_labels([track for track, _ in found])
+        parts = [(name, label) for names, label in zip(wanted, labels, strict=True) for name in names.values()]
+        table = read_parts(folder, [name for name, _ in parts], [label for _, label in parts])
     summary = summarise(table)
     if out is not None:
         write_scores(table, out / "scores.parquet")
         for subset in {track.subset for track, _ in found}:
-            of_subset = {track.name for track, _ in found if track.subset == subset}
-            write_museval_json(table[table["track"].isin(of_subset)], out / "museval", subset)
+            # in museval's tree the subset tells songs of one name apart
+            names = {
+                label: track.name for (track, _), label in zip(found, labels, strict=True) if track.subset == subset
+            }
+            rows = table[table["track"].isin(names)]
+            write_museval_json(rows.assign(track=rows["track"].map(names)), out / "museval", subset)
         summary.to_csv(out / "summary.csv", index=False)
     return summary
 
