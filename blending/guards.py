@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stemfuse.separators import StemStore, Track
+from stemfuse.separators import LENGTH_TOLERANCE, StemStore, Track, track_labels
 
 from .constant import Mean
 from .errors import FusionError, LeakWarning
@@ -17,6 +17,9 @@ from .fusion import LinearFusion
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ALIKE_S = 2
+"""Seconds before and after the middle of two songs of one name that are compared."""
 
 
 def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
@@ -37,7 +40,8 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
 
     Notes
     -----
-    Two tracks are the same when their names are, or when their mixtures have the same samples. A separator has
+    Two tracks are the same when their mixtures have the same samples, or when their names are the same and their
+    mixtures sound alike, as those of MUSDB18 and MUSDB18-HQ do; other songs may have the same name. A separator has
     been trained on a track when it declares the track's data set and subset, such as ``"musdb18hq/train"``; musdb's
     validation tracks are training tracks there. A separator is better on its own training tracks than on any other, so
     that a fit gives it too much weight.
@@ -71,11 +75,23 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
 
 
 def _is_same(track: Track, other: Track) -> bool:
-    if track.name.casefold() == other.name.casefold():
+    if track.name.casefold() == other.name.casefold() and _sound_alike(track, other):
         return True
     if (track.length, track.rate, track.channels) != (other.length, other.rate, other.channels):
         return False
     return _mixture_sha256(track) == _mixture_sha256(other)
+
+
+def _sound_alike(track: Track, other: Track) -> bool:
+    """Whether two mixtures are one song, perhaps in other encodings: the seconds in their middle correlate."""
+    if (track.rate, track.channels) != (other.rate, other.channels):
+        return abs(track.duration_s - other.duration_s) < LENGTH_TOLERANCE / max(track.rate, other.rate)
+    if abs(track.length - other.length) > LENGTH_TOLERANCE:
+        return False
+    length = min(track.length, other.length)
+    start, stop = max(0, length // 2 - ALIKE_S * track.rate), min(length, length // 2 + ALIKE_S * track.rate)
+    one, two = (part.mixture.read(start, stop).mean(0, dtype=np.float64) for part in (track, other))
+    return float(one @ two) ** 2 > 0.5 * float(one @ one) * float(two @ two)
 
 
 def _mixture_sha256(track: Track) -> str:
@@ -139,7 +155,7 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
     folds = min(folds, len(tracks))
     if folds < 2:
         raise FusionError(f"got {len(tracks)} tracks and {folds} folds, expected at least two of each")
-    tables = []
+    tables, names = [], dict(zip(tracks, track_labels(tracks), strict=True))
     for fold in range(folds):
         left_out = tracks[fold::folds]
         rest = [track for track in tracks if track not in left_out]
@@ -148,5 +164,5 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
             for track in left_out:
                 gram = GramStatistics.of(track)
                 values = gram.sdr(fitted.weights(track))
-                tables.append(scores_table(track.name, method.kind, gram.sources, {"SDR": np.asarray(values)}))
+                tables.append(scores_table(names[track], method.kind, gram.sources, {"SDR": np.asarray(values)}))
     return pd.concat(tables, ignore_index=True)

@@ -124,9 +124,9 @@ def _forget(plan: Plan) -> None:
 
 def _has_other_stems(plan: Plan, record: RunRecord) -> bool:
     """Whether stems that were used have been replaced since; those that are missing are another matter."""
-    used = {track.name: track.stems for track in record.tracks}
+    used = {track.shown: track.stems for track in record.tracks}
     return bool(record.finished) and any(
-        plan.store.content_of(track, key) not in (None, used.get(track.name, {}).get(key))
+        plan.store.content_of(track, key) not in (None, used.get(plan.labels[track], {}).get(key))
         for track in plan.needed()
         for key in plan.keys.values()
     )
@@ -141,7 +141,7 @@ def _is_finished(plan: Plan, run: Run, record: RunRecord) -> bool:
 
 def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
     """The record of a run that begins; fusions fitted before are kept while their own digest still fits."""
-    used = {track.name: track.stems for track in before.tracks}
+    used = {track.shown: track.stems for track in before.tracks}
     return RunRecord(
         identity=identity,
         versions=describe_versions(),
@@ -160,7 +160,8 @@ def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
                 duration_s=round(entry.track.duration_s, 3),
                 rate=entry.track.rate,
                 notes=list(entry.track.notes),
-                stems=used.get(entry.track.name, {}),
+                stems=used.get(plan.labels[entry.track], {}),
+                **({"label": plan.labels[entry.track]} if plan.labels[entry.track] != entry.track.name else {}),
             )
             for entry in plan.tracks
         ],

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from stemfuse.blending import fusion_class, make_fusion
-from stemfuse.separators import StemfuseError, StemStore, Track, digest, listed, matched, separator_class
+from stemfuse.separators import (
+    StemfuseError,
+    StemStore,
+    Track,
+    digest,
+    listed,
+    matched,
+    separator_class,
+    track_labels,
+)
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
@@ -55,6 +65,21 @@ class Plan:
     def workers(self) -> int:
         """Processes to use."""
         return self.config.workers or cores()
+
+    @cached_property
+    def labels(self) -> dict[Track, str]:
+        """What every track is called in tables: its name, with subset or data set where others have that name."""
+        tracks = [planned.track for planned in self.tracks]
+        return dict(zip(tracks, track_labels(tracks, [planned.data for planned in self.tracks]), strict=True))
+
+    @cached_property
+    def folders(self) -> dict[Track, str]:
+        """By track, ``<subset>/<track>``, the folder of its estimates: the name is its label where others have both."""
+        names = {planned.track: f"{planned.track.subset}/{planned.track.name}" for planned in self.tracks}
+        count = Counter(names.values())
+        return {
+            track: name if count[name] == 1 else f"{track.subset}/{self.labels[track]}" for track, name in names.items()
+        }
 
     @property
     def keys(self) -> dict[str, str]:
@@ -155,10 +180,6 @@ def plan_run(config: RunConfig) -> Plan:
         for subset in part.subsets or found.subsets:
             tracks = found.tracks(subset)[: part.tracks]
             planned += [PlannedTrack(track, part.name) for track in tracks]
-    names = [(entry.track.subset, entry.track.name) for entry in planned]
-    twice = sorted({name for _, name in names if [other for _, other in names].count(name) > 1})
-    if twice:
-        raise RunError(f"several tracks are called {', '.join(twice)}; rename some: tables identify tracks by name")
     separators = tuple(
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators
@@ -167,6 +188,8 @@ def plan_run(config: RunConfig) -> Plan:
     skipped = {name for names in left_out.values() for name in names}
     kept = tuple(entry for entry in planned if _named(entry) not in skipped)
     plan = Plan(config, store, kept, separators, fusions, left_out)
+    # two that cannot be told apart are an error before anything is computed
+    plan.labels  # noqa: B018
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")
     if plan.learns():

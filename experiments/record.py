@@ -32,6 +32,8 @@ class TrackRecord(_Part):
     """One track."""
 
     name: str
+    label: str = ""
+    """What it is called in tables, where other tracks have its name."""
     data: str = ""
     """Label of its data set."""
     subset: str = ""
@@ -42,6 +44,11 @@ class TrackRecord(_Part):
     mixture_sha256: str | None = None
     stems: dict[str, str] = {}
     """By folder in the store, digest of the stems that were used, and whose checksums were compared."""
+
+    @property
+    def shown(self) -> str:
+        """What it is called in tables."""
+        return self.label or self.name
 
 
 class SeparatorRecord(_Part):

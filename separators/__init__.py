@@ -15,7 +15,7 @@ from .audio import (
     write_whole,
 )
 from .conformance import check_separator
-from .conversion import ConvertedSignal, convert, convert_back, format_of, separate_converted
+from .conversion import ConvertedSignal, convert, convert_back, converted_to, format_of, separate_converted
 from .errors import (
     AudioError,
     ConformanceError,
@@ -46,7 +46,7 @@ from .separator import BaseSeparator, Separator, digest, list_separators, load_s
 from .sources import Sums, SumSignal, in_order, parse_sources, show_sources
 from .stems import SOURCES, Stems
 from .store import Adoption, Alignment, Contents, FoundStems, StemStore, check_alignment, file_stamp, find_stems
-from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256
+from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256, track_labels
 
 __all__ = [
     "BLOCK",
@@ -92,6 +92,7 @@ __all__ = [
     "checked_options",
     "convert",
     "convert_back",
+    "converted_to",
     "digest",
     "file_stamp",
     "find_stems",
@@ -113,6 +114,7 @@ __all__ = [
     "show_sources",
     "signal_sha256",
     "stem_labels",
+    "track_labels",
     "whole_file",
     "whole_folder",
     "write_audio",

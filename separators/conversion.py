@@ -205,6 +205,21 @@ def convert_back(stems: Stems, rate: int, channels: int, length: int) -> Stems:
     return Stems.lazy(read, stems.sources, channels, length, rate)
 
 
+def converted_to(signal: Signal, rate: int, channels: int) -> Signal:
+    """A signal at another rate, with other channels: mono is copied, two channels become one by their mean.
+
+    Raises
+    ------
+    AudioError
+        The signal has more than two channels, or another number than two is wanted of one that is not mono.
+    """
+    if (signal.rate, signal.channels) == (rate, channels):
+        return signal
+    if (signal.channels, channels) == (2, 1):
+        signal = _JoinedSignal(Stems.from_signals({"mean": signal}), 1)
+    return ConvertedSignal(signal, rate, channels)
+
+
 def separate_converted(separator: Separator, mixture: Signal) -> Stems:
     """Stems of a mixture at any rate, mono or stereo: it is converted for the separator, its stems are converted back.
 

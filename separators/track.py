@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,9 +107,10 @@ class Track:
             for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("length", "samples")):
                 got, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
                 if got != expected:
+                    converting = "" if unit == "samples" else "add --convert to convert them as they are read, or "
                     raise AudioError(
                         f"track {self.name!r}: {what} have {got} {unit}, the mixture has {expected}; "
-                        "convert one to the other"
+                        f"{converting}export them again"
                     )
 
     @classmethod
@@ -165,6 +167,49 @@ class Track:
     def mixture_sha256(self) -> str:
         """The mixture's `signal_sha256`."""
         return signal_sha256(self.mixture)
+
+
+def track_labels(tracks: Sequence[Track], data: Sequence[str] | None = None) -> list[str]:
+    """What tracks are called in one table: their names where these are enough, else with subset or data set as well.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        Of any data sets and subsets.
+    data : sequence of str, optional
+        What the data set of each is called; the name of its folder when not given.
+
+    Raises
+    ------
+    TrackError
+        Two tracks have the same name, subset and data set.
+
+    Examples
+    --------
+    >>> noise = np.zeros((2, 100))
+    >>> track_labels([Track.from_arrays("song", noise, subset=subset) for subset in ("train", "test")])
+    ['song (train)', 'song (test)']
+    >>> track_labels([Track.from_arrays(name, noise) for name in ("one", "two")])
+    ['one', 'two']
+    """
+    of = [track.data_set or track.data for track in tracks] if data is None else list(data)
+    forms = [
+        (name, f"{name} ({subset})", f"{name} ({label})", f"{name} ({label}, {subset})")
+        for name, subset, label in ((track.name, track.subset, of[index]) for index, track in enumerate(tracks))
+    ]
+    alike: dict[str, list[int]] = {}
+    for index, track in enumerate(tracks):
+        alike.setdefault(track.name, []).append(index)
+    labels = [track.name for track in tracks]
+    for indices in alike.values():
+        # all tracks of one name get the same form, the shortest that tells them apart
+        chosen = next((form for form in range(4) if len({forms[i][form] for i in indices}) == len(indices)), 3)
+        for index in indices:
+            labels[index] = forms[index][chosen]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise TrackError(f"two tracks are called {twice[0]!r}; rename one, or give its data set another label")
+    return labels
 
 
 def signal_sha256(signal: Signal) -> str:

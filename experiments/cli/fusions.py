@@ -78,6 +78,7 @@ def score(
         str, typer.Option("--missing", help="tracks that some methods lack: error, or skip them for all")
     ] = "error",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
+    convert: Convert = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -104,6 +105,7 @@ def score(
             progress,
             given_sources(sources),
             one_of("--missing", missing, ("error", "skip")),
+            convert,
         )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
@@ -197,6 +199,9 @@ def fuse(
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
     mixture: Mixture = "file",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace stems of other songs or fusions in --out")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
@@ -215,9 +220,10 @@ def fuse(
             subtype,
             workers,
             progress,
-            given,
             convert,
             one_of("--mixture", mixture, ("file", "sum")),
+            given,
+            replace,
         )
     for folder in folders:
         results.print(str(folder))

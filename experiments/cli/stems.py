@@ -70,6 +70,7 @@ def adopt(
     sources: Annotated[str, typer.Option("--sources", help="sources to take in [all]", show_default=False)] = "",
     mixture: Mixture = "file",
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
+    convert: Convert = False,
     as_json: Json = False,
 ) -> None:
     """Take stems that another tool made into a store: museval trees, demucs, MSST, audio-separator, UVR."""
@@ -85,7 +86,7 @@ def adopt(
         messages.print(text, markup=False)
 
     how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
-    entries = adopt_folder(folder, name, data, store, how, model, wanted, replace, show, rule)
+    entries = adopt_folder(folder, name, data, store, how, model, wanted, replace, show, rule, convert)
     show_entries(entries, as_json)
 
 

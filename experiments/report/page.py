@@ -135,7 +135,7 @@ def _songs(
     run: Run, record: RunRecord, data_sets: Sequence[Mapping[str, Any]], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Songs that have players, each as a grid of method by source."""
-    labels = {track.name: track.data for track in record.tracks}
+    labels = {track.shown: track.data for track in record.tracks}
     values: dict[tuple[str, str, str], float] = {}
     for shown in data_sets:
         values |= shown["scores"].by_track()

@@ -58,7 +58,7 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
         return
     scores, record = run.scores(), run.record()
     scores = scores[scores["metric"].isin((*METRICS, SONG_SDR))]
-    described = {track.name: track for track in record.tracks}
+    described = {track.shown: track for track in record.tracks}
     labels = scores["track"].map(lambda name: described[name].data if name in described else "")
     real = {label: data.real for label, data in record.data.items()}
     for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):

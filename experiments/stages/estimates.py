@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from stemfuse.separators import Contents, Signal, Stems, Track, TrackError, fit_length, in_order, listed, open_signal
+from stemfuse.separators import (
+    AudioError,
+    Contents,
+    Signal,
+    Stems,
+    Track,
+    TrackError,
+    converted_to,
+    fit_length,
+    in_order,
+    listed,
+    open_signal,
+)
 from stemfuse.separators.sources import source_fault, source_of, without_sums
 
 log = logging.getLogger(__name__)
@@ -22,6 +34,8 @@ class EstimatesFolder:
     """The folder with one method's estimates of one track."""
 
     folder: Path
+    convert: bool = False
+    """Whether estimates at another rate, or in mono, are converted to the track's as they are read."""
 
     def files(self) -> dict[str, Path]:
         """Files of the sources, in order; empty where there are none."""
@@ -37,7 +51,16 @@ class EstimatesFolder:
         """Estimates, as long as the track's mixture by the rule of `fit_length`."""
         signals: dict[str, Signal] = {}
         for source, path in self.files().items():
-            signals[source], _ = fit_length(open_signal(path), track.length)
+            signal = open_signal(path)
+            if self.convert:
+                signal = converted_to(signal, track.rate, track.channels)
+            for got, expected, unit in ((signal.rate, track.rate, "Hz"), (signal.channels, track.channels, "channels")):
+                if got != expected:
+                    raise AudioError(
+                        f"{signal}: got {got} {unit}, expected {expected} as in the references of {track.name!r}; "
+                        "add --convert to convert estimates as they are read, or export them again"
+                    )
+            signals[source], _ = fit_length(signal, track.length)
         return Stems.from_signals(signals)
 
     def content(self, contents: Contents) -> dict[str, str]:
@@ -61,7 +84,10 @@ def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_estimates(
-    tracks: Sequence[Track], methods: Mapping[str, Path], missing: Literal["error", "skip"] = "error"
+    tracks: Sequence[Track],
+    methods: Mapping[str, Path],
+    missing: Literal["error", "skip"] = "error",
+    convert: bool = False,
 ) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
     """Tracks that have estimates, with the folder of every method.
 
@@ -73,6 +99,8 @@ def find_estimates(
         By name, the root of each method's estimates.
     missing : {"error", "skip"}
         What to do with tracks that some methods have no estimates of; ``"skip"`` leaves them out for all.
+    convert : bool
+        See `EstimatesFolder`.
 
     Raises
     ------
@@ -84,7 +112,7 @@ def find_estimates(
     lacking: dict[str, list[str]] = {label: [] for label in methods}
     for track in tracks:
         places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
-        folders = {label: place for label, place in places.items() if place is not None}
+        folders = {label: replace(place, convert=convert) for label, place in places.items() if place is not None}
         for label in methods.keys() - folders.keys() if folders else ():
             lacking[label].append(f"{track.subset}/{track.name}")
         if len(folders) == len(methods):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import SONGS, MixtureRule, open_data
+from stemfuse.experiments.data.tracks import is_audio_file
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
@@ -25,6 +27,8 @@ from stemfuse.separators.names import did_you_mean
 
 from .separate import make_missing
 from .song_stems import take_stems
+
+log = logging.getLogger(__name__)
 
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
@@ -98,6 +102,7 @@ def fuse_paths(
     convert: bool = False,
     mixture: MixtureRule = "file",
     stems: Mapping[str, Path] = MappingProxyType({}),
+    replace: bool = False,
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -128,6 +133,8 @@ def fuse_paths(
         See `stemfuse.experiments.data.open_data`.
     stems : mapping of str to Path
         Folders with stems of these songs that other tools made, by the separator's label; see `take_stems`.
+    replace : bool
+        Whether stems in ``out`` that were fused from another song, or by another fusion, are replaced.
 
     Returns
     -------
@@ -137,7 +144,8 @@ def fuse_paths(
     Raises
     ------
     StemfuseError
-        The file holds no fusion, stems cannot be made, or two songs have one name.
+        The file holds no fusion, stems cannot be made, one song is given twice, or other stems lie where they would be
+        written.
     """
     fusion = load_fusion(file)
     if save_weights and not fusion.is_linear:
@@ -168,8 +176,13 @@ def fuse_paths(
         wanted = {task.name: task.digest(sha256) for task in tasks}
         fused = _read_record(out)
         missing = [task for task in tasks if not _is_fused(task, wanted[task.name], fused.get(task.name))]
+        if not replace:
+            _check_places(missing, wanted, fused)
         make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
         for batch in _batches(missing, workers):
+            # whose folders they are is known even when this is killed before they are done
+            fused |= {task.name: {"digest": wanted[task.name]} for task in batch}
+            _write_record(out, fused)
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
             fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
             _write_record(out, fused)
@@ -200,14 +213,35 @@ def _separators_of(
 
 def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule) -> dict[str, Track]:
     """Every track by the folder below ``out`` that its stems are written to."""
-    tracks: dict[str, Track] = {}
-    for path in paths:
-        for track in open_data(path, mixture):
-            name = str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name))
-            if name in tracks:
-                raise RunError(f"two tracks would be written to {out / name}; rename one, or fuse them one by one")
-            tracks[name] = track
-    return tracks
+    tracks = [track for path in paths for track in open_data(path, mixture)]
+    names = [str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name)) for track in tracks]
+    folders: dict[str, Track] = {}
+    for track, name in zip(tracks, names, strict=True):
+        place = name
+        if names.count(name) > 1:
+            place = f"{name} ({track.data_set or track.data})"
+            log.warning("several songs would be written to %s: this one is in %s", out / name, out / place)
+        if place in folders:
+            raise RunError(f"two tracks would be written to {out / place}; rename one, or fuse them one by one")
+        folders[place] = track
+    return folders
+
+
+def _check_places(tasks: Sequence[FuseTask], wanted: Mapping[str, str], fused: Mapping[str, Any]) -> None:
+    """Refuse to write over stems of another song or fusion, before anything is computed."""
+    taken = [task for task in tasks if _is_taken(task, wanted[task.name], fused.get(task.name))]
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise RunError(
+            f"{taken[0].folder}{more}: stems of another song, or by another fusion, are there already; choose another "
+            "--out, or replace them with --replace"
+        )
+
+
+def _is_taken(task: FuseTask, wanted: str, done: Any) -> bool:
+    """Whether a folder has audio in it that is not from this song by this fusion."""
+    is_own = isinstance(done, dict) and done.get("digest") == wanted
+    return not is_own and any(is_audio_file(file) for file in task.folder.glob("*"))
 
 
 def _batches(tasks: Sequence[FuseTask], workers: int) -> Iterable[Sequence[FuseTask]]:

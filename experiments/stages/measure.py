@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
-from stemfuse.separators import Track
+from stemfuse.separators import Track, track_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,15 +67,15 @@ def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track], note: str = "") -> 
     from stemfuse.analysis.reasons import method_notes
 
     tables, songs = [], []
-    for track in tracks:
+    for track, name in zip(tracks, track_labels(tracks), strict=True):
         if track.references is None:
             continue
         gram = GramStatistics.of(track)
         songs.append(f"{track.subset}/{track.name}")
-        methods: dict[str, BaseFusion] = {name: _single(name, track) for name in track.stems}
+        methods: dict[str, BaseFusion] = {own: _single(own, track) for own in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion):
-                tables.append(_scores_of(method, label, gram, track))
+                tables.append(_scores_of(method, label, gram, track).assign(track=name))
     if not tables:
         return pd.DataFrame()
     scores = pd.concat(tables, ignore_index=True)

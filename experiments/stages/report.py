@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,21 +26,23 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
     record = run.record()
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
-    for done, track in enumerate(chosen):
+    for done, planned in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
-        if _is_kept(run, record, track):
+        track = plan.attach(planned)
+        shown = replace(track, name=plan.labels[planned])
+        if _is_kept(run, record, shown):
             continue
         methods = dict(track.stems)
-        run.checksums.forget(_files_of(run, record, track).__contains__)
+        run.checksums.forget(_files_of(run, record, shown).__contains__)
         for label, fitted in record.fusions.items():
             fusion = run.fusion(label, plan.fold_of(track))
             methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
-                fitted.songs = fitted.songs | {track.name: keep_song(run, label, fusion, track)}
+                fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, track, shown.name)}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
-        write_players(run.path, track, methods, plan.config.players.duration_s, identity=record.identity)
-        run.checksums.keep(run.path / file for file in _files_of(run, record, track))
+        write_players(run.path, shown, methods, plan.config.players.duration_s, identity=record.identity)
+        run.checksums.keep(run.path / file for file in _files_of(run, record, shown))
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
 
@@ -77,17 +80,17 @@ def _discard_damaged_players(run: Run) -> None:
 
 
 def _chosen_tracks(plan: Plan) -> Iterator[Track]:
-    """The first test tracks of every data set, with stems."""
+    """The first test tracks of every data set."""
     for part in plan.config.data:
         tracks = [planned.track for planned in plan.tested() if planned.data == part.name]
-        yield from (plan.attach(track) for track in tracks[: plan.config.players.tracks])
+        yield from tracks[: plan.config.players.tracks]
 
 
-def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track) -> SongRecord:
+def keep_song(run: Run, label: str, fusion: LinearFusion, track: Track, name: str = "") -> SongRecord:
     """Keep the weights that a fusion predicts for one song, beside the levels of its sources, for the report."""
     from stemfuse.experiments.report import safe_name
 
-    file = f"fusions/{label}-{safe_name(track.name)}.npz"
+    file = f"fusions/{label}-{safe_name(name or track.name)}.npz"
     fusion.weights(track).save(run.path / file)
     levels = {}
     for source in track.references.sources if track.references is not None else ():

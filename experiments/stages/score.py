@@ -21,7 +21,7 @@ from stemfuse.experiments.plan import Plan, numeric_versions
 from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, Stems, Sums, Track
+from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
 
@@ -142,7 +142,9 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     used = {track: _content_of(plan, run, record, track) for track in tested}
     # a song without references is fused, if estimates are wanted, and not scored
     wanted = {track: _parts_of(plan, used[track]) if track.references is not None else {} for track in tested}
-    places = {track: _places_of(run, record, track, used[track]) if plan.config.estimates else {} for track in tested}
+    places = {
+        track: _places_of(plan, run, record, track, used[track]) if plan.config.estimates else {} for track in tested
+    }
     names = [name for parts in wanted.values() for name in parts.values()]
     folder = run.path / PARTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,8 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
         for task in _tasks_of(plan, run, record, track, parts, present.keys(), places[track])
     ]
     run_all(score_one, tasks, plan.workers, "score", progress, lambda task: task.track.name)
-    table = read_parts(folder, names)
+    labelled = [(name, plan.labels[track]) for track, parts in wanted.items() for name in parts.values()]
+    table = read_parts(folder, names, [label for _, label in labelled])
     write_scores(table, run.scores_path)
     run.checksums.keep([run.scores_path])
     run.checksums.take(_on_record(run, [place for of_track in places.values() for place in of_track.values()]))
@@ -194,7 +197,7 @@ def _parts_of(plan: Plan, used: _Content) -> dict[str, str]:
     return {label: part_name(label=label, stems=method, **about) for label, method in used.methods.items()}
 
 
-def _places_of(run: Run, record: RunRecord, track: Track, used: _Content) -> dict[str, Estimates]:
+def _places_of(plan: Plan, run: Run, record: RunRecord, track: Track, used: _Content) -> dict[str, Estimates]:
     """By fusion, where its stems of a track lie; the names of their records are of what they are made of."""
     places = {}
     for label in record.fusions:
@@ -205,7 +208,7 @@ def _places_of(run: Run, record: RunRecord, track: Track, used: _Content) -> dic
             track=[track.subset, track.name],
             versions=numeric_versions(),
         )
-        folder = run.path / ESTIMATES / label / track.subset / track.name
+        folder = run.path / ESTIMATES / label / plan.folders[track]
         places[label] = Estimates(folder, run.path / PARTS / f"{name}.json")
     return places
 
@@ -259,8 +262,8 @@ def _file_of(plan: Plan, fusion: FusionRecord, track: Track) -> str:
     return fusion.file if fold is None or not fusion.folds else fusion.folds[fold]
 
 
-def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:
-    """One table of the scores of single tracks and methods."""
+def read_parts(folder: Path, names: Sequence[str], labels: Sequence[str] = ()) -> pd.DataFrame:
+    """One table of the scores of single tracks and methods; a part's track is called by its label if there is one."""
     import pandas as pd
 
     from stemfuse.analysis import read_scores
@@ -270,7 +273,10 @@ def read_parts(folder: Path, names: Sequence[str]) -> pd.DataFrame:
     present = find_parts(folder, names)
     if missing := set(names) - present.keys():
         raise RunError(f"{folder}: {len(missing)} of {len(names)} files of scores cannot be read; run again")
-    return pd.concat([read_scores(present[name]) for name in names], ignore_index=True)
+    tables = [read_scores(present[name]) for name in names]
+    if labels:
+        tables = [table.assign(track=label) for table, label in zip(tables, labels, strict=True)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def score_folders(
@@ -282,6 +288,7 @@ def score_folders(
     progress: Progress = silent,
     sources: Sums | None = None,
     missing: Literal["error", "skip"] = "error",
+    convert: bool = False,
 ) -> pd.DataFrame:
     """Score estimates on the tracks they belong to.
 
@@ -305,6 +312,8 @@ def score_folders(
         `stemfuse.separators.parse_sources`.
     missing : {"error", "skip"}
         What to do with tracks that some methods have no estimates of.
+    convert : bool
+        Whether estimates at another rate than the references, or in mono, are converted as they are read.
 
     Returns
     -------
@@ -321,7 +330,7 @@ def score_folders(
 
     data = open_data(references, mixture="sum", sources=sources)
     tracks = [track for track in data if track.references is not None]
-    found = find_estimates(tracks, name_methods(estimates), missing)
+    found = find_estimates(tracks, name_methods(estimates), missing, convert)
     _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
@@ -340,14 +349,20 @@ def score_folders(
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
         # workers of a killed process may have outlived it for a moment
         clear_remains_below(folder)
-        table = read_parts(folder, [name for names in wanted for name in names.values()])
+        labels = track_labels([track for track, _ in found])
+        parts = [(name, label) for names, label in zip(wanted, labels, strict=True) for name in names.values()]
+        table = read_parts(folder, [name for name, _ in parts], [label for _, label in parts])
     summary = summarise(table)
     summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]
     if out is not None:
         write_scores(table, out / "scores.parquet")
         for subset in {track.subset for track, _ in found}:
-            of_subset = {track.name for track, _ in found if track.subset == subset}
-            write_museval_json(table[table["track"].isin(of_subset)], out / "museval", subset)
+            # in museval's tree the subset tells songs of one name apart
+            names = {
+                label: track.name for (track, _), label in zip(found, labels, strict=True) if track.subset == subset
+            }
+            rows = table[table["track"].isin(names)]
+            write_museval_json(rows.assign(track=rows["track"].map(names)), out / "museval", subset)
         summary.to_csv(out / "summary.csv", index=False)
     return summary
 

@@ -32,11 +32,11 @@ Entry = dict[str, str]
 def separate(plan: Plan, run: Run, progress: Progress) -> None:
     """Make the stems that are missing, and keep on record who made all of them."""
     tracks = plan.needed()
-    known = {track.name: track.stems for track in run.record().tracks}
+    known = {track.shown: track.stems for track in run.record().tracks}
     for track in tracks:
         for key in plan.keys.values():
             # stems that another run or command has left here are read and compared once
-            if known.get(track.name, {}).get(key) != plan.store.content_of(track, key):
+            if known.get(plan.labels[track], {}).get(key) != plan.store.content_of(track, key):
                 plan.store.forget(track, key)
     used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress, plan.config.convert)
     record = run.record()
@@ -48,10 +48,10 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
         )
         for separator, entry in stored.items()
     }
-    by_name = {track.name: track for track in reversed(tracks)}
+    by_name = {plan.labels[track]: track for track in reversed(tracks)}
     for kept in record.tracks:
-        if kept.name in by_name:
-            entries = {key: plan.store.record(by_name[kept.name], key) for key in plan.keys.values()}
+        if kept.shown in by_name:
+            entries = {key: plan.store.record(by_name[kept.shown], key) for key in plan.keys.values()}
             kept.mixture_sha256 = next(iter(entries.values()))["mixture"]["sha256"]
             kept.stems = {key: content_of(entry) for key, entry in entries.items()}
     run.write_record(record)
@@ -219,13 +219,15 @@ def adopt_folder(
     replace: bool = False,
     show: Callable[[str], object] = print,
     mixture: MixtureRule = "file",
+    convert: bool = False,
 ) -> list[Entry]:
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     target = StemStore(store)
     target.clear_remains()
-    adoption, alignments = target.adopt(folder, name, open_data(data, mixture), how, model, sources, replace)
+    tracks = open_data(data, mixture)
+    adoption, alignments = target.adopt(folder, name, tracks, how, model, sources, replace, convert)
     show(str(adoption))
     for alignment in alignments:
         show(str(alignment))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
+from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.errors import AudioError, TrackError, listed
 from stemfuse.separators.sources import (
     INSTRUMENTS,
@@ -74,7 +75,7 @@ class FoundStems:
     track: Track
     files: Mapping[str, Path]
 
-    def load(self, how: How = "refuse", **limits: float) -> tuple[Stems, Alignment]:
+    def load(self, how: How = "refuse", convert: bool = False, **limits: float) -> tuple[Stems, Alignment]:
         """Open the files, check them by the rules of `check_alignment`, and return the stems as they are to be stored.
 
         Parameters
@@ -82,6 +83,9 @@ class FoundStems:
         how : {"refuse", "shift", "as-is"}
             With ``"refuse"`` an offset and `Alignment.problems` are errors; with ``"shift"`` an offset is corrected and
             the problems are errors; with ``"as-is"`` the stems are taken as they are.
+        convert : bool
+            Whether stems at another rate than the track, or with other channels, are resampled, copied to stereo or
+            mixed down to mono; see `converted_to`.
         **limits
             The limits of `check_alignment`.
 
@@ -101,6 +105,9 @@ class FoundStems:
         if how not in ("refuse", "shift", "as-is"):
             raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
         signals = {source: open_signal(path) for source, path in self.files.items()}
+        if convert:
+            form = self.track.rate, self.track.channels
+            signals = {source: converted_to(signal, *form) for source, signal in signals.items()}
         alignment = check_alignment(signals, self.track, **limits)
         late = alignment.offset or 0
         refused, shift = list(alignment.problems) if how != "as-is" else [], ""

@@ -281,6 +281,7 @@ class StemStore:
         model: str | None = None,
         sources: Sequence[str] = (),
         replace: bool = False,
+        convert: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
         """Take in stems that another tool made, checked against their mixtures.
 
@@ -300,6 +301,8 @@ class StemStore:
             The sources to take in; all that are found when not given.
         replace : bool
             Whether to replace stems that were adopted before under this name.
+        convert : bool
+            See `FoundStems.load`.
 
         Returns
         -------
@@ -323,7 +326,7 @@ class StemStore:
                 "choose another name, or replace them (--replace)"
             )
         # all are checked before the first one is stored, so that a refusal leaves nothing half adopted
-        loaded = [(found, *found.load(how)) for found in adoption.found]
+        loaded = [(found, *found.load(how, convert)) for found in adoption.found]
         for found, stems, alignment in loaded:
             self.remove(found.track, key)
             origin = {source: str(path) for source, path in found.files.items()}
