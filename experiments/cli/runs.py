@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Workers, messages, print_table, progress_bars, results
+from .console import Workers, messages, named_songs, print_table, progress_bars, results
 
 app = typer.Typer()
 
@@ -51,6 +51,7 @@ def show_run(finished: Any) -> None:
     for title, table in score_tables(finished.path):
         results.print(f"\n{title}")
         print_table(table)
+        results.print(named_songs(table.attrs["songs"]))
     results.print(f"\nreport: {finished.report_path}")
 
 
