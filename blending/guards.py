@@ -163,6 +163,8 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
             fitted = method.fit(rest)
             for track in left_out:
                 gram = GramStatistics.of(track)
-                values = gram.sdr(fitted.weights(track))
-                tables.append(scores_table(names[track], method.kind, gram.sources, {"SDR": np.asarray(values)}))
+                weights = fitted.weights(track)
+                given = [source for source in gram.sources if source in weights.sources]
+                values = gram.sdr(weights)[[gram.sources.index(source) for source in given]]
+                tables.append(scores_table(names[track], method.kind, given, {"SDR": np.asarray(values)}))
     return pd.concat(tables, ignore_index=True)

@@ -20,6 +20,7 @@ from .console import (
     given_sources,
     json_text,
     messages,
+    named_songs,
     one_of,
     print_table,
     progress_bars,
@@ -162,6 +163,7 @@ def show_run(finished: Any) -> None:
         print_table(table)
     for note in finished.record().notes:
         results.print(f"\nnote: {note}", markup=False)
+        results.print(named_songs(table.attrs["songs"]))
     results.print(f"\nreport: {finished.report_path}")
 
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import yaml
 
-from stemfuse.separators import Sums, Track, TrackError, listed, show_sources
+from stemfuse.separators import Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.names import check_name, name_fault
+from stemfuse.separators.sources import part_names
 
 from .tracks import (
+    NONE_WANTED,
     PASSED_OVER,
     SONGS,
     STEM_SUFFIX,
@@ -122,13 +124,22 @@ class DataSet:
         notes = [note for track in tracks for note in track.notes if note.startswith(PASSED_OVER)]
         if notes:
             log.warning("%s: %s; %d such files", self.path, notes[0], len(notes))
-        if self.sources is None or not any(track.references for track in tracks):
+        found = in_order(name for track in tracks if track.references for name in part_names(track.references))
+        lost = [note for track in tracks for note in track.notes if note.startswith(NONE_WANTED)]
+        if self.sources is None or not (found or lost):
             return
-        found = {source for track in tracks if track.references for source in track.references.sources}
-        if missing := [name for name in self.sources if name not in found]:
+        missing = [
+            part
+            for name, parts in self.sources.items()
+            for part in parts
+            # a source may lie there whole, and be a sum in what separators give
+            if part not in found and name not in found
+        ]
+        if missing:
+            there = f"the sources that are wanted are {', '.join(found)}" if found else lost[0]
             raise TrackError(
-                f"{self.path}: no track has {listed(missing)} of sources {show_sources(self.sources)}; "
-                f"expected sources that there are, such as {listed(found) or 'drums or vocals'}"
+                f"{self.path}: no track has {listed(missing)} of sources {show_sources(self.sources)}; {there}: "
+                "expected names of files in the tracks' folders"
             )
 
     @property

@@ -44,6 +44,9 @@ KNOWN = frozenset((*SURE, *INSTRUMENTS, *OTHERS))
 PASSED_OVER = "passed over"
 """How notes on files that are no part of their track begin."""
 
+NONE_WANTED = "no wanted source among"
+"""How the note of a track begins that has references, but none of the wanted ones."""
+
 CHECK_S = 10
 """Seconds at a time in which sources are compared with their mixture where one seems to be missing."""
 
@@ -155,9 +158,9 @@ def open_track(
         track = _assemble(name, subset, parts)
         if sources is not None and track.references is not None:
             sums = reference_sums(track.references.sources, sources)
-            return replace(
-                track, references=summed(track.references, sums) if sums else None, notes=(*track.notes, *passed)
-            )
+            chosen = summed(track.references, sums) if sums else None
+            passed += [] if sums else [f"{NONE_WANTED} {', '.join(track.references.sources)}"]
+            return replace(track, references=chosen, notes=(*track.notes, *passed))
         _check_whole(place, parts)
         return replace(track, notes=(*track.notes, *passed)) if passed else track
     except (AudioError, TrackError, OSError) as error:

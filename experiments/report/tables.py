@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from stemfuse.analysis.aggregates import MEAN, SUMS, aggregate, by_source, track_scores
+from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sources, track_scores
+from stemfuse.analysis.reasons import method_notes
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
 from stemfuse.analysis.significance import BEST_PER_SOURCE, FEWEST_TRACKS, best_single, compare, with_best_per_source
 from stemfuse.experiments.record import TrackRecord
@@ -26,6 +27,8 @@ class DataSetScores:
     """Real music or synthetic; None when that is not on record."""
     tracks: tuple[TrackRecord, ...]
     """Their entries in the record."""
+    scores: pd.DataFrame
+    """As they were scored."""
     masked: pd.DataFrame
     dropped: pd.DataFrame
     """What `common_mask` gave."""
@@ -62,13 +65,14 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
     labels = scores["track"].map(lambda name: described[name].data if name in described else "")
     real = {label: data.real for label, data in record.data.items()}
     for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):
-        masked, dropped = common_mask(scores[labels == label])
+        own = scores[labels == label]
+        masked, dropped = common_mask(own)
         scored = list(masked["fusion"].unique())
         fusions = [name for name in record.fusions if name in scored]
         singles = [name for name in record.separators if name in scored]
         singles += [name for name in scored if name not in (*singles, *fusions)]
         tracks = tuple(described.get(name, TrackRecord(name=name)) for name in masked["track"].unique())
-        yield DataSetScores(label, real.get(label), tracks, masked, dropped, (*singles, *fusions), tuple(fusions))
+        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, (*singles, *fusions), tuple(fusions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,10 @@ class ScoreTable:
     """Frames without a finite value, by the method they come from."""
     frames: int
     kept: int
+    sources: tuple[str, ...]
+    """That the mean is over: those that all methods have."""
+    notes: Mapping[str, str]
+    """By method, why a value is missing, and what the mean is over where not all have the same sources."""
 
     @classmethod
     def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
@@ -97,7 +105,7 @@ class ScoreTable:
         table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
         grid = by_source(table, metric)
         grid = grid.loc[[method for method in data.methods if method in grid.index]]
-        if MEAN not in grid:  # nothing but musdb's sums of sources was scored
+        if MEAN not in grid:  # no source that all methods have
             grid[MEAN] = np.nan
         dropped = data.dropped[data.dropped["metric"] == metric]
         counts = dropped.groupby(["fusion", "source"])[["frames", "own", "kept"]].sum()
@@ -108,7 +116,9 @@ class ScoreTable:
             data.fusions,
             counts["own"].groupby("fusion").max(),
             int(counts["frames"].to_numpy().max()),
-            int(counts["kept"].to_numpy().min()),
+            int(counts["kept"].to_numpy().max()),
+            common_sources(table),
+            method_notes(data.scores, data.masked, metric),
         )
 
     @property
@@ -119,7 +129,7 @@ class ScoreTable:
     @property
     def best_pick(self) -> float:
         """Mean of the sources when each is taken from the single separator that is best at it."""
-        return float(self.best.drop(labels=[MEAN, *SUMS], errors="ignore").mean(skipna=False))
+        return float(self.best[list(self.sources)].mean(skipna=False))
 
     @property
     def best_single(self) -> str:
@@ -147,7 +157,10 @@ class ScoreTable:
         methods = list(map(str, table.index))
         table["over best single"] = [self.gain(method, MEAN) for method in methods]
         table["over best pick"] = [self.gain_over_pick(method) for method in methods]
+        for source in (column for column in self.grid if column != MEAN):
+            table[f"{source} gain"] = [self.gain(method, source) for method in methods]
         table["dropped"] = self.dropped.reindex(methods)
+        table["note"] = [self.notes.get(method, "") for method in methods]
         return table.reset_index()
 
 
@@ -162,7 +175,8 @@ def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataF
     Returns
     -------
     list of (str, DataFrame)
-        Columns method, the sources, mean, over best single, over best pick (all dB), dropped (frames).
+        Columns method, the sources, mean, over best single, over best pick, the gain over the best single separator
+        of each source (all dB), dropped (frames), note; ``attrs["songs"]`` names the tracks, ``<subset>/<track>``.
 
     Raises
     ------
@@ -174,8 +188,14 @@ def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataF
         table = ScoreTable.of(data, data.metrics[0])
         kind = f" ({data.kind})" if data.kind else ""
         scored = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
-        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {scored}", table.to_frame()))
+        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {scored}", _with_songs(table, data)))
     return tables
+
+
+def _with_songs(table: ScoreTable, data: DataSetScores) -> pd.DataFrame:
+    frame = table.to_frame()
+    frame.attrs["songs"] = ["/".join(filter(None, (track.subset, track.name))) for track in data.tracks]
+    return frame
 
 
 class Comparison(NamedTuple):

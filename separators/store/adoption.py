@@ -49,7 +49,8 @@ TOOLS = {
 
 How = Literal["refuse", "shift", "as-is"]
 
-_WORDS = frozenset((*NAMED, *SPELLINGS, *OTHER_STEMS))
+# words that begin with no_ are those of the patterns
+_WORDS = frozenset((*NAMED, *(word for word in SPELLINGS if "_" not in word), *OTHER_STEMS))
 
 
 @cache
@@ -236,9 +237,9 @@ def find_stems(
             f"expected {', '.join(TOOLS)}"
         )
     ((label, of_model),) = claims.items()
-    found = [FoundStems(track, _files_of(track, folder, of_model)) for track in tracks]
     if not sources:
-        found = [_without_sums(stems, folder, ignored) for stems in found]
+        of_model = _without_sums(of_model, ignored)
+    found = [FoundStems(track, _files_of(track, folder, of_model)) for track in tracks]
     return Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
@@ -264,12 +265,18 @@ def _files_of(track: Track, folder: Path, claims: Iterable[_Claim]) -> dict[str,
     return {source: by_source[source][0] for source in in_order(by_source)}
 
 
-def _without_sums(stems: FoundStems, folder: Path, ignored: dict[str, list[Path]]) -> FoundStems:
+def _without_sums(claims: Sequence[_Claim], ignored: dict[str, list[Path]]) -> list[_Claim]:
     """Stems of one partition: an accompaniment beside its parts is ignored."""
-    kept = without_sums(list(stems.files))
-    for source in stems.files.keys() - set(kept):
-        ignored[f"{source}, which is the sum of others"].append(stems.files[source].relative_to(folder))
-    return FoundStems(stems.track, {source: stems.files[source] for source in kept})
+    by_track: dict[str, list[str]] = defaultdict(list)
+    for claim in claims:
+        by_track[claim.track.name].append(source_of(claim.word))
+    kept = []
+    for claim in claims:
+        if source_of(claim.word) in without_sums(by_track[claim.track.name]):
+            kept.append(claim)
+        else:
+            ignored[claim.word].append(claim.path)
+    return kept
 
 
 def _read_path(

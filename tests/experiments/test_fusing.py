@@ -37,7 +37,7 @@ def fit(place, name, out, **options):
 def test_fit_saves_what_load_reads_and_shows_scores(place):
     table = fit(place, "least_squares", "squares.npz", mixture=True)
     assert list(table.iloc[:, 0]) == [*SEPARATORS, "mean", "least_squares"]
-    assert list(table.columns[1:]) == [*SOURCES, "mean"]
+    assert list(table.columns[1:]) == [*SOURCES, "mean", "note"]
     fusion = load_fusion(place / "squares.npz")
     assert fusion.weights_.separators == SEPARATORS
     assert fusion.separators_["centre_channel"]["name"] == "centre_channel"
