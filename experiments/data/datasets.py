@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from stemfuse.separators import Track, TrackError
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name
 
 from .tracks import (
@@ -197,7 +198,7 @@ def _find(root: Path) -> dict[str, list[Path]]:
     if root.is_file() or (root.is_dir() and is_track(root)):
         return {SONGS: [root]}
     if not root.is_dir():
-        raise TrackError(f"{root}: no such folder or file; expected a data set, a track or a song")
+        raise wrong_usage(TrackError(f"{root}: no such folder or file; expected a data set, a track or a song"))
     inside = list_folder(root)
     tracks = [place for place in inside if is_track(place)]
     subsets = {
