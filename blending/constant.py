@@ -195,8 +195,8 @@ class Fixed(LinearFusion):
         elif isinstance(self.blend, str) and self.blend not in PRESETS:
             raise wrong_usage(
                 FusionError(
-                    f"preset {self.blend!r} is unknown{did_you_mean(self.blend, PRESETS)}, there are "
-                    f"{', '.join(list_presets())}; a file of weights ends in .npz"
+                    f"preset {self.blend!r} is unknown, there are {', '.join(list_presets())}; a file of weights ends "
+                    f"in .npz{did_you_mean(self.blend, PRESETS)}"
                 )
             )
 
@@ -208,7 +208,7 @@ class Fixed(LinearFusion):
             if len(names) != len(preset.roles):
                 raise FusionError(
                     f"preset {self.blend}: got {len(names)} separators ({', '.join(names)}), expected "
-                    f"{len(preset.roles)} in the order {', '.join(preset.roles)}: name them with --option 'separators=[...]'"
+                    f"{len(preset.roles)} in the order {', '.join(preset.roles)}: --option 'separators=[...]'"
                 )
             return preset.weights
         if not isinstance(self.blend, Mapping) or not self.blend:

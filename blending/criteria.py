@@ -39,7 +39,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in METRICS:
             near = did_you_mean(metric, METRICS)
-            raise wrong_usage(FusionError(f"got the objective {metric!r}{near}, expected one of {', '.join(METRICS)}"))
+            raise wrong_usage(FusionError(f"got the objective {metric!r}, expected one of {', '.join(METRICS)}{near}"))
 
 
 def criterion(

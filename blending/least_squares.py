@@ -223,7 +223,7 @@ class LeastSquares(LinearFusion):
             value = str(self.arguments()[name])
             if value not in known:
                 near = did_you_mean(value, known)
-                raise wrong_usage(FusionError(f"got {name}={value!r}{near}, expected one of {', '.join(known)}"))
+                raise wrong_usage(FusionError(f"got {name}={value!r}, expected one of {', '.join(known)}{near}"))
         if self.ridge != "auto" and not (isinstance(self.ridge, int | float) and self.ridge >= 0):
             raise wrong_usage(FusionError(f"got ridge={self.ridge!r}, expected a number not below 0, or 'auto'"))
 

@@ -198,7 +198,7 @@ class Search(LinearFusion):
             value = str(self.arguments()[name])
             if value not in known:
                 near = did_you_mean(value, known)
-                raise wrong_usage(FusionError(f"got {name}={value!r}{near}, expected one of {', '.join(known)}"))
+                raise wrong_usage(FusionError(f"got {name}={value!r}, expected one of {', '.join(known)}{near}"))
         if self.trials < 1 or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
             raise wrong_usage(
                 FusionError(

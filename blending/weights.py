@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stemfuse.separators import write_whole
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.labels import ChannelLabel, channel_names, output_labels, stem_labels
@@ -187,6 +188,6 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     try:
         return read_arrays(path)
     except FileNotFoundError as error:
-        raise FusionError(f"{path}: no such file; stemfuse fit makes one") from error
+        raise wrong_usage(FusionError(f"{path}: no such file; stemfuse fit makes one")) from error
     except (OSError, ForeignFileError) as error:
         raise FusionError(f"{path}: no weights can be read ({error}); expected an .npz of stemfuse") from error

@@ -276,7 +276,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _allowed_keys(model, problem["loc"][:-1])
         near = did_you_mean(str(problem["loc"][-1]), allowed)
-        return f"key {where} is unknown{near}, allowed are {', '.join(allowed)}"
+        return f"key {where} is unknown, allowed are {', '.join(allowed)}{near}"
     if problem["type"] == "missing":
         return f"key {where} is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")

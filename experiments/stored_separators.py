@@ -137,7 +137,7 @@ def _known_key(name: str, store: StemStore) -> str | None:
 def _described(label: str, key: str | None, description: Mapping[str, Any], store: StemStore) -> StoredSeparator:
     """A separator made from its description; its stored stems alone where it is not registered, or differs now."""
     name, options = str(description.get("name")), dict(description.get("options", {}))
-    reason = "is not known here"
+    reason = "cannot be made here"
     if name in list_separators() and "adopted" not in description:
         options = known_options(name, options)
         try:

@@ -94,9 +94,7 @@ class Conv1x1Mixer(Mixer):
         super().check()
         if self.solver == "exact" and self.loss not in ("l1", "l2"):
             raise wrong_usage(
-                FusionError(
-                    f"loss {self.loss!r} has no exact solution; use --option loss=l1 or l2, or --option solver=adam"
-                )
+                FusionError(f"loss {self.loss!r} has no exact solution; take --option loss=l1 or --option solver=adam")
             )
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:

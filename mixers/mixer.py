@@ -45,7 +45,7 @@ class Mixer(LinearFusion):
             near = did_you_mean(self.recipe.optimiser, OPTIMISER_NAMES)
             raise wrong_usage(
                 FusionError(
-                    f"got optimiser={self.recipe.optimiser!r}{near}, expected one of {', '.join(OPTIMISER_NAMES)}"
+                    f"got optimiser={self.recipe.optimiser!r}, expected one of {', '.join(OPTIMISER_NAMES)}{near}"
                 )
             )
 

@@ -102,7 +102,8 @@ class TrackBlocks:
         self.rate, self.mixture = first.rate, mixture
         if not self.inputs:
             raise FusionError(
-                f"track {first.name!r} has no stems, and the mixture is no input; attach stems or take --option mixture=true"
+                f"track {first.name!r} has no stems, and the mixture is no input; "
+                "attach stems, or take --option mixture=true"
             )
         for track in self.tracks:
             found = (

@@ -62,12 +62,8 @@ def checked_options(
     names = [name for name, parameter in known.items() if not parameter.collects]
     for name in options:
         if name not in names and len(names) == len(known):
-            raise wrong_usage(
-                error(
-                    f"{what}: argument {name!r} is unknown{did_you_mean(name, names)}, its arguments are "
-                    f"{', '.join(names) or 'none'}"
-                )
-            )
+            listed, near = ", ".join(names) or "none", did_you_mean(name, names)
+            raise wrong_usage(error(f"{what}: argument {name!r} is unknown, its arguments are {listed}{near}"))
     for name in names:
         if name not in options and known[name].default is inspect.Parameter.empty:
             raise wrong_usage(error(f"{what}: argument {name!r} is missing, its arguments are {', '.join(names)}"))
@@ -171,7 +167,7 @@ class _Parameter:
             got = repr(value)
             got = got if len(got) <= CUT else f"{got[: CUT - 3]}..."
             near = did_you_mean(value, self.expected.words) if isinstance(value, str) else ""
-            refused = error(f"{what}: argument {self.name!r}: got {got}{near}, expected {self.expected}")
+            refused = error(f"{what}: argument {self.name!r}: got {got}, expected {self.expected}{near}")
             raise wrong_usage(refused) from problem
 
 

@@ -48,7 +48,7 @@ class Registry:
             return self._joined[name].load()
         known = self.names()
         near = did_you_mean(name, known)
-        raise wrong_usage(self.error(f"{self.what} {name!r} is unknown{near}, there are {', '.join(known)}"))
+        raise wrong_usage(self.error(f"{self.what} {name!r} is unknown, there are {', '.join(known)}{near}"))
 
     def make(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Make one; an argument that is unknown, missing or of the wrong kind raises, see `checked_options`."""

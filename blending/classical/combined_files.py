@@ -109,7 +109,7 @@ def _fusion_of_files(
     if how not in (*AVERAGES, *RULES, Crossover.kind):
         known = (*AVERAGES, *RULES, Crossover.kind)
         raise wrong_usage(
-            FusionError(f"how={how!r} is unknown{did_you_mean(how, known)}, there are {', '.join(known)}")
+            FusionError(f"how={how!r} is unknown, there are {', '.join(known)}{did_you_mean(how, known)}")
         )
     if how in AVERAGES:
         if weights is not None and (len(weights) != len(names) or not sum(weights)):

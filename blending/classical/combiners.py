@@ -213,7 +213,7 @@ class Combine(WeightlessFusion):
         super().check()
         if self.how not in RULES:
             near = did_you_mean(self.how, RULES)
-            hint = "linear, make an Average" if self.how in AVERAGES else f"unknown{near}, there are {', '.join(RULES)}"
+            hint = "linear, make an Average" if self.how in AVERAGES else f"unknown, there are {', '.join(RULES)}{near}"
             raise wrong_usage(FusionError(f"how={self.how!r} is {hint}"))
 
     def fuse(self, track: Track) -> Stems:

@@ -125,7 +125,8 @@ def _segment(bags: Mapping[str, Bag], segment: float | None) -> float | None:
     if segment is None and len(stated) > 1:
         listed = ", ".join(f"{bag.name} {bag.segment or 'its own'}" for bag in bags.values())
         raise FusionError(
-            f"the models take chunks of different lengths ({listed} s), a bag has one: --option segment=SECONDS"
+            f"the models take chunks of different lengths ({listed} s), a bag has one: give segment "
+            "(--option segment=SECONDS)"
         )
     return stated.pop() if segment is None else segment
 

@@ -82,7 +82,7 @@ def check_choice(given: str, option: str, known: Iterable[str]) -> None:
     """A ConfigError for a word that is none of those that an option takes."""
     known = list(known)
     if given not in known:
-        raise ConfigError(f"got {option} {given}{did_you_mean(given, known)}, expected one of {', '.join(known)}")
+        raise ConfigError(f"got {option} {given}, expected one of {', '.join(known)}{did_you_mean(given, known)}")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def export_options(program: str, options: Mapping[str, Any], separators: Sequenc
         else value
         for name, value in options.items()
     }
-    nothing = {"weights": MixingWeights([[1.0]], ["a.bass.1"], ["bass.1"]), "path": ""}
+    nothing = {"weights": MixingWeights.same_source({"bass": {"a": 1.0}}), "path": ""}
     checked = checked_options(export_to, {**nothing, **given}, f"--as {program}", ConfigError)
     return {name: value for name, value in checked.items() if name not in GIVEN}
 

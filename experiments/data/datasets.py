@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from stemfuse.separators import Sums, Track, TrackError, in_order, listed, show_sources
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name, name_fault
 from stemfuse.separators.sources import part_names
 
@@ -245,7 +246,7 @@ def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
     if root.is_file() or (root.is_dir() and is_track(root, sources)):
         return {SONGS: [root]}
     if not root.is_dir():
-        raise TrackError(f"{root}: no such folder or file; expected a data set, a track or a song")
+        raise wrong_usage(TrackError(f"{root}: no such folder or file; expected a data set, a track or a song"))
     inside = list_folder(root)
     tracks = [place for place in inside if is_track(place, sources)]
     subsets = {

@@ -123,8 +123,8 @@ def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
         (["export", blend, "--as", "dragon", "--out", tmp_path / "x"], 2, "expected one of"),
         (["export", blend, "--as", "demucs", "--out", tmp_path / "x"], 2, "models is missing"),
         (["export", blend, "--as", "kuielab", "--out", tmp_path / "x"], 1, "one separator"),
-        (["fit", "dragon", *options, *both, "--out", tmp_path / "x"], 1, "dragon"),
-        (["fuse", tmp_path / "none.npz", place / "band", "--out", tmp_path / "y"], 1, "no such file"),
+        (["fit", "dragon", *options, *both, "--out", tmp_path / "x"], 2, "dragon"),
+        (["fuse", tmp_path / "none.npz", place / "band", "--out", tmp_path / "y"], 2, "no such file"),
     ):
         result = command(*arguments)
         assert result.returncode == code, (arguments, result.stderr)

@@ -141,7 +141,7 @@ def test_weights_of_separators_that_the_tracks_do_not_have_are_refused(place):
 
 def test_a_temporary_store_is_gone_after_an_error(place, tmp_path):
     folder, _ = place
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="tracks"):
         fuse_paths(folder / "blend.npz", [folder / "band"], tmp_path, stems={"a": folder / "flat"}, workers=1)
     assert not list(tmp_path.iterdir())
 

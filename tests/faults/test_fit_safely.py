@@ -1,6 +1,5 @@
 """A fit at the command line is as safe as a run: killed or stopped, the same command goes on to the same weights."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -100,7 +99,7 @@ def test_a_file_that_was_there_is_kept(place, tmp_path):
     for _ in range(3):
         fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1)
     fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1, overwrite=True)
-    assert sorted(os.listdir(tmp_path)) == ["mean.1.npz", "mean.2.npz", "mean.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean.1.npz", "mean.2.npz", "mean.npz"]
 
 
 def test_a_search_that_is_stopped_keeps_its_trials(place, tmp_path):
@@ -115,7 +114,7 @@ def test_a_search_that_is_stopped_keeps_its_trials(place, tmp_path):
         fit_fusion("search", {"trials": 4, "sampler": "random"}, *given, workers=1, progress=progress)
     assert next(tmp_path.glob(".search-*.fitting/search.journal")).stat().st_size > 1000
     fit_fusion("search", {"trials": 4, "sampler": "random"}, *given, workers=1)
-    assert os.listdir(tmp_path) == ["search.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["search.npz"]
 
 
 def test_only_what_the_fit_itself_left_may_be_replaced(tmp_path):
