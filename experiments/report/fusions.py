@@ -30,7 +30,7 @@ def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
         path = run.path / file
         if not path.is_file():
             continue
-        table = pd.read_csv(path, keep_default_na=False)
+        table = pd.read_csv(run.checksums.require(file), keep_default_na=False)
         for data, rows in table.groupby("data", sort=False):
             rows = rows[rows[row] != ""]
             grid = rows.pivot(index=row, columns="source", values=value)
@@ -151,7 +151,7 @@ def _traces(run: Run, label: str, described: FusionRecord, notes: list[str]) -> 
                 name = f"{label}, {song}"
                 yield "weights over time", name, plot_weights_over_time(weights, kept.levels_db)
         if described.history:
-            rows = pd.read_csv(run.path / described.history).to_dict("records")
+            rows = pd.read_csv(run.checksums.require(described.history)).to_dict("records")
             if rows and "epoch" in rows[0]:
                 history = [{str(key): float(value) for key, value in row.items()} for row in rows]
                 yield "training", label, plot_training(history, label)

@@ -53,7 +53,7 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     Raises
     ------
     RunError
-        The folder is no run, or a file cannot be written.
+        The folder is no run, a file has changed since it was written, or one cannot be written.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -157,7 +157,7 @@ def _songs(
 
 def _config(run: Run) -> str:
     path = run.path / "config.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return run.checksums.require(path.name).read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _shown(value: Any) -> Any:

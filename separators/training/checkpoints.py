@@ -87,5 +87,5 @@ def _seal(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
     found = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for label, tensor in sorted(tensors.items()):
         found.update(f"{label} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -11,6 +11,7 @@ import soundfile as sf
 
 from stemfuse.analysis import GramStatistics
 from stemfuse.experiments import RunError, parse_config, run
+from stemfuse.experiments.report import write_report
 from stemfuse.separators import SOURCES, BaseSeparator, FileSignal, Stems, StemStore, StoreError, Track
 from stemfuse.separators.audio.whole_files import HOST, PREFIX
 
@@ -300,6 +301,11 @@ def test_a_report_is_not_made_of_damaged_scores(place):
     flip(finished.scores_path, 400)
     with pytest.raises(RunError, match=r"scores\.parquet: damaged"):
         finished.scores()
+    run(recipe(place))
+    path = finished.path / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(RunError, match=r"config\.yaml: damaged"):
+        write_report(finished.path)
 
 
 def test_checksums_of_files_elsewhere_are_passed_over(place):

@@ -25,7 +25,7 @@ LABELS = {"read": "separate", "verify": "separate", "separate": "separate", "mea
 LABELS |= {"search": "search", "gram_mixer": "training", "bound": "bound", "score": "score", "report": "report"}
 """Stage of what a run prints."""
 
-TRIES = 4
+TRIES = 3
 """How often a stage is aimed at that was missed."""
 
 
@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
 
 
 def stage_of(labels):
-    return LABELS[labels[-1].partition(":")[0]] if labels else "start"
+    label = labels[-1].partition(":")[0] if labels else "start"
+    return LABELS.get(label, label)
 
 
 class Timing:
@@ -65,14 +66,17 @@ class Chain:
         self.folder.mkdir()
         self.hits, self.signals, self.before = Counter(), Counter(), []
 
-    def round(self, reached, later_s, number=None):
-        """Start, wait, send a random signal; the stage that it hit, None when the command had ended before."""
+    def round(self, later_s, reached=lambda stage: True, passed=lambda stage: False, number=None):
+        """Start, wait until a stage is reached and some time after that, but not until it is passed; send a signal.
+
+        Returns the stage that was hit; None when the command had ended before.
+        """
         number = number or self.draw.choice(list(CODES))
         victim = Victim(self.arguments, self.folder, self.folder / f"{len(self.before)}.log")
         self.before.append(victim)
-        alive = victim.wait_for(lambda: victim.listens() and reached(victim))
+        alive = victim.wait_for(lambda: victim.listens() and reached(stage_of(victim.labels())))
         until = time.monotonic() + later_s
-        alive = alive and victim.wait_for(lambda: time.monotonic() >= until)
+        alive = alive and victim.wait_for(lambda: time.monotonic() >= until or passed(stage_of(victim.labels())))
         hit = stage_of(victim.labels())
         if not alive or not victim.stop(number):
             assert victim.process.returncode == 0, victim.printed()
@@ -111,9 +115,10 @@ def undisturbed(folder):
 def aim(chain, stage, timing):
     """Kill a run in a stage; when it is missed, again: a stage that is short, or was done before."""
     later = STAGES[STAGES.index(stage) :]
-    for _ in range(TRIES):
-        later_s = chain.draw.random() * timing.length_s[stage]
-        hit = chain.round(lambda victim: stage_of(victim.labels()) in later, later_s)
+    for turn in range(TRIES):
+        # this machine may be faster now than it was when the time was taken
+        later_s = chain.draw.random() * timing.length_s[stage] / 2**turn
+        hit = chain.round(later_s, later.__contains__, later[1:].__contains__)
         if hit in (stage, None):
             return
 
@@ -185,14 +190,13 @@ def test_other_commands_that_are_killed_end_as_undisturbed_ones(folder, name, ro
     victim = Victim(arguments, place, place / "end.log")
     victim.finish()
     total_s, expected = time.monotonic() - victim.started, outcome(place)
-    draw, killed = random.Random(name), 0
+    draw = random.Random(name)
     chain = Chain(arguments, folder / f"{name} {rounds} killed", draw)
     for number in [*CODES] * (rounds // len(CODES)):
-        chain.round(lambda victim: True, draw.random() * total_s, number)
-    killed = chain.signals.total()
+        chain.round(draw.random() * total_s, number=number)
     chain.finish()
     assert outcome(chain.folder) == expected
     store = chain.folder / "store"
     assert not store.exists() or StemStore(store).verify() == []
-    print(f"{name}: {killed} kills, {dict(chain.signals)}")
-    assert killed
+    print(f"{name}: {chain.signals.total()} kills, {dict(chain.signals)}")
+    assert chain.signals
