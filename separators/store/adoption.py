@@ -86,17 +86,15 @@ class FoundStems:
             raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
         signals = {source: open_signal(path) for source, path in self.files.items()}
         alignment = check_alignment(signals, self.track, **limits)
-        late = alignment.offset or 0
-        refused, shift = list(alignment.problems) if how != "as-is" else [], ""
-        if late and how == "refuse":
-            refused.insert(0, f"the stems are {abs(late)} samples {'late' if late > 0 else 'early'}")
-            shift = "--shift to move them, or with "
+        late = alignment.late
+        refused = {"refuse": alignment.faults, "shift": alignment.problems, "as-is": ()}[how]
+        shift = "--shift to move them, or with " if how == "refuse" and any(late.values()) else ""
         if refused:
             raise AudioError(
                 f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or adopt them with "
                 f"{shift}--as-is to take them as they are"
             )
-        return fit_stems(signals, self.track, late if how == "shift" else 0), alignment
+        return fit_stems(signals, self.track, late if how == "shift" else None), alignment
 
 
 @dataclass(frozen=True)
