@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
 from .moments import BLOCK_S, Moments, measure_moments, read_clipped
-from .offsets import Offset, ReadPart, confirm, find_offset
+from .offsets import FEW, Offset, ReadPart, confirm, find_offset
 from .verdicts import StemAlignment, judge_stems, judge_sum
 
 ACCOMPANIMENT = "accompaniment"
@@ -65,11 +66,9 @@ class Alignment:
     @property
     def faults(self) -> tuple[str, ...]:
         """All reasons to refuse the stems: offsets that are beyond doubt, and how sure they are, then the problems."""
-        common = self.common if self.common is not None and self.common.is_sure and self.common.samples else None
-        others = len(self.offsets) < len(self.sources)
-        texts = [f"the stems are {common}"] if common is not None and others else []
-        texts += [f"{source} is {offset}" for source, offset in self.offsets.items() if offset.samples]
-        texts += [f"{source} is in time" for source, offset in self.offsets.items() if not offset.samples and texts]
+        common = self.common is not None and self.common.is_sure and self.common.samples
+        texts = [f"the stems are {self.common}"] if common else []
+        texts += [f"{source} is {offset if offset.samples else 'in time'}" for source, offset in self.offsets.items()]
         return (*texts, *self.problems)
 
     def __str__(self) -> str:
@@ -136,17 +135,18 @@ def check_alignment(
     mended = [note for signal in signals.values() if (note := fit_length(signal, track.length)[1])]
     search = round(search_s * track.rate)
     before = measure_moments(track.mixture, track.references, fitted)
-    common = _common_offset(track, fitted, before, search)
-    single = _single_offsets(track, fitted, before, common, search)
+    found = _common_offset(track, fitted, before, search)
+    single = _single_offsets(track, fitted, before, found, search)
+    common, offsets = _shared(fitted.sources, found, single)
     late = dict.fromkeys(fitted.sources, common.samples if common else 0)
-    late |= {source: offset.samples for source, offset in single.items() if offset.is_sure}
+    late |= {source: offset.samples for source, offset in offsets.items()}
     moved = any(late.values())
     moments = measure_moments(track.mixture, track.references, fitted, late) if moved else before
     missing = _missing(moments)
-    (problems, warnings, _), facts = judge_sum(moments, common, missing, gain_limit_db, search_s)
-    of_stems = judge_stems(moments, single, not missing, facts, gain_limit_db)
+    problems, warnings, of_stems = judge_stems(moments, single, not missing)
+    of_sum, facts = judge_sum(moments, common, missing, bool(problems), gain_limit_db, search_s)
     if common is not None and common.samples and not common.is_sure:
-        warnings.insert(0, f"the stems may be {common}: in doubt, left where they are")
+        warnings.append(f"the stems may be {common}: in doubt, left where they are")
     return Alignment(
         track.name,
         fitted.sources,
@@ -154,11 +154,11 @@ def check_alignment(
         facts.correlation,
         facts.gain_db,
         facts.residual_db,
-        tuple(dict.fromkeys((*of_stems.problems, *problems))),
-        tuple(dict.fromkeys((*mended, *of_stems.warnings, *warnings))),
+        (*problems, *of_sum.problems),
+        tuple(dict.fromkeys((*mended, *warnings, *of_sum.warnings))),
         common,
-        {source: offset for source, offset in single.items() if offset.is_sure},
-        of_stems.stems,
+        offsets,
+        of_stems,
     )
 
 
@@ -230,7 +230,7 @@ def _common_offset(track: Track, stems: Stems, moments: Moments, search: int) ->
 def _single_offsets(
     track: Track, stems: Stems, moments: Moments, common: Offset | None, search: int
 ) -> dict[str, Offset]:
-    """Offsets of stems that are elsewhere than all together."""
+    """Offset of each stem that shows one."""
     expected = common.samples if common is not None and common.is_sure else 0
     found = {}
     for source in stems.sources:
@@ -239,10 +239,36 @@ def _single_offsets(
             continue
         starts = moments.loudest(moments.rows(against, source), moments.rows("stems", source))
         target = track.references[source] if against == "references" and track.references else track.mixture
-        offset = _locate(target, partial(read_clipped, stems[source]), starts, moments.size, search, expected)
-        if offset is not None and offset.samples != expected and (offset.is_sure or offset.agreeing > 1):
+        stem = partial(read_clipped, stems[source])
+        offset = _locate(target, stem, starts, moments.size, search, expected)
+        if offset is None and expected:
+            offset = confirm(0, expected, target, stem, starts, moments.size, search)
+            offset = offset if offset.is_sure else None
+        if offset is not None and against == "mixture" and 0 < abs(offset.samples) < FEW:
+            # a stem that is nearly the mixture is bleed, whose phase tells nothing
+            offset = offset._replace(left_db=0.0)
+        if offset is not None and (offset.samples == expected or offset.is_sure or offset.agreeing > 1):
             found[source] = offset
     return found
+
+
+def _shared(
+    sources: Sequence[str], common: Offset | None, single: Mapping[str, Offset]
+) -> tuple[Offset | None, dict[str, Offset]]:
+    """The offset that most stems show, as a loud one may decide that of the sum; and stems that surely have another."""
+    expected = common.samples if common is not None and common.is_sure else 0
+    shown = {source: one for source, one in single.items() if one.samples == expected or one.is_sure}
+    if not shown or (common is None and len(shown) < len(sources)):
+        return common, {source: one for source, one in shown.items() if one.samples}
+    counts = Counter(one.samples for one in shown.values())
+    samples = max(counts, key=lambda value: (counts[value], value == 0))
+    evidence = next(one for one in shown.values() if one.samples == samples)
+    others = {source: one for source, one in shown.items() if one.samples != samples}
+    if common is None:
+        return evidence, others
+    # a stem that agrees with the sum was not confirmed for itself
+    others = {source: common if one.samples == expected else one for source, one in others.items()}
+    return common if common.samples == samples else evidence, others
 
 
 def _locate(
@@ -252,5 +278,5 @@ def _locate(
     long = min(BLOCK_S * target.rate, target.length)
     samples = find_offset(target, stem, min(starts[0], target.length - long), long, search)
     if samples is None or samples == expected:
-        return None if samples is None else Offset(samples, 1, 1, 0.0)
+        return None if samples is None else Offset(samples, 1, 1, 0.0, 0.0)
     return confirm(samples, expected, target, stem, starts, size, search)

@@ -30,23 +30,30 @@ class Offset(NamedTuple):
         Parts of the song that show this offset, and parts that were looked at.
     nearer_db : float
         By how much less the stem leaves of what it is compared with, once it is moved.
+    left_db : float
+        What it still leaves then.
     """
 
     samples: int
     agreeing: int
     parts: int
     nearer_db: float
+    left_db: float
 
     @property
     def is_sure(self) -> bool:
         """Whether it is beyond doubt: at the same sample everywhere, or much nearer once moved.
 
-        An offset of few samples needs to bring the stem nearer, since other phases of what bleeds into it look alike.
+        Phases of what bleeds into a stem look like an offset of few samples; such a one counts for a stem that is
+        nearly what it is compared with. That a stem is in time needs less.
         """
-        everywhere = self.parts >= 3 and self.agreeing >= 0.8 * self.parts
-        if everywhere and abs(self.samples) >= FEW and self.nearer_db > 0:
-            return True
-        return self.agreeing >= max(1, self.parts / 2) and self.nearer_db >= 1.0
+        if self.samples == 0:
+            return self.agreeing >= max(1, self.parts / 2) or self.nearer_db >= 0.1
+        if self.agreeing < max(1, self.parts / 2):
+            return False
+        if abs(self.samples) < FEW:
+            return self.nearer_db >= 1.0 and self.left_db < -10.0
+        return self.nearer_db >= 1.0 or (self.parts >= 3 and self.agreeing >= 0.8 * self.parts and self.nearer_db > 0)
 
     def __str__(self) -> str:
         side = "late" if self.samples > 0 else "early"
@@ -99,7 +106,8 @@ def confirm(
             energy[row] += (truth * moved).sum(), np.square(truth).sum(), np.square(moved).sum()
     left = 1 - energy[:, 0] ** 2 / np.maximum(energy[:, 1] * energy[:, 2], 1e-300)
     before, after = np.maximum(left, 1e-15)
-    return Offset(samples, agreeing, len(starts), float(10 * np.log10(before / after)))
+    before_db, after_db = 10 * np.log10([before, after])
+    return Offset(samples, agreeing, len(starts), float(before_db - after_db), float(after_db))
 
 
 def _heights(target: Signal, stem: ReadPart, start: int, size: int, search: int) -> NDArray[np.float64]:

@@ -23,6 +23,13 @@ LEAST = {"references": 0.3, "mixture": 0.1}
 """Least size of a correlation that tells anything: with a reference, and with the mixture, where others sound too."""
 
 
+SCALED_DB = 6.0
+"""Gain of a stem that is otherwise its reference, beyond which it has been scaled by something else than separation."""
+
+INVERTED = "the polarity of {} is inverted"
+SWAPPED = "left and right of {} are swapped"
+
+
 @dataclass(frozen=True)
 class StemAlignment:
     """One stem against its reference, or against the mixture where it has none.
@@ -67,7 +74,12 @@ class SumFacts(NamedTuple):
 
 
 def judge_sum(
-    moments: Moments, offset: Offset | None, missing: Sequence[str], gain_limit_db: float, search_s: float
+    moments: Moments,
+    offset: Offset | None,
+    missing: Sequence[str],
+    is_explained: bool,
+    gain_limit_db: float,
+    search_s: float,
 ) -> tuple[Verdict, SumFacts]:
     """Judge the sum of the stems against the mixture.
 
@@ -79,6 +91,8 @@ def judge_sum(
         Of all stems together.
     missing : sequence of str
         Sources without which the sum cannot be the mixture.
+    is_explained : bool
+        Whether faults of single stems are known, which may be why their sum is not the mixture.
     gain_limit_db, search_s : float
         See `check_alignment`.
     """
@@ -92,10 +106,10 @@ def judge_sum(
     problems, warnings = [], []
     if known is None:
         warnings.append("the offset is unknown: their sum does not follow the mixture anywhere, or loops exactly")
-        if not missing and correlation < 0.5 and gram[0, 0]:
+        if not missing and correlation < 0.5 and gram[0, 0] and not is_explained:
             other = f"another song, or more than {search_s:g} s off"
             problems.append(f"their sum is not like the mixture (correlation {correlation:.2f}): {other}")
-    elif correlation < 0:
+    elif correlation < 0 and not is_explained:
         rows = [moments.rows("stems", source) for source in moments.stems]
         _say(
             _sign(_along(moments.products, rows, moments.rows("mixture")), norm, "mixture"),
@@ -109,15 +123,13 @@ def judge_sum(
     if gain_db is not None and abs(gain_db) > 0.1:
         side = "louder" if gain_db > 0 else "quieter"
         text = f"their sum is {abs(gain_db):.1f} dB {side} than the mixture"
-        (problems if abs(gain_db) > gain_limit_db else warnings).append(text)
+        (problems if abs(gain_db) > gain_limit_db and not is_explained else warnings).append(text)
     if residual_db is not None and residual_db > -10:
         warnings.append(f"a large residual: their sum leaves {residual_db:.1f} dB of the mixture")
     return Verdict(problems, warnings), SumFacts(known, correlation, gain_db, residual_db, left)
 
 
-def judge_stems(
-    moments: Moments, offsets: Mapping[str, Offset], is_whole: bool, facts: SumFacts, gain_limit_db: float
-) -> Verdict:
+def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool) -> Verdict:
     """Judge every stem: silence, copies, offset, gain, polarity, channels, DC, and whose audio it is.
 
     Parameters
@@ -125,37 +137,40 @@ def judge_stems(
     moments : Moments
         Of the stems at their offsets.
     offsets : mapping of str to Offset
-        Of stems that are elsewhere than the others.
+        Of stems that seem to be elsewhere than the others.
     is_whole : bool
         Whether the stems should add up to the mixture.
-    facts : SumFacts
-        Of the sum.
-    gain_limit_db : float
-        See `check_alignment`.
     """
-    verdict = _judge_mix(moments, facts.left if is_whole else 0.0)
+    warnings, inverted = _judge_mix(moments, is_whole)
+    problems: list[str] = []
     stems, swapped = [], []
     centred = moments.centred()
-    for source in moments.stems:
-        problems, warnings = verdict.problems, verdict.warnings
-        offset = offsets.get(source)
-        if offset is not None and not offset.is_sure:
-            warnings.append(f"{source} may be {offset}: in doubt, left where it is")
-        if not moments.is_audible(source):
-            continue
+    for source in filter(moments.is_audible, moments.stems):
         stem = _measure(moments, centred, source)
         stems.append(stem)
+        if source in offsets and not offsets[source].is_sure and offsets[source].agreeing > 1:
+            warnings.append(f"{source} may be {offsets[source]}: in doubt, left where it is")
         _judge_dc(moments, stem, problems, warnings)
-        if (other := _whose(moments, centred, source)) is not None:
+        fault, is_sure = _channel_fault(moments, centred, stem)
+        if fault and fault != INVERTED and source in inverted:
+            inverted.remove(source)
+        if other := _whose(moments, centred, source):
             problems.append(other)
-            continue
-        _judge_level(stem, gain_limit_db, problems, warnings)
-        swapped += (
-            [source] if _judge_channels(moments, centred, stem, facts.correlation < 0, problems, warnings) else []
-        )
+        elif fault == INVERTED and is_sure:
+            inverted.append(source)
+        elif fault == SWAPPED and is_sure:
+            swapped.append(source)
+        elif fault:
+            text = fault.format(source)
+            (problems if is_sure else warnings).append(text if is_sure else f"{text}, it seems: not everywhere")
+        else:
+            _judge_level(stem, problems, warnings)
+    # all of them: that is said of their sum
+    if len(set(inverted)) < len(stems) or not is_whole:
+        problems += [INVERTED.format(source) for source in dict.fromkeys(inverted)]
     if swapped:
-        verdict.problems.append(f"left and right of {', '.join(swapped)} are swapped")
-    return Verdict(verdict.problems, verdict.warnings, tuple(stems))
+        problems.append(SWAPPED.format(", ".join(swapped)))
+    return Verdict(problems, warnings, tuple(stems))
 
 
 def _measure(moments: Moments, centred: NDArray[np.float64], source: str) -> StemAlignment:
@@ -175,25 +190,27 @@ def _measure(moments: Moments, centred: NDArray[np.float64], source: str) -> Ste
     return StemAlignment(source, against, float(correlation), gain_db, residual_db, float(dc[np.abs(dc).argmax()]))
 
 
-def _judge_mix(moments: Moments, left: float) -> Verdict:
-    """Silence, copies, and gains of single stems that explain the residual."""
+def _judge_mix(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
+    """Warnings of silence, copies and gains of single stems that explain the residual; stems that are inverted."""
     gram, sources = moments.gram(), moments.stems
     energy = gram.diagonal()
     audible = [index for index, source in enumerate(sources, 1) if moments.is_audible(source)]
-    problems, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
+    inverted, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
     for first, second in itertools.combinations([0, *audible], 2):
         if gram[first, second] ** 2 > (1 - 1e-6) * energy[first] * energy[second]:
             warnings.append(f"{('the mixture', *sources)[first]} and {sources[second - 1]} are the same audio")
-    inverse = (
-        np.linalg.lstsq(gram[np.ix_(audible, audible)], gram[audible, 0])[0] if left > 1e-6 else np.zeros(len(audible))
-    )
+    norm = float(gram[0, 0] * gram[1:, 1:].sum())
+    left = 1 - float(gram[0, 1:].sum()) ** 2 / norm if is_whole and norm else 0.0
+    if left <= 1e-6:
+        return warnings, inverted
+    inverse = np.linalg.lstsq(gram[np.ix_(audible, audible)], gram[audible, 0])[0]
     if 1 - inverse @ gram[audible, 0] / max(energy[0], 1e-300) < left / 4:
         # a stem that explains nothing of the mixture has no gain
         scales = {sources[index - 1]: 1 / gain for index, gain in zip(audible, inverse, strict=True) if gain}
-        problems = [_inverted(source) for source, scale in scales.items() if scale < 0]
+        inverted = [source for source, scale in scales.items() if scale < 0]
         gains = ", ".join(f"{source} {20 * np.log10(abs(scale)):+.1f} dB" for source, scale in scales.items())
         warnings.append(f"they were scaled one by one ({gains}): turn the tool's normalisation off")
-    return Verdict(problems, warnings)
+    return warnings, inverted
 
 
 def _judge_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
@@ -207,7 +224,7 @@ def _judge_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnin
         warnings.append(text)
 
 
-def _judge_level(stem: StemAlignment, limit_db: float, problems: list[str], warnings: list[str]) -> None:
+def _judge_level(stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
     """Gain and likeness of a stem against its reference."""
     if stem.gain_db is None:
         return
@@ -216,8 +233,7 @@ def _judge_level(stem: StemAlignment, limit_db: float, problems: list[str], warn
     elif abs(stem.gain_db) > 3 and stem.correlation**2 >= 0.5:
         side = "louder" if stem.gain_db > 0 else "quieter"
         text = f"{stem.source} is {abs(stem.gain_db):.1f} dB {side} than its reference"
-        is_scaled = abs(stem.gain_db) > limit_db and stem.correlation**2 >= ALMOST_ALL
-        (problems if is_scaled else warnings).append(text)
+        (problems if abs(stem.gain_db) > SCALED_DB and stem.correlation**2 >= ALMOST_ALL else warnings).append(text)
 
 
 def _whose(moments: Moments, centred: NDArray[np.float64], source: str) -> str | None:
@@ -237,41 +253,33 @@ def _whose(moments: Moments, centred: NDArray[np.float64], source: str) -> str |
     return f"{source} is like the reference of {nearest} (correlation {other:.2f}), not like its own ({own:.2f})"
 
 
-def _judge_channels(
-    moments: Moments,
-    centred: NDArray[np.float64],
-    stem: StemAlignment,
-    is_sum_inverted: bool,
-    problems: list[str],
-    warnings: list[str],
-) -> bool:
-    """Polarity of a stem and of its channels; whether left and right are swapped beyond doubt."""
-    source, against = stem.source, stem.against
-    rows, target = moments.rows("stems", source), moments.rows(against, source)
+def _channel_fault(moments: Moments, centred: NDArray[np.float64], stem: StemAlignment) -> tuple[str, bool]:
+    """What is wrong with polarity and order of a stem's channels, if anything, and whether that is beyond doubt."""
+    against = stem.against
+    rows, target = moments.rows("stems", stem.source), moments.rows(against, stem.source)
     cross, own, truth = centred[:, rows, target], centred[:, rows, rows].sum(0), centred[:, target, target].sum(0)
+    if not np.trace(own) > 0 or not np.trace(truth) > 0:
+        return "", False
+    if moments.channels == 2:
+        norms = np.sqrt(own.diagonal() * truth.diagonal())
+        for one, name in enumerate(("left", "right")):
+            other = 1 - one
+            sign = _sign(cross[:, one, one], norms[one], against)
+            if sign == "sure" and cross[:, other, other].sum() > LEAST[against] * norms[other]:
+                return f"the polarity of the {name} channel of {{}} is inverted", True
     if stem.correlation < 0:
-        norm = np.sqrt(np.trace(own) * np.trace(truth))
+        norm = float(np.sqrt(np.trace(own) * np.trace(truth)))
         sign = _sign(np.trace(cross, axis1=1, axis2=2), norm, against)
-        if not is_sum_inverted:
-            _say(sign, _inverted(source), problems, warnings)
-        return False
-    if moments.channels != 2 or not stem.correlation:
-        return False
-    norms = np.sqrt(own.diagonal() * truth.diagonal())
-    signs = [_sign(cross[:, channel, channel], norms[channel], against) for channel in range(2)]
-    for channel, name in enumerate(("left", "right")):
-        if signs[channel] == "sure" and cross[:, 1 - channel, 1 - channel].sum() > LEAST[against] * norms[1 - channel]:
-            problems.append(f"the polarity of the {name} channel of {source} is inverted")
-            return False
+        return INVERTED if sign else "", sign == "sure"
     # swapping keeps the middle, left + right, and inverts the side, left - right
     side = np.array([1.0, -1.0])
+    if moments.channels != 2 or cross.sum() <= 0:
+        return "", False
     widths = [float(side @ part @ side) for part in (own, truth)]
-    if min(widths[0] / np.trace(own), widths[1] / np.trace(truth)) < 1e-3 or cross.sum() <= 0:
-        return False
-    sign = _sign(np.einsum("pij,i,j->p", cross, side, side), np.sqrt(widths[0] * widths[1]), against)
-    if sign == "doubt":
-        warnings.append(f"left and right of {source} may be swapped")
-    return sign == "sure"
+    if min(widths[0] / np.trace(own), widths[1] / np.trace(truth)) < 1e-3:
+        return "", False
+    sign = _sign(np.einsum("pij,i,j->p", cross, side, side), float(np.sqrt(widths[0] * widths[1])), against)
+    return SWAPPED if sign else "", sign == "sure"
 
 
 def _along(products: NDArray[np.float64], rows: Sequence[slice], target: slice) -> NDArray[np.float64]:
@@ -295,7 +303,3 @@ def _say(sign: str, text: str, problems: list[str], warnings: list[str]) -> None
         problems.append(text)
     elif sign == "doubt":
         warnings.append(f"{text}, it seems: not in the whole song")
-
-
-def _inverted(source: str) -> str:
-    return f"the polarity of {source} is inverted"
