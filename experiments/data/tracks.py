@@ -10,7 +10,7 @@ from typing import Literal
 
 from stemfuse.separators import SOURCES, AudioError, Signal, Stems, Track, TrackError, fit_length
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, ContainerSignal, open_signal
-from stemfuse.separators.audio.signals import Samples
+from stemfuse.separators.audio.sums import SumSignal
 from stemfuse.separators.names import check_name
 
 SONGS = "songs"
@@ -175,42 +175,3 @@ def _assemble(name: str, subset: str, parts: Mapping[str, Signal]) -> Track:
         mixture = SumSignal(references)
         notes.append("the mixture is the sum of the sources")
     return Track(name, mixture, subset, Stems.from_signals(references) if references else None, notes=tuple(notes))
-
-
-class SumSignal(Signal):
-    """Signals of one shape, added up when they are read.
-
-    Parameters
-    ----------
-    signals : mapping of str to Signal
-        All of one rate, channel count and length.
-
-    Examples
-    --------
-    >>> import numpy
-    >>> from stemfuse.separators import ArraySignal
-    >>> ones = ArraySignal(numpy.ones((2, 100)))
-    >>> SumSignal({"drums": ones, "bass": ones}).read(0, 2)
-    array([[2., 2.],
-           [2., 2.]], dtype=float32)
-    """
-
-    def __init__(self, signals: Mapping[str, Signal]) -> None:
-        first = next(iter(signals.values()))
-        self.rate, self.channels, self.length = first.rate, first.channels, first.length
-        self.signals = dict(signals)
-
-    @property
-    def parts(self) -> tuple[Signal, ...]:
-        """The signals that are added up."""
-        return tuple(self.signals.values())
-
-    def _read(self, start: int, stop: int) -> Samples:
-        first, *others = self.signals.values()
-        total = first.read(start, stop).copy()
-        for signal in others:
-            total += signal.read(start, stop)
-        return total
-
-    def __str__(self) -> str:
-        return f"sum of {', '.join(map(str, self.signals.values()))}"

@@ -16,10 +16,8 @@ from stemfuse.separators.track import FittedSignal, Track, fit_length
 
 from .moments import BLOCK_S, Moments, measure_moments, read_clipped
 from .offsets import FEW, Offset, ReadPart, confirm, find_offset
+from .stem_names import ACCOMPANIMENT
 from .verdicts import StemAlignment, judge_stems, judge_sum
-
-ACCOMPANIMENT = "accompaniment"
-"""The source that is everything but the voice."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ class MovedSignal(Signal):
 def _missing(moments: Moments) -> tuple[str, ...]:
     """Sources without which the stems cannot add up to the mixture."""
     references, stems = set(moments.references), set(moments.stems)
-    if stems.issuperset(SOURCES) or (not references and ACCOMPANIMENT in stems and len(stems) > 1):
+    if stems.issuperset(SOURCES) or (ACCOMPANIMENT in stems and "vocals" in stems):
         return ()
     if references and (references - stems or moments.explained() > 0.9):
         return tuple(source for source in moments.references if source not in stems)

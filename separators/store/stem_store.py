@@ -12,7 +12,7 @@ from stemfuse.separators.audio.whole_files import PREFIX, clear_remains_below, r
 from stemfuse.separators.errors import StemfuseError, StoreError, listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
-from stemfuse.separators.stems import SOURCES, Stems
+from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import StoredStems, Track
 
 from .adoption import Adoption, How, find_stems
@@ -247,7 +247,7 @@ class StemStore:
         tracks: Iterable[Track],
         how: How = "refuse",
         model: str | None = None,
-        sources: Sequence[str] = SOURCES,
+        sources: Sequence[str] | None = None,
         replace: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
         """Take in stems that another tool made, checked against their mixtures.
@@ -264,8 +264,8 @@ class StemStore:
             What to do with stems that are offset against their mixture; see `FoundStems.load`.
         model : str, optional
             Which one, where the folder holds stems by several models.
-        sources : sequence of str
-            The sources to take in.
+        sources : sequence of str, optional
+            The sources to take in; see `find_stems`.
         replace : bool
             Whether to replace stems that were adopted before under this name.
 
@@ -294,7 +294,10 @@ class StemStore:
         loaded = [(found, *found.load(how)) for found in adoption.found]
         for found, stems, alignment in loaded:
             self.remove(found.track, key)
-            origin = {source: str(path) for source, path in found.files.items()}
+            origin = {
+                source: " + ".join(map(str, (path, *found.added.get(source, ()))))
+                for source, path in found.files.items()
+            }
             self.put(found.track, key, stems, {"name": name, "adopted": origin, "alignment": str(alignment)})
         alignments = [alignment for _, _, alignment in loaded]
         return adoption, alignments

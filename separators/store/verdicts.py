@@ -166,7 +166,7 @@ def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool)
         else:
             _judge_level(stem, problems, warnings)
     # all of them: that is said of their sum
-    if len(set(inverted)) < len(stems) or not is_whole:
+    if len(set(inverted)) < len(stems):
         problems += [INVERTED.format(source) for source in dict.fromkeys(inverted)]
     if swapped:
         problems.append(SWAPPED.format(", ".join(swapped)))
