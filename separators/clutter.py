@@ -13,6 +13,21 @@ CLUTTER = frozenset(
 )
 """Names in lower case: of Synology, QNAP, macOS, Windows and Linux."""
 
+EXTRAS = frozenset({"metadata", "meta", "info", "docs", "logs", "cache", "tmp", "temp", "json", "csv", "txt", "images"})
+EXTRAS |= {
+    "artwork",
+    "covers",
+    "annotations",
+    "lyrics",
+    "midi",
+    "scripts",
+    "previews",
+    "thumbnails",
+    "licenses",
+    "lists",
+}
+"""Names in lower case of folders that people keep beside songs; such a one counts as no song when it has no audio."""
+
 _HIDDEN = re.compile(r"\.([^\W\d]|@)")
 
 

@@ -55,6 +55,9 @@ def score(
     hop: Annotated[float, typer.Option("--hop", min=0.01, max=3600, help="frame distance in seconds")] = 1.0,
     metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="which one, where a folder has stems by several models")
+    ] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +75,7 @@ def score(
         },
     )
     with progress_bars() as progress:
-        table = score_folders(references, estimates, options, out, workers, progress)
+        table = score_folders(references, estimates, options, out, workers, progress, model)
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:

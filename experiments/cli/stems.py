@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from stemfuse.experiments.errors import ConfigError
-from stemfuse.separators import SOURCES
 from stemfuse.separators.names import check_name
 
 from .console import (
@@ -61,7 +60,7 @@ def adopt(
     model: Annotated[
         str | None, typer.Option("--model", help="which one, where the folder has stems by several models")
     ] = None,
-    sources: Annotated[str, typer.Option("--sources", help="sources to take in")] = ",".join(SOURCES),
+    sources: Annotated[str, typer.Option("--sources", help="sources to take in [those of the data set]")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
     as_json: Json = False,
 ) -> None:
@@ -71,15 +70,15 @@ def adopt(
     check_name(name, "separator", ConfigError)
     if shift and as_is:
         raise ConfigError("got both --shift and --as-is, choose one")
-    unknown = [source for source in sources.split(",") if source not in SOURCES]
-    if unknown:
-        raise ConfigError(f"got --sources {sources}, expected some of {','.join(SOURCES)}")
+    chosen = [check_name(source, "the source of --sources", ConfigError) for source in sources.split(",") if source]
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"got --sources {sources}, expected different names")
 
     def show(text: str) -> None:
         messages.print(text, markup=False)
 
     how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
-    entries = adopt_folder(folder, name, data, store, how, model, sources.split(","), replace, show)
+    entries = adopt_folder(folder, name, data, store, how, model, chosen or None, replace, show)
     show_entries(entries, as_json)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from stemfuse.separators import Track, TrackError
+from stemfuse.separators import AudioError, Track, TrackError
 from stemfuse.separators.names import check_name
 
 from .tracks import (
@@ -22,6 +22,7 @@ from .tracks import (
     STEM_SUFFIX,
     MixtureRule,
     is_audio_file,
+    is_beside_songs,
     is_stem_file,
     is_track,
     list_folder,
@@ -100,7 +101,12 @@ class DataSet:
                 try:
                     good.append(replace(open_track(place, name, part, self.mixture), data=data))
                 except TrackError as error:
-                    bad.append(str(error))
+                    if _is_lone_file(place, self.places[part], error):
+                        log.warning("left out: %s", error)
+                    else:
+                        bad.append(str(error))
+        if not good and not bad and any(self.places[part] for part in self._asked(subset)):
+            raise TrackError(f"{self.path}: none of the files can be decoded, see the warnings; export them again")
         if bad and not skip_bad:
             count = f"{len(bad)} of {len(good) + len(bad)} tracks"
             raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
@@ -150,7 +156,9 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
       ``"songs"``.
 
-    A track has all four sources or none. What begins with a dot is passed over. Tracks come in the order of their
+    A track has all four sources or none. What begins with a dot, what file systems leave (``@eaDir``, ``__MACOSX``) and
+    folders whose files are no audio are passed over; so are single songs that cannot be decoded, with a warning when
+    they are opened. Tracks come in the order of their
     names' code points.
 
     A tree with a subset ``"train"`` but no ``"valid"`` is split. Musdb has a list of 14 validation tracks: those of
@@ -201,7 +209,7 @@ def _find(root: Path) -> dict[str, list[Path]]:
     inside = list_folder(root)
     tracks = [place for place in inside if is_track(place)]
     subsets = {
-        folder.name: [place for place in list_folder(folder) if is_stem_file(place) or not place.is_file()]
+        folder.name: [place for place in list_folder(folder) if _may_be_track(place)]
         for folder in inside
         if folder.is_dir() and folder not in tracks and _is_subset(folder)
     }
@@ -223,8 +231,24 @@ def _find(root: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _may_be_track(place: Path) -> bool:
+    """Whether a path in a subset is a track, or a broken one; a folder without any audio is named and passed over."""
+    if place.is_file():
+        return is_stem_file(place)
+    if place.is_dir() and is_beside_songs(place):
+        log.warning("%s: no audio in it, passed over", place)
+        return False
+    return True
+
+
 def _is_subset(folder: Path) -> bool:
     return folder.name in SUBSETS or any(map(is_track, list_folder(folder)))
+
+
+def _is_lone_file(place: Path, among: Mapping[str, Path], error: TrackError) -> bool:
+    """Whether one of several songs is a file that cannot be decoded, which need not be a song at all."""
+    is_song = place.is_file() and not is_stem_file(place)
+    return is_song and len(among) > 1 and isinstance(error.__cause__, AudioError)
 
 
 def _form(place: Path) -> str:

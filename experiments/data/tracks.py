@@ -11,6 +11,7 @@ from typing import Literal
 from stemfuse.separators import SOURCES, AudioError, Signal, Stems, Track, TrackError, fit_length
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, ContainerSignal, open_signal
 from stemfuse.separators.audio.sums import SumSignal
+from stemfuse.separators.clutter import EXTRAS, is_clutter
 from stemfuse.separators.names import check_name
 
 SONGS = "songs"
@@ -27,9 +28,11 @@ MixtureRule = Literal["file", "sum"]
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Paths in a folder, sorted by name; names that begin with a dot are passed over."""
+    """Paths in a folder, sorted by name; hidden ones and those of file systems (`is_clutter`) are passed over."""
     try:
-        return sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+        return sorted(
+            place for place in folder.iterdir() if not place.name.startswith(".") and not is_clutter(place.name)
+        )
     except OSError as error:
         raise TrackError(f"{folder}: cannot be listed ({error.strerror})") from error
 
@@ -47,6 +50,13 @@ def is_stem_file(place: Path) -> bool:
 def is_track(place: Path) -> bool:
     """Whether a path is a stem.mp4 or a folder with any part of a track in it."""
     return is_stem_file(place) or (place.is_dir() and bool(_parts(place)))
+
+
+def is_beside_songs(folder: Path) -> bool:
+    """Whether a folder has files but no audio, or a name like ``metadata``; one that is empty may be a broken track."""
+    inside = [place for place in folder.rglob("*") if not any(map(is_clutter, place.relative_to(folder).parts))]
+    has_files = any(place.is_file() for place in inside)
+    return not any(map(is_audio_file, inside)) and (has_files or folder.name.casefold() in EXTRAS)
 
 
 def track_name(place: Path) -> str:

@@ -2,99 +2,144 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemfuse.separators import SOURCES, Contents, Signal, Stems, Track, TrackError, fit_length, open_signal
+from stemfuse.experiments.errors import ConfigError
+from stemfuse.separators import (
+    Adoption,
+    AudioError,
+    Contents,
+    FoundStems,
+    Signal,
+    Stems,
+    Track,
+    TrackError,
+    find_stems,
+    fit_length,
+)
+from stemfuse.separators.errors import listed
+from stemfuse.separators.names import check_name
 
-SUFFIXES = (".wav", ".flac")
-"""Of files of estimates; where a source has both, the first one is read."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EstimatesFolder:
-    """The folder with one method's estimates of one track."""
+class Estimates:
+    """One method's estimates of one track; travels to another process."""
 
-    folder: Path
+    found: FoundStems
 
-    def files(self) -> dict[str, Path]:
-        """Files of the sources, in order; empty where there are none."""
-        paths = [(source, self.folder / f"{source}{suffix}") for source in SOURCES for suffix in SUFFIXES]
-        found: dict[str, Path] = {}
-        for source, path in paths:
-            if path.is_file():
-                found.setdefault(source, path)
-        return found
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that are scored: those that have references."""
+        references = self.found.track.required_references().sources
+        return tuple(source for source in references if source in self.found.files)
+
+    def signals(self) -> dict[str, Signal]:
+        """Audio of the scored sources."""
+        signals = self.found.signals()
+        return {source: signals[source] for source in self.sources}
 
     def stems(self, track: Track) -> Stems:
-        """Estimates, as long as the track's mixture by the rule of `fit_length`."""
-        signals: dict[str, Signal] = {}
-        for source, path in self.files().items():
-            signals[source], _ = fit_length(open_signal(path), track.length)
-        return Stems.from_signals(signals)
+        """Estimates, as long as the track's mixture by the rule of `fit_length`.
+
+        Raises
+        ------
+        AudioError
+            Rate or channels are not the track's.
+        """
+        fitted: dict[str, Signal] = {}
+        for source, signal in self.signals().items():
+            for got, expected, unit in (
+                (signal.rate, track.rate, "Hz"),
+                (signal.channels, track.channels, "channels"),
+            ):
+                if got != expected:
+                    raise AudioError(
+                        f"{signal}: got {got} {unit}, the references of {track.name!r} have {expected}: convert the "
+                        "estimates, or separate again at the references' rate and channels"
+                    )
+            fitted[source], _ = fit_length(signal, track.length)
+        return Stems.from_signals(fitted)
 
     def content(self, contents: Contents) -> dict[str, str]:
         """Digest of every source's samples."""
-        return {source: contents.sha256(open_signal(path)) for source, path in self.files().items()}
+        return {source: contents.sha256(signal) for source, signal in self.signals().items()}
 
 
 def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
     """Folders by their names; several of one name have their parent's name before it.
+
+    Raises
+    ------
+    ConfigError
+        A folder is given twice, or two would have one name in the tables.
 
     Examples
     --------
     >>> name_methods([Path("mdx"), Path("first/demucs"), Path("second/demucs")])
     {'mdx': ...('mdx'), 'first_demucs': ...('first/demucs'), 'second_demucs': ...('second/demucs')}
     """
-    names = [path.resolve().name for path in estimates]
-    return {
-        (name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}"): path
-        for name, path in zip(names, estimates, strict=True)
-    }
+    places = [path.expanduser().resolve() for path in estimates]
+    own = [place.name for place in places]
+    names = [
+        name if own.count(name) == 1 else f"{place.parent.name}_{name}" for name, place in zip(own, places, strict=True)
+    ]
+    for name in names:
+        same = [str(path) for path, other in zip(estimates, names, strict=True) if other == name]
+        if len(same) > 1:
+            raise ConfigError(
+                f"--estimates {' and '.join(same)}: both are called {name!r} in the table; give each folder once, and "
+                "rename one of two folders with equal names"
+            )
+        check_name(name, "the method of --estimates", ConfigError)
+    return dict(zip(names, estimates, strict=True))
 
 
 def find_estimates(
-    tracks: Sequence[Track], methods: Mapping[str, Path]
-) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
-    """Tracks that have estimates, with the folder of every method.
+    tracks: Sequence[Track], methods: Mapping[str, Path], model: str | None = None
+) -> list[tuple[Track, dict[str, Estimates]]]:
+    """Tracks that have estimates, with those of every method; what is missing or ignored is a warning.
 
     Parameters
     ----------
     tracks : sequence of Track
         With references.
     methods : mapping of str to Path
-        By name, the root of each method's estimates.
+        By name, the root of each method's estimates, in any layout that `find_stems` reads.
+    model : str, optional
+        Which one, where a folder has stems by several models.
 
     Raises
     ------
     TrackError
-        There are no estimates, or a track is missing in the estimates of some methods.
+        There are no estimates by a method, or they are not unique; see `find_stems`.
     """
-    found = []
-    for track in tracks:
-        places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
-        folders = {label: place for label, place in places.items() if place is not None}
-        if folders and len(folders) < len(methods):
-            missing = ", ".join(sorted(methods.keys() - folders.keys()))
+    found: dict[str, dict[int, Estimates]] = {}
+    for label, root in methods.items():
+        adoption = find_stems(root, tracks, model=model)
+        _warn(label, adoption, tracks)
+        of_tracks = {id(stems.track): Estimates(stems) for stems in adoption.found}
+        found[label] = {track: estimates for track, estimates in of_tracks.items() if estimates.sources}
+        if not found[label]:
             raise TrackError(
-                f"track {track.name!r} has estimates by {', '.join(folders)}, none by {missing}; methods are "
-                "compared on the same tracks: complete them, or score this method alone"
+                f"{root}: has stems ({', '.join(adoption.sources)}), but none of a source with references; expected "
+                f"some of {', '.join(dict.fromkeys(one for t in tracks for one in t.required_references().sources))}"
             )
-        if folders:
-            found.append((track, folders))
-    if not found:
-        raise TrackError(
-            f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
-            "expected <subset>/<track>/<source>.wav or <track>/<source>.wav"
-        )
-    return found
+    together = [(track, {label: of[id(track)] for label, of in found.items() if id(track) in of}) for track in tracks]
+    return [(track, of_methods) for track, of_methods in together if of_methods]
 
 
-def _place_of(track: Track, root: Path, is_only_track: bool) -> EstimatesFolder | None:
-    """Where a method's estimates of a track lie, if anywhere."""
-    # other tools keep validation tracks where their files are, in train
-    subsets = (track.subset, "train") if track.subset == "valid" else (track.subset,)
-    folders = [*(root / subset / track.name for subset in subsets), root / track.name]
-    places = [EstimatesFolder(folder) for folder in (*folders, *([root] if is_only_track else []))]
-    return next((place for place in places if place.files()), None)
+def _warn(label: str, adoption: Adoption, tracks: Sequence[Track]) -> None:
+    """Say what a method does not have, and what was passed over."""
+    count = f"{label}: scored on {len(adoption.found)} of {len(tracks)} tracks"
+    if adoption.without:
+        log.warning("%s; no estimates of %s", count, listed(map(repr, adoption.without)))
+    for name, sources in adoption.incomplete.items():
+        log.warning("%s: track %r has no %s, which other tracks have", label, name, " and no ".join(sources))
+    for line in adoption.notes:
+        if line.startswith(("ignored", "left over")) or " is the sum of " in line:
+            log.warning("%s: %s", label, line)

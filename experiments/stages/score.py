@@ -21,7 +21,7 @@ from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, 
 from stemfuse.separators import Contents, Stems, Track
 from stemfuse.separators.audio.whole_files import clear_remains_below
 
-from .estimates import EstimatesFolder, find_estimates, name_methods
+from .estimates import Estimates, find_estimates, name_methods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +180,7 @@ def score_folders(
     out: Path | None = None,
     workers: int | None = None,
     progress: Progress = silent,
+    model: str | None = None,
 ) -> pd.DataFrame:
     """Score estimates on the tracks they belong to.
 
@@ -188,8 +189,8 @@ def score_folders(
     references : Path
         A data set with references, or one folder of sources.
     estimates : sequence of Path
-        One per method: museval's tree ``<subset>/<track>/<source>.wav``, a tree ``<track>/<source>.wav``, or, for
-        one folder of references, one folder of estimates. The folder's name is the method's.
+        One per method, in any layout that `find_stems` reads: museval's tree ``<subset>/<track>/<source>.wav``, those
+        of other tools, or, for one folder of references, one folder of estimates. The folder's name is the method's.
     options : ScoreConfig
         Window, hop and backend.
     out : Path, optional
@@ -198,6 +199,8 @@ def score_folders(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    model : str, optional
+        Which one, where a folder of estimates has stems by several models.
 
     Returns
     -------
@@ -207,12 +210,15 @@ def score_folders(
     Raises
     ------
     TrackError
-        There are no estimates, or a track is missing in the estimates of some methods.
+        There are no estimates by a method, or two files are the same stem.
+    ConfigError
+        Two methods have one name.
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
+    methods = name_methods(estimates)
     tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
-    found = find_estimates(tracks, name_methods(estimates))
+    found = find_estimates(tracks, methods, model)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +233,7 @@ def score_folders(
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
         table = read_parts(folder, [name for names in wanted for name in names.values()])
-    summary = summarise(table)
+    summary = summarise(table, common_tracks=False)
     if out is not None:
         write_scores(table, out / "scores.parquet")
         for subset in {track.subset for track, _ in found}:
@@ -238,7 +244,7 @@ def score_folders(
 
 
 def _names_of(
-    track: Track, methods: Mapping[str, EstimatesFolder], contents: Contents, options: ScoreConfig
+    track: Track, methods: Mapping[str, Estimates], contents: Contents, options: ScoreConfig
 ) -> dict[str, str]:
     """Names of the scores of a track by method."""
     references = track.required_references()

@@ -16,7 +16,7 @@ from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
-from stemfuse.separators import SOURCES, StemStore, Track
+from stemfuse.separators import StemStore, Track
 from stemfuse.separators import convert as convert_track
 from stemfuse.separators.separator import separate_signal
 from stemfuse.separators.store.entry import content_of
@@ -185,7 +185,7 @@ def adopt_folder(
     store: Path,
     how: Literal["refuse", "shift", "as-is"] = "refuse",
     model: str | None = None,
-    sources: Sequence[str] = SOURCES,
+    sources: Sequence[str] | None = None,
     replace: bool = False,
     show: Callable[[str], object] = print,
 ) -> list[Entry]:
