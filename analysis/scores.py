@@ -154,7 +154,7 @@ def check_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def common_mask(scores: pd.DataFrame, common_tracks: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score all methods on the same frames.
 
     museval leaves a frame out, for all sources, when any reference or estimate is silent in it. So a method that emits
@@ -169,6 +169,9 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ----------
     scores : DataFrame
         A score table of all methods to compare.
+    common_tracks : bool
+        Whether a track, or a source of it, that one method does not have is left out for all; else each method keeps
+        those that it has, and frames are common to the methods that have the track.
 
     Returns
     -------
@@ -193,7 +196,8 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     scores = check_scores(scores)
     valid = pd.Series(np.isfinite(scores["value"]), index=scores.index)
     # a method without any value of a source would leave none to the others
-    methods = scores["fusion"].where(valid).groupby([scores["source"], scores["metric"]]).transform("nunique")
+    cells = [scores[name] for name in ("source", "metric", *(() if common_tracks else ("track",)))]
+    methods = scores["fusion"].where(valid).groupby(cells).transform("nunique")
     agreeing = valid.groupby([scores[key] for key in KEYS if key != "fusion"]).transform("sum")
     kept = valid & (agreeing == methods)
     masked = scores.assign(value=scores["value"].where(kept))
@@ -203,6 +207,8 @@ def common_mask(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     frames = scores.groupby(["track", "source", "metric"], sort=False, as_index=False).agg(frames=("frame", "nunique"))
     expected = frames.merge(scores[["fusion", "source", "metric"]].drop_duplicates(), on=["source", "metric"])
     dropped = expected.merge(counts, on=cell, how="left")
+    if not common_tracks:
+        dropped = dropped.dropna(subset=["kept"])
     absent = dropped[dropped["kept"].isna()].groupby("fusion")["track"].unique()
     for fusion, tracks in absent.items():
         log.warning("%s has no scores of %s: left out for all methods", fusion, ", ".join(map(repr, tracks)))

@@ -86,13 +86,15 @@ def score_track(
     return pd.concat(tables, ignore_index=True)
 
 
-def summarise(scores: pd.DataFrame) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, common_tracks: bool = True) -> pd.DataFrame:
     """One row per method and metric, on the frames that all methods have.
 
     Parameters
     ----------
     scores : DataFrame
         A score table of the methods to compare.
+    common_tracks : bool
+        See `common_mask`.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    masked, _ = common_mask(scores)
+    masked, _ = common_mask(scores, common_tracks)
     framewise, song = masked[masked["frame"] != WHOLE_SONG], masked[masked["frame"] == WHOLE_SONG]
     tables = [aggregate(framewise)]
     if not song.empty:

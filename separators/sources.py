@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from .audio.signals import Samples, Signal
+from .audio.sums import SumSignal
 from .errors import StemfuseError, TrackError, listed
 from .names import name_fault, shown
 from .stems import SOURCES, Stems
@@ -14,12 +14,12 @@ REST = "accompaniment"
 """All sources but the voice, as one."""
 
 SPELLINGS = {"drum": "drums", "others": "other", "vocal": "vocals", "voice": "vocals", "voices": "vocals"}
-SPELLINGS |= dict.fromkeys(("instrumental", "instrum", "instrumentals", "no_vocals", "minus_vocals"), REST)
-SPELLINGS |= dict.fromkeys(("without_vocals", "novocals"), REST)
+SPELLINGS |= dict.fromkeys(("instrumental", "instrumentals", "instrum", "inst", "backing_track"), REST)
+SPELLINGS |= dict.fromkeys(("no_vocals", "no_vocal", "novocals", "minus_vocals", "without_vocals"), REST)
 """How tools spell sources; names that are not here are taken as they are."""
 
 INSTRUMENTS = ("guitar", "piano", "keys", "strings", "wind", "brass", "woodwinds", "synth", "synthesizer")
-"""Sources that models of more than four split off ``other``."""
+"""Parts of ``other`` that models of more than four stems have of their own; their ``other`` is what is left then."""
 
 OTHERS = ("speech", "music", "effects", "dialogue", "dialog", "sfx")
 """Sources of other fields than music."""
@@ -89,29 +89,6 @@ def without_sums(sources: Collection[str]) -> tuple[str, ...]:
     return tuple(source for source in sources if source != REST or not parts)
 
 
-def missing_sources(given: Collection[str], expected: Collection[str] = ()) -> tuple[str, ...]:
-    """Sources that are missing for a sum to be the mixture.
-
-    Parameters
-    ----------
-    given : collection of str
-        Sources that are there.
-    expected : collection of str
-        All of the mixture, where they are known; `SOURCES` else.
-
-    Examples
-    --------
-    >>> missing_sources(["drums", "vocals"]), missing_sources(["vocals", "accompaniment"])
-    (('bass', 'other'), ())
-    """
-    if REST in given:
-        return () if "vocals" in given else ("vocals",)
-    if REST in expected:
-        # four stems are all of a song whose references are vocals and accompaniment
-        expected = SOURCES
-    return tuple(source for source in expected or SOURCES if source not in given)
-
-
 def parse_sources(given: Any) -> dict[str, tuple[str, ...]]:
     """Read which sources are wanted, and which of them are sums.
 
@@ -165,45 +142,6 @@ def show_sources(sums: Sums) -> str:
     'vocals,accompaniment=drums+bass'
     """
     return ",".join(name if parts == (name,) else f"{name}={'+'.join(parts)}" for name, parts in sums.items())
-
-
-class SumSignal(Signal):
-    """Signals of one shape, added up when they are read.
-
-    Parameters
-    ----------
-    signals : mapping of str to Signal
-        All of one rate, channel count and length.
-
-    Examples
-    --------
-    >>> import numpy
-    >>> from stemfuse.separators import ArraySignal
-    >>> ones = ArraySignal(numpy.ones((2, 100)))
-    >>> SumSignal({"drums": ones, "bass": ones}).read(0, 2)
-    array([[2., 2.],
-           [2., 2.]], dtype=float32)
-    """
-
-    def __init__(self, signals: Mapping[str, Signal]) -> None:
-        first = next(iter(signals.values()))
-        self.rate, self.channels, self.length = first.rate, first.channels, first.length
-        self.signals = dict(signals)
-
-    @property
-    def parts(self) -> tuple[Signal, ...]:
-        """The signals that are added up."""
-        return tuple(self.signals.values())
-
-    def _read(self, start: int, stop: int) -> Samples:
-        first, *others = self.signals.values()
-        total = first.read(start, stop).copy()
-        for signal in others:
-            total += signal.read(start, stop)
-        return total
-
-    def __str__(self) -> str:
-        return f"sum of {', '.join(map(str, self.signals.values()))}"
 
 
 def summed(stems: Stems, sums: Sums) -> Stems:

@@ -75,10 +75,13 @@ def score(
     metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
     sources: Sources = None,
     missing: Annotated[
-        str, typer.Option("--missing", help="tracks that some methods lack: error, or skip them for all")
-    ] = "error",
+        str, typer.Option("--missing", help="tracks that some methods lack: warn, skip them for all, or error")
+    ] = "warn",
     out: Annotated[Path | None, typer.Option("--out", help="folder for scores; goes on where it stopped")] = None,
     convert: Convert = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="which one, where a folder has stems by several models")
+    ] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -106,8 +109,9 @@ def score(
             workers,
             progress,
             given_sources(sources),
-            one_of("--missing", missing, ("error", "skip")),
+            one_of("--missing", missing, ("warn", "skip", "error")),
             convert,
+            model,
         )
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))

@@ -80,6 +80,8 @@ def adopt(
     if shift and as_is:
         raise ConfigError("got both --shift and --as-is, choose one")
     wanted = [check_source(source, ConfigError) for source in sources.split(",") if source]
+    if len(set(wanted)) < len(wanted):
+        raise ConfigError(f"got --sources {sources}, expected different names")
     rule = one_of("--mixture", mixture, ("file", "sum"))
 
     def show(text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from stemfuse.separators import Sums, Track, TrackError, in_order, listed, show_sources
+from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name, name_fault
 from stemfuse.separators.sources import part_names
@@ -27,6 +27,7 @@ from .tracks import (
     STEM_SUFFIX,
     MixtureRule,
     is_audio_file,
+    is_beside_songs,
     is_stem_file,
     is_track,
     list_folder,
@@ -111,7 +112,12 @@ class DataSet:
                 try:
                     good.append(replace(open_track(place, name, part, self.mixture, self.sources), **names))
                 except TrackError as error:
-                    bad.append(str(error))
+                    if _is_lone_file(place, self.places[part], error):
+                        log.warning("left out: %s", error)
+                    else:
+                        bad.append(str(error))
+        if not good and not bad and any(self.places[part] for part in self._asked(subset)):
+            raise TrackError(f"{self.path}: none of the files can be decoded, see the warnings; export them again")
         if bad and not skip_bad:
             count = f"{len(bad)} of {len(good) + len(bad)} tracks"
             raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
@@ -195,8 +201,9 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sourc
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
     ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, are passed over. Two
-    or three of the four whose sum is not the mixture are an error. What begins with a dot is passed over. Tracks come
-    in the order of their names' code points.
+    or three of the four whose sum is not the mixture are an error. What begins with a dot, what file systems leave
+    (``@eaDir``, ``__MACOSX``) and folders whose files are no audio are passed over; so are single songs that cannot be
+    decoded, with a warning when they are opened. Tracks come in the order of their names' code points.
 
     A tree with a subset ``"train"`` but no ``"valid"`` is split. Musdb has a list of 14 validation tracks: those of
     them that are among the training tracks become the subset ``"valid"``, so that MUSDB18 has 86, 14 and 50 tracks;
@@ -250,7 +257,7 @@ def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
     inside = list_folder(root)
     tracks = [place for place in inside if is_track(place, sources)]
     subsets = {
-        folder.name: [place for place in list_folder(folder) if is_stem_file(place) or not place.is_file()]
+        folder.name: [place for place in list_folder(folder) if _may_be_track(place)]
         for folder in inside
         if folder.is_dir() and folder not in tracks and _is_subset(folder, sources)
     }
@@ -272,8 +279,24 @@ def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
     return found
 
 
+def _may_be_track(place: Path) -> bool:
+    """Whether a path in a subset is a track, or a broken one; a folder without any audio is named and passed over."""
+    if place.is_file():
+        return is_stem_file(place)
+    if place.is_dir() and is_beside_songs(place):
+        log.warning("%s: no audio in it, passed over", place)
+        return False
+    return True
+
+
 def _is_subset(folder: Path, sources: Collection[str]) -> bool:
     return folder.name in SUBSETS or any(is_track(place, sources) for place in list_folder(folder))
+
+
+def _is_lone_file(place: Path, among: Mapping[str, Path], error: TrackError) -> bool:
+    """Whether one of several songs is a file that cannot be decoded, which need not be a song at all."""
+    is_song = place.is_file() and not is_stem_file(place)
+    return is_song and len(among) > 1 and isinstance(error.__cause__, AudioError)
 
 
 def _form(place: Path) -> str:

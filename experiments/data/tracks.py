@@ -14,6 +14,7 @@ import numpy as np
 
 from stemfuse.separators import SOURCES, AudioError, Signal, Stems, SumSignal, Track, TrackError, fit_length, in_order
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, ContainerSignal, open_signal
+from stemfuse.separators.clutter import EXTRAS, is_clutter
 from stemfuse.separators.names import check_name
 from stemfuse.separators.sources import (
     INSTRUMENTS,
@@ -55,9 +56,11 @@ MixtureRule = Literal["file", "sum"]
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Paths in a folder, sorted by name; names that begin with a dot are passed over."""
+    """Paths in a folder, sorted by name; hidden ones and those of file systems (`is_clutter`) are passed over."""
     try:
-        return sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+        return sorted(
+            place for place in folder.iterdir() if not place.name.startswith(".") and not is_clutter(place.name)
+        )
     except OSError as error:
         raise TrackError(f"{folder}: cannot be listed ({error.strerror})") from error
 
@@ -82,6 +85,13 @@ def is_track(place: Path, sources: Collection[str] = ()) -> bool:
         return is_stem_file(place)
     names = [part for part, _ in _parts(place)]
     return not SURE.isdisjoint(names) or not set(sources).isdisjoint(names) or len(KNOWN.intersection(names)) > 1
+
+
+def is_beside_songs(folder: Path) -> bool:
+    """Whether a folder has files but no audio, or a name like ``metadata``; one that is empty may be a broken track."""
+    inside = [place for place in folder.rglob("*") if not any(map(is_clutter, place.relative_to(folder).parts))]
+    has_files = any(place.is_file() for place in inside)
+    return not any(map(is_audio_file, inside)) and (has_files or folder.name.casefold() in EXTRAS)
 
 
 def track_name(place: Path) -> str:

@@ -4,150 +4,155 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import (
+    Adoption,
     AudioError,
     Contents,
+    FoundStems,
     Signal,
     Stems,
     Track,
     TrackError,
     converted_to,
+    find_stems,
     fit_length,
-    in_order,
-    listed,
-    open_signal,
 )
-from stemfuse.separators.sources import source_fault, source_of, without_sums
+from stemfuse.separators.errors import listed
+from stemfuse.separators.names import check_name
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".wav", ".flac")
-"""Of files of estimates; where a source has both, the first one is read."""
+Missing = Literal["warn", "skip", "error"]
 
 
 @dataclass(frozen=True)
-class EstimatesFolder:
-    """The folder with one method's estimates of one track."""
+class EstimatedStems:
+    """One method's estimates of one track; travels to another process."""
 
-    folder: Path
+    found: FoundStems
+
     convert: bool = False
     """Whether estimates at another rate, or in mono, are converted to the track's as they are read."""
 
-    def files(self) -> dict[str, Path]:
-        """Files of the sources, in order; empty where there are none."""
-        found: dict[str, Path] = {}
-        for suffix in SUFFIXES:
-            for path in sorted(self.folder.glob(f"*{suffix}")):
-                if not source_fault(source_of(path.stem)):
-                    found.setdefault(source_of(path.stem), path)
-        # an accompaniment beside its parts is their sum
-        return {source: found[source] for source in without_sums(in_order(found))}
-
     def stems(self, track: Track) -> Stems:
-        """Estimates, as long as the track's mixture by the rule of `fit_length`."""
-        signals: dict[str, Signal] = {}
-        for source, path in self.files().items():
-            signal = open_signal(path)
-            if self.convert:
-                signal = converted_to(signal, track.rate, track.channels)
+        """Estimates, as long as the track's mixture by the rule of `fit_length`.
+
+        Raises
+        ------
+        AudioError
+            Rate or channels are not the track's.
+        """
+        fitted: dict[str, Signal] = {}
+        for source, given in self.found.signals().items():
+            signal = converted_to(given, track.rate, track.channels) if self.convert else given
             for got, expected, unit in ((signal.rate, track.rate, "Hz"), (signal.channels, track.channels, "channels")):
                 if got != expected:
                     raise AudioError(
                         f"{signal}: got {got} {unit}, expected {expected} as in the references of {track.name!r}; "
                         "add --convert to convert estimates as they are read, or export them again"
                     )
-            signals[source], _ = fit_length(signal, track.length)
-        return Stems.from_signals(signals)
+            fitted[source], _ = fit_length(signal, track.length)
+        return Stems.from_signals(fitted)
 
     def content(self, contents: Contents) -> dict[str, str]:
         """Digest of every source's samples."""
-        return {source: contents.sha256(open_signal(path)) for source, path in self.files().items()}
+        return {source: contents.sha256(signal) for source, signal in self.found.signals().items()}
 
 
 def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:
     """Folders by their names; several of one name have their parent's name before it.
+
+    Raises
+    ------
+    ConfigError
+        A folder is given twice, or two would have one name in the tables.
 
     Examples
     --------
     >>> name_methods([Path("mdx"), Path("first/demucs"), Path("second/demucs")])
     {'mdx': ...('mdx'), 'first_demucs': ...('first/demucs'), 'second_demucs': ...('second/demucs')}
     """
-    names = [path.resolve().name for path in estimates]
-    return {
-        (name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}"): path
-        for name, path in zip(names, estimates, strict=True)
-    }
+    places = [path.expanduser().resolve() for path in estimates]
+    own = [place.name for place in places]
+    names = [
+        name if own.count(name) == 1 else f"{place.parent.name}_{name}" for name, place in zip(own, places, strict=True)
+    ]
+    for name in names:
+        same = [str(path) for path, other in zip(estimates, names, strict=True) if other == name]
+        if len(same) > 1:
+            raise ConfigError(
+                f"--estimates {' and '.join(same)}: both are called {name!r} in the table; give each folder once, and "
+                "rename one of two folders with equal names"
+            )
+        check_name(name, "the method of --estimates", ConfigError)
+    return dict(zip(names, estimates, strict=True))
 
 
 def find_estimates(
     tracks: Sequence[Track],
     methods: Mapping[str, Path],
-    missing: Literal["error", "skip"] = "error",
+    model: str | None = None,
+    missing: Missing = "warn",
     convert: bool = False,
-) -> list[tuple[Track, dict[str, EstimatesFolder]]]:
-    """Tracks that have estimates, with the folder of every method.
+) -> list[tuple[Track, dict[str, EstimatedStems]]]:
+    """Tracks that have estimates, with those of every method; what is missing or ignored is a warning.
 
     Parameters
     ----------
     tracks : sequence of Track
         With references.
     methods : mapping of str to Path
-        By name, the root of each method's estimates.
-    missing : {"error", "skip"}
-        What to do with tracks that some methods have no estimates of; ``"skip"`` leaves them out for all.
+        By name, the root of each method's estimates, in any layout that `find_stems` reads.
+    model : str, optional
+        Which one, where a folder has stems by several models.
+    missing : {"warn", "skip", "error"}
+        What to do with tracks that some methods have no estimates of: each method has its own tracks, the tracks are
+        left out for all, or an error names them.
     convert : bool
-        See `EstimatesFolder`.
+        See `EstimatedStems`.
 
     Raises
     ------
     TrackError
-        There are no estimates; or, unless ``missing`` is ``"skip"``, a track is missing in the estimates of some
-        methods: all are named.
+        There are no estimates by a method, or no track has them by all methods and ``missing`` is ``"skip"``, or they
+        are not unique; see `find_stems`.
     """
-    found: list[tuple[Track, dict[str, EstimatesFolder]]] = []
-    lacking: dict[str, list[str]] = {label: [] for label in methods}
-    for track in tracks:
-        places = {label: _place_of(track, root, len(tracks) == 1) for label, root in methods.items()}
-        folders = {label: replace(place, convert=convert) for label, place in places.items() if place is not None}
-        for label in methods.keys() - folders.keys() if folders else ():
-            lacking[label].append(f"{track.subset}/{track.name}")
-        if len(folders) == len(methods):
-            found.append((track, folders))
-    _say_missing(lacking, len(tracks), missing)
-    if not found:
-        common = "no track has estimates by all methods" if any(lacking.values()) else ""
+    found: dict[str, dict[int, EstimatedStems]] = {}
+    lacking = []
+    for label, root in methods.items():
+        adoption = find_stems(root, tracks, model=model)
+        _warn(label, adoption, tracks)
+        found[label] = {id(stems.track): EstimatedStems(stems, convert) for stems in adoption.found}
+        if adoption.without:
+            names = listed(map(repr, adoption.without), most=20)
+            lacking.append(f"{label} has none of {len(adoption.without)} of {len(tracks)} tracks: {names}")
+    if lacking and missing == "error":
         raise TrackError(
-            common
-            or f"no estimates of the {len(tracks)} tracks with references in {', '.join(map(str, methods.values()))}; "
-            "expected <subset>/<track>/<source>.wav or <track>/<source>.wav"
+            f"estimates are missing: {'; '.join(lacking)}; complete them, or compare on the tracks that all have with "
+            "--missing skip"
         )
-    return found
+    together = [(track, {label: of[id(track)] for label, of in found.items() if id(track) in of}) for track in tracks]
+    fewest = len(methods) if missing == "skip" else 1
+    kept = [(track, of_methods) for track, of_methods in together if len(of_methods) >= fewest]
+    if not kept:
+        raise TrackError(f"no track has estimates by all methods: {'; '.join(lacking)}")
+    if lacking and missing == "skip":
+        log.warning("%d of %d tracks have estimates by all methods, the others are left out", len(kept), len(tracks))
+    return kept
 
 
-def _say_missing(lacking: Mapping[str, Sequence[str]], tracks: int, missing: str) -> None:
-    """Say, or raise, which methods lack which tracks."""
-    words = [
-        f"{label} has none of {len(names)} of {tracks} tracks: {listed(names, most=20)}"
-        for label, names in lacking.items()
-        if names
-    ]
-    if words and missing == "error":
-        raise TrackError(
-            f"estimates are missing: {'; '.join(words)}; methods are compared on the same tracks: complete them, or "
-            "compare on the tracks that all have with --missing skip"
-        )
-    for text in words:
-        log.warning("%s; left out for all methods", text)
-
-
-def _place_of(track: Track, root: Path, is_only_track: bool) -> EstimatesFolder | None:
-    """Where a method's estimates of a track lie, if anywhere."""
-    # other tools keep validation tracks where their files are, in train
-    subsets = (track.subset, "train") if track.subset == "valid" else (track.subset,)
-    folders = [*(root / subset / track.name for subset in subsets), root / track.name]
-    places = [EstimatesFolder(folder) for folder in (*folders, *([root] if is_only_track else []))]
-    return next((place for place in places if place.files()), None)
+def _warn(label: str, adoption: Adoption, tracks: Sequence[Track]) -> None:
+    """Say what a method does not have, and what was passed over."""
+    count = f"{label}: scored on {len(adoption.found)} of {len(tracks)} tracks"
+    if adoption.without:
+        log.warning("%s; no estimates of %s", count, listed(map(repr, adoption.without)))
+    for name, sources in adoption.incomplete.items():
+        log.warning("%s: track %r has no %s, which other tracks have", label, name, " and no ".join(sources))
+    for line in adoption.notes:
+        if line.startswith(("ignored", "left over")) or " is the sum of " in line:
+            log.warning("%s: %s", label, line)

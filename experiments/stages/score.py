@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stemfuse.blending import load_fusion
 from stemfuse.experiments.checksums import Checksums, Kept
@@ -25,7 +25,7 @@ from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
 
-from .estimates import EstimatesFolder, find_estimates, name_methods
+from .estimates import EstimatedStems, Missing, find_estimates, name_methods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,8 +287,9 @@ def score_folders(
     workers: int | None = None,
     progress: Progress = silent,
     sources: Sums | None = None,
-    missing: Literal["error", "skip"] = "error",
+    missing: Missing = "warn",
     convert: bool = False,
+    model: str | None = None,
 ) -> pd.DataFrame:
     """Score estimates on the tracks they belong to.
 
@@ -297,8 +298,8 @@ def score_folders(
     references : Path
         A data set with references, or one folder of sources.
     estimates : sequence of Path
-        One per method: museval's tree ``<subset>/<track>/<source>.wav``, a tree ``<track>/<source>.wav``, or, for
-        one folder of references, one folder of estimates. The folder's name is the method's.
+        One per method, in any layout that `find_stems` reads: museval's tree ``<subset>/<track>/<source>.wav``, those
+        of other tools, or, for one folder of references, one folder of estimates. The folder's name is the method's.
     options : ScoreConfig
         Window, hop and backend.
     out : Path, optional
@@ -310,10 +311,12 @@ def score_folders(
     sources : mapping, optional
         Sources that are picked or summed up, of references and estimates alike; see
         `stemfuse.separators.parse_sources`.
-    missing : {"error", "skip"}
+    missing : {"warn", "skip", "error"}
         What to do with tracks that some methods have no estimates of.
     convert : bool
         Whether estimates at another rate than the references, or in mono, are converted as they are read.
+    model : str, optional
+        Which one, where a folder of estimates has stems by several models.
 
     Returns
     -------
@@ -324,13 +327,16 @@ def score_folders(
     Raises
     ------
     TrackError
-        There are no estimates, or a track is missing in the estimates of some methods.
+        There are no estimates by a method, or two files are the same stem.
+    ConfigError
+        Two methods have one name.
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
+    methods = name_methods(estimates)
     data = open_data(references, mixture="sum", sources=sources)
     tracks = [track for track in data if track.references is not None]
-    found = find_estimates(tracks, name_methods(estimates), missing, convert)
+    found = find_estimates(tracks, methods, model, missing, convert)
     _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
@@ -352,7 +358,7 @@ def score_folders(
         labels = track_labels([track for track, _ in found])
         parts = [(name, label) for names, label in zip(wanted, labels, strict=True) for name in names.values()]
         table = read_parts(folder, [name for name, _ in parts], [label for _, label in parts])
-    summary = summarise(table)
+    summary = summarise(table, common_tracks=False)
     summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]
     if out is not None:
         write_scores(table, out / "scores.parquet")
@@ -369,7 +375,7 @@ def score_folders(
 
 def _names_of(
     track: Track,
-    methods: Mapping[str, EstimatesFolder],
+    methods: Mapping[str, EstimatedStems],
     contents: Contents,
     options: ScoreConfig,
     sources: Sums | None,
@@ -391,13 +397,13 @@ def _names_of(
     }
 
 
-def _say_sums(found: Iterable[tuple[Track, Mapping[str, EstimatesFolder]]], sources: Sums | None) -> None:
+def _say_sums(found: Iterable[tuple[Track, Mapping[str, EstimatedStems]]], sources: Sums | None) -> None:
     """Say once what estimates or references are summed up to, and which sources are not scored."""
     said: dict[str, None] = {}
     for track, methods in found:
         references = track.required_references().sources
         for label, folder in methods.items():
-            given = tuple(folder.files())
+            given = tuple(folder.found.files)
             parts_known = references if sources is None else part_names(track.required_references())
             estimates, note = stem_sums(given, parts_known, sources)
             truth, _ = scored_sums(references, tuple(estimates))

@@ -215,7 +215,7 @@ def adopt_folder(
     store: Path,
     how: Literal["refuse", "shift", "as-is"] = "refuse",
     model: str | None = None,
-    sources: Sequence[str] = (),
+    sources: Sequence[str] | None = None,
     replace: bool = False,
     show: Callable[[str], object] = print,
     mixture: MixtureRule = "file",

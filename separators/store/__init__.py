@@ -1,15 +1,16 @@
 """The stem store: stems kept on disk under the identity of their separator and mixture."""
 
-from .adoption import NAMED, OTHER_STEMS, TOOLS, Adoption, FoundStems, find_stems
+from .adoption import TOOLS, Adoption, FoundStems, find_stems
 from .alignment import Alignment, check_alignment
 from .contents import Contents, file_stamp
 from .entry import DescribedSeparator, TrainedSeparator
 from .older import Moved, move_store
+from .stem_names import OTHER_STEMS, STEM_NAMES
 from .stem_store import Problem, StemStore
 
 __all__ = [
-    "NAMED",
     "OTHER_STEMS",
+    "STEM_NAMES",
     "TOOLS",
     "Adoption",
     "Alignment",

@@ -6,38 +6,28 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
+from stemfuse.separators.audio.signals import Signal
+from stemfuse.separators.audio.sums import SumSignal
+from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.errors import AudioError, TrackError, listed
-from stemfuse.separators.sources import (
-    INSTRUMENTS,
-    OTHERS,
-    REST,
-    SPELLINGS,
-    in_order,
-    source_of,
-    without_sums,
-)
+from stemfuse.separators.sources import INSTRUMENTS, REST, without_sums
 from stemfuse.separators.stems import SOURCES, Stems
-from stemfuse.separators.track import Track
+from stemfuse.separators.track import Track, fit_length
 
 from .alignment import Alignment, check_alignment, fit_stems
-
-NAMED = frozenset((*SOURCES, REST, *INSTRUMENTS, *OTHERS))
-"""Sources that are adopted under the names that tools give them, see `stemfuse.separators.sources.SPELLINGS`."""
-
-OTHER_STEMS = ("karaoke", "mixture", "mix", "residual", "percussion")
-"""Stems that are no such source: they are recognised and reported, and adopted where the references have them."""
+from .stem_names import StemNames, spelled
 
 TOOLS = {
     "<subset>/<track>/<source>": "museval estimates",
     "<track>/<source>": "one folder per track, as MSST and museval write",
+    "<source>": "the folder of one track",
     "<model>/<track>/<source>": "demucs",
     "<track>_<source>": "MSST's older file names",
     "<track>_(<source>)_<model>": "audio-separator",
@@ -49,32 +39,42 @@ TOOLS = {
 
 How = Literal["refuse", "shift", "as-is"]
 
-# words that begin with no_ are those of the patterns
-_WORDS = frozenset((*NAMED, *(word for word in SPELLINGS if "_" not in word), *OTHER_STEMS))
-
-
-@cache
-def _patterns(words: frozenset[str]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Ways in which one of these words stands in a file's name."""
-    word = "|".join(map(re.escape, sorted(words, key=lambda text: (-len(text), text))))
-    any_word = rf"(?:(?:no|minus|without|lead|back|backing|male|female)[ _-])?(?:{word})"
-    # the last one is for tracks whose names end in such a word: He said "no"
-    return (
-        (re.compile(rf"[ _-]?\((?P<word>{any_word})\)", re.IGNORECASE), "(<source>)"),
-        (re.compile(rf"(?:^|[ _.-])(?P<word>{any_word})$", re.IGNORECASE), "<source>"),
-        (re.compile(rf"(?:^|[ _.-])(?P<word>{word})$", re.IGNORECASE), "<source>"),
-    )
-
+MOST = 10
+"""Tracks and files that are named one by one; of more, the number is said."""
 
 _INPUT_SUFFIX = re.compile(r"(\.stem)?(\.(wav|flac|mp3|m4a|mp4))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FoundStems:
-    """The files of one track, one per source, in the papers' order."""
+    """The files of one track.
+
+    Attributes
+    ----------
+    track : Track
+        Whose stems they are.
+    files : mapping of str to Path
+        One per source, in the order of the sources that were asked for.
+    added : mapping of str to tuple of Path
+        Files that are added to that of a source: the instruments of a model that has more sources than the data set.
+    """
 
     track: Track
     files: Mapping[str, Path]
+    added: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def signals(self) -> dict[str, Signal]:
+        """The audio of every source; an `AudioError` where files that are added up differ in rate or channels."""
+        signals: dict[str, Signal] = {}
+        for source, path in self.files.items():
+            parts = [open_signal(part) for part in (path, *self.added.get(source, ()))]
+            if len(parts) > 1:
+                fitted = {str(part): fit_length(part, self.track.length)[0] for part in parts}
+                Stems.from_signals(fitted)
+                signals[source] = SumSignal(fitted)
+            else:
+                signals[source] = parts[0]
+        return signals
 
     def load(self, how: How = "refuse", convert: bool = False, **limits: float) -> tuple[Stems, Alignment]:
         """Open the files, check them by the rules of `check_alignment`, and return the stems as they are to be stored.
@@ -105,22 +105,20 @@ class FoundStems:
         """
         if how not in ("refuse", "shift", "as-is"):
             raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
-        signals = {source: open_signal(path) for source, path in self.files.items()}
+        signals = self.signals()
         if convert:
             form = self.track.rate, self.track.channels
             signals = {source: converted_to(signal, *form) for source, signal in signals.items()}
         alignment = check_alignment(signals, self.track, **limits)
-        late = alignment.offset or 0
-        refused, shift = list(alignment.problems) if how != "as-is" else [], ""
-        if late and how == "refuse":
-            refused.insert(0, f"the stems are {abs(late)} samples {'late' if late > 0 else 'early'}")
-            shift = "--shift to move them, or with "
+        late = alignment.late
+        refused = {"refuse": alignment.faults, "shift": alignment.problems, "as-is": ()}[how]
+        shift = "--shift to move them, or with " if how == "refuse" and any(late.values()) else ""
         if refused:
             raise AudioError(
                 f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or adopt them with "
                 f"{shift}--as-is to take them as they are"
             )
-        return fit_stems(signals, self.track, late if how == "shift" else 0), alignment
+        return fit_stems(signals, self.track, late if how == "shift" else None), alignment
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,8 @@ class Adoption:
         The roles of the paths' parts, a key of `TOOLS` where a tool is known for it; the model's name in the paths.
     found, without : tuple of FoundStems, tuple of str
         One for each track that has stems; names of the tracks that have none.
+    incomplete : mapping of str to tuple of str
+        By track, the sources that other tracks have and this one does not.
     ignored, left_over : mapping of str to tuple of Path, tuple of Path
         Files of the tracks that are not adopted, by what they are; audio files that are not a track's stem.
     """
@@ -142,19 +142,42 @@ class Adoption:
     model: str
     found: tuple[FoundStems, ...]
     without: tuple[str, ...]
+    incomplete: Mapping[str, tuple[str, ...]]
     ignored: Mapping[str, tuple[Path, ...]]
     left_over: tuple[Path, ...]
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What any of the tracks has."""
+        return tuple(dict.fromkeys(source for stems in self.found for source in stems.files))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is missing, added up, ignored and left over, one line each."""
+        lines = [f"{name}: no stems" for name in self.without[:MOST]]
+        if len(self.without) > MOST:
+            lines.append(f"no stems of {len(self.without) - MOST} more tracks")
+        lines += [f"{name}: no {' and no '.join(sources)}" for name, sources in self.incomplete.items()]
+        sums = {
+            f"{source} is the sum of {', '.join(path.stem for path in (stems.files[source], *paths))}"
+            for stems in self.found[:1]
+            for source, paths in stems.added.items()
+        }
+        lines += sorted(sums)
+        lines += [f"ignored: {len(paths)} x {what}, such as {paths[0]}" for what, paths in self.ignored.items()]
+        lines += [f"left over, not a track's stem: {path}" for path in self.left_over[:MOST]]
+        if len(self.left_over) > MOST:
+            lines.append(f"left over, not a track's stem: {len(self.left_over) - MOST} more files")
+        return tuple(lines)
+
     def __str__(self) -> str:
         counts = Counter(source for stems in self.found for source in stems.files)
-        lines = [
+        head = (
             f"{self.folder}: {TOOLS.get(self.layout, 'no single known tool')} ({self.layout})"
             f"{self.model and f', model {self.model}'}; {len(self.found)} tracks, {counts.total()} stems: "
-            + ", ".join(f"{counts[source]} {source}" for source in in_order(counts))
-        ]
-        lines += [f"{name}: no stems" for name in self.without]
-        lines += [f"ignored: {len(paths)} x {what}, such as {paths[0]}" for what, paths in self.ignored.items()]
-        return "\n".join(lines + [f"left over, not a track's stem: {path}" for path in self.left_over])
+            + ", ".join(f"{counts[source]} {source}" for source in self.sources)
+        )
+        return "\n".join([head, *self.notes])
 
 
 class _Claim(NamedTuple):
@@ -166,26 +189,34 @@ class _Claim(NamedTuple):
 
 
 def find_stems(
-    folder: str | os.PathLike[str], tracks: Iterable[Track], sources: Sequence[str] = (), model: str | None = None
+    folder: str | os.PathLike[str],
+    tracks: Iterable[Track],
+    sources: Sequence[str] | None = None,
+    model: str | None = None,
 ) -> Adoption:
     """Find the stems of tracks in a folder that another tool wrote.
 
     The names of the tracks are looked for in the paths, so a name may contain spaces, quotes or even ``_(Vocals)_``;
     the longest name that fits wins. Names are compared as they are, then in any case and Unicode form without dots and
-    spaces at the ends, then by letters and digits alone, as tools replace other characters. `TOOLS` lists the layouts,
-    `NAMED` the sources; the numbers that UVR puts before a name are ignored. An accompaniment, under any of its names,
-    is taken where its parts are not there. A file whose path does not name track
-    and source is left over, never guessed.
+    spaces at the ends, then by letters and digits alone, as tools replace other characters. Where tracks of several
+    subsets have one name, the subset's folder decides; validation tracks may lie in ``train``. `TOOLS` lists the
+    layouts, `STEM_NAMES` the words; the numbers that UVR puts before a name are ignored. Files of one track may lie in
+    the folder itself. A file whose path does not name track and source is left over, never guessed.
+
+    ``no_vocals``, ``instrumental`` and the like are the ``accompaniment`` where the data set has such a source, or
+    where there is nothing beside the vocals. Where a model has parts of ``other`` (`INSTRUMENTS`) that are not asked
+    for, these are added to its ``other``, which is only what is left beside them.
 
     Parameters
     ----------
     folder : path-like
         It is read with all its sub-folders.
     tracks : iterable of Track
-        The tracks that were separated; their names, subsets and the sources of their references are used.
-    sources, model : sequence of str, str, optional
-        Adopt only these sources, or else all; where there are files of several models, only those with this name in
-        their paths.
+        The tracks that were separated; only their names, subsets and sources are used.
+    sources : sequence of str, optional
+        Adopt these sources; those of the tracks' references when not given, `SOURCES` where there are none.
+    model : str, optional
+        Where there are files of several models, only those with this name in their paths.
 
     Raises
     ------
@@ -205,94 +236,167 @@ def find_stems(
     <model>/<track>/<source> What?: drums, bass, other, vocals; offset 0, gain +0.00 dB, residual -1... dB
     """
     folder, tracks = Path(folder), list(tracks)
-    subsets = {"train", "valid", "test", *(track.subset.casefold() for track in tracks)}
-    names: dict[tuple[int, str], list[Track]] = defaultdict(list)
-    for track in tracks:
-        for key in enumerate(_folds(track.name)):
-            names[key].append(track)
-    also = {name for track in tracks if track.references for name in track.references.sources}
-    patterns, wanted = _patterns(_WORDS | also | set(sources)), set(sources) or NAMED | also
+    if not folder.is_dir():
+        raise TrackError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; expected a folder of stems")
+    wanted = list(sources or _sources_of(tracks))
+    stem_names = StemNames([*wanted, *([] if sources else [REST])])
+    known = _TrackNames(tracks)
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
     claims: dict[str, list[_Claim]] = defaultdict(list)
     ignored: dict[str, list[Path]] = defaultdict(list)
     left_over = []
     for path in audible:
-        claim = _read_path(path, names, subsets, patterns)
+        claim = _read_path(path, known, stem_names)
         if claim is None:
             left_over.append(path)
-        elif source_of(claim.word) not in wanted:
+        elif stem_names.source(claim.word) is None and spelled(claim.word) not in INSTRUMENTS:
             ignored[claim.word].append(path)
         elif model is not None and model not in (claim.model, claim.model.rpartition("/")[2]):
             ignored[f"{claim.word} of model {claim.model!r}"].append(path)
         else:
             claims[claim.model].append(claim)
-    if len(claims) != 1:
-        models = [f"{name!r}: {len(of)} files such as {of[0].path}" for name, of in sorted(claims.items())]
-        raise TrackError(
-            f"{folder}: got stems of {len(claims)} models ({listed(models, between='; ')}), expected one model; "
-            "name it with --model"
-            if claims
-            else f"{folder}: none of {len(audible)} audio files is a stem of the {len(tracks)} tracks; "
-            f"expected {', '.join(TOOLS)}"
-        )
-    ((label, of_model),) = claims.items()
+    label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
+    found = _assign(folder, tracks, of_model, stem_names, wanted, ignored)
     if not sources:
-        of_model = _without_sums(of_model, ignored)
-    found = [FoundStems(track, _files_of(track, folder, of_model)) for track in tracks]
+        found = [_without_sums(stems, folder, ignored) for stems in found]
+    all_sources = [source for source in wanted if any(source in stems.files for stems in found)]
+    all_sources += [REST] if any(REST in stems.files for stems in found) else []
+    missing = {
+        stems.track.name: [one for one in all_sources if one not in stems.files] for stems in found if stems.files
+    }
     return Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
         label,
         tuple(stems for stems in found if stems.files),
         tuple(stems.track.name for stems in found if not stems.files),
+        {name: tuple(sources) for name, sources in missing.items() if sources},
         {what: tuple(ignored[what]) for what in sorted(ignored)},
         tuple(left_over),
     )
 
 
-def _files_of(track: Track, folder: Path, claims: Iterable[_Claim]) -> dict[str, Path]:
-    """The claimed files of one track, one for each source."""
-    by_source: dict[str, list[Path]] = defaultdict(list)
+def _sources_of(tracks: Iterable[Track]) -> tuple[str, ...]:
+    """Sources of the tracks' references, and the four, which can be summed up to others."""
+    named = dict.fromkeys(source for track in tracks if track.references for source in track.references.sources)
+    return tuple(named | dict.fromkeys(SOURCES))
+
+
+def _one_model(
+    folder: Path, claims: Mapping[str, list[_Claim]], files: int, tracks: int, wanted: Sequence[str]
+) -> tuple[str, list[_Claim]]:
+    """The only model's name and files."""
+    if len(claims) == 1:
+        return next(iter(claims.items()))
+    models = [f"{name!r}: {len(of)} files such as {of[0].path}" for name, of in sorted(claims.items())]
+    raise TrackError(
+        f"{folder}: got stems of {len(claims)} models ({listed(models, between='; ')}), expected one model; "
+        "name it with --model"
+        if claims
+        else f"{folder}: none of {files} audio files is a stem ({', '.join(wanted)}) of the {tracks} tracks; "
+        f"expected {', '.join(TOOLS)}"
+    )
+
+
+def _assign(
+    folder: Path,
+    tracks: Sequence[Track],
+    claims: Sequence[_Claim],
+    stem_names: StemNames,
+    wanted: Sequence[str],
+    ignored: dict[str, list[Path]],
+) -> list[FoundStems]:
+    """The files of every track, one for each source, and those that are added to ``other``."""
+    by_track: dict[int, list[_Claim]] = defaultdict(list)
     for claim in claims:
-        if claim.track is track:
-            by_source[source_of(claim.word)].append(folder / claim.path)
-    for source, paths in by_source.items():
-        if len(paths) > 1:
-            raise TrackError(
-                f"track {track.name!r}: got {len(paths)} files for {source}, expected one: {listed(paths)}"
-            )
-    return {source: by_source[source][0] for source in in_order(by_source)}
+        by_track[id(claim.track)].append(claim)
+    sources = [stem_names.source(claim.word) for claim in claims]
+    is_two_stem = not set(sources) - {None, "vocals", REST}
+    taken = [*wanted, *([REST] if is_two_stem and REST not in wanted else [])]
+    instruments = {spelled(claim.word) for claim in claims if stem_names.source(claim.word) is None}
+    has_other = "other" in wanted and "other" in sources
+    found = []
+    for track in tracks:
+        of_track: dict[str, list[_Claim]] = defaultdict(list)
+        for claim in by_track[id(track)]:
+            of_track[stem_names.source(claim.word) or spelled(claim.word)].append(claim)
+        for word, of in of_track.items():
+            if word not in taken and not (has_other and word in instruments):
+                for claim in of:
+                    ignored[claim.word].append(claim.path)
+            elif len(of) > 1:
+                files = listed(folder / claim.path for claim in of)
+                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {files}")
+        files = {source: folder / of_track[source][0].path for source in taken if source in of_track}
+        added = {word: folder / of_track[word][0].path for word in sorted(instruments) if word in of_track}
+        if has_other and instruments and "other" in files and len(added) < len(instruments):
+            del files["other"]
+        is_sum = has_other and bool(instruments) and "other" in files
+        found.append(FoundStems(track, files, {"other": tuple(added.values())} if is_sum else {}))
+    return found
 
 
-def _without_sums(claims: Sequence[_Claim], ignored: dict[str, list[Path]]) -> list[_Claim]:
+def _without_sums(stems: FoundStems, folder: Path, ignored: dict[str, list[Path]]) -> FoundStems:
     """Stems of one partition: an accompaniment beside its parts is ignored."""
-    by_track: dict[str, list[str]] = defaultdict(list)
-    for claim in claims:
-        by_track[claim.track.name].append(source_of(claim.word))
-    kept = []
-    for claim in claims:
-        if source_of(claim.word) in without_sums(by_track[claim.track.name]):
-            kept.append(claim)
-        else:
-            ignored[claim.word].append(claim.path)
-    return kept
+    kept = without_sums(list(stems.files))
+    for source in stems.files.keys() - set(kept):
+        ignored[f"{source}, which is the sum of others"].append(stems.files[source].relative_to(folder))
+    return FoundStems(stems.track, {source: stems.files[source] for source in kept}, stems.added)
 
 
-def _read_path(
-    path: Path,
-    names: Mapping[tuple[int, str], list[Track]],
-    subsets: Container[str],
-    patterns: Iterable[tuple[re.Pattern[str], str]],
-) -> _Claim | None:
+class _TrackNames:
+    """The tracks of a data set by their names, in any spelling."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self.tracks = tracks
+        self.subsets = {track.subset.casefold() for track in tracks}
+        self._names: dict[tuple[int, str], list[Track]] = defaultdict(list)
+        for track in tracks:
+            for key in enumerate(_folds(track.name)):
+                self._names[key].append(track)
+
+    def find(self, name: str, path: Path) -> Track | None:
+        """The track with this name that a path may belong to; an error where several fit equally well."""
+        named = {part.casefold() for part in path.parts[:-1]} & self.subsets
+        for level, fold in enumerate(_folds(name)):
+            fitting = self._names.get((level, fold), []) if fold else []
+            if named:
+                fitting = [track for track in fitting if named & _subset_folders(track)]
+            if len(fitting) > 1:
+                # other tools keep validation tracks where their files are, in train
+                own = [track for track in fitting if track.subset.casefold() in named]
+                fitting = own if len(own) == 1 else fitting
+            if len(fitting) > 1:
+                has_subsets = len({track.subset for track in fitting}) > 1
+                names_of = listed(repr(one.name) + f" of {one.subset}" * has_subsets for one in fitting)
+                advice = (
+                    "put it into a folder with its subset's name" if has_subsets else "name it exactly as one of them"
+                )
+                raise TrackError(f"{path}: {name!r} fits the tracks {names_of}; {advice}")
+            if fitting:
+                return fitting[0]
+        return None
+
+
+def _subset_folders(track: Track) -> set[str]:
+    """Folders that a track may lie in, by its subset."""
+    return {track.subset.casefold(), *(("train",) if track.subset == "valid" else ())}
+
+
+def _read_path(path: Path, known: _TrackNames, stem_names: StemNames) -> _Claim | None:
     """Track, stem and roles of the parts of a path; None where it does not name track and stem."""
-    folders = {name: _find_track(name, names, path) for name in path.parts[:-1]}
-    # macOS writes ._vocals.wav beside vocals.wav on foreign disks
-    for head, word, model, form in () if path.name.startswith("._") else _readings(path.stem, patterns):
+    if any(map(is_clutter, path.parts)):
+        return None
+    subsets = {"train", "valid", "test", *known.subsets}
+    folders = {name: known.find(name, path) for name in path.parts[:-1]}
+    for head, word, model, form in stem_names.readings(unicodedata.normalize("NFC", path.stem)):
         song = re.sub(r"^(\d+_){1,2}", "", head)
-        track = _find_track(head, names, path) or _find_track(song, names, path)
+        track = known.find(head, path) or known.find(song, path)
         if track is None and song.casefold() in {"", "mixture", "mix"}:
             track = next(filter(None, reversed(folders.values())), None)
+            if track is None and not folders and len(known.tracks) == 1:
+                track = known.tracks[0]
             form = form.removeprefix("<track>_")
         if track is not None:
             roles = dict.fromkeys(folders, "<model>")
@@ -305,33 +409,7 @@ def _read_path(
     return None
 
 
-def _readings(name: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> list[tuple[str, str, str, str]]:
-    """Ways to read a file name as track, stem, model and form, longest track first."""
-    readings = []
-    for pattern, source in patterns:
-        for match in pattern.finditer(name):
-            before, after = name[: match.start()], name[match.end() :].strip(" _-")
-            for cut in re.finditer("[ _.-]|$", before):
-                model = before[cut.end() :].strip(" _.-")
-                form = ["<track>", *["<model>"] * bool(model), source, *["<model>"] * bool(after)]
-                models = "_".join(filter(None, (model, after)))
-                readings.append((before[: cut.start()], match["word"], models, "_".join(form)))
-    return sorted(readings, key=lambda reading: -len(reading[0]))
-
-
 def _folds(name: str) -> tuple[str, str, str]:
     """A name as it is, in any case and Unicode form, and by its letters and digits alone."""
     composed = unicodedata.normalize("NFC", name).casefold().strip(" .")
     return name, composed, "".join(filter(str.isalnum, _INPUT_SUFFIX.sub("", composed)))
-
-
-def _find_track(name: str, names: Mapping[tuple[int, str], list[Track]], path: Path) -> Track | None:
-    """The track with this name; an error where several fit equally well."""
-    for level, fold in enumerate(_folds(name)):
-        fitting = names.get((level, fold), []) if fold else []
-        if len(fitting) > 1:
-            names_of = listed(repr(track.name) for track in fitting)
-            raise TrackError(f"{path}: {name!r} fits the tracks {names_of}; name it exactly as one of them")
-        if fitting:
-            return fitting[0]
-    return None

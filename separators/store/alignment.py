@@ -1,21 +1,23 @@
-"""How stems are aligned with the mixture that they were separated from: offset, gain, polarity, problems."""
+"""How stems are aligned with their mixture and references: offset, gain, polarity, channels, DC, problems."""
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators.audio.signals import Samples, Signal
-from stemfuse.separators.sources import missing_sources
-from stemfuse.separators.stems import Stems
+from stemfuse.separators.sources import REST
+from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
-BLOCK_S = 10
-"""Seconds that are read at a time; the offset is measured in one such block."""
+from .moments import BLOCK_S, Moments, measure_moments, read_clipped
+from .offsets import FEW, Offset, ReadPart, confirm, find_offset
+from .verdicts import StemAlignment, judge_stems, judge_sum
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Alignment:
         source is missing.
     problems, warnings : tuple of str
         Reasons to refuse the stems, besides an offset; and what is only worth knowing.
+    common : Offset or None
+        How sure the offset is; one that is in doubt is a warning. None where it is not known.
+    offsets : mapping of str to Offset
+        Stems that are beyond doubt late by another number of samples than the others.
+    stems : tuple of StemAlignment
+        Every stem against its reference, else against the mixture.
     """
 
     track: str
@@ -43,13 +51,32 @@ class Alignment:
     residual_db: float | None
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    common: Offset | None = None
+    offsets: Mapping[str, Offset] = field(default_factory=dict)
+    stems: tuple[StemAlignment, ...] = ()
+
+    @property
+    def late(self) -> dict[str, int]:
+        """By how many samples every stem is late, as far as that is beyond doubt."""
+        common = self.common.samples if self.common is not None and self.common.is_sure else 0
+        return {source: self.offsets[source].samples if source in self.offsets else common for source in self.sources}
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All reasons to refuse the stems: offsets that are beyond doubt, and how sure they are, then the problems."""
+        common = self.common is not None and self.common.is_sure and self.common.samples
+        texts = [f"the stems are {self.common}"] if common else []
+        texts += [f"{source} is {offset if offset.samples else 'in time'}" for source, offset in self.offsets.items()]
+        return (*texts, *self.problems)
 
     def __str__(self) -> str:
         offset = "unknown" if self.offset is None else f"{self.offset:+d}" if self.offset else "0"
+        doubt = " (in doubt)" if self.common is not None and self.common.samples and not self.common.is_sure else ""
         # adding 0 makes -0.00 +0.00
         gain = "" if self.gain_db is None else f", gain {round(self.gain_db, 2) + 0:+.2f} dB"
         level = gain if self.residual_db is None else f"{gain}, residual {self.residual_db:.1f} dB"
-        lines = [f"{self.track}: {', '.join(self.sources)}; offset {offset}{level}"]
+        lines = [f"{self.track}: {', '.join(self.sources)}; offset {offset}{doubt}{level}"]
+        lines += [f"  {source}: offset {late.samples:+d}" for source, late in self.offsets.items()]
         lines += [f"  problem: {problem}" for problem in self.problems]
         return "\n".join(lines + [f"  warning: {warning}" for warning in self.warnings])
 
@@ -57,25 +84,32 @@ class Alignment:
 def check_alignment(
     stems: Stems | Mapping[str, Signal], track: Track, search_s: float = 1.0, gain_limit_db: float = 6.0
 ) -> Alignment:
-    """Measure how stems are aligned with the mixture that they were separated from.
+    """Measure how stems are aligned with the mixture that they were separated from, and with its references.
 
     Rate and channels have to be the mixture's, the length as `fit_length` allows, samples finite. The offset is the
     highest peak of the generalised cross-correlation with phase transform (Knapp and Carter 1976) of the mixture and
     the sum of the stems, over the 10 s where both are loudest. It does not depend on gains, and one source is enough.
     It counts as known where no peak more than 1 ms away is two thirds as high (exact loops and other songs have such
     peaks), or where the unshifted sum is the mixture within -40 dB. Correlation, gain and residual are those of the
-    whole song at this offset.
+    whole song at this offset. Every stem is looked for alone, too, in its reference if there is one.
 
-    Problems are an inverted polarity, of the sum or of one stem; a sum of four sources whose level differs from the
-    mixture's by more than ``gain_limit_db``, or that has no known offset and a correlation below 0.5 (another song);
-    a sum of fewer sources that is the mixture within -20 dB (the ``other`` of two-stem models is everything but the
-    voice). Warnings are a gain above 0.1 dB; stems scaled one by one, as peak normalisation does; silent or equal
+    An offset, of all stems or of one, is beyond doubt where five parts of the song show it at the same sample, or
+    where stems that are moved are much nearer to what they are compared with (`Offset.is_sure`); else it is a warning:
+    filters delay what bleeds into a stem by a few samples, which is no fault.
+
+    Problems are an inverted polarity, of the sum, of one stem or of one of its channels; channels that are swapped; a
+    stem with another source's audio; a constant (DC) that is a large part of a stem; a sum of all sources whose level
+    differs from the mixture's by more than ``gain_limit_db``, or that has no known offset and a correlation below 0.5
+    (another song); a sum of fewer sources that is the mixture within -20 dB (the ``other`` of two-stem models is
+    everything but the voice). The same faults, if they are not in nearly all of the song, are warnings, as are a
+    gain above 0.1 dB; a residual above -10 dB; stems scaled one by one, as peak normalisation does; silent or equal
     stems; a mended length; an unknown offset.
 
     Parameters
     ----------
     stems : Stems or mapping of str to Signal
-        As they were found. They and the mixture are read once, and again where there is an offset, 10 s at a time.
+        As they were found. They, references and mixture are read once, and again where there is an offset, 10 s at a
+        time.
     track : Track
         The track that was separated.
     search_s, gain_limit_db : float
@@ -97,38 +131,36 @@ def check_alignment(
     signals = {source: stems[source] for source in (stems.sources if isinstance(stems, Stems) else stems)}
     fitted = fit_stems(signals, track)
     mended = [note for signal in signals.values() if (note := fit_length(signal, track.length)[1])]
-    gram, loudest = _gram(track.mixture, fitted)
-    offset = _find_offset(track.mixture, fitted, loudest, round(search_s * track.rate))
-    if offset:
-        gram, _ = _gram(track.mixture, fitted, offset)
-    cross, norm = gram[0, 1:].sum(), np.sqrt(gram[0, 0] * gram[1:, 1:].sum())
-    correlation = float(cross / norm) if norm else 0.0
-    left = max(1 - correlation**2, 1e-15)
-    offset = 0 if offset is None and left < 1e-4 else offset
-    expected = track.references.sources if track.references else ()
-    missing = ", ".join(missing_sources(fitted.sources, expected))
-    gain_db = float(20 * np.log10(abs(cross) / gram[0, 0])) if cross and not missing else None
-    residual_db = None if gain_db is None else float(10 * np.log10(left))
-    problems, warnings = _check_stems(fitted.sources, gram, 0.0 if gain_db is None else left)
-    if offset is None:
-        warnings.append("the offset is unknown: their sum does not follow the mixture anywhere, or loops exactly")
-        if not missing and correlation < 0.5 and gram[0, 0]:
-            other = f"another song, or more than {search_s:g} s off"
-            problems.append(f"their sum is not like the mixture (correlation {correlation:.2f}): {other}")
-    elif correlation < 0:
-        problems.append("their polarity is inverted")
-    if missing and left < 0.01:
-        accompaniment = "the 'other' of a two-stem model is the accompaniment, adopt its vocals alone"
-        problems.append(f"they already sum to the mixture, without {missing}: {accompaniment}")
-    if gain_db is not None and abs(gain_db) > 0.1:
-        side = "louder" if gain_db > 0 else "quieter"
-        text = f"their sum is {abs(gain_db):.1f} dB {side} than the mixture"
-        (problems if abs(gain_db) > gain_limit_db else warnings).append(text)
-    facts = (track.name, fitted.sources, offset, correlation, gain_db, residual_db)
-    return Alignment(*facts, problems=tuple(problems), warnings=(*mended, *warnings))
+    search = round(search_s * track.rate)
+    before = measure_moments(track.mixture, track.references, fitted)
+    found = _common_offset(track, fitted, before, search)
+    single = _single_offsets(track, fitted, before, found, search)
+    common, offsets = _shared(fitted.sources, found, single)
+    late = dict.fromkeys(fitted.sources, common.samples if common else 0)
+    late |= {source: offset.samples for source, offset in offsets.items()}
+    moved = any(late.values())
+    moments = measure_moments(track.mixture, track.references, fitted, late) if moved else before
+    missing = _missing(moments)
+    problems, warnings, of_stems = judge_stems(moments, single, not missing)
+    of_sum, facts = judge_sum(moments, common, missing, bool(problems), gain_limit_db, search_s)
+    if common is not None and common.samples and not common.is_sure:
+        warnings.append(f"the stems may be {common}: in doubt, left where they are")
+    return Alignment(
+        track.name,
+        fitted.sources,
+        facts.offset,
+        facts.correlation,
+        facts.gain_db,
+        facts.residual_db,
+        (*problems, *of_sum.problems),
+        tuple(dict.fromkeys((*mended, *warnings, *of_sum.warnings))),
+        common,
+        offsets,
+        of_stems,
+    )
 
 
-def fit_stems(signals: Mapping[str, Signal], track: Track, late: int = 0) -> Stems:
+def fit_stems(signals: Mapping[str, Signal], track: Track, late: Mapping[str, int] | None = None) -> Stems:
     """Make signals stems of the track's length, moved to an earlier time.
 
     Parameters
@@ -137,71 +169,112 @@ def fit_stems(signals: Mapping[str, Signal], track: Track, late: int = 0) -> Ste
         By source.
     track : Track
         The track that they are stems of.
-    late : int
-        Samples by which they are late.
+    late : mapping of str to int, optional
+        Samples by which each of them is late.
 
     Raises
     ------
     AudioError
         Rate, channels or length do not fit.
     """
-    length = track.length + max(late, 0)
-    stems = Stems.from_signals({source: FittedSignal(signal, length) for source, signal in signals.items()})
-
-    def read(start: int, stop: int) -> Samples:
-        moved = stems.read(max(start + late, 0), max(stop + late, 0))
-        return np.pad(moved, ((0, 0), (0, 0), (stop - start - moved.shape[2], 0)))
-
-    moved = Stems.lazy(read, stems.sources, stems.channels, track.length, stems.rate) if late else stems
-    return track.with_stems({"this folder": moved}).stems["this folder"]
+    moved = {
+        source: MovedSignal(signal, by, track.length) if by else FittedSignal(signal, track.length)
+        for source, signal in signals.items()
+        for by in ((late or {}).get(source, 0),)
+    }
+    return track.with_stems({"this folder": Stems.from_signals(moved)}).stems["this folder"]
 
 
-def _gram(mixture: Signal, stems: Stems, offset: int = 0) -> tuple[NDArray[np.float64], int]:
-    """Gram matrix of [mixture, stems] over the song, the stems read `offset` later; start of the loudest block."""
-    size, inputs = BLOCK_S * mixture.rate, 1 + len(stems.sources)
-    gram, loudness = np.zeros((inputs, inputs)), {0: 0.0}
-    for start in range(max(0, -offset), mixture.length - max(0, offset), size):
-        stop = min(start + size, mixture.length - max(0, offset))
-        parts = [mixture.read(start, stop)[None], stems.read(start + offset, stop + offset)]
-        rows = np.concatenate(parts).reshape(inputs, -1).astype(np.float64)
-        products = rows @ rows.T
-        gram += products
-        loudness[start] = products[0, 0] * products[1:, 1:].sum()
-    return gram, max(loudness, key=loudness.__getitem__)
+class MovedSignal(Signal):
+    """A signal moved to an earlier time, with zeros where it has no samples."""
+
+    def __init__(self, signal: Signal, late: int, length: int) -> None:
+        self.rate, self.channels, self.length = signal.rate, signal.channels, length
+        self.signal, self.late = signal, late
+
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signal as it was."""
+        return (self.signal,)
+
+    def _read(self, start: int, stop: int) -> Samples:
+        return read_clipped(self.signal, start + self.late, stop + self.late)
+
+    def __str__(self) -> str:
+        return f"{self.signal}, moved by {-self.late:+d} samples"
 
 
-def _find_offset(mixture: Signal, stems: Stems, start: int, search: int) -> int | None:
-    """Samples by which the stems are late, from the block at `start`; None where the peak is not distinct."""
-    stop = min(start + BLOCK_S * mixture.rate, mixture.length)
-    # tapered, as edges at the same place in both would correlate
-    total = stems.read(start, stop).sum(0, dtype=np.float64) * np.hanning(stop - start)
-    first, last = max(start - search, 0), min(stop + search, mixture.length)
-    around = np.pad(mixture.read(first, last), ((0, 0), (first - start + search, stop + search - last)))
-    size = 1 << (around.shape[1] - 1).bit_length()
-    cross = (np.fft.rfft(around, size) * np.fft.rfft(total, size).conj()).sum(0)
-    # bins with almost no energy are noise: their phase counts less
-    magnitude = np.abs(cross) + 0.01 * np.abs(cross).mean() + 1e-300
-    heights = np.abs(np.fft.irfft(cross / magnitude, size)[: 2 * search + 1])
-    peak = int(heights.argmax())
-    away = np.abs(np.arange(len(heights)) - peak) > mixture.rate // 1000
-    return search - peak if heights[away].max(initial=0.0) < heights[peak] / 1.5 else None
+def _missing(moments: Moments) -> tuple[str, ...]:
+    """Sources without which the stems cannot add up to the mixture."""
+    references, stems = set(moments.references), set(moments.stems)
+    if stems.issuperset(SOURCES) or (REST in stems and "vocals" in stems):
+        return ()
+    if references and (references - stems or moments.explained() > 0.9):
+        return tuple(source for source in moments.references if source not in stems)
+    return tuple(source for source in SOURCES if source not in stems) or ("another source",)
 
 
-def _check_stems(sources: Sequence[str], gram: NDArray[np.float64], left: float) -> tuple[list[str], list[str]]:
-    """Problems and warnings of single stems: silence, copies, and gains of their own that explain the residual."""
-    energy = gram.diagonal()
-    audible = [index for index in range(1, len(energy)) if energy[index] > 1e-9 * energy[0]]
-    problems, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
-    for first, second in itertools.combinations([0, *audible], 2):
-        if gram[first, second] ** 2 > (1 - 1e-6) * energy[first] * energy[second]:
-            warnings.append(f"{('the mixture', *sources)[first]} and {sources[second - 1]} are the same audio")
-    inverse = (
-        np.linalg.lstsq(gram[np.ix_(audible, audible)], gram[audible, 0])[0] if left > 1e-6 else np.zeros(len(audible))
-    )
-    if 1 - inverse @ gram[audible, 0] / max(energy[0], 1e-300) < left / 4:
-        # a stem that explains nothing of the mixture has no gain
-        scales = {sources[index - 1]: 1 / gain for index, gain in zip(audible, inverse, strict=True) if gain}
-        problems = [f"the polarity of {source} is inverted" for source, scale in scales.items() if scale < 0]
-        gains = ", ".join(f"{source} {20 * np.log10(abs(scale)):+.1f} dB" for source, scale in scales.items())
-        warnings.append(f"they were scaled one by one ({gains}): turn the tool's normalisation off")
-    return problems, warnings
+def _common_offset(track: Track, stems: Stems, moments: Moments, search: int) -> Offset | None:
+    """The offset of all stems together; None where it is not known."""
+    rows = [moments.rows("stems", source) for source in stems.sources]
+    starts = moments.loudest(moments.rows("mixture"), rows)
+
+    def total(start: int, stop: int) -> NDArray[np.floating]:
+        return np.sum([read_clipped(stems[source], start, stop) for source in stems.sources], axis=0, dtype=np.float64)
+
+    return _locate(track.mixture, total, starts, moments.size, search, 0)
+
+
+def _single_offsets(
+    track: Track, stems: Stems, moments: Moments, common: Offset | None, search: int
+) -> dict[str, Offset]:
+    """Offset of each stem that shows one."""
+    expected = common.samples if common is not None and common.is_sure else 0
+    found = {}
+    for source in stems.sources:
+        against = moments.against(source)
+        if not moments.is_audible(source) or (against == "mixture" and len(stems.sources) == 1):
+            continue
+        starts = moments.loudest(moments.rows(against, source), moments.rows("stems", source))
+        target = track.references[source] if against == "references" and track.references else track.mixture
+        stem = partial(read_clipped, stems[source])
+        offset = _locate(target, stem, starts, moments.size, search, expected)
+        if offset is None and expected:
+            offset = confirm(0, expected, target, stem, starts, moments.size, search)
+            offset = offset if offset.is_sure else None
+        if offset is not None and against == "mixture" and 0 < abs(offset.samples) < FEW:
+            # a stem that is nearly the mixture is bleed, whose phase tells nothing
+            offset = offset._replace(left_db=0.0)
+        if offset is not None and (offset.samples == expected or offset.is_sure or offset.agreeing > 1):
+            found[source] = offset
+    return found
+
+
+def _shared(
+    sources: Sequence[str], common: Offset | None, single: Mapping[str, Offset]
+) -> tuple[Offset | None, dict[str, Offset]]:
+    """The offset that most stems show, as a loud one may decide that of the sum; and stems that surely have another."""
+    expected = common.samples if common is not None and common.is_sure else 0
+    shown = {source: one for source, one in single.items() if one.samples == expected or one.is_sure}
+    if not shown or (common is None and len(shown) < len(sources)):
+        return common, {source: one for source, one in shown.items() if one.samples}
+    counts = Counter(one.samples for one in shown.values())
+    samples = max(counts, key=lambda value: (counts[value], value == 0))
+    evidence = next(one for one in shown.values() if one.samples == samples)
+    others = {source: one for source, one in shown.items() if one.samples != samples}
+    if common is None:
+        return evidence, others
+    # a stem that agrees with the sum was not confirmed for itself
+    others = {source: common if one.samples == expected else one for source, one in others.items()}
+    return common if common.samples == samples else evidence, others
+
+
+def _locate(
+    target: Signal, stem: ReadPart, starts: Sequence[int], size: int, search: int, expected: int
+) -> Offset | None:
+    """Find an offset where both are loudest, and look for it in other parts if it is not the expected one."""
+    long = min(BLOCK_S * target.rate, target.length)
+    samples = find_offset(target, stem, min(starts[0], target.length - long), long, search)
+    if samples is None or samples == expected:
+        return None if samples is None else Offset(samples, 1, 1, 0.0, 0.0)
+    return confirm(samples, expected, target, stem, starts, size, search)

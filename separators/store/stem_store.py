@@ -279,7 +279,7 @@ class StemStore:
         tracks: Iterable[Track],
         how: How = "refuse",
         model: str | None = None,
-        sources: Sequence[str] = (),
+        sources: Sequence[str] | None = None,
         replace: bool = False,
         convert: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
@@ -297,8 +297,8 @@ class StemStore:
             What to do with stems that are offset against their mixture; see `FoundStems.load`.
         model : str, optional
             Which one, where the folder holds stems by several models.
-        sources : sequence of str
-            The sources to take in; all that are found when not given.
+        sources : sequence of str, optional
+            The sources to take in; see `find_stems`.
         replace : bool
             Whether to replace stems that were adopted before under this name.
         convert : bool
@@ -329,7 +329,10 @@ class StemStore:
         loaded = [(found, *found.load(how, convert)) for found in adoption.found]
         for found, stems, alignment in loaded:
             self.remove(found.track, key)
-            origin = {source: str(path) for source, path in found.files.items()}
+            origin = {
+                source: " + ".join(map(str, (path, *found.added.get(source, ()))))
+                for source, path in found.files.items()
+            }
             self.put(found.track, key, stems, {"name": name, "adopted": origin, "alignment": str(alignment)})
         alignments = [alignment for _, _, alignment in loaded]
         return adoption, alignments

@@ -187,9 +187,11 @@ def test_a_file_that_fits_two_tracks_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_found_says_what_was_expected(tmp_path: Path) -> None:
     touch(tmp_path, "Unknown/vocals.wav")
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(TrackError, match=r"none of \d audio files .*<subset>/<track>/<source>"):
-            find_stems(folder, [make_track("Song")])
+    with pytest.raises(TrackError, match=r"none of 1 audio files .*<subset>/<track>/<source>"):
+        find_stems(tmp_path, [make_track("Song")])
+    for absent, what in ((tmp_path / "absent", "no such folder"), (tmp_path / "Unknown" / "vocals.wav", "a file")):
+        with pytest.raises(TrackError, match=f"{what}; expected a folder of stems"):
+            find_stems(absent, [make_track("Song")])
 
 
 # -- checking -----------------------------------------------------------------
