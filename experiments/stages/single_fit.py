@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemfuse.blending import BaseFusion, LinearFusion, Search, leaks, make_fusion
+from stemfuse.blending import BaseFusion, FusionError, LinearFusion, Search, leaks, make_fusion
 from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
@@ -118,8 +118,16 @@ def fit_fusion(
     keys = {separator.label: separator.key for separator in chosen}
     _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
     table = compare_sdr(fusion, validated or fitted, _seen(fusion, bool(validated)))
-    folds = _folds_of(fusion, fitted, validated) if folds is None else folds
-    return table if folds < 2 else _with_cross_validation(table, make_fusion(name, **options), fitted, folds)
+    wanted = _folds_of(fusion, fitted, validated) if folds is None else folds
+    if wanted < 2:
+        return table
+    try:
+        return _with_cross_validation(table, make_fusion(name, **options), fitted, wanted)
+    except FusionError as error:
+        if folds is not None:
+            raise
+        log.warning("%s cannot be fitted without each of the songs: %s", name, error)
+        return table
 
 
 def _folds_of(fusion: BaseFusion, fitted: Sequence[Track], validated: Sequence[Track]) -> int:

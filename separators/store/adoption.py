@@ -17,7 +17,7 @@ from stemfuse.separators.audio.sums import SumSignal
 from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.errors import AudioError, TrackError, listed
-from stemfuse.separators.sources import INSTRUMENTS, REST, without_sums
+from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST, without_sums
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track, fit_length
 
@@ -278,9 +278,10 @@ def find_stems(
 
 
 def _sources_of(tracks: Iterable[Track]) -> tuple[str, ...]:
-    """Sources of the tracks' references, and the four, which can be summed up to others."""
+    """Sources of the tracks' references, and the four, which can be summed up to others; all where there are none."""
     named = dict.fromkeys(source for track in tracks if track.references for source in track.references.sources)
-    return tuple(named | dict.fromkeys(SOURCES))
+    every = SOURCES if named else (*SOURCES, *INSTRUMENTS, *OTHERS, REST)
+    return tuple(named | dict.fromkeys(every))
 
 
 def _one_model(

@@ -75,7 +75,9 @@ def folders_in(folder: Path) -> list[Path]:
 def older_entries(root: Path) -> Iterator[Path]:
     """Entries of a store of the first schema, ``STORE/<separator>/<subset>/<track>``, which no command reads."""
     for folder in folders_in(root):
-        yield from sorted(path.parent for path in folder.glob(f"*/*/{RECORD}"))
+        found = sorted(path.parent for path in folder.glob(f"*/*/{RECORD}"))
+        # a folder that is being written lies there for a moment
+        yield from (path for path in found if not path.name.startswith(PREFIX))
 
 
 class Places:
