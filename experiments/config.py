@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
 from stemfuse.separators.names import name_fault, shown
 
+from .data.musdb_tracks import musdb_part
 from .errors import ConfigError
 
 LONGEST_VALUE = 200
@@ -133,6 +134,8 @@ class RunConfig(_Part):
             for key, field in (("separators", "name"), ("fusions", "name"), ("data", "path")):
                 if isinstance(given.get(key), list | tuple):
                     given[key] = [{field: part} if isinstance(part, str | Path) else part for part in given[key]]
+            if isinstance(given.get("data"), list | tuple):
+                given["data"] = [musdb_part(part) or part for part in given["data"]]
         return given
 
     @model_validator(mode="after")

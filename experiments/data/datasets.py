@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import yaml
 from stemfuse.separators import Track, TrackError
 from stemfuse.separators.names import check_name, name_fault
 
+from .musdb_tracks import musdb_places
 from .tracks import (
     SONGS,
     STEM_SUFFIX,
@@ -147,7 +147,7 @@ class DataSet:
         return sum(map(len, self.places.values()))
 
 
-def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> DataSet:
+def open_data(path: Any, mixture: MixtureRule = "file") -> DataSet:
     """Find the tracks under a path.
 
     What a path may be:
@@ -157,7 +157,8 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     * ``<root>/<subset>/<track>.stem.mp4``, MUSDB18's form;
     * the same without subsets: all tracks are in the subset ``"test"``;
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
-      ``"songs"``.
+      ``"songs"``;
+    * a ``musdb.DB``, or one track of it: its files are read here, as if they were given by their paths.
 
     A track has all four sources or none. What begins with a dot is passed over. Tracks come in the order of their
     names' code points.
@@ -169,8 +170,8 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
 
     Parameters
     ----------
-    path : path-like
-        A data set's root, a folder of songs or of one track, or a file.
+    path : path-like, musdb.DB or musdb.MultiTrack
+        A data set's root, a folder of songs or of one track, or a file; or what the package musdb makes of them.
     mixture : {"file", "sum"}
         ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
 
@@ -191,8 +192,12 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Da
     ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
-    path = Path(path).expanduser()
-    places = {subset: _by_name(subset, found) for subset, found in _find(path).items() if found}
+    known = musdb_places(path)
+    if known is None:
+        path = Path(path).expanduser()
+        places = {subset: _by_name(subset, found) for subset, found in _find(path).items() if found}
+    else:
+        path, places = known
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))
