@@ -95,11 +95,11 @@ class DataSet:
         """
         good: list[Track] = []
         bad: list[str] = []
-        names = {"data": self.identity, "data_set": self.name}
+        data, data_set = self.identity, self.name
         for part in self._asked(subset):
             for name, place in self.places[part].items():
                 try:
-                    good.append(replace(open_track(place, name, part, self.mixture), **names))
+                    good.append(replace(open_track(place, name, part, self.mixture), data=data, data_set=data_set))
                 except TrackError as error:
                     bad.append(str(error))
         if bad and not skip_bad:
