@@ -25,6 +25,7 @@ from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
 from stemfuse.separators.names import did_you_mean, name_fault, shown
 from stemfuse.separators.sources import parse_sources
 
+from .data.musdb_tracks import musdb_part
 from .errors import ConfigError
 
 LONGEST_VALUE = 200
@@ -171,6 +172,8 @@ class RunConfig(_Part):
             for key, field in (("separators", "name"), ("fusions", "name"), ("data", "path")):
                 if isinstance(given.get(key), list | tuple):
                     given[key] = [{field: part} if isinstance(part, str | Path) else part for part in given[key]]
+            if isinstance(given.get("data"), list | tuple):
+                given["data"] = [musdb_part(part) or part for part in given["data"]]
         return given
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name, name_fault
 from stemfuse.separators.sources import part_names
 
+from .musdb_tracks import musdb_places
 from .tracks import (
     NONE_WANTED,
     PASSED_OVER,
@@ -106,11 +106,12 @@ class DataSet:
         """
         good: list[Track] = []
         bad: list[str] = []
-        names = {"data": self.identity, "data_set": self.name}
+        data, data_set = self.identity, self.name
         for part in self._asked(subset):
             for name, place in self.places[part].items():
                 try:
-                    good.append(replace(open_track(place, name, part, self.mixture, self.sources), **names))
+                    track = open_track(place, name, part, self.mixture, self.sources)
+                    good.append(replace(track, data=data, data_set=data_set))
                 except TrackError as error:
                     if _is_lone_file(place, self.places[part], error):
                         log.warning("left out: %s", error)
@@ -187,7 +188,7 @@ class DataSet:
         return sum(map(len, self.places.values()))
 
 
-def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sources: Sums | None = None) -> DataSet:
+def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = None) -> DataSet:
     """Find the tracks under a path.
 
     What a path may be:
@@ -197,7 +198,8 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sourc
     * ``<root>/<subset>/<track>.stem.mp4``, MUSDB18's form;
     * the same without subsets: all tracks are in the subset ``"test"``;
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
-      ``"songs"``.
+      ``"songs"``;
+    * a ``musdb.DB``, or one track of it: its files are read here, as if they were given by their paths.
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
     ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, are passed over. Two
@@ -212,8 +214,8 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sourc
 
     Parameters
     ----------
-    path : path-like
-        A data set's root, a folder of songs or of one track, or a file.
+    path : path-like, musdb.DB or musdb.MultiTrack
+        A data set's root, a folder of songs or of one track, or a file; or what the package musdb makes of them.
     mixture : {"file", "sum"}
         ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
     sources : mapping, optional
@@ -237,9 +239,13 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sourc
     ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
-    path = Path(path).expanduser()
     names = {name for wanted in (sources or {}).items() for name in (wanted[0], *wanted[1])}
-    places = {subset: _by_name(subset, found) for subset, found in _find(path, names).items() if found}
+    known = musdb_places(path)
+    if known is None:
+        path = Path(path).expanduser()
+        places = {subset: _by_name(subset, found) for subset, found in _find(path, names).items() if found}
+    else:
+        path, places = known
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))

@@ -165,7 +165,7 @@ def with_stems(
 
 
 def separate_paths(
-    paths: Sequence[Path],
+    paths: Sequence[Any],
     name: str,
     options: Mapping[str, Any],
     store: Path,
@@ -178,8 +178,8 @@ def separate_paths(
 
     Parameters
     ----------
-    paths : sequence of Path
-        Data sets, folders of one track, or audio files.
+    paths : sequence of path-like, musdb.DB or musdb.MultiTrack
+        Data sets, folders of one track, or audio files; see `open_data`.
     name : str
         The separator, one of `stemfuse.separators.list_separators`.
     options : mapping

@@ -19,10 +19,10 @@ from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.report import score_tables
 from stemfuse.experiments.run import Run
-from stemfuse.experiments.stages.single_fit import fit_fusion
 from stemfuse.experiments.stages.fuse import fuse_paths
 from stemfuse.experiments.stages.score import score_folders
 from stemfuse.experiments.stages.separate import adopt_folder
+from stemfuse.experiments.stages.single_fit import fit_fusion
 from stemfuse.separators import TrackError, parse_sources
 
 RATE, LENGTH = 8000, 16_000
