@@ -218,8 +218,8 @@ def open_data(path: str | os.PathLike[str], mixture: MixtureRule = "file", sourc
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
     path = Path(path).expanduser()
-    names = {name for wanted in (sources or {}).items() for name in (wanted[0], *wanted[1])}
-    places = {subset: _by_name(subset, found) for subset, found in _find(path, names).items() if found}
+    wanted = {name for pair in (sources or {}).items() for name in (pair[0], *pair[1])}
+    places = {subset: _by_name(subset, found) for subset, found in _find(path, wanted).items() if found}
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))
