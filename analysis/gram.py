@@ -311,7 +311,7 @@ class GramStatistics:
             self,
             outputs=outputs,
             moments=self.moments[:, rows][:, :, rows],
-            silent=self.silent_sources(sources).any(1),
+            silent=np.asarray(self.silent_sources(sources).any(1)),
         )
 
     def silent_sources(self, sources: Sequence[str] | None = None) -> NDArray[np.bool_]:

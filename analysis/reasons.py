@@ -63,16 +63,21 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
 
 def _counts(scores: pd.DataFrame, values: pd.DataFrame, sources: list[str], tracks: int) -> list[str]:
     """Which sources have a value in some songs only, and which references are silent in the others."""
-    finite = values[values["value"].notna()].groupby("source")["track"].nunique()
+    known = values[values["value"].notna()]
+    finite = {source: known.loc[known["source"] == source, "track"].nunique() for source in sources}
     by_count: dict[int, list[str]] = {}
-    for source in sources:
-        if 0 < finite.get(source, 0) < tracks:
-            by_count.setdefault(int(finite[source]), []).append(source)
+    for source, count in finite.items():
+        if 0 < count < tracks:
+            by_count.setdefault(count, []).append(source)
+    if not by_count:
+        return []
     said = [f"{listed(names, 20)} in {count} of {tracks} songs" for count, names in by_count.items()]
-    song = scores[scores["metric"] == SONG_SDR]
-    silent = song.groupby(["source", "track"])["value"].agg(lambda found: found.isna().all()).groupby("source").sum()
-    names = [name for name in sources if by_count and silent.get(name, 0)]
-    return said + [f"the reference of {name} is silent in {silent[name]} of {tracks} songs" for name in names]
+    song = scores[scores["metric"] == SONG_SDR].assign(sounds=lambda table: table["value"].notna())
+    for source in sources:
+        heard = song[song["source"] == source].groupby("track")["sounds"].any()
+        if silent := int((~heard).sum()):
+            said.append(f"the reference of {source} is silent in {silent} of {tracks} songs")
+    return said
 
 
 def _reasons(scores: pd.DataFrame, rows: pd.DataFrame, method: str, missing: list[str]) -> Iterator[str]:
@@ -91,12 +96,13 @@ def _reasons(scores: pd.DataFrame, rows: pd.DataFrame, method: str, missing: lis
         yield f"{own['metric'].iloc[0]} needs at least two sources"
         return
     song = scores[(scores["metric"] == SONG_SDR) & (scores["fusion"] == method)]
-    silent = song.groupby("source", sort=False)["value"].agg(lambda values: values.isna().all())
-    empty = song.groupby("source", sort=False)["value"].agg(lambda values: (values == 0).all())
+    by_source = {source: song.loc[song["source"] == source, "value"] for source in source_order(song["source"])}
+    silent = [source for source, found in by_source.items() if found.isna().all()]
+    empty = [source for source, found in by_source.items() if (found == 0).all()]
     named = [
-        f"{what} of {', '.join(source_order(which.index[which]))} is silent in all songs"
-        for what, which in (("the reference", silent.astype(bool)), ("its estimate", empty.astype(bool)))
-        if which.any()
+        f"{what} of {', '.join(which)} is silent in all songs"
+        for what, which in (("the reference", silent), ("its estimate", empty))
+        if which
     ]
     reason = " and ".join(named) or "in every frame a reference or an estimate is silent"
     yield f"no value of {', '.join(lost)}: {reason}, and BSS Eval leaves such frames out for all sources"

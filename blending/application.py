@@ -108,7 +108,7 @@ def _in_song(weights: MixingWeights, track: Track) -> MixingWeights:
     kept: list[int] = []
     for source in weights.sources:
         rows = [row for row, label in enumerate(weights.outputs) if ChannelLabel.parse(label).signal == source]
-        used = weights.matrix[:, rows].any(axis=(0, 1))
+        used = np.asarray(weights.matrix[:, rows].any(axis=(0, 1)))
         own = [str(label) for label, is_used in zip(labels, used, strict=True) if is_used and label.source == source]
         if not own or not present.isdisjoint(own):
             kept += rows

@@ -265,7 +265,7 @@ def _wanted_sums(
 
 def _with_other(given: Collection[str], references: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Instruments that the references do not have go to ``other``, which holds them there."""
-    sums = {source: (source,) for source in given}
+    sums: dict[str, tuple[str, ...]] = {source: (source,) for source in given}
     known = (*SOURCES, REST, *references)
     extras = tuple(source for source in given if source not in known)
     if not extras or "other" not in references or "other" not in given:
@@ -301,7 +301,7 @@ def scored_sums(references: Collection[str], given: Collection[str]) -> tuple[di
     """
     estimates, _ = stem_sums(given, references)
     rest = tuple(source for source in references if source != "vocals")
-    both = {source: (source,) for source in references if source in estimates}
+    both: dict[str, tuple[str, ...]] = {source: (source,) for source in references if source in estimates}
     if REST in estimates and REST not in references and rest and not set(both) - {"vocals"}:
         both[REST] = rest
     if not both:

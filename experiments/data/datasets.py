@@ -239,11 +239,11 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
-    names = {name for wanted in (sources or {}).items() for name in (wanted[0], *wanted[1])}
+    wanted = {name for pair in (sources or {}).items() for name in (pair[0], *pair[1])}
     known = musdb_places(path)
     if known is None:
         path = Path(path).expanduser()
-        places = {subset: _by_name(subset, found) for subset, found in _find(path, names).items() if found}
+        places = {subset: _by_name(subset, found) for subset, found in _find(path, wanted).items() if found}
     else:
         path, places = known
     split = "folder" if "valid" in places else "none"

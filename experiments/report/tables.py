@@ -157,7 +157,7 @@ class ScoreTable:
         methods = list(map(str, table.index))
         table["over best single"] = [self.gain(method, MEAN) for method in methods]
         table["over best pick"] = [self.gain_over_pick(method) for method in methods]
-        for source in (column for column in self.grid if column != MEAN):
+        for source in (column for column in map(str, self.grid) if column != MEAN):
             table[f"{source} gain"] = [self.gain(method, source) for method in methods]
         table["dropped"] = self.dropped.reindex(methods)
         table["note"] = [self.notes.get(method, "") for method in methods]

@@ -271,7 +271,7 @@ class TestDifferentSources:
         assert "fitted on these very songs" in row["note"]
 
 
-def test_songs_that_a_method_lacks_are_named_or_left_out(tmp_path, caplog):
+def test_songs_that_a_method_lacks_are_named_or_left_out(tmp_path):
     folder = make_set(tmp_path, SETS["speech"], ("train", "valid", "test"))
     for path in (folder / "b" / "valid" / "song 1").iterdir():
         path.unlink()
@@ -280,6 +280,13 @@ def test_songs_that_a_method_lacks_are_named_or_left_out(tmp_path, caplog):
         score_folders(folder / "data", both, FRAMES, workers=1, missing="error")
     table = score_folders(folder / "data", both, FRAMES, workers=1, missing="skip")
     assert table.attrs["songs"] == ["train/song 0", "test/song 2"]
+
+
+@pytest.mark.slow
+def test_a_run_names_songs_that_a_separator_lacks_or_leaves_them_out(tmp_path, caplog):
+    folder = make_set(tmp_path, SETS["speech"], ("train", "valid", "test"))
+    for path in (folder / "b" / "valid" / "song 1").iterdir():
+        path.unlink()
     adopt(folder, "a", "b")
     recipe = {
         "out": folder / "run",
