@@ -12,7 +12,7 @@ from .data import open_data
 from .errors import RunError
 from .machine import describe_versions
 from .seeds import with_seed
-from .stored_separators import StoredSeparator, stored_separator
+from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .workers import cores
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
@@ -100,6 +100,7 @@ def plan_run(config: RunConfig) -> Plan:
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators
     )
+    check_labels(separators, [part.label or part.name for part in fusions])
     plan = Plan(config, store, tuple(planned), separators, fusions)
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")

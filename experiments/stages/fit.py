@@ -17,7 +17,7 @@ from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan, fit_digest
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import PARTS, Run
-from stemfuse.experiments.stored_separators import find_separator
+from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Track
 
@@ -216,6 +216,7 @@ def fit_fusion(
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
+    check_labels(chosen)
     parts = _tracks_in(data, train, valid)
     fitted, validated = (with_stems(part, chosen, target, workers, progress) for part in parts)
     if fusion.learns:

@@ -14,7 +14,7 @@ from typing import Any
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.data import SONGS, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
+from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Track, digest, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
@@ -121,6 +121,7 @@ def fuse_paths(
             clear_remains(out)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
+        check_labels([find_separator(text, target) for text in separators])
         chosen = _separators_of(fusion, file, separators, target)
         keys = {separator.label: separator.key for separator in chosen}
         tasks = [
