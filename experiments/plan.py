@@ -26,7 +26,7 @@ from .data import open_data
 from .errors import RunError
 from .machine import describe_versions
 from .seeds import with_seed
-from .stored_separators import StoredSeparator, stored_separator
+from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .workers import cores
 
 log = logging.getLogger(__name__)
@@ -184,6 +184,7 @@ def plan_run(config: RunConfig) -> Plan:
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators
     )
+    check_labels(separators, [part.label or part.name for part in fusions])
     left_out = _left_out(planned, separators, store) if config.missing == "skip" else {}
     skipped = {name for names in left_out.values() for name in names}
     kept = tuple(entry for entry in planned if _named(entry) not in skipped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,9 +18,12 @@ from stemfuse.separators import (
     load_separator,
     separator_class,
 )
+from stemfuse.separators.errors import listed
+from stemfuse.separators.names import shown
 from stemfuse.separators.store.entry import read_record
 
 from .config import SeparatorConfig
+from .errors import ConfigError
 from .machine import resolve_devices
 
 
@@ -72,6 +75,34 @@ def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator
         return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
     separator = _load(part.name, options)
     return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+
+
+def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = ()) -> None:
+    """Refuse separators with equal labels, before anything is done: one would silently stand for both.
+
+    Parameters
+    ----------
+    separators : sequence of StoredSeparator
+        Of one command or run.
+    others : sequence of str
+        Labels of fusions beside them.
+
+    Raises
+    ------
+    ConfigError
+        Two have one label; the message names what it stands for and how to tell them apart.
+    """
+    stands_for: dict[str, list[str]] = {}
+    for separator in separators:
+        stands_for.setdefault(separator.label, []).append(separator.key)
+    for label, keys in stands_for.items():
+        if len(keys) > 1:
+            raise ConfigError(
+                f"{len(keys)} separators are called {shown(label)!r} ({listed(map(shown, keys))}); give each a label "
+                f"of its own: --separators a={shown(keys[0])},b={shown(keys[1])}, or label: in a recipe"
+            )
+        if label in others:
+            raise ConfigError(f"a separator and a fusion are called {shown(label)!r}; give one of them another label")
 
 
 def find_separator(text: str, store: StemStore, description: Mapping[str, Any] | None = None) -> StoredSeparator:

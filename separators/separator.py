@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import RATE, ArraySignal, Samples, Signal
+from .audio.signals import RATE, ArraySignal, Samples, Signal, as_samples
 from .blocks import ReadInOrder, joined, whole
 from .errors import AudioError, SeparatorError
 from .options import checked_constructor
@@ -196,7 +196,7 @@ class BaseSeparator:
         Parameters
         ----------
         mixture : ndarray, shape (channel, time), float32
-            Full scale is 1.
+            Full scale is 1; integers are scaled by their type, see `as_samples`.
         rate : int
             Its sample rate in Hz; has to be the separator's.
 
@@ -210,7 +210,7 @@ class BaseSeparator:
         AudioError
             Wrong rate, channels or shape, no samples, NaN or infinite samples.
         """
-        mixture = np.asarray(mixture, dtype=np.float32)
+        mixture = as_samples(mixture)
         self._check(mixture.shape, rate)
         if not np.isfinite(mixture).all():
             raise AudioError(f"{self.name}: the mixture has NaN or infinite samples; export it again or repair it")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import BLOCK, RATE, Samples, Signal, write_audio
+from .audio.signals import BLOCK, RATE, Samples, Signal, as_samples, write_audio
 from .errors import AudioError, TrackError, WriteError
 
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -25,7 +25,7 @@ class Stems:
     Parameters
     ----------
     audio : array_like, shape (source, channel, time)
-        Converted to float32, full scale 1.
+        Converted to float32, full scale 1, by `as_samples`.
     sources : sequence of str
         One name per entry of the first axis.
     rate : int
@@ -52,7 +52,7 @@ class Stems:
     """
 
     def __init__(self, audio: NDArray[np.floating], sources: Sequence[str] = SOURCES, rate: int = RATE) -> None:
-        array = np.asarray(audio, dtype=np.float32)
+        array = as_samples(audio)
         sources = tuple(sources)
         if array.ndim != 3 or len(array) != len(sources):
             raise AudioError(

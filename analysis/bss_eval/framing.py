@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import BLOCK, AudioError, Stems
+from stemfuse.separators.audio.signals import as_samples
 
 Waves = NDArray[np.floating]
 Audio = Waves | Stems
 """An array (source, time, channel), museval's axes, or stems, which are read range by range."""
+
+MOST_CHANNELS = 64
+"""More channels than any recording of music has."""
 
 _FIRST = 1024
 
@@ -48,7 +52,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
     Parameters
     ----------
     audio : array_like, shape (source, time, channel), or Stems
-        Real numbers.
+        Real numbers; integers are scaled by their type, see `as_samples`.
     role : str
         What the audio is, for messages: ``"references"``.
 
@@ -60,7 +64,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
     Raises
     ------
     AudioError
-        The array is ragged, empty, complex, or does not have three axes.
+        The array is ragged, empty, complex, does not have three axes, or has more channels than samples.
 
     Examples
     --------
@@ -68,6 +72,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
     (4, 2, 10)
     """
     if isinstance(audio, Stems):
+        _check_channels(len(audio.sources), audio.length, audio.channels, role)
         return audio
     try:
         array = np.asarray(audio)
@@ -82,7 +87,18 @@ def readable(audio: Any, role: str) -> SourceAudio:
             f"got {role} of shape {array.shape} and type {array.dtype}, "
             f"expected real numbers (source, time, channel), at least one each{hint}"
         )
-    return ArrayAudio(array)
+    _check_channels(*array.shape, role)
+    return ArrayAudio(array if array.dtype.kind == "f" else as_samples(array))
+
+
+def _check_channels(sources: int, length: int, channels: int, role: str) -> None:
+    """Refuse axes in another order: projections of that many channels would need terabytes."""
+    if channels > MOST_CHANNELS or channels > max(length, 2):
+        raise AudioError(
+            f"got {role} of {channels} channels, (source, time, channel) = {(sources, length, channels)}; expected at "
+            f"most {MOST_CHANNELS}: time and channel seem swapped, give array.swapaxes(1, 2), or Stems(array), which "
+            "take (source, channel, time)"
+        )
 
 
 def check_pair(references: SourceAudio, estimates: SourceAudio) -> None:

@@ -18,7 +18,7 @@ from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import SONGS, MixtureRule, open_data
 from stemfuse.experiments.data.tracks import is_audio_file
 from stemfuse.experiments.errors import ConfigError, RunError
-from stemfuse.experiments.stored_separators import StoredSeparator, find_separator
+from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
@@ -157,6 +157,7 @@ def fuse_paths(
             out.mkdir(parents=True, exist_ok=True)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
+        check_labels([find_separator(text, target) for text in separators])
         chosen = _separators_of(fusion, file, separators, target, stems)
         keys = {separator.label: separator.key for separator in chosen}
         described = {label: dict(fusion.separators_.get(label, {})) for label in keys}

@@ -14,7 +14,7 @@ from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, make_room
 from stemfuse.experiments.plan import FEW
-from stemfuse.experiments.stored_separators import find_separator
+from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
 from stemfuse.separators.audio.whole_files import clear_remains
@@ -107,6 +107,7 @@ def fit_fusion(
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
+    check_labels(chosen)
     parts = tracks_to_fit(open_data(data, mixture, sources), train, valid)
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}

@@ -13,8 +13,9 @@ import numpy as np
 
 from stemfuse.separators.errors import AudioError
 
+from .chunks import data_fault
 from .decoder import DECODE_BLOCK, Decoder, Mark, audio_errors, frame_format, last_frame, look_into, promised_s, scan
-from .signals import FileSignal, Samples, Signal
+from .signals import FileSignal, Samples, Signal, UnreadableError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -170,8 +171,9 @@ def _decoder(signal: ContainerSignal, process: int) -> Decoder:
 def open_signal(path: str | os.PathLike[str], stream: int | None = None) -> Signal:
     """Open an audio file with the reader that reads it exactly.
 
-    WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, everything else through PyAV: libsndfile cannot read M4A
-    and the like, guesses the length of MP3 files without a Xing frame, and reads other Opus samples after a seek.
+    WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, what it refuses and everything else through PyAV: libsndfile
+    cannot read M4A and the like, guesses the length of MP3 files without a Xing frame, and reads other Opus samples
+    after a seek.
 
     Parameters
     ----------
@@ -199,7 +201,21 @@ def open_signal(path: str | os.PathLike[str], stream: int | None = None) -> Sign
     50000
     """
     if stream is None and Path(path).suffix.lower() in LIBSNDFILE_SUFFIXES:
-        signal = FileSignal(path)
+        try:
+            signal = FileSignal(path)
+        except UnreadableError as refused:
+            return _otherwise(Path(path), refused)
         if signal.subtype not in INEXACT_SUBTYPES:
             return signal
     return ContainerSignal(path, stream or 0)
+
+
+def _otherwise(path: Path, refused: UnreadableError) -> ContainerSignal:
+    """A file that libsndfile refuses, such as a WAV with a codec that it does not know, through PyAV."""
+    try:
+        if fault := data_fault(path):
+            raise AudioError(f"{path}: {fault}")
+        return ContainerSignal(path)
+    except AudioError as error:
+        # what only the first reader says is of no use where the second one says what is wrong
+        raise (error if "header promises" in str(error) else refused) from error

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from stemfuse.separators.errors import AudioError, WriteError
 
+from .chunks import data_fault
+from .levels import Levels
 from .whole_files import whole_file
 
 RATE = 44_100
@@ -27,6 +29,9 @@ LENGTH_PER_BYTE = 10_000
 """Most samples that a byte of a file stands for: silence in FLAC takes some bytes for thousands of samples."""
 
 Samples = NDArray[np.float32]
+
+FULL_SCALES = {np.dtype(np.int16): (0, 1 << 15), np.dtype(np.int32): (0, 1 << 31), np.dtype(np.uint8): (128, 128)}
+"""Zero and full scale of the integers that audio files are read as."""
 
 
 class Signal(ABC):
@@ -113,13 +118,43 @@ class Signal(ABC):
         return type(self).__name__
 
 
+def as_samples(array: Any) -> Samples:
+    """An array as float32 of full scale 1; integers of files are scaled by their type.
+
+    Parameters
+    ----------
+    array : array_like
+        Real numbers, or 16-bit, 32-bit or unsigned 8-bit integers, as ``soundfile`` and ``scipy.io.wavfile`` read them.
+
+    Raises
+    ------
+    AudioError
+        Numbers of another type: their full scale is not known.
+
+    Examples
+    --------
+    >>> as_samples(np.array([[16384, -32768]], np.int16)), as_samples(np.array([[192]], np.uint8))
+    (array([[ 0.5, -1. ]], dtype=float32), array([[0.5]], dtype=float32))
+    """
+    samples = np.asarray(array)
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype not in FULL_SCALES:
+        raise AudioError(
+            f"got samples of type {samples.dtype}, expected floats of full scale 1, or int16, int32 or uint8, which "
+            "are scaled by their type: divide them by their full scale first"
+        )
+    middle, full_scale = FULL_SCALES[samples.dtype]
+    return ((samples.astype(np.float64) - middle) / full_scale).astype(np.float32)
+
+
 class ArraySignal(Signal):
     """A signal in memory.
 
     Parameters
     ----------
     samples : array_like, shape (channel, time)
-        Converted to float32.
+        Converted to float32 by `as_samples`.
     rate : int
         Sample rate in Hz.
 
@@ -131,7 +166,7 @@ class ArraySignal(Signal):
     """
 
     def __init__(self, samples: NDArray[np.floating] | Samples, rate: int = RATE) -> None:
-        array = np.asarray(samples, dtype=np.float32)
+        array = as_samples(samples)
         if array.ndim != 2:
             raise AudioError(f"got audio of shape {array.shape}, expected (channel, time)")
         self.samples = array
@@ -143,6 +178,10 @@ class ArraySignal(Signal):
 
     def __str__(self) -> str:
         return "audio in memory"
+
+
+class UnreadableError(AudioError):
+    """A file that libsndfile does not read; another reader may."""
 
 
 class FileSignal(Signal):
@@ -169,17 +208,14 @@ class FileSignal(Signal):
             info = sf.info(str(self.path))
         except (sf.SoundFileError, RuntimeError) as error:
             size = self.path.stat().st_size
-            raise AudioError(
+            raise UnreadableError(
                 f"{self.path}: {size} bytes that are not readable audio ({error}); expected WAV, FLAC, MP3, OGG, "
                 "M4A or stem.mp4: export the file again"
             ) from error
         self.rate, self.channels, self.length = int(info.samplerate), int(info.channels), int(info.frames)
         self.subtype = str(info.subtype)
-        if missing := self._missing_bytes():
-            raise AudioError(
-                f"{self.path}: its header promises {missing} bytes of samples more than the file has: "
-                "it is truncated, copy or export it again"
-            )
+        if fault := data_fault(self.path):
+            raise AudioError(f"{self.path}: {fault}")
         most = LENGTH_PER_BYTE * self.path.stat().st_size
         if self.length > most:
             raise AudioError(
@@ -188,27 +224,6 @@ class FileSignal(Signal):
             )
         if self.length == 0:
             raise AudioError(f"{self.path}: the file has no samples; export it again")
-
-    def _missing_bytes(self) -> int:
-        """Bytes that a WAV or AIFF header promises and the file does not have; libsndfile passes over it silently."""
-        with self.path.open("rb") as file:
-            kind = file.read(12)[:4]
-            if kind not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-                return 0
-            order: Literal["little", "big"] = "big" if kind in (b"RIFX", b"FORM") else "little"
-            long_size = 0
-            while len(head := file.read(8)) == 8:
-                name, size = head[:4], int.from_bytes(head[4:], order)
-                if name in (b"data", b"SSND"):
-                    size = long_size if kind == b"RF64" else size
-                    # programs that write into a pipe put one of these in place of a size they cannot know
-                    unknown = 0x7FFFF000 <= size <= 0x7FFFFFFF or 0xFFFFF000 <= size <= 0xFFFFFFFF
-                    return 0 if unknown else max(0, size - (self.path.stat().st_size - file.tell()))
-                if name == b"ds64":
-                    long_size = int.from_bytes(file.read(16)[8:], "little")
-                    size -= 16
-                file.seek(size + size % 2, os.SEEK_CUR)
-        return 0
 
     def _read(self, start: int, stop: int) -> Samples:
         try:
@@ -248,7 +263,8 @@ def write_audio(
     channels : int
         Number of channels.
     subtype : str
-        libsndfile's sample format; float32 unless asked otherwise.
+        libsndfile's sample format; float32 unless asked otherwise. Formats of integers cannot hold samples beyond full
+        scale: these are clipped, and a warning says how many there were, and the peak.
 
     Raises
     ------
@@ -266,13 +282,17 @@ def write_audio(
                 temporary = stack.enter_context(whole_file(path, advice))
                 opened = sf.SoundFile(temporary, "w", samplerate=rate, channels=channels, subtype=subtype)
                 files.append(stack.enter_context(opened))
+            levels = [Levels(Path(path), subtype) for path in paths]
             for block in blocks:
-                for file, samples in zip(files, block, strict=True):
+                for file, level, samples in zip(files, levels, block, strict=True):
+                    level.add(samples)
                     try:
                         file.write(samples.T)
                     except sf.SoundFileError:
                         _raise_reason(Path(file.name))
                         raise
+        for level in levels:
+            level.report()
     except sf.SoundFileError as error:
         where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
         raise WriteError(f"{where}: cannot be written ({error}); {advice}") from error

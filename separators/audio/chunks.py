@@ -1,0 +1,98 @@
+"""Chunks of WAV and AIFF files: whether the samples that a header promises are all that the file has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+SPARE = 1 << 12
+"""Bytes after the samples that are no chunk and tell nothing: padding, old tags."""
+
+TAGS = (b"ID3", b"TAG", b"APE", b"LYR")
+"""How tags begin that programs put after the samples."""
+
+Order = Literal["little", "big"]
+
+
+def data_fault(path: Path) -> str:
+    """What is wrong with the size that a WAV or AIFF header gives its samples; empty when nothing is.
+
+    libsndfile silently reads what the header says, or what there is. A size beyond 4 GiB that was written into 32 bits
+    comes out smaller than it is, and a program that was killed leaves 0.
+
+    Parameters
+    ----------
+    path : Path
+        A file; those of other kinds have no fault.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import soundfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "song.wav")
+    ...     soundfile.write(path, [0.1] * 9000, 44_100)
+    ...     whole, content = data_fault(path), path.read_bytes()
+    ...     size = content.index(b"data") + 4
+    ...     _ = path.write_bytes(content[:size] + (100).to_bytes(4, "little") + content[size + 4 :])
+    ...     whole, data_fault(path)
+    ('', 'its header promises 100 bytes of samples, but 17900 more follow: ...')
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+        kind = head[:4]
+        if kind not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
+            return ""
+        order: Order = "big" if kind in (b"RIFX", b"FORM") else "little"
+        long_size = 0
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], order)
+            if name in (b"data", b"SSND"):
+                is_long = kind in (b"RF64", b"BW64") and size == 0xFFFFFFFF
+                return _fault(file, long_size if is_long else size, order, is_long)
+            if name == b"ds64":
+                long_size = int.from_bytes(file.read(16)[8:], "little")
+                size -= 16
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return ""
+
+
+def _fault(file: BinaryIO, size: int, order: Order, is_long: bool) -> str:
+    """The fault of a chunk of samples that begins here."""
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    # programs that write into a pipe put one of these in place of a size they cannot know
+    unknown = not is_long and (0x7FFFF000 <= size <= 0x7FFFFFFF or 0xFFFFF000 <= size <= 0xFFFFFFFF)
+    if unknown and there < 1 << 32:
+        return ""
+    if size > there and not unknown:
+        return (
+            f"its header promises {size - there} bytes of samples more than the file has: it is truncated, copy or "
+            "export it again"
+        )
+    more = there - size
+    if more >= 1 << 32 or (more > SPARE and not _is_known(file, size, more, order)):
+        why = "its size is beyond 4 GiB, which WAV cannot say" if more >= 1 << 31 else "its size was never written"
+        return (
+            f"its header promises {size} bytes of samples, but {more} more follow: {why}; export it again, as RF64, "
+            "W64 or FLAC where it is that long"
+        )
+    return ""
+
+
+def _is_known(file: BinaryIO, size: int, more: int, order: Order) -> bool:
+    """Whether what follows the samples is chunks up to the end of the file, a tag, or nothing but zeros."""
+    begin = file.tell() + size
+    file.seek(begin)
+    first = file.read(1 << 16)
+    if first.startswith(TAGS) or (more <= len(first) and not any(first)):
+        return True
+    place, end = begin + size % 2, begin + more
+    while place + 8 <= end:
+        file.seek(place)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], order)
+        if not all(32 <= sign < 127 for sign in head[:4]) or place + 8 + length > end:
+            return False
+        place += 8 + length + length % 2
+    return end - place <= SPARE

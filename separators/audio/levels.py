@@ -1,0 +1,63 @@
+"""Levels of audio that is written: samples beyond full scale, which formats of integers clip."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+FLOATS = frozenset({"FLOAT", "DOUBLE"})
+"""libsndfile's sample formats that hold any level."""
+
+
+class Levels:
+    """Peak and clipped samples of one file while it is written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    subtype : str
+        libsndfile's sample format.
+
+    Examples
+    --------
+    >>> levels = Levels(Path("song.wav"), "PCM_16")
+    >>> levels.add(np.array([[0.5, -1.5, 2.0]]))
+    >>> levels.text()
+    'song.wav: 2 of 3 samples are clipped to PCM_16, the peak is 2.000 (+6.0 dB); write --subtype FLOAT, ...'
+    """
+
+    def __init__(self, path: Path, subtype: str) -> None:
+        self.path, self.subtype = path, subtype
+        self.clipped, self.count, self.peak = 0, 0, 0.0
+
+    def add(self, samples: NDArray[np.floating]) -> None:
+        """Look at a block that is written."""
+        if self.subtype in FLOATS or not samples.size:
+            return
+        size = np.abs(samples)
+        self.peak = max(self.peak, float(size.max()))
+        self.count += size.size
+        self.clipped += int((size > 1).sum())
+
+    def text(self) -> str:
+        """What was clipped and how not to; empty when nothing was."""
+        if not self.clipped:
+            return ""
+        decibels = 20 * np.log10(self.peak)
+        can_float = self.path.suffix.lower() in (".wav", ".wave", ".rf64", ".aif", ".aiff", ".caf")
+        advice = "write --subtype FLOAT" if can_float else "write a .wav, which holds floats"
+        return (
+            f"{self.path}: {self.clipped} of {self.count} samples are clipped to {self.subtype}, the peak is "
+            f"{self.peak:.3f} ({decibels:+.1f} dB); {advice}, or turn the inputs down"
+        )
+
+    def report(self) -> None:
+        """Log a warning where samples were clipped."""
+        if text := self.text():
+            log.warning("%s", text)

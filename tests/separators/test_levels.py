@@ -1,0 +1,150 @@
+"""Levels and sizes of audio: integers, clipped samples, headers that promise too few bytes, WAVs of rare codecs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from makers.audio import noise32
+from stemfuse.analysis import bss_eval, song_sdr
+from stemfuse.separators import ArraySignal, AudioError, ContainerSignal, FileSignal, Stems, load_separator, open_signal
+from stemfuse.separators.audio import as_samples, write_audio
+
+MUSIC = np.clip(noise32(2, 22_050, scale=0.2), -0.99, 0.99)
+
+
+@pytest.mark.parametrize(("kind", "full"), [(np.int16, 2**15), (np.int32, 2**31)])
+def test_integers_are_scaled_by_their_type(kind: type, full: int) -> None:
+    whole = np.round(MUSIC.astype(np.float64) * full).astype(kind)
+    expected = (whole / full).astype(np.float32)
+    np.testing.assert_array_equal(as_samples(whole), expected)
+    np.testing.assert_array_equal(ArraySignal(whole).read(), expected)
+    np.testing.assert_array_equal(Stems(whole[None], ("music",)).audio[0], expected)
+    separator = load_separator("centre_channel")
+    np.testing.assert_array_equal(separator.separate(whole, 44_100).audio, separator.separate(expected, 44_100).audio)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint16, bool, np.complex64])
+def test_other_integers_are_refused(kind: type) -> None:
+    with pytest.raises(AudioError, match=r"got samples of type .*, expected floats of full scale 1, or int16, int32"):
+        load_separator("centre_channel").separate(np.ones((2, 1000), kind), 44_100)
+
+
+def test_scores_of_integers_are_those_of_floats() -> None:
+    truth = np.stack([MUSIC.T, noise32(22_050, 2, seed=4)])
+    estimate = np.clip(truth + noise32(2, 22_050, 2, seed=5, scale=0.02), -0.99, 0.99)
+    whole = np.round(estimate * 2**15).astype(np.int16)
+    for score in (lambda *pair: np.array(bss_eval(*pair)), song_sdr):
+        np.testing.assert_allclose(score(truth, whole), score(truth, whole / 2**15), atol=1e-6)
+    with pytest.raises(AudioError, match="int64"):
+        bss_eval(truth, np.round(estimate * 2**15).astype(np.int64))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 132_300), (2, 2, 50), (4, 1, 3)])
+def test_swapped_axes_are_refused_in_one_line(shape: tuple[int, ...]) -> None:
+    audio = noise32(*shape)
+    for given in (audio, Stems(audio.swapaxes(1, 2), [str(row) for row in range(len(audio))])):
+        with pytest.raises(AudioError, match=rf"of {shape[2]} channels.*time and channel seem swapped") as raised:
+            bss_eval(given, given)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "advice"),
+    [
+        ("a.wav", "PCM_16", "--subtype FLOAT"),
+        ("a.wav", "PCM_24", "--subtype FLOAT"),
+        ("a.flac", "PCM_24", "write a .wav"),
+        ("a.wav", "FLOAT", None),
+    ],
+)
+def test_clipped_samples_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, subtype: str, advice: str | None
+) -> None:
+    loud = MUSIC.copy()
+    loud[0, [10, 20_000]] = (1.5, -2.0)
+    with caplog.at_level(logging.WARNING):
+        write_audio([tmp_path / name], [loud[None, :, :9000], loud[None, :, 9000:]], 44_100, 2, subtype)
+        write_audio([tmp_path / f"quiet_{name}"], [MUSIC[None]], 44_100, 2, subtype)
+    texts = [record.getMessage() for record in caplog.records]
+    if advice is None:
+        assert texts == []
+    else:
+        (text,) = texts
+        assert f"{name}: 2 of 44100 samples are clipped to {subtype}, the peak is 2.000 (+6.0 dB)" in text
+        assert advice in text
+
+
+def with_size(path: Path, size: int) -> Path:
+    """Write another size of the samples into a WAV's header."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 4000, 80_000])
+def test_a_size_smaller_than_the_file_is_noticed(tmp_path: Path, size: int) -> None:
+    soundfile.write(tmp_path / "a.wav", MUSIC.T, 44_100)
+    with pytest.raises(AudioError, match=rf"promises {size} bytes of samples, but {88_200 - size} more follow"):
+        open_signal(with_size(tmp_path / "a.wav", size))
+
+
+def test_a_size_that_wrapped_beyond_4_gib_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, MUSIC.T, 44_100)
+    os.truncate(path, path.stat().st_size + (1 << 32))
+    if path.stat().st_blocks * 512 > 1 << 30:
+        pytest.skip("needs a file system with sparse files")
+    with pytest.raises(AudioError, match=r"promises 88200 bytes .* beyond 4 GiB, which WAV cannot say; .* RF64"):
+        open_signal(path)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF"])
+def test_sound_files_and_what_follows_their_samples_are_no_fault(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind.lower() if kind != 'W64' else 'wav'}"
+    soundfile.write(path, MUSIC.T, 44_100, format=kind, subtype="FLOAT")
+    np.testing.assert_array_equal(open_signal(path).read(), MUSIC)
+    if kind == "WAV":
+        for after in (
+            b"ID3" + bytes(range(256)) * 40,
+            b"LIST" + (9000).to_bytes(4, "little") + b"x" * 9000,
+            bytes(9000),
+        ):
+            longer = tmp_path / "b.wav"
+            longer.write_bytes(path.read_bytes() + after)
+            np.testing.assert_array_equal(open_signal(longer).read(), MUSIC)
+
+
+@pytest.mark.parametrize("codec", ["ac3", "mp2", "adpcm_yamaha"])
+def test_a_wav_that_libsndfile_refuses_is_read(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "a.wav"
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream(codec, rate=44_100, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(MUSIC, "fltp", "stereo")
+        frame.rate = 44_100
+        size = stream.codec_context.frame_size or None
+        resampler = av.AudioResampler(stream.format.name, "stereo", 44_100, frame_size=size)
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    with pytest.raises(AudioError):
+        FileSignal(path)
+    signal = open_signal(path)
+    assert isinstance(signal, ContainerSignal)
+    assert signal.length >= MUSIC.shape[1]
+    late = max(range(1200), key=lambda lag: (signal.read()[0, lag : lag + 20_000] * MUSIC[0, :20_000]).sum())
+    assert np.corrcoef(signal.read()[0, late : late + 20_000], MUSIC[0, :20_000])[0, 1] > 0.5
+
+
+def test_what_neither_reads_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(5000))
+    with pytest.raises(AudioError, match=r"a.wav: 5004 bytes that are not readable audio"):
+        open_signal(tmp_path / "a.wav")
