@@ -14,6 +14,7 @@ from .audio import (
     write_audio,
     write_whole,
 )
+from .audio.sums import SumSignal
 from .conformance import check_separator
 from .conversion import ConvertedSignal, convert, convert_back, converted_to, format_of, separate_converted
 from .errors import (
@@ -43,7 +44,7 @@ from .optional import import_optional
 from .options import check_fields, checked_constructor, checked_options
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
-from .sources import Sums, SumSignal, in_order, parse_sources, show_sources
+from .sources import Sums, in_order, parse_sources, show_sources
 from .stems import SOURCES, Stems
 from .store import Adoption, Alignment, Contents, FoundStems, StemStore, check_alignment, file_stamp, find_stems
 from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256, track_labels

@@ -89,8 +89,8 @@ def score(
     from stemfuse.experiments.config import ScoreConfig, parse_part
     from stemfuse.experiments.stages.score import score_folders
 
-    if missing := [folder for folder in estimates if not folder.exists()]:
-        raise ConfigError(f"{missing[0]}: no such folder, expected one with estimates")
+    if absent := [folder for folder in estimates if not folder.exists()]:
+        raise ConfigError(f"{absent[0]}: no such folder, expected one with estimates")
     options = parse_part(
         ScoreConfig,
         {

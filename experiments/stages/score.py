@@ -333,10 +333,10 @@ def score_folders(
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
-    methods = name_methods(estimates)
+    roots = name_methods(estimates)
     data = open_data(references, mixture="sum", sources=sources)
     tracks = [track for track in data if track.references is not None]
-    found = find_estimates(tracks, methods, model, missing, convert)
+    found = find_estimates(tracks, roots, model, missing, convert)
     _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS

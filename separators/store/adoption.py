@@ -327,8 +327,8 @@ def _assign(
                 for claim in of:
                     ignored[claim.word].append(claim.path)
             elif len(of) > 1:
-                files = listed(folder / claim.path for claim in of)
-                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {files}")
+                same = listed(folder / claim.path for claim in of)
+                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {same}")
         files = {source: folder / of_track[source][0].path for source in taken if source in of_track}
         added = {word: folder / of_track[word][0].path for word in sorted(instruments) if word in of_track}
         if has_other and instruments and "other" in files and len(added) < len(instruments):
