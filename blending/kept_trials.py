@@ -124,9 +124,22 @@ class KeptTrials:
 
 
 def is_whole(trial: FrozenTrial, name: str) -> bool:
-    """Whether a kept trial of a study is as it was written."""
+    """Whether a kept trial of a study is as it was written, as far as it is used, and Optuna takes it."""
     number, checksum = trial.user_attrs.get("number"), trial.user_attrs.get("checksum")
-    return isinstance(number, int) and checksum == _checksum(name, number, trial)
+    if not isinstance(number, int) or checksum != _checksum(name, number, trial):
+        return False
+    return trial.datetime_start is not None and trial.datetime_complete is not None and _has_its_parameters(trial)
+
+
+def _has_its_parameters(trial: FrozenTrial) -> bool:
+    """Whether the distributions of a trial, which its checksum leaves out, hold its parameters."""
+    from optuna.trial import create_trial
+
+    try:
+        create_trial(state=trial.state, values=trial.values, params=trial.params, distributions=trial.distributions)
+    except ValueError:
+        return False
+    return True
 
 
 def _checksum(name: str, number: int, trial: FrozenTrial) -> str:

@@ -184,6 +184,19 @@ def test_flipped_bits_in_a_journal_change_nothing(tracks, undisturbed, tmp_path,
         assert same(Search(trials=TRIALS, storage=str(storage)).fit(tracks), undisturbed)
 
 
+@pytest.mark.parametrize("wrong", ['"datetime_start"', '"datetime_complete"', '\\"high\\": 1.0'])
+def test_trials_that_optuna_would_not_take_are_made_again(tracks, undisturbed, tmp_path, caplog, wrong):
+    """What the checksum of a trial leaves out."""
+    storage = tmp_path / "search.journal"
+    Search(trials=TRIALS, storage=str(storage)).fit(tracks)
+    whole = storage.read_text()
+    storage.write_text(whole.replace(wrong, wrong.replace("date", "dare").replace("1.0", "0.0"), 1))
+    assert storage.read_text() != whole
+    with caplog.at_level(logging.WARNING):
+        assert same(Search(trials=TRIALS, storage=str(storage)).fit(tracks), undisturbed)
+    assert "made again" in caplog.text or "is put aside" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"dear diary\n", b"[1]\n", b"\x89PNG\r\n\x1a\n" + bytes(100), b"x"])
 def test_a_file_that_is_no_journal_is_refused_and_stays(tracks, tmp_path, content):
     file = tmp_path / "diary.txt"

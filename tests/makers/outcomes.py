@@ -1,5 +1,6 @@
 """A run of every kind of fusion on two songs of a second, and all that it finds: what must not differ by a bit."""
 
+import contextlib
 import csv
 import hashlib
 import re
@@ -7,7 +8,7 @@ import re
 import soundfile
 
 from makers.audio import noise32, write_track
-from stemfuse.analysis import GramStatistics
+from stemfuse.analysis import GramError, GramStatistics
 from stemfuse.experiments import Run
 
 
@@ -61,11 +62,12 @@ def digests(folder, left_out=()):
 
 
 def statistics(store):
-    """Moments of every track in a store."""
-    return sorted(
-        (path.parent.name, hashlib.sha256(GramStatistics.load(path).moments.tobytes()).hexdigest())
-        for path in store.glob(".gram/*/*/*.npz")
-    )
+    """Moments of every track in a store; a damaged file that nothing needs any more may lie there."""
+    found = set()
+    for path in store.glob(".gram/*/*/*.npz"):
+        with contextlib.suppress(GramError):
+            found.add((path.parent.name, hashlib.sha256(GramStatistics.load(path).moments.tobytes()).hexdigest()))
+    return found
 
 
 def rows_of(path):
@@ -85,5 +87,5 @@ def results(place):
         "fusions": {label: part.model_dump(exclude={"seconds", "digest"}) for label, part in record.fusions.items()},
         "tracks": [track.model_dump(exclude={"stems"}) for track in record.tracks],
         "store": digests(place / "store", TIMED),
-        "statistics": set(statistics(place / "store")),
+        "statistics": statistics(place / "store"),
     }
