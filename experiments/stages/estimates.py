@@ -123,6 +123,9 @@ def find_estimates(
         adoption = find_stems(root, tracks, model=model)
         _warn(label, adoption, tracks)
         of_tracks = {id(stems.track): Estimates(stems) for stems in adoption.found}
+        scored = {source for estimates in of_tracks.values() for source in estimates.sources}
+        if unscored := [source for source in adoption.sources if source not in scored]:
+            log.warning("%s: no references of %s: not scored", label, ", ".join(unscored))
         found[label] = {track: estimates for track, estimates in of_tracks.items() if estimates.sources}
         if not found[label]:
             raise TrackError(

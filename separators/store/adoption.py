@@ -232,9 +232,27 @@ def find_stems(
         raise TrackError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; expected a folder of stems")
     wanted = list(sources or _sources_of(tracks))
     stem_names = StemNames([*wanted, *([] if sources else [ACCOMPANIMENT])])
-    known = _TrackNames(tracks)
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
+    claims, ignored, left_over = _claim_all(audible, _TrackNames(tracks), stem_names, model)
+    label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
+    found = _assign(folder, tracks, of_model, stem_names, wanted, ignored)
+    return Adoption(
+        folder,
+        " and ".join(sorted({claim.layout for claim in of_model})),
+        label,
+        tuple(stems for stems in found if stems.files),
+        tuple(stems.track.name for stems in found if not stems.files),
+        _incomplete(found),
+        {what: tuple(ignored[what]) for what in sorted(ignored)},
+        tuple(left_over),
+    )
+
+
+def _claim_all(
+    audible: Iterable[Path], known: _TrackNames, stem_names: StemNames, model: str | None
+) -> tuple[dict[str, list[_Claim]], dict[str, list[Path]], list[Path]]:
+    """Stems by model, ignored files of tracks by what they are, and files that are left over."""
     claims: dict[str, list[_Claim]] = defaultdict(list)
     ignored: dict[str, list[Path]] = defaultdict(list)
     left_over = []
@@ -248,23 +266,15 @@ def find_stems(
             ignored[f"{claim.word} of model {claim.model!r}"].append(path)
         else:
             claims[claim.model].append(claim)
-    label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
-    found = _assign(folder, tracks, of_model, stem_names, wanted, ignored)
-    all_sources = [source for source in wanted if any(source in stems.files for stems in found)]
-    all_sources += [ACCOMPANIMENT] if any(ACCOMPANIMENT in stems.files for stems in found) else []
-    missing = {
-        stems.track.name: [one for one in all_sources if one not in stems.files] for stems in found if stems.files
-    }
-    return Adoption(
-        folder,
-        " and ".join(sorted({claim.layout for claim in of_model})),
-        label,
-        tuple(stems for stems in found if stems.files),
-        tuple(stems.track.name for stems in found if not stems.files),
-        {name: tuple(sources) for name, sources in missing.items() if sources},
-        {what: tuple(ignored[what]) for what in sorted(ignored)},
-        tuple(left_over),
-    )
+    return claims, ignored, left_over
+
+
+def _incomplete(found: Iterable[FoundStems]) -> dict[str, tuple[str, ...]]:
+    """By track, the sources that other tracks have and this one does not."""
+    present = [stems for stems in found if stems.files]
+    every = dict.fromkeys(source for stems in present for source in stems.files)
+    missing = {stems.track.name: tuple(one for one in every if one not in stems.files) for stems in present}
+    return {name: sources for name, sources in missing.items() if sources}
 
 
 def _sources_of(tracks: Iterable[Track]) -> tuple[str, ...]:
@@ -316,8 +326,8 @@ def _assign(
                 for claim in of:
                     ignored[claim.word].append(claim.path)
             elif len(of) > 1:
-                files = listed(folder / claim.path for claim in of)
-                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {files}")
+                same = listed(folder / claim.path for claim in of)
+                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {same}")
         files = {source: folder / of_track[source][0].path for source in taken if source in of_track}
         added = {word: folder / of_track[word][0].path for word in sorted(instruments) if word in of_track}
         if has_other and instruments and "other" in files and len(added) < len(instruments):

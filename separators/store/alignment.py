@@ -220,7 +220,9 @@ def _common_offset(track: Track, stems: Stems, moments: Moments, search: int) ->
     starts = moments.loudest(moments.rows("mixture"), rows)
 
     def total(start: int, stop: int) -> NDArray[np.floating]:
-        return np.sum([read_clipped(stems[source], start, stop) for source in stems.sources], axis=0, dtype=np.float64)
+        parts = [read_clipped(stems[source], start, stop) for source in stems.sources]
+        added: NDArray[np.floating] = np.sum(parts, axis=0, dtype=np.float64)
+        return added
 
     return _locate(track.mixture, total, starts, moments.size, search, 0)
 

@@ -195,7 +195,8 @@ def _judge_mix(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
     gram, sources = moments.gram(), moments.stems
     energy = gram.diagonal()
     audible = [index for index, source in enumerate(sources, 1) if moments.is_audible(source)]
-    inverted, warnings = [], [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
+    inverted: list[str] = []
+    warnings = [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
     for first, second in itertools.combinations([0, *audible], 2):
         if gram[first, second] ** 2 > (1 - 1e-6) * energy[first] * energy[second]:
             warnings.append(f"{('the mixture', *sources)[first]} and {sources[second - 1]} are the same audio")
@@ -284,7 +285,8 @@ def _channel_fault(moments: Moments, centred: NDArray[np.float64], stem: StemAli
 
 def _along(products: NDArray[np.float64], rows: Sequence[slice], target: slice) -> NDArray[np.float64]:
     """Products of the sum of signals with another one, part by part."""
-    return np.sum([np.trace(products[:, one, target], axis1=1, axis2=2) for one in rows], axis=0)
+    total: NDArray[np.float64] = np.sum([np.trace(products[:, one, target], axis1=1, axis2=2) for one in rows], axis=0)
+    return total
 
 
 def _sign(cross: NDArray[np.float64], norm: float, against: str) -> str:
