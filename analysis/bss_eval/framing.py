@@ -87,7 +87,8 @@ def readable(audio: Any, role: str) -> SourceAudio:
             f"got {role} of shape {array.shape} and type {array.dtype}, "
             f"expected real numbers (source, time, channel), at least one each{hint}"
         )
-    _check_channels(*array.shape, role)
+    sources, length, channels = array.shape
+    _check_channels(sources, length, channels, role)
     return ArrayAudio(array if array.dtype.kind == "f" else as_samples(array))
 
 

@@ -216,9 +216,9 @@ def score_folders(
     """
     from stemfuse.analysis import summarise, write_museval_json, write_scores
 
-    methods = name_methods(estimates)
+    named = name_methods(estimates)
     tracks = [track for track in open_data(references, mixture="sum") if track.references is not None]
-    found = find_estimates(tracks, methods, model)
+    found = find_estimates(tracks, named, model)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
         folder.mkdir(parents=True, exist_ok=True)
