@@ -1,6 +1,6 @@
 """Data sets and tracks on disk: which there are, which subset each belongs to, and their audio."""
 
-from stemfuse.separators import SumSignal
+from stemfuse.separators.audio.sums import SumSignal
 
 from .datasets import EVERY_SEVENTH, SUBSETS, DataSet, open_data
 from .tracks import SONGS, MixtureRule, open_song, open_track

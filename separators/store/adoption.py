@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
 from stemfuse.separators.audio.signals import Signal
 from stemfuse.separators.audio.sums import SumSignal
-from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.errors import AudioError, TrackError, listed
 from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST, without_sums
@@ -22,6 +19,7 @@ from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track, fit_length
 
 from .alignment import Alignment, check_alignment, fit_stems
+from .claims import Claim, TrackNames, claim_all
 from .stem_names import StemNames, spelled
 
 TOOLS = {
@@ -41,8 +39,6 @@ How = Literal["refuse", "shift", "as-is"]
 
 MOST = 10
 """Tracks and files that are named one by one; of more, the number is said."""
-
-_INPUT_SUFFIX = re.compile(r"(\.stem)?(\.(wav|flac|mp3|m4a|mp4))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -180,14 +176,6 @@ class Adoption:
         return "\n".join([head, *self.notes])
 
 
-class _Claim(NamedTuple):
-    path: Path
-    track: Track
-    word: str
-    layout: str
-    model: str
-
-
 def find_stems(
     folder: str | os.PathLike[str],
     tracks: Iterable[Track],
@@ -240,53 +228,40 @@ def find_stems(
         raise TrackError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; expected a folder of stems")
     wanted = list(sources or _sources_of(tracks))
     stem_names = StemNames([*wanted, *([] if sources else [REST])])
-    known = _TrackNames(tracks)
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
-    claims: dict[str, list[_Claim]] = defaultdict(list)
-    ignored: dict[str, list[Path]] = defaultdict(list)
-    left_over = []
-    for path in audible:
-        claim = _read_path(path, known, stem_names)
-        if claim is None:
-            left_over.append(path)
-        elif stem_names.source(claim.word) is None and spelled(claim.word) not in INSTRUMENTS:
-            ignored[claim.word].append(path)
-        elif model is not None and model not in (claim.model, claim.model.rpartition("/")[2]):
-            ignored[f"{claim.word} of model {claim.model!r}"].append(path)
-        else:
-            claims[claim.model].append(claim)
+    claims, ignored, left_over = claim_all(audible, TrackNames(tracks), stem_names, model)
     label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
-    found = _assign(folder, tracks, of_model, stem_names, wanted, ignored)
-    if not sources:
-        found = [_without_sums(stems, folder, ignored) for stems in found]
-    all_sources = [source for source in wanted if any(source in stems.files for stems in found)]
-    all_sources += [REST] if any(REST in stems.files for stems in found) else []
-    missing = {
-        stems.track.name: [one for one in all_sources if one not in stems.files] for stems in found if stems.files
-    }
+    found = _assign(folder, tracks, of_model, stem_names, wanted, not sources, ignored)
     return Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
         label,
         tuple(stems for stems in found if stems.files),
         tuple(stems.track.name for stems in found if not stems.files),
-        {name: tuple(sources) for name, sources in missing.items() if sources},
+        _incomplete(found),
         {what: tuple(ignored[what]) for what in sorted(ignored)},
         tuple(left_over),
     )
 
 
+def _incomplete(found: Iterable[FoundStems]) -> dict[str, tuple[str, ...]]:
+    """By track, the sources that other tracks have and this one does not."""
+    present = [stems for stems in found if stems.files]
+    every = dict.fromkeys(source for stems in present for source in stems.files)
+    missing = {stems.track.name: tuple(one for one in every if one not in stems.files) for stems in present}
+    return {name: sources for name, sources in missing.items() if sources}
+
+
 def _sources_of(tracks: Iterable[Track]) -> tuple[str, ...]:
     """Sources of the tracks' references, and the four, which can be summed up to others; all where there are none."""
     named = dict.fromkeys(source for track in tracks if track.references for source in track.references.sources)
-    every = SOURCES if named else (*SOURCES, *INSTRUMENTS, *OTHERS, REST)
-    return tuple(named | dict.fromkeys(every))
+    return tuple(named | dict.fromkeys(SOURCES if named else (*SOURCES, *INSTRUMENTS, *OTHERS, REST)))
 
 
 def _one_model(
-    folder: Path, claims: Mapping[str, list[_Claim]], files: int, tracks: int, wanted: Sequence[str]
-) -> tuple[str, list[_Claim]]:
+    folder: Path, claims: Mapping[str, list[Claim]], files: int, tracks: int, wanted: Sequence[str]
+) -> tuple[str, list[Claim]]:
     """The only model's name and files."""
     if len(claims) == 1:
         return next(iter(claims.items()))
@@ -303,13 +278,17 @@ def _one_model(
 def _assign(
     folder: Path,
     tracks: Sequence[Track],
-    claims: Sequence[_Claim],
+    claims: Sequence[Claim],
     stem_names: StemNames,
     wanted: Sequence[str],
+    is_open: bool,
     ignored: dict[str, list[Path]],
 ) -> list[FoundStems]:
-    """The files of every track, one for each source, and those that are added to ``other``."""
-    by_track: dict[int, list[_Claim]] = defaultdict(list)
+    """The files of every track, one for each source, and those that are added to ``other``.
+
+    Unless sources were asked for, an accompaniment beside its parts is ignored: it is their sum.
+    """
+    by_track: dict[int, list[Claim]] = defaultdict(list)
     for claim in claims:
         by_track[id(claim.track)].append(claim)
     sources = [stem_names.source(claim.word) for claim in claims]
@@ -319,11 +298,15 @@ def _assign(
     has_other = "other" in wanted and "other" in sources
     found = []
     for track in tracks:
-        of_track: dict[str, list[_Claim]] = defaultdict(list)
+        of_track: dict[str, list[Claim]] = defaultdict(list)
         for claim in by_track[id(track)]:
             of_track[stem_names.source(claim.word) or spelled(claim.word)].append(claim)
-        for word, of in of_track.items():
-            if word not in taken and not (has_other and word in instruments):
+        kept = without_sums(of_track) if is_open else tuple(of_track)
+        for word, of in list(of_track.items()):
+            if word not in kept:
+                del of_track[word]
+                ignored[f"{word}, which is the sum of others"] += [claim.path for claim in of]
+            elif word not in taken and not (has_other and word in instruments):
                 for claim in of:
                     ignored[claim.word].append(claim.path)
             elif len(of) > 1:
@@ -336,81 +319,3 @@ def _assign(
         is_sum = has_other and bool(instruments) and "other" in files
         found.append(FoundStems(track, files, {"other": tuple(added.values())} if is_sum else {}))
     return found
-
-
-def _without_sums(stems: FoundStems, folder: Path, ignored: dict[str, list[Path]]) -> FoundStems:
-    """Stems of one partition: an accompaniment beside its parts is ignored."""
-    kept = without_sums(list(stems.files))
-    for source in stems.files.keys() - set(kept):
-        ignored[f"{source}, which is the sum of others"].append(stems.files[source].relative_to(folder))
-    return FoundStems(stems.track, {source: stems.files[source] for source in kept}, stems.added)
-
-
-class _TrackNames:
-    """The tracks of a data set by their names, in any spelling."""
-
-    def __init__(self, tracks: Sequence[Track]) -> None:
-        self.tracks = tracks
-        self.subsets = {track.subset.casefold() for track in tracks}
-        self._names: dict[tuple[int, str], list[Track]] = defaultdict(list)
-        for track in tracks:
-            for key in enumerate(_folds(track.name)):
-                self._names[key].append(track)
-
-    def find(self, name: str, path: Path) -> Track | None:
-        """The track with this name that a path may belong to; an error where several fit equally well."""
-        named = {part.casefold() for part in path.parts[:-1]} & self.subsets
-        for level, fold in enumerate(_folds(name)):
-            fitting = self._names.get((level, fold), []) if fold else []
-            if named:
-                fitting = [track for track in fitting if named & _subset_folders(track)]
-            if len(fitting) > 1:
-                # other tools keep validation tracks where their files are, in train
-                own = [track for track in fitting if track.subset.casefold() in named]
-                fitting = own if len(own) == 1 else fitting
-            if len(fitting) > 1:
-                has_subsets = len({track.subset for track in fitting}) > 1
-                names_of = listed(repr(one.name) + f" of {one.subset}" * has_subsets for one in fitting)
-                advice = (
-                    "put it into a folder with its subset's name" if has_subsets else "name it exactly as one of them"
-                )
-                raise TrackError(f"{path}: {name!r} fits the tracks {names_of}; {advice}")
-            if fitting:
-                return fitting[0]
-        return None
-
-
-def _subset_folders(track: Track) -> set[str]:
-    """Folders that a track may lie in, by its subset."""
-    return {track.subset.casefold(), *(("train",) if track.subset == "valid" else ())}
-
-
-def _read_path(path: Path, known: _TrackNames, stem_names: StemNames) -> _Claim | None:
-    """Track, stem and roles of the parts of a path; None where it does not name track and stem."""
-    if any(map(is_clutter, path.parts)):
-        return None
-    subsets = {"train", "valid", "test", *known.subsets}
-    folders = {name: known.find(name, path) for name in path.parts[:-1]}
-    for head, word, model, form in stem_names.readings(unicodedata.normalize("NFC", path.stem)):
-        song = re.sub(r"^(\d+_){1,2}", "", head)
-        track = known.find(head, path) or known.find(song, path)
-        if track is None and song.casefold() in {"", "mixture", "mix"}:
-            track = next(filter(None, reversed(folders.values())), None)
-            if track is None and not folders and len(known.tracks) == 1:
-                track = known.tracks[0]
-            form = form.removeprefix("<track>_")
-        if track is not None:
-            roles = dict.fromkeys(folders, "<model>")
-            roles |= {name: "<subset>" for name in folders if name.casefold() in subsets}
-            roles |= {name: "<track>" for name, found in folders.items() if found is track}
-            models = [name for name, role in roles.items() if role == "<model>" and name != "mixture"]
-            layout = re.sub("(<model>/)+", "<model>/", "/".join((*roles.values(), form)))
-            word = re.sub("[ -]", "_", word.casefold())
-            return _Claim(path, track, word, layout, "/".join(filter(None, (*models, model))))
-    return None
-
-
-def _folds(name: str) -> tuple[str, str, str]:
-    """A name as it is, in any case and Unicode form, and by its letters and digits alone."""
-    composed = unicodedata.normalize("NFC", name).casefold().strip(" .")
-    return name, composed, "".join(filter(str.isalnum, _INPUT_SUFFIX.sub("", composed)))

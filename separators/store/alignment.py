@@ -221,7 +221,8 @@ def _common_offset(track: Track, stems: Stems, moments: Moments, search: int) ->
 
     def total(start: int, stop: int) -> NDArray[np.floating]:
         parts = [read_clipped(stems[source], start, stop) for source in stems.sources]
-        return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+        added: NDArray[np.floating] = np.sum(parts, axis=0, dtype=np.float64)
+        return added
 
     return _locate(track.mixture, total, starts, moments.size, search, 0)
 

@@ -75,8 +75,8 @@ class Moments:
     def centred(self) -> Products:
         """Products without the mean of each row in each part: (part, row, row)."""
         counts = np.minimum(self.size, self.starts[0] + self.length - np.array(self.starts))
-        centred: Products = self.products - self.sums[:, :, None] * self.sums[:, None, :] / counts[:, None, None]
-        return centred
+        means: Products = self.sums[:, :, None] * self.sums[:, None, :] / counts[:, None, None]
+        return self.products - means
 
     def gram(self) -> Products:
         """Gram matrix of [mixture, stems] over the song, summed over channels."""

@@ -285,8 +285,8 @@ def _channel_fault(moments: Moments, centred: NDArray[np.float64], stem: StemAli
 
 def _along(products: NDArray[np.float64], rows: Sequence[slice], target: slice) -> NDArray[np.float64]:
     """Products of the sum of signals with another one, part by part."""
-    sums: NDArray[np.float64] = np.sum([np.trace(products[:, one, target], axis1=1, axis2=2) for one in rows], axis=0)
-    return sums
+    total: NDArray[np.float64] = np.sum([np.trace(products[:, one, target], axis1=1, axis2=2) for one in rows], axis=0)
+    return total
 
 
 def _sign(cross: NDArray[np.float64], norm: float, against: str) -> str:
