@@ -10,6 +10,7 @@ from typing import Literal
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import (
+    SOURCES,
     Adoption,
     AudioError,
     Contents,
@@ -24,6 +25,7 @@ from stemfuse.separators import (
 )
 from stemfuse.separators.errors import listed
 from stemfuse.separators.names import check_name
+from stemfuse.separators.sources import Sums, part_names
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ def find_estimates(
     model: str | None = None,
     missing: Missing = "warn",
     convert: bool = False,
+    sources: Sums | None = None,
 ) -> list[tuple[Track, dict[str, EstimatedStems]]]:
     """Tracks that have estimates, with those of every method; what is missing or ignored is a warning.
 
@@ -115,6 +118,8 @@ def find_estimates(
         left out for all, or an error names them.
     convert : bool
         See `EstimatedStems`.
+    sources : mapping, optional
+        Sources that are picked or summed up: their parts are looked for as well.
 
     Raises
     ------
@@ -125,7 +130,7 @@ def find_estimates(
     found: dict[str, dict[int, EstimatedStems]] = {}
     lacking = []
     for label, root in methods.items():
-        adoption = find_stems(root, tracks, model=model)
+        adoption = find_stems(root, tracks, _names(tracks, sources), model)
         _warn(label, adoption, tracks)
         found[label] = {id(stems.track): EstimatedStems(stems, convert) for stems in adoption.found}
         if adoption.without:
@@ -144,6 +149,15 @@ def find_estimates(
     if lacking and missing == "skip":
         log.warning("%d of %d tracks have estimates by all methods, the others are left out", len(kept), len(tracks))
     return kept
+
+
+def _names(tracks: Sequence[Track], sources: Sums | None) -> list[str] | None:
+    """Stems to look for: where sums are given, their parts beside the references' sources."""
+    if sources is None:
+        return None
+    parts = (name for wanted in sources.items() for name in (wanted[0], *wanted[1]))
+    known = (name for track in tracks for name in part_names(track.required_references()))
+    return list(dict.fromkeys([*SOURCES, *known, *parts]))
 
 
 def _warn(label: str, adoption: Adoption, tracks: Sequence[Track]) -> None:

@@ -336,7 +336,7 @@ def score_folders(
     roots = name_methods(estimates)
     data = open_data(references, mixture="sum", sources=sources)
     tracks = [track for track in data if track.references is not None]
-    found = find_estimates(tracks, roots, model, missing, convert)
+    found = find_estimates(tracks, roots, model, missing, convert, sources)
     _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS

@@ -303,10 +303,9 @@ def _assign(
             of_track[stem_names.source(claim.word) or spelled(claim.word)].append(claim)
         kept = without_sums(of_track) if is_open else tuple(of_track)
         for word, of in list(of_track.items()):
-            if word not in kept:
+            is_stem = word in taken or (has_other and word in instruments)
+            if word not in kept or not is_stem:
                 del of_track[word]
-                ignored[f"{word}, which is the sum of others"] += [claim.path for claim in of]
-            elif word not in taken and not (has_other and word in instruments):
                 for claim in of:
                     ignored[claim.word].append(claim.path)
             elif len(of) > 1:

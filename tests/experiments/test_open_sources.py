@@ -232,8 +232,18 @@ class TestDifferentSources:
         np.testing.assert_allclose(sdr.loc["six", "other"], sdr.loc["four", "other"], atol=1e-4)
         assert "six: other is the sum of other, guitar, piano" in caplog.text
         write(tmp_path / "odd" / "test" / "song", {"other": summed["other"], "kazoo": summed["bass"]})
-        with pytest.raises(TrackError, match=r"kazoo is a part of other \(--sources other=other\+kazoo\) or left out"):
+        with caplog.at_level(logging.WARNING):
             score_folders(tmp_path / "data", [tmp_path / "odd"], FRAMES, workers=1)
+        assert "odd: left over, not a track's stem: test/song/kazoo.wav" in caplog.text
+        sums = {"other": ("other", "kazoo")}
+        table = score_folders(tmp_path / "data", [tmp_path / "odd"], FRAMES, workers=1, sources=sums)
+        both = {"other": summed["other"] + summed["bass"]}
+        write(tmp_path / "both" / "test" / "song", both)
+        expected = score_folders(
+            tmp_path / "data", [tmp_path / "both"], FRAMES, workers=1, sources={"other": ("other",)}
+        )
+        sdr = [one[one["metric"] == "SDR"]["other"].to_numpy() for one in (table, expected)]
+        np.testing.assert_allclose(*sdr, atol=1e-4)
 
     @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real music that is shared")
     def test_real_songs_of_three_and_four_sources_are_one_set(self, tmp_path):
