@@ -1,7 +1,6 @@
 """Flipped bits in every kind of file of a store and a run: found, healed or refused, and never another number."""
 
 import random
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -69,14 +68,6 @@ def finished(tmp_path_factory):
     write_songs(place / "songs")
     run(config(place))
     return place
-
-
-@pytest.fixture
-def place(finished, tmp_path):
-    """A copy of a place with a finished run; its stamps are known to it."""
-    for part in ("songs", "store", "run"):
-        shutil.copytree(finished / part, tmp_path / part)
-    return tmp_path
 
 
 def flip(path, draw):
@@ -166,39 +157,40 @@ def test_every_flip_is_seen(finished, kind):
     assert silent == 0
 
 
+def ended(place):
+    """What a run finds that goes on from what lies there."""
+    run(config(place))
+    return results(place)
+
+
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.long)])
-def test_runs_heal_flips_in_all_kinds_at_once(place, rounds):
+def test_runs_heal_flips_in_all_kinds_at_once(finished, rounds):
     """Finished runs and runs that were stopped in their last stage, by turns."""
     healed, draw = Counter(), random.Random(rounds)
-    # the copy is at home in its own folder
-    expected = results_of(run(config(place)))
+    expected = ended(finished)
     for turn in range(rounds):
         if turn % 2:
-            record = run(config(place)).record()
+            record = run(config(finished)).record()
             record.finished = None
-            (place / "run").joinpath("record.json").write_text(record.to_json())
+            (finished / "run").joinpath("record.json").write_text(record.to_json())
         for kind, pattern in KINDS.items():
             if kind != "record":
-                flip(draw.choice(sorted(place.glob(pattern))), draw)
+                flip(draw.choice(sorted(finished.glob(pattern))), draw)
                 healed[kind] += 1
-        found = results_of(run(config(place)))
+        found = ended(finished)
         for what, value in expected.items():
             assert found[what] == value, (what, turn)
-        assert StemStore(place / "store").verify() == []
-        assert Checksums(place / "run").changed(reread=True) == []
+        assert StemStore(finished / "store").verify() == []
+        assert Checksums(finished / "run").changed(reread=True) == []
     print(dict(healed))
 
 
-def results_of(finished):
-    return results(finished.path.parent)
-
-
-def test_a_damaged_record_is_refused_and_its_advice_works(place):
-    expected = results_of(run(config(place)))
-    path = place / "run" / "record.json"
+def test_a_damaged_record_is_refused_and_its_advice_works(finished):
+    expected = ended(finished)
+    path = finished / "run" / "record.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(RunError, match=r"its content has changed since it was written\); delete it and run again"):
-        run(config(place))
+        run(config(finished))
     path.unlink()
-    found = results_of(run(config(place)))
+    found = ended(finished)
     assert found == expected
