@@ -91,15 +91,15 @@ class Track:
     data_set: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("name", "subset", "data_set"):
-            # one name has several forms in Unicode, and file systems give any of them
-            object.__setattr__(self, name, unicodedata.normalize("NFC", vars(self)[name]))
         given = [self.mixture, self.references, *self.stems.values()]
         if any(isinstance(part, np.ndarray) for part in given) or not isinstance(self.subset, str):
             raise TrackError(
                 f"track {self.name!r}: got arrays; call Track.from_arrays(name, mixture, references, stems), or with "
                 "stems: track.with_stems({name: Stems(array, sources, rate)})"
             )
+        for name in ("name", "subset", "data_set"):
+            # one name has several forms in Unicode, and file systems give any of them
+            object.__setattr__(self, name, unicodedata.normalize("NFC", vars(self)[name]))
         parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
         for what, stems in parts.items():
             if stems is None:

@@ -36,7 +36,8 @@ def fit(place, name, out, **options):
 
 def test_fit_saves_what_load_reads_and_shows_scores(place):
     table = fit(place, "least_squares", "squares.npz", mixture=True)
-    assert list(table.iloc[:, 0]) == [*SEPARATORS, "mean", "least_squares"]
+    left_out = ["mean, left out in turn", "least_squares, left out in turn", "its gain", "95 % interval from", "to"]
+    assert list(table.iloc[:, 0]) == [*SEPARATORS, "mean", "least_squares", *left_out]
     assert list(table.columns[1:]) == [*SOURCES, "mean", "note"]
     fusion = load_fusion(place / "squares.npz")
     assert fusion.weights_.separators == SEPARATORS
@@ -247,4 +248,4 @@ def test_json_is_for_programs(place, tmp_path):
     narrow = {**os.environ, "COLUMNS": "20"}
     result = process("fit", "least_squares", *data, "--workers", 1, "--out", tmp_path / "a.npz", "--json", env=narrow)
     assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)) == 4
+    assert len(json.loads(result.stdout)) == 9
