@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.errors import TrackError, listed
+from stemfuse.separators.sources import INSTRUMENTS
 from stemfuse.separators.track import Track
 
-from .stem_names import INSTRUMENTS, StemNames, spelled
+from .stem_names import StemNames, spelled
 
 _INPUT_SUFFIX = re.compile(r"(\.stem)?(\.(wav|flac|mp3|m4a|mp4))?$", re.IGNORECASE)
 
