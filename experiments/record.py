@@ -152,9 +152,13 @@ class RunRecord(_Part):
         """
         try:
             content = read_json(path)
-            # records of older versions have no seal
             seal = content.pop("seal", None) if isinstance(content, dict) else None
-            if seal is not None and seal != digest(content):
+            # records of older versions have no seal; where one stands under another name, the name has changed
+            renamed = seal is None and any(
+                name not in cls.model_fields and isinstance(value, str) and len(value) == len(digest(None))
+                for name, value in (content.items() if isinstance(content, dict) else ())
+            )
+            if renamed or seal not in (None, digest(content)):
                 raise ValueError("its content has changed since it was written")
             return cls.model_validate(content)
         except FileNotFoundError:

@@ -353,6 +353,7 @@ class TestShapesAndLevels:
 
 
 class TestManyEstimates:
+    @pytest.mark.slow
     def test_references_are_shared(self):
         references = noise(2, 30_000, 2)
         truth = ReferenceProjection(references, 10_000, 10_000)
@@ -364,6 +365,7 @@ class TestManyEstimates:
             assert_agree(found, museval(references, guesses, 10_000, 10_000), within=1e-9)
 
     @pytest.mark.parametrize("mode", ["v4", "v3"])
+    @pytest.mark.slow
     def test_several_at_once(self, mode):
         references = noise(2, 30_000, 2)
         guesses = [references + noise(2, 30_000, 2, seed=seed, scale=0.05) for seed in (1, 2)]
@@ -373,6 +375,7 @@ class TestManyEstimates:
         assert not list(ReferenceProjection(references, 10_000, 10_000, mode).evaluate_all([]))
 
     @pytest.mark.parametrize("channels", [1, 2])
+    @pytest.mark.slow
     def test_delicate_references_are_shared(self, clip, channels, monkeypatch):
         """To the last bit, although the equations of all estimates are solved at once."""
         monkeypatch.setattr(rounding, "DELICATE", 1.0)

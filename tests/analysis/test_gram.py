@@ -236,6 +236,7 @@ def test_candidates_know_their_limits(gram):
 
 
 @pytest.mark.parametrize(("window", "hop"), [pytest.param(11_025, 11_025, marks=pytest.mark.slow), (22_050, 10_000)])
+@pytest.mark.slow
 def test_all_four_metrics_of_a_blend_come_from_small_matrices(short, window, hop):
     track = short
     statistics = ProjectionStatistics.from_track(track, ["b", "a"], mixture=True, window=window, hop=hop)

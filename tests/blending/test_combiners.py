@@ -366,6 +366,7 @@ def test_fusions_are_made_by_name():
         make_fusion("crossover", edges=[1])
 
 
+@pytest.mark.slow
 def test_weights_by_band_find_the_separator_that_is_right_in_each():
     truth, error = noise32(4, 2, 2 * RATE), noise32(4, 2, 2 * RATE, seed=1)
     split = BandSplit((2000.0,), 60.0, RATE)

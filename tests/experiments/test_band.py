@@ -238,6 +238,7 @@ def test_any_length(length):
     assert all(np.abs(stem).max() > 0.01 for stem in stems), "a source is silent in a short song"
 
 
+@pytest.mark.slow
 def test_songs_differ_and_seeds_differ(songs):
     for (first, one), (second, other) in pairwise(songs):
         assert first.form != second.form

@@ -59,6 +59,7 @@ def test_the_verdict_is_what_independent_errors_give(compared):
     assert near[near > 0].to_numpy() == pytest.approx(9 / 13, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_command_says_weights_gain_and_what_comes_next(place, compared):
     given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", str(place / "out")]
     shown = CliRunner().invoke(app, ["compare", *given], catch_exceptions=False)

@@ -82,6 +82,7 @@ def test_what_was_done_is_said_in_the_record_and_on_the_page(flat):
     assert len(finished.record().fusions["least_squares"].folds) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_its_folds(flat, tmp_path):
     place, finished = flat
     before = finished.scores()
@@ -92,6 +93,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_folds(flat, tmp_path):
     assert run(recipe(place)).fusion("least_squares", 1).weights_.matrix.any()
 
 
+@pytest.mark.slow
 def test_a_new_song_changes_the_weights_of_all(flat, tmp_path):
     place, _ = flat
     again = run(recipe(place, out=str(tmp_path / "two"), data=[{"path": str(place / "songs"), "tracks": 2}]))

@@ -34,7 +34,7 @@ ADDED = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_options_are_added_one_after_the_other(recipe):
     run(recipe)
     for added in ADDED:

@@ -178,6 +178,7 @@ def test_the_report_can_be_made_again_from_the_folder(finished):
     assert finished.report_path.read_text() == before
 
 
+@pytest.mark.slow
 def test_score_reads_the_estimates_as_the_run_did(finished, band, tmp_path):
     estimates = finished.path / "estimates"
     arguments = ["score", "--references", band, "--estimates", estimates / "mean", "--estimates", estimates / "fixed"]

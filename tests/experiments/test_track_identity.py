@@ -51,6 +51,7 @@ def finished(place):
     return run(parse_config({name: str(value) if name in ("out", "store") else value for name, value in given.items()}))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_songs_of_one_name_apart(finished, place):
     scores = finished.scores()
     assert set(scores["track"]) == {"song (band, test)", "other", "song (hq, test)"}

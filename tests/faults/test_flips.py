@@ -44,8 +44,8 @@ OTHERS = {
     "parts": "run/.parts/*.parquet",
     "record of estimates": "run/.parts/*.json",
     "checkpoint": "run/.parts/training-*/training.safetensors",
-    "stems": "store/*/*/*/*.wav",
-    "record of stems": "store/*/*/*/stems.json",
+    "stems": "store/*/*/*/*/*.wav",
+    "record of stems": "store/*/*/*/*/stems.json",
     "statistics": "store/.gram/*/*/*.npz",
     "digests": "store/.contents/*.json",
 }
@@ -185,6 +185,7 @@ def test_runs_heal_flips_in_all_kinds_at_once(finished, rounds):
     print(dict(healed))
 
 
+@pytest.mark.long
 def test_a_damaged_record_is_refused_and_its_advice_works(finished):
     expected = ended(finished)
     path = finished / "run" / "record.json"

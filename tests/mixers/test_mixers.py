@@ -33,6 +33,7 @@ def test_exact_recovers_planted_weights():
         assert mixer.weights_.inputs == input_labels(songs[0], mixture)
 
 
+@pytest.mark.slow
 def test_adam_recovers_planted_weights():
     songs = planted_songs(length=4000)
     mixer = Conv1x1Mixer(segment=512, shift=128, learning_rate=3e-3, batch=8, epochs=50)

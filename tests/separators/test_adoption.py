@@ -240,6 +240,7 @@ def test_offset_is_found_to_the_sample(late: int) -> None:
     st.sets(st.sampled_from(range(4)), min_size=1),
     st.floats(0, 0.5),
 )
+@pytest.mark.slow
 def test_any_offset_of_any_sources_is_found(
     late: int, gain_db: float, invert: bool, kept: set[int], error: float
 ) -> None:

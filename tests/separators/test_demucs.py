@@ -124,6 +124,7 @@ def test_stems_are_the_packages_own_matched_by_name(tmp_path, mixture, kind):
     assert len({expected[source].tobytes() for source in expected}) == 4
 
 
+@pytest.mark.slow
 def test_bag_is_the_weighted_sum_of_its_networks_for_each_source(tmp_path, mixture):
     save(tmp_path, "ab12", make("demucs"))
     save(tmp_path, "cd34", make("hdemucs"))
@@ -169,6 +170,7 @@ def test_other_networks_under_published_names_are_refused(tmp_path, mixture):
 
 
 @pytest.mark.parametrize("kind", ["demucs", "htdemucs"])
+@pytest.mark.slow
 def test_shifts_are_seeded_and_leave_pythons_generator_alone(tmp_path, mixture, kind):
     save(tmp_path, "ab12", make(kind))
     random.seed(5)

@@ -18,6 +18,8 @@ from stemfuse.separators.classical import masking
 from stemfuse.separators.classical.repet_sim import RepetSim, magnitudes
 from stemfuse.separators.separator import BaseSeparator, separate_signal
 
+pytestmark = pytest.mark.slow
+
 CLASSICAL = ("harmonic_percussive", "repet_sim", "centre_channel")
 PACKAGED = ("tfc_tdf_small", "xumx_small", "demucs_small")
 
@@ -246,9 +248,14 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize("name", [*CLASSICAL, *PACKAGED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("centre_channel", "tfc_tdf_small") else [pytest.mark.long])
+        for name in (*CLASSICAL, *PACKAGED)
+    ],
+)
 def test_peak_of_a_long_song(name, tmp_path):
     """Two workers on songs of ten minutes fit into 2 GiB. Before songs were streamed, one took 2.2 GB and more."""
     import soundfile

@@ -32,7 +32,10 @@ from stemfuse.separators.weights.tensors import load_strictly, read_state
 RATE = 44100
 SWAPPED = [0, 2, 1, 3]
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden numbers beside the repository")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden numbers beside the repository"),
+]
 
 
 def slow(name):

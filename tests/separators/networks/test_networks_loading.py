@@ -36,6 +36,8 @@ from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights import published
 from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
+pytestmark = pytest.mark.slow
+
 RATE = 44100
 KEYS = SHARED / "facts" / "keys"
 

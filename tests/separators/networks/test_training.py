@@ -31,6 +31,8 @@ from stemfuse.separators.training import Recipe, read_checkpoint
 from stemfuse.separators.training.schedule import Schedule
 from stemfuse.separators.weights.tensors import load_strictly, read_state
 
+pytestmark = pytest.mark.slow
+
 RATE = 44_100
 RECIPES = ROOT / "docs" / "recipes"
 AS_IT_IS = Augmentation(remix=0.0, gain=(1.0, 1.0), swap=0.0, flip=0.0)
