@@ -155,7 +155,7 @@ class RunRecord(_Part):
             seal = content.pop("seal", None) if isinstance(content, dict) else None
             # records of older versions have no seal; where one stands under another name, the name has changed
             renamed = seal is None and any(
-                name not in cls.model_fields and isinstance(value, str) and len(value) == len(digest(None))
+                name not in cls.model_fields and isinstance(value, str) and len(value) == len(digest({}))
                 for name, value in (content.items() if isinstance(content, dict) else ())
             )
             if renamed or seal not in (None, digest(content)):
