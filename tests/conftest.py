@@ -1,5 +1,6 @@
 """Tests that need what not every machine has say so, and are skipped where it is missing."""
 
+import gc
 import shutil
 
 import pytest
@@ -14,3 +15,9 @@ def pytest_collection_modifyitems(items):
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=f"needs {' and '.join(lacking)}"))
+
+
+def pytest_collection_finish():
+    """Search the imported packages for garbage once, not again and again: a million objects that stay."""
+    gc.collect()
+    gc.freeze()
