@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.held_files import hold, let_go
 
 from .errors import FusionError
 
@@ -146,32 +146,22 @@ def locked(file: Path | None) -> Iterator[None]:
         yield
         return
     path = file.with_name(f"{file.name}.lock")
-    try:
-        descriptor = _descriptor(path)
-    except OSError:
-        # a folder that cannot be written, or has no locks: what needs them says so itself
+    descriptor = None
+    # a folder that cannot be written, or has no locks: what needs them says so itself
+    with contextlib.suppress(OSError):
+        descriptor = hold(path, _wait_and_lock)
+    if descriptor is None:
         yield
         return
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        let_go(path, descriptor)
 
 
-def _descriptor(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # the one who held it has deleted it meanwhile
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+def _wait_and_lock(descriptor: int) -> bool:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return True
 
 
 def _absolute(address: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stemfuse.separators.held_files import hold, let_go
+
 from .errors import RunError
 
 fcntl: Any
@@ -54,7 +56,7 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(folder, LOCK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(path)
+        descriptor = hold(path, _lock)
     except OSError as problem:
         # a finished run can be looked at where nothing can be written; whatever writes says so itself
         if problem.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -63,6 +65,10 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
             ) from problem
         yield
         return
+    if descriptor is None:
+        raise RunError(
+            f"{folder}: is in use by {_holder(path)}; wait until that ends, or choose another folder with out="
+        )
     try:
         os.ftruncate(descriptor, 0)
         # a full disk takes the names away, not the lock
@@ -70,28 +76,7 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
             os.write(descriptor, json.dumps(_this_process()).encode())
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    """The open file, locked; RunError when another process holds it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        try:
-            if not _lock(descriptor):
-                raise RunError(
-                    f"{path.parent}: is in use by {_holder(path)}; wait until that ends, or choose another folder "
-                    "with out="
-                )
-            # the one who held it may have deleted it just before it was locked here
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        let_go(path, descriptor)
 
 
 def _lock(descriptor: int) -> bool:

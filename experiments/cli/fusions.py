@@ -214,7 +214,7 @@ def fuse(
     from stemfuse.experiments.stages.fuse import fuse_paths
     from stemfuse.experiments.stages.song_stems import parse_stems
 
-    given = parse_stems(stems)
+    given = parse_stems(stems, "--stems")
     with progress_bars() as progress:
         folders = fuse_paths(
             file,

@@ -89,13 +89,14 @@ def compare(
 ) -> None:
     """From folders of stems to the verdict: which weights, how much better than the best tool, and how sure."""
     from stemfuse.experiments.comparison import compare_stems
+    from stemfuse.experiments.stages.song_stems import parse_stems
 
     if shift and as_is:
         raise ConfigError("got both --shift and --as-is, choose one")
     with progress_bars() as progress:
         finished = compare_stems(
             data,
-            named_folders(stems),
+            parse_stems(stems),
             out,
             one_of("--mixture", mixture, ("file", "sum")),
             given_sources(sources),
@@ -106,25 +107,6 @@ def compare(
             progress,
         )
     show_comparison(finished, stems, as_json)
-
-
-def named_folders(texts: Sequence[str]) -> dict[str, Path]:
-    """Folders by label from ``label=folder``; a folder alone has its own name.
-
-    Examples
-    --------
-    >>> named_folders(["a=first", "second/b"])
-    {'a': ...('first'), 'b': ...('second/b')}
-    """
-    found: dict[str, Path] = {}
-    for text in texts:
-        label, equals, folder = text.partition("=")
-        path = Path(folder if equals else text)
-        label = label if equals else path.resolve().name
-        if not label or not str(path) or label in found:
-            raise ConfigError(f"got {text!r}, expected NAME=DIR with a name of its own, such as mdx=separated/mdx")
-        found[label] = path
-    return found
 
 
 def show_comparison(finished: Run, stems: Sequence[str], as_json: bool) -> None:

@@ -167,7 +167,7 @@ def fuse_paths(
         if stems:
             out.mkdir(parents=True, exist_ok=True)
             given = stack.enter_context(_temporary_store(out))
-            taken = take_stems(stems, list(folders.values()), StemStore(given))
+            taken = take_stems(stems, list(folders.values()), StemStore(given), convert)
             given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)

@@ -1,4 +1,4 @@
-"""Stems of songs that are fused: those that other tools made of them, and those that lie anywhere in a store."""
+"""Folders of stems that other tools made, named on the command line and taken into a store for songs that are fused."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
-from stemfuse.separators import SOURCES, StemStore, Track, TrackError
-from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES
-from stemfuse.separators.sources import SPELLINGS, source_of
-from stemfuse.separators.store.adoption import FoundStems
-
-MIXTURES = ("mixture", "mix")
+from stemfuse.separators import StemStore, Track, TrackError, listed
 
 
-def parse_stems(given: Sequence[str]) -> dict[str, Path]:
+def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:
     """Folders by label, from ``label=DIR``.
+
+    Parameters
+    ----------
+    given : sequence of str
+        As they stand on the command line.
+    option : str
+        What stands before each, for messages.
 
     Raises
     ------
@@ -30,29 +32,33 @@ def parse_stems(given: Sequence[str]) -> dict[str, Path]:
     """
     folders: dict[str, Path] = {}
     for text in given:
+        shown = f"{option} {text}".strip()
         label, equals, path = text.partition("=")
         if not (label and equals and path):
-            raise ConfigError(f"got --stems {text}, expected LABEL=DIR, such as --stems mdx=separated/mdx")
+            raise ConfigError(f"got {shown}, expected {f'{option} '.lstrip()}NAME=DIR, such as mdx=separated/mdx")
         if label in folders:
-            raise ConfigError(f"got --stems {label}=... twice, give each separator once")
+            raise ConfigError(f"got {shown}, but {label} has a folder already; give each separator once")
         folders[label] = Path(path).expanduser()
         if not folders[label].is_dir():
             raise ConfigError(f"{path}: no such folder, expected one with stems by {label}")
     return folders
 
 
-def take_stems(folders: Mapping[str, Path], tracks: Sequence[Track], store: StemStore) -> list[StoredSeparator]:
+def take_stems(
+    folders: Mapping[str, Path], tracks: Sequence[Track], store: StemStore, convert: bool = False
+) -> list[StoredSeparator]:
     """Take stems that other tools made of these songs into a store, checked against the songs.
 
     Parameters
     ----------
     folders : mapping of str to Path
-        By the label of the separator. Any layout that `stemfuse.separators.find_stems` reads; for one song also the
-        folder that has the files of its sources in it.
+        By the label of the separator; any layout that `stemfuse.separators.find_stems` reads.
     tracks : sequence of Track
         The songs.
     store : StemStore
         A temporary one.
+    convert : bool
+        Whether stems at another rate than the song, or with other channels, are converted.
 
     Returns
     -------
@@ -66,28 +72,9 @@ def take_stems(folders: Mapping[str, Path], tracks: Sequence[Track], store: Stem
     """
     made = []
     for label, folder in folders.items():
-        files = _files_in(folder) if len(tracks) == 1 else {}
-        if files:
-            stems, alignment = FoundStems(tracks[0], files).load()
-            key = f"{label}-song"
-            origin = {source: str(file) for source, file in files.items()}
-            description = {"name": label, "adopted": origin, "alignment": str(alignment)}
-            store.put(tracks[0], key, stems, description)
-        else:
-            store.adopt(folder, label, tracks)
-            key = store.find(label)
-        if missing := [track.name for track in tracks if store.get(track, key) is None]:
-            raise TrackError(f"{folder}: no stems of {', '.join(missing[:5])}; expected those of every song")
+        adoption, _ = store.adopt(folder, label, tracks, convert=convert)
+        if adoption.without:
+            raise TrackError(f"{folder}: no stems of {listed(adoption.without)}; expected those of every song")
+        key = store.find(label)
         made.append(StoredSeparator(label, key, label, "{}", True))
     return made
-
-
-def _files_in(folder: Path) -> dict[str, Path]:
-    """Files of sources that lie in a folder itself, by source."""
-    audible = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
-    named = {
-        source_of(file.stem): file
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in audible and not file.name.startswith(".") and file.stem.casefold() not in MIXTURES
-    }
-    return named if set(named) & {*SOURCES, *SPELLINGS.values()} else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stemfuse.separators import whole_file, write_whole
+from stemfuse.separators.foreign.documents import read_object
 
 STOPPED = "stopped.json"
 
@@ -66,7 +67,7 @@ class UnfinishedFit:
     def may_replace(self) -> bool:
         """Whether the file that is there is what this fit left when it was stopped, unchanged."""
         try:
-            kept = json.loads((self.folder / STOPPED).read_text("utf-8"))
+            kept = read_object(self.folder / STOPPED)
             return bool(kept["sha256"] == _sha256(self.out))
         except (OSError, ValueError, KeyError, TypeError):
             return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from stemfuse.separators.audio.whole_files import PREFIX, write_whole
 from stemfuse.separators.errors import StoreError, WriteError
+from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import digest
 from stemfuse.separators.track import Track
 
@@ -103,8 +104,8 @@ class Places:
     def find(self, key: str, mixture_sha256: str) -> Path | None:
         """The folder in which the stems of a mixture by one separator should lie."""
         try:
-            place = PurePosixPath(json.loads(self._note(key, mixture_sha256).read_bytes())["path"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            place = PurePosixPath(read_object(self._note(key, mixture_sha256))["path"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         parts = place.parts
         if len(parts) != 4 or place.is_absolute() or ".." in parts or parts[1] != key:
