@@ -76,6 +76,7 @@ def test_what_asks_for_other_audio_is_an_error(wav):
         open_data(wav[0])
 
 
+@pytest.mark.slow
 def test_a_db_is_separated_and_run(wav, tmp_path, monkeypatch):
     read = []
     original = FileSignal._read

@@ -46,6 +46,7 @@ def test_options_are_added_one_after_the_other(recipe):
 
 
 @pytest.mark.parametrize("added", ADDED[:2])
+@pytest.mark.slow
 def test_an_option_is_added_to_a_finished_run(recipe, tmp_path, added):
     given = recipe | {"out": str(tmp_path / "run"), "separators": ["centre_channel"]}
     before = run(given).scores()

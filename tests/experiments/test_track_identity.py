@@ -74,11 +74,13 @@ def test_a_run_keeps_songs_of_one_name_apart(finished, place):
     assert "song (hq, test)" in page
 
 
+@pytest.mark.slow
 def test_it_is_finished_when_it_is_run_again(finished, monkeypatch):
     monkeypatch.setattr("stemfuse.experiments.pipeline.STAGES", {})
     assert run(finished.config).record().finished == finished.record().finished
 
 
+@pytest.mark.slow
 def test_fit_and_cross_validation_take_subsets_with_songs_of_one_name(place, finished):
     data, store = place / "band", place / "store"
     table = fit_fusion(
@@ -179,6 +181,7 @@ def test_songs_in_other_forms_keep_them_through_the_whole_chain(place, mean, tmp
     assert np.isfinite(scores["value"]).all()
 
 
+@pytest.mark.slow
 def test_score_and_adopt_compare_rates_as_well_as_lengths(place, finished, tmp_path):
     estimates = finished.path / "estimates" / "mean" / "test" / "other"
     for file in estimates.glob("*.wav"):

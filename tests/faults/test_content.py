@@ -296,6 +296,7 @@ def test_an_interrupted_run_heals_its_parts_and_fusions(place):
         np.testing.assert_array_equal(values(run(recipe(place))), before)
 
 
+@pytest.mark.slow
 def test_a_report_is_not_made_of_damaged_scores(place):
     finished = run(recipe(place))
     flip(finished.scores_path, 400)
@@ -308,6 +309,7 @@ def test_a_report_is_not_made_of_damaged_scores(place):
         write_report(finished.path)
 
 
+@pytest.mark.slow
 def test_checksums_of_files_elsewhere_are_passed_over(place):
     finished = run(recipe(place))
     precious = place / "precious.journal"
