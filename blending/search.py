@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FEW = 8
-"""Fewer validation tracks than this do not choose among trials alone."""
+"""Fewer songs than this choose badly: they are left out in turn, and do not choose among trials alone."""
 LARGEST_DB = 200.0
 """Scores are cut to this, so that a perfect blend does not bring infinities into a sampler's arithmetic."""
 

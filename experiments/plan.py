@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from stemfuse.blending import fusion_class, make_fusion
+from stemfuse.blending.search import FEW
 from stemfuse.separators import (
     StemfuseError,
     StemStore,
@@ -30,9 +31,6 @@ from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .workers import cores
 
 log = logging.getLogger(__name__)
-
-FEW = 8
-"""Fewer songs than this are left out in turn, one by one; of fewer none is set aside to validate on."""
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
 """Packages whose versions the results depend on; those that separators use are in their fingerprints."""

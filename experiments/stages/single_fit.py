@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemfuse.blending import BaseFusion, FusionError, LinearFusion, Search, leaks, make_fusion
+from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, make_room
-from stemfuse.experiments.plan import FEW
 from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
@@ -127,7 +127,9 @@ def fit_fusion(
     except FusionError as error:
         if folds is not None:
             raise
-        log.warning("%s cannot be fitted without each of the songs: %s", name, error)
+        log.warning(
+            "what it gains on new songs is not known, %s cannot be fitted with a song left out: %s", name, error
+        )
         return table
 
 

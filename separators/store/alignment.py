@@ -15,9 +15,9 @@ from stemfuse.separators.sources import REST
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
+from .findings import StemAlignment, stem_findings, sum_findings
 from .moments import BLOCK_S, Moments, measure_moments, read_clipped
 from .offsets import FEW, Offset, ReadPart, confirm, find_offset
-from .verdicts import StemAlignment, judge_stems, judge_sum
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def check_alignment(
     moved = any(late.values())
     moments = measure_moments(track.mixture, track.references, fitted, late) if moved else before
     missing = _missing(moments)
-    problems, warnings, of_stems = judge_stems(moments, single, not missing)
-    of_sum, facts = judge_sum(moments, common, missing, bool(problems), gain_limit_db, search_s)
+    problems, warnings, of_stems = stem_findings(moments, single, not missing)
+    of_sum, facts = sum_findings(moments, common, missing, bool(problems), gain_limit_db, search_s)
     if common is not None and common.samples and not common.is_sure:
         warnings.append(f"the stems may be {common}: in doubt, left where they are")
     return Alignment(

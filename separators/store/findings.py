@@ -55,7 +55,7 @@ class StemAlignment:
     dc: float
 
 
-class Verdict(NamedTuple):
+class Findings(NamedTuple):
     """Problems, warnings, and what was measured of single stems."""
 
     problems: list[str]
@@ -73,14 +73,14 @@ class SumFacts(NamedTuple):
     left: float
 
 
-def judge_sum(
+def sum_findings(
     moments: Moments,
     offset: Offset | None,
     missing: Sequence[str],
     is_explained: bool,
     gain_limit_db: float,
     search_s: float,
-) -> tuple[Verdict, SumFacts]:
+) -> tuple[Findings, SumFacts]:
     """Judge the sum of the stems against the mixture.
 
     Parameters
@@ -126,10 +126,10 @@ def judge_sum(
         (problems if abs(gain_db) > gain_limit_db and not is_explained else warnings).append(text)
     if residual_db is not None and residual_db > -10:
         warnings.append(f"a large residual: their sum leaves {residual_db:.1f} dB of the mixture")
-    return Verdict(problems, warnings), SumFacts(known, correlation, gain_db, residual_db, left)
+    return Findings(problems, warnings), SumFacts(known, correlation, gain_db, residual_db, left)
 
 
-def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool) -> Verdict:
+def stem_findings(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool) -> Findings:
     """Judge every stem: silence, copies, offset, gain, polarity, channels, DC, and whose audio it is.
 
     Parameters
@@ -141,7 +141,7 @@ def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool)
     is_whole : bool
         Whether the stems should add up to the mixture.
     """
-    warnings, inverted = _judge_mix(moments, is_whole)
+    warnings, inverted = _mix_findings(moments, is_whole)
     problems: list[str] = []
     stems, swapped = [], []
     centred = moments.centred()
@@ -150,7 +150,7 @@ def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool)
         stems.append(stem)
         if source in offsets and not offsets[source].is_sure and offsets[source].agreeing > 1:
             warnings.append(f"{source} may be {offsets[source]}: in doubt, left where it is")
-        _judge_dc(moments, stem, problems, warnings)
+        _add_dc(moments, stem, problems, warnings)
         fault, is_sure = _channel_fault(moments, centred, stem)
         if fault and fault != INVERTED and source in inverted:
             inverted.remove(source)
@@ -164,13 +164,13 @@ def judge_stems(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool)
             text = fault.format(source)
             (problems if is_sure else warnings).append(text if is_sure else f"{text}, it seems: not everywhere")
         else:
-            _judge_level(stem, problems, warnings)
+            _add_level(stem, problems, warnings)
     # all of them: that is said of their sum
     if len(set(inverted)) < len(stems):
         problems += [INVERTED.format(source) for source in dict.fromkeys(inverted)]
     if swapped:
         problems.append(SWAPPED.format(", ".join(swapped)))
-    return Verdict(problems, warnings, tuple(stems))
+    return Findings(problems, warnings, tuple(stems))
 
 
 def _measure(moments: Moments, centred: NDArray[np.float64], source: str) -> StemAlignment:
@@ -190,7 +190,7 @@ def _measure(moments: Moments, centred: NDArray[np.float64], source: str) -> Ste
     return StemAlignment(source, against, float(correlation), gain_db, residual_db, float(dc[np.abs(dc).argmax()]))
 
 
-def _judge_mix(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
+def _mix_findings(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
     """Warnings of silence, copies and gains of single stems that explain the residual; stems that are inverted."""
     gram, sources = moments.gram(), moments.stems
     energy = gram.diagonal()
@@ -214,7 +214,7 @@ def _judge_mix(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
     return warnings, inverted
 
 
-def _judge_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
+def _add_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
     rows = moments.rows("stems", stem.source)
     energy = moments.products.sum(0).diagonal()[rows].max() / moments.length
     share = stem.dc**2 / energy if energy > 0 else 0.0
@@ -225,7 +225,7 @@ def _judge_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnin
         warnings.append(text)
 
 
-def _judge_level(stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
+def _add_level(stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
     """Gain and likeness of a stem against its reference."""
     if stem.gain_db is None:
         return
