@@ -18,6 +18,9 @@ Audio = Waves | Stems
 MOST_CHANNELS = 64
 """More channels than any recording of music has."""
 
+SURROUND = 8
+"""So many channels are taken for channels, however short the audio is."""
+
 _FIRST = 1024
 
 
@@ -64,7 +67,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
     Raises
     ------
     AudioError
-        The array is ragged, empty, complex, does not have three axes, or has more channels than samples.
+        The array is ragged, empty, complex, does not have three axes, or has more channels than samples (beyond 8).
 
     Examples
     --------
@@ -94,7 +97,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
 
 def _check_channels(sources: int, length: int, channels: int, role: str) -> None:
     """Refuse axes in another order: projections of that many channels would need terabytes."""
-    if channels > MOST_CHANNELS or channels > max(length, 2):
+    if channels > MOST_CHANNELS or channels > max(length, SURROUND):
         raise AudioError(
             f"got {role} of {channels} channels, (source, time, channel) = {(sources, length, channels)}; expected at "
             f"most {MOST_CHANNELS}: time and channel seem swapped, give array.swapaxes(1, 2), or Stems(array), which "

@@ -48,7 +48,7 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
             "did you mean 'nearest'?",
         ),
         (["export", "blend.npz", "--as", "demucs", "--out", "y.yaml"], "--option models=a=MODEL,b=MODEL"),
-        (["fuse", "blend.npz", "band", "--stems", "a", "--out", "f"], "expected LABEL=DIR"),
+        (["fuse", "blend.npz", "band", "--stems", "a", "--out", "f"], "expected --stems NAME=DIR"),
         (["fuse", "blend.npz", "band", "--stems", "a=nowhere", "--out", "f"], "nowhere: no such folder"),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
     ],
