@@ -424,7 +424,14 @@ class TestDevices:
             lambda device, workers: TorchArithmetic("cpu"),
         )
 
-    @pytest.mark.parametrize(("window", "hop"), [(10_000, 10_000), (10_000, 9_000), (135_000, 5_000), (np.inf, 1)])
+    @pytest.mark.parametrize(
+        ("window", "hop"),
+        [
+            (10_000, 9_000),
+            (np.inf, 1),
+            *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [(10_000, 10_000), (135_000, 5_000)]),
+        ],
+    )
     def test_torch_gives_the_same(self, by_torch, window, hop):
         references = noise(2, 140_000, 1)
         check(references, references + noise(2, 140_000, 1, seed=1, scale=0.02), window=window, hop=hop)

@@ -51,8 +51,15 @@ def test_search_without_its_first_trials_comes_near_too(tracks):
         assert fusion.scores_[source][0] > best - 0.1, source
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "nonnegative", "free"])
-@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize(
+    ("constraint", "valid"),
+    [
+        ("simplex", True),
+        ("free", False),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in [("nonnegative", True), ("free", True)]),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ("simplex", "nonnegative")),
+    ],
+)
 def test_never_worse_than_what_it_starts_from(constraint, valid):
     train = conformance_tracks(("a", "b"), 3.0)
     other = conformance_tracks(("a", "b"), 4.0)[1:]

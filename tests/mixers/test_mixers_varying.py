@@ -56,12 +56,11 @@ def constant_sdr(songs):
     "mixer",
     [
         GramMixer(frame_s=0.1, sides="all", dropout=0, run=8, batch=4, learning_rate=3e-3, epochs=25),
-        pytest.param(
-            MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15), marks=pytest.mark.slow
-        ),
+        MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15),
     ],
     ids=["gram", "mlp"],
 )
+@pytest.mark.slow
 def test_a_cue_that_switches_the_weights_is_learnt(songs, constant_sdr, mixer):
     mixer = fitted(mixer, songs[:6], songs[6:7])
     test = songs[-1]
@@ -183,6 +182,10 @@ def test_constraints_hold(songs):
     ids=["gram", "mlp"],
 )
 class TestBoth:
+    @pytest.fixture(scope="class")
+    def songs(self):
+        return [switching_song(seed, 2.5)[0] for seed in range(2)]
+
     def test_untrained_corrections_are_the_constant_fusion(self, songs, make):
         mixer = fitted(make(epochs=0), songs[:1])
         weights = mixer.weights(songs[1])

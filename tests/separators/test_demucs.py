@@ -37,6 +37,7 @@ MAKE = {
         sources, channels=8, growth=1, dconv_comp=4, bottom_channels=16, t_layers=1, segment=Fraction(2, 5), **more
     ),
 }
+DAILY = ["demucs", pytest.param("hdemucs", marks=pytest.mark.slow), "htdemucs"]
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +196,7 @@ def test_jobs_change_nothing(tmp_path, mixture):
     assert one.fingerprint() == two.fingerprint()
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", DAILY)
 def test_any_input_gives_finite_stems_of_its_length(tmp_path, mixture, kind):
     save(tmp_path, "ab12", make(kind))
     separator = Demucs(model="ab12", repo=tmp_path)
@@ -252,7 +253,7 @@ def test_segment_and_overlap_are_passed_on_and_limited_by_the_transformer(tmp_pa
         Demucs(model="ab12", repo=tmp_path, segment=7).separate(mixture, 44_100)
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", DAILY)
 def test_safetensors_give_the_same_stems(tmp_path, mixture, kind):
     save(tmp_path / "th", "ab12", make(kind))
     save_safetensors(tmp_path / "hf" / "ab12.safetensors", make(kind))

@@ -132,7 +132,9 @@ def demucs(stems):
     return network, loss
 
 
-@pytest.mark.parametrize("make", [tfc_tdf, xumx("magnitude"), xumx("complex"), demucs])
+@pytest.mark.parametrize(
+    "make", [tfc_tdf, pytest.param(xumx("magnitude"), marks=pytest.mark.slow), xumx("complex"), demucs]
+)
 def test_networks_learn_one_song(make, stems):
     torch.manual_seed(0)
     network, loss = make(stems)
