@@ -58,6 +58,7 @@ def sdr(finished, fusion):
     return rows.pivot_table("value", "track", "source", aggfunc="median", sort=False)[list(SOURCES)]
 
 
+@pytest.mark.slow
 def test_a_flat_folder_is_scored_by_weights_that_have_not_seen_the_song(flat):
     _, finished = flat
     plan = plan_run(finished.config)
@@ -72,6 +73,7 @@ def test_a_flat_folder_is_scored_by_weights_that_have_not_seen_the_song(flat):
     np.testing.assert_array_equal(finished.fusion("least_squares").weights_.matrix, own.matrix)
 
 
+@pytest.mark.slow
 def test_what_was_done_is_said_in_the_record_and_on_the_page(flat):
     _, finished = flat
     note = "each song is fused by weights that were fitted without it; the saved weights are fitted on all 3 songs"
@@ -83,6 +85,7 @@ def test_what_was_done_is_said_in_the_record_and_on_the_page(flat):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_its_folds(flat, tmp_path):
     place, finished = flat
     before = finished.scores()
@@ -93,6 +96,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_folds(flat, tmp_path):
     assert run(recipe(place)).fusion("least_squares", 1).weights_.matrix.any()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_new_song_changes_the_weights_of_all(flat, tmp_path):
     place, _ = flat
@@ -155,6 +159,7 @@ def test_what_cannot_be_fitted_is_said_with_what_to_do(tmp_path):
         recipe(tmp_path, fit={"folds": 1})
 
 
+@pytest.mark.slow
 def test_stems_in_the_store_are_separated_once(flat):
     store = StemStore(flat[0] / "store")
     assert [len(store.tracks_of(key)) for key in StemStore.keys(store)] == [3, 3]

@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 import yaml
 
+from makers.audio import clip_streams, write_track
 from makers.commands import command, process
 from stemfuse.blending import make_fusion
 from stemfuse.experiments import ConfigError, Run, RunError, load_config, parse_config, run
@@ -30,6 +31,14 @@ SEPARATORS = ["harmonic_percussive", "centre_channel"]
 
 
 @pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Two seconds of real music."""
+    folder = tmp_path_factory.mktemp("clip")
+    write_track(folder / "test" / "song", np.stack(clip_streams(1, 2, 3, 4))[..., 88_200:176_400])
+    return folder
+
+
+@pytest.fixture(scope="module")
 def band(tmp_path_factory):
     """A synthetic tree with one training and two test songs of two seconds."""
     root = tmp_path_factory.mktemp("data") / "synth band"
@@ -37,11 +46,12 @@ def band(tmp_path_factory):
     return root
 
 
-def recipe(out, band, **changes):
+def recipe(out, band, clip=None, **changes):
+    music = {"path": str(clip or example_clip()), "label": "clip"}
     given = {
         "out": str(out / "run"),
         "store": str(out / "store"),
-        "data": [{"path": str(example_clip()), "label": "clip"}, {"path": str(band), "label": "band", "real": False}],
+        "data": [music, {"path": str(band), "label": "band", "real": False}],
         "separators": SEPARATORS,
         "fusions": [
             "mean",
@@ -55,10 +65,10 @@ def recipe(out, band, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, band):
+def finished(tmp_path_factory, band, clip):
     """One undisturbed run that most tests look at."""
     out = tmp_path_factory.mktemp("finished")
-    return run(parse_config(recipe(out, band, estimates=True)))
+    return run(parse_config(recipe(out, band, clip, estimates=True)))
 
 
 def test_a_run_leaves_all_that_its_contract_names(finished):
@@ -108,10 +118,10 @@ def test_estimates_are_what_was_scored(finished):
     np.testing.assert_allclose(fused, np.mean(stems, axis=0), atol=1e-6)
 
 
-def test_a_second_run_computes_nothing(finished, band, monkeypatch):
+def test_a_second_run_computes_nothing(finished, band, clip, monkeypatch):
     monkeypatch.setattr(BaseSeparator, "separate", lambda *_: pytest.fail("a separator ran"))
     page = finished.report_path.stat().st_mtime_ns
-    config = recipe(finished.path.parent, band, estimates=True)
+    config = recipe(finished.path.parent, band, clip, estimates=True)
     assert run(config).record().started == finished.record().started
     assert finished.report_path.stat().st_mtime_ns == page
 

@@ -105,7 +105,7 @@ def open_data_of(name):
 
 
 @pytest.fixture(scope="module")
-def mean(place, finished):
+def mean(place):
     fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, place / "mean.npz", workers=1)
     return place / "mean.npz"
 
@@ -120,7 +120,8 @@ def test_nothing_is_overwritten_by_fuse_unless_asked(place, mean, tmp_path):
     before, (first_bass, _) = (tmp_path / "out/song/bass.wav").read_bytes(), sf.read(tmp_path / "out/song/bass.wav")
     refused = command("fuse", mean, second, *options)
     assert (refused.returncode, "replace them with --replace" in refused.stderr) == (1, True)
-    other = place / "run" / "fusions" / "least_squares.npz"
+    other = tmp_path / "least_squares.npz"
+    fit_fusion("least_squares", {}, place / "band", place / "store", SEPARATORS, other, workers=1)
     assert command("fuse", other, first, *options).returncode == 1
     assert (tmp_path / "out/song/bass.wav").read_bytes() == before
     assert command("fuse", mean, first, *options).returncode == 0, "what is done already is no conflict"
