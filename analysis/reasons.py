@@ -50,6 +50,7 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         "" if set(common) == set(sources) else f"mean: of {listed(common, 20)}" if common else "mean: no common source"
     )
     counts = _counts(scores, values, sources, rows["track"].nunique())
+    songs, scored = rows["track"].nunique(), rows.groupby("fusion")["track"].nunique()
     notes = {}
     for method in rows["fusion"].unique():
         has = values[(values["fusion"] == method) & values["value"].notna()]
@@ -57,7 +58,8 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
             _reasons(scores, rows, str(method), [name for name in sources if name not in set(has["source"])])
         )
         mean = [said] if said and len(has) else []
-        notes[str(method)] = "; ".join([*mean, *(counts if len(has) else []), *reasons])
+        some = [f"on {scored[method]} of {songs} songs"] if scored[method] < songs else []
+        notes[str(method)] = "; ".join([*some, *mean, *(counts if len(has) else []), *reasons])
     return notes
 
 

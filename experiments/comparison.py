@@ -127,7 +127,7 @@ def compare_stems(
     sources: Sums | None = None,
     how: Literal["refuse", "shift", "as-is"] = "refuse",
     convert: bool = False,
-    missing: Literal["error", "skip"] = "error",
+    missing: Literal["error", "skip", "refit"] = "error",
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Run:
@@ -152,8 +152,8 @@ def compare_stems(
         What to do with stems that are offset against their mixture.
     convert : bool
         Whether songs may be converted to one rate and number of channels.
-    missing : {"error", "skip"}
-        Whether songs that a tool has no stems of are left out for all.
+    missing : {"error", "skip", "refit"}
+        Songs that a tool has no stems of: an error, left out for all, or fused by the others with weights of their own.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable

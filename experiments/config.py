@@ -149,8 +149,10 @@ class RunConfig(_Part):
     sources: SourcesConfig = Field(
         None, description="sources that are picked or summed up from what data and separators give; all when not given"
     )
-    missing: Literal["error", "skip"] = Field(
-        "error", description="songs that a stored separator has no stems of: an error, or left out for all, and named"
+    missing: Literal["error", "skip", "refit"] = Field(
+        "error",
+        description="songs that a stored separator has no stems of: an error; skip: left out for all; "
+        "refit: fused by the other separators, with weights that are fitted again",
     )
     fit: FitConfig = FitConfig()
     score: ScoreConfig = ScoreConfig()

@@ -12,9 +12,10 @@ from stemfuse.separators.audio.whole_files import clear_remains_below
 
 from .config import RunConfig, parse_config
 from .contents import read_contents, signals_of
+from .identity import run_identity
 from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
-from .plan import Plan, plan_run, run_identity
+from .plan import Plan, plan_run
 from .record import DataRecord, RunRecord, TrackRecord
 from .run import AUDIO, ESTIMATES, PLAYERS, Run
 from .stages import bound, fit, report, score, separate
@@ -118,8 +119,8 @@ def _forget(plan: Plan) -> None:
     for track in plan.needed():
         for signal in signals_of(track):
             plan.store.contents.forget_signal(signal)
-        for key in plan.keys.values():
-            plan.store.forget(track, key)
+    for track, key in plan.entries():
+        plan.store.forget(track, key)
 
 
 def _has_other_stems(plan: Plan, record: RunRecord) -> bool:
@@ -127,8 +128,7 @@ def _has_other_stems(plan: Plan, record: RunRecord) -> bool:
     used = {track.shown: track.stems for track in record.tracks}
     return bool(record.finished) and any(
         plan.store.content_of(track, key) not in (None, used.get(plan.labels[track], {}).get(key))
-        for track in plan.needed()
-        for key in plan.keys.values()
+        for track, key in plan.entries()
     )
 
 
@@ -136,7 +136,7 @@ def _is_finished(plan: Plan, run: Run, record: RunRecord) -> bool:
     """Whether nothing is left to do: the last stage has ended, and neither the page nor a stem has gone since."""
     if not record.finished or not run.report_path.is_file():
         return False
-    return not any(plan.store.missing(plan.needed(), key) for key in plan.keys.values())
+    return not any(plan.store.missing([track], key) for track, key in plan.entries())
 
 
 def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
@@ -167,6 +167,7 @@ def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:
         ],
         separators={},
         fusions=before.fusions,
+        missing=plan.config.missing,
         left_out={label: list(names) for label, names in plan.left_out.items()},
     )
 

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.separators import (
-    StemfuseError,
-    StemStore,
-    Track,
-    digest,
-    listed,
-    matched,
-    separator_class,
-    track_labels,
-)
+from stemfuse.separators import StemStore, Track, listed, matched, separator_class, track_labels
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
 from .errors import RunError
-from .machine import describe_versions
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .workers import cores
 
 log = logging.getLogger(__name__)
-
-NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
-"""Packages whose versions the results depend on; those that separators use are in their fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +29,26 @@ class PlannedTrack:
 
     track: Track
     data: str
+
+    @property
+    def named(self) -> str:
+        """``<subset>/<track>``."""
+        return f"{self.track.subset}/{self.track.name}"
+
+
+class Refit(NamedTuple):
+    """Tested songs for which all fusions are fitted once more.
+
+    Attributes
+    ----------
+    fold : int or None
+        The group of songs that must not be fitted to; None where none is left out.
+    separators : tuple of str
+        Labels of those that have stems of the songs.
+    """
+
+    fold: int | None
+    separators: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Plan:
     """Those of the recipe, with its seed where they take one."""
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By separator, songs that it has no stems of, where the recipe says that they are left out for all."""
+    absent: Mapping[str, Sequence[PlannedTrack]] = field(default_factory=dict)
+    """By separator, songs that it has no stems of, where the recipe says that fusions are fitted again without it."""
     said: set[str] = field(default_factory=set)
     """Notes on stems that are sums of others, each of which is said once."""
 
@@ -84,9 +93,33 @@ class Plan:
         """Store folder of every separator by its label."""
         return {separator.label: separator.key for separator in self.separators}
 
-    def attach(self, track: Track) -> Track:
-        """A track with the stems of all separators, of the sources that its references have."""
-        attached = matched(self.store.attach(track, self.keys), self.config.sources)
+    def keys_of(self, track: Track) -> dict[str, str]:
+        """Store folder of every separator that has stems of a track, or will have, by its label."""
+        who = _who(track)
+        return {label: key for label, key in self.keys.items() if who not in self._absent.get(label, ())}
+
+    @cached_property
+    def _absent(self) -> dict[str, set[tuple[str, str, str]]]:
+        return {label: {_who(entry.track) for entry in entries} for label, entries in self.absent.items()}
+
+    def entries(self) -> Iterator[tuple[Track, str]]:
+        """All entries of the store that are needed: track and store folder of a separator."""
+        for track in self.needed():
+            for key in self.keys_of(track).values():
+                yield track, key
+
+    def attach(self, track: Track, labels: Sequence[str] | None = None) -> Track:
+        """A track with the stems of the separators that it has some of, of the sources that its references have.
+
+        Parameters
+        ----------
+        track : Track
+            One of the plan's.
+        labels : sequence of str, optional
+            Only of these separators.
+        """
+        keys = {label: key for label, key in self.keys_of(track).items() if labels is None or label in labels}
+        attached = matched(self.store.attach(track, keys), self.config.sources)
         for note in attached.notes:
             if note not in (*track.notes, *self.said):
                 log.warning("%s", note)
@@ -97,17 +130,27 @@ class Plan:
         """Tracks of some subsets."""
         return [planned.track for planned in self.tracks if planned.track.subset in subsets]
 
-    def fitted_on(self, fold: int | None = None) -> tuple[list[Track], list[Track]]:
+    def fitted_on(self, refit: int | None = None) -> tuple[list[Track], list[Track]]:
         """Tracks that fusions are fitted to, and those that they are validated on.
 
-        With folds the tested songs are fitted to as well, without those of ``fold`` when it is given.
+        With folds the tested songs are fitted to as well, without those of the fold when songs are left out in turn.
+
+        Parameters
+        ----------
+        refit : int, optional
+            Which of `refits`; not given, the fit on all songs that have stems by all separators.
         """
+        fold, labels = (None, tuple(self.keys)) if refit is None else self.refits[refit]
         train, valid = self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
-        if not self.folds:
-            return train, valid
-        songs = dict.fromkeys([*train, *self._crossed()])
-        train = [song for song in songs if fold is None or self.fold_of(song) != fold]
-        return train, [song for song in valid if song not in songs]
+        if self.folds:
+            songs = dict.fromkeys([*train, *self._crossed()])
+            train = [song for song in songs if fold is None or self._fold_by_song.get(_who(song)) != fold]
+            valid = [song for song in valid if song not in songs]
+        return self.having(labels, train), self.having(labels, valid)
+
+    def having(self, labels: Sequence[str], tracks: Sequence[Track]) -> list[Track]:
+        """Those of the tracks that have stems by all these separators."""
+        return [track for track in tracks if set(labels) <= self.keys_of(track).keys()]
 
     def tested(self) -> list[PlannedTrack]:
         """Tracks that are fused and scored: all on which no fusion is fitted, when the recipe does not say which."""
@@ -130,9 +173,20 @@ class Plan:
         apart = [track for track in train if track not in songs]
         return 0 if apart or len(songs) < 2 else min(len(songs), FEW)
 
-    def fold_of(self, track: Track) -> int | None:
-        """The group in which a song is left out; None when it is in none."""
-        return self._fold_by_song.get(_who(track))
+    @cached_property
+    def refits(self) -> tuple[Refit, ...]:
+        """For which tested songs fusions are fitted once more: those left out in turn, and those that lack stems."""
+        found = (self._refit(planned.track) for planned in self.tested())
+        return tuple(dict.fromkeys(refit for refit in found if refit is not None))
+
+    def refit_of(self, track: Track) -> int | None:
+        """Which of `refits` a song belongs to; None when it is fused by what is fitted on all songs."""
+        refit = self._refit(track)
+        return self.refits.index(refit) if refit in self.refits else None
+
+    def _refit(self, track: Track) -> Refit | None:
+        fold, labels = self._fold_by_song.get(_who(track)), tuple(self.keys_of(track))
+        return None if fold is None and len(labels) == len(self.keys) else Refit(fold, labels)
 
     @cached_property
     def _fold_by_song(self) -> dict[tuple[str, str, str], int]:
@@ -183,17 +237,43 @@ def plan_run(config: RunConfig) -> Plan:
         for part in config.separators
     )
     check_labels(separators, [part.label or part.name for part in fusions])
-    left_out = _left_out(planned, separators, store) if config.missing == "skip" else {}
-    skipped = {name for names in left_out.values() for name in names}
-    kept = tuple(entry for entry in planned if _named(entry) not in skipped)
-    plan = Plan(config, store, kept, separators, fusions, left_out)
+    absent = _absent(planned, separators, store) if config.missing != "error" else {}
+    lacking = [{_who(entry.track) for entry in entries} for entries in absent.values()]
+    if config.missing == "refit":
+        # a song without any stems cannot be fused
+        skipped = set.intersection(*lacking) if len(lacking) == len(separators) else set()
+    else:
+        skipped = set().union(*lacking)
+    _say_absent(absent, config.missing, len(planned))
+    kept = tuple(entry for entry in planned if _who(entry.track) not in skipped)
+    if config.missing == "refit":
+        plan = Plan(config, store, kept, separators, fusions, absent=absent)
+    else:
+        left_out = {label: [entry.named for entry in entries] for label, entries in absent.items()}
+        plan = Plan(config, store, kept, separators, fusions, left_out)
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018
     if not plan.tested():
         raise RunError("no track to test, expected a data set with a subset test, or single songs")
+    _check_stems(plan)
     if plan.learns():
         _check_fit(plan)
     return plan
+
+
+def _check_stems(plan: Plan) -> None:
+    """Refuse a plan in which no song has stems by all separators that a fusion mixes."""
+    if not plan.absent:
+        return
+    for number in (None, *range(len(plan.refits))):
+        labels = plan.keys if number is None else plan.refits[number].separators
+        train = plan.fitted_on(number)[0] if plan.learns() else plan.having(tuple(labels), plan.needed())
+        if not train:
+            raise RunError(
+                f"no song to fit on has stems by {' and '.join(labels)}, which are mixed for "
+                f"{'songs that have all' if number is None else 'some songs'}: leave out a separator, or give missing="
+                "skip"
+            )
 
 
 def _check_fit(plan: Plan) -> None:
@@ -214,69 +294,21 @@ def _check_fit(plan: Plan) -> None:
         )
 
 
-def _left_out(
+def _absent(
     planned: Sequence[PlannedTrack], separators: Sequence[StoredSeparator], store: StemStore
-) -> dict[str, list[str]]:
-    """By separator whose stems cannot be made here, the songs that it has none of; each is said in one line."""
-    found: dict[str, list[str]] = {}
-    for separator in separators:
-        if separator.stored:
-            names = [_named(entry) for entry in planned if store.content_of(entry.track, separator.key) is None]
-            if names:
-                found[separator.label] = names
-                log.warning(
-                    "%s has no stems of %d of %d songs, left out for all: %s",
-                    separator.label,
-                    len(names),
-                    len(planned),
-                    listed(names, most=20),
-                )
-    return found
+) -> dict[str, list[PlannedTrack]]:
+    """By separator whose stems cannot be made here, the songs that it has none of."""
+    found = {
+        separator.label: [entry for entry in planned if store.content_of(entry.track, separator.key) is None]
+        for separator in separators
+        if separator.stored
+    }
+    return {label: entries for label, entries in found.items() if entries}
 
 
-def _named(entry: PlannedTrack) -> str:
-    return f"{entry.track.subset}/{entry.track.name}"
-
-
-def numeric_versions() -> dict[str, str]:
-    """Versions of the packages that scores depend on."""
-    return {name: version for name, version in describe_versions().items() if name in NUMERIC}
-
-
-def run_identity(plan: Plan) -> str:
-    """Digest of all that the results depend on, but for the stems, which may not be there yet."""
-    seeded = plan.config.model_copy(update={"fusions": plan.fusions})
-    config = seeded.model_dump(mode="json", exclude={"out", "workers", "store"})
-    needed = set(plan.needed())
-    tracks = [
-        (entry.data, entry.track.subset, entry.track.name, entry.track.length, _audio(plan.store, entry.track))
-        for entry in plan.tracks
-        if entry.track in needed
-    ]
-    files = {part.label or part.name: _files_of(part) for part in plan.fusions if _files_of(part)}
-    about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
-    return digest(about | ({"files": files} if files else {}))
-
-
-def _files_of(part: FusionConfig) -> list[str]:
-    """Digests of the files that a fusion's options name."""
-    files = make_fusion(part.name, **part.options).files()
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-
-
-def _audio(store: StemStore, track: Track) -> object:
-    """Content of mixture and references, or why it cannot be read: the stage that needs it says so."""
-    try:
-        return store.content(track, {})
-    except StemfuseError as error:
-        return str(error)
-
-
-def fit_digest(plan: Plan, part: FusionConfig, fold: int | None = None) -> str:
-    """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
-    train, valid = plan.fitted_on(fold) if fusion_class(part.name).learns else ([], [])
-    tracks = [[plan.store.content(track, plan.keys) for track in part] for part in (train, valid)]
-    version = describe_versions()["stemfuse"]
-    about = {"fusion": part.model_dump(mode="json"), "tracks": tracks, "keys": plan.keys, "stemfuse": version}
-    about |= {"files": files} if (files := _files_of(part)) else {}
-    return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))
+def _say_absent(absent: Mapping[str, Sequence[PlannedTrack]], missing: str, songs: int) -> None:
+    """Say in one line for each separator which songs it has no stems of, and what follows."""
+    what = "left out for all" if missing == "skip" else "fused by the others there, with weights of their own"
+    for label, entries in absent.items():
+        names = listed((entry.named for entry in entries), most=20)
+        log.warning("%s has no stems of %d of %d songs, %s: %s", label, len(entries), songs, what, names)

@@ -91,9 +91,14 @@ class FusionRecord(_Part):
     studies: dict[str, str] = {}
     """By source, the name of its search in the journal."""
     folds: list[str] = []
-    """Files of the fusions that were fitted without a group of songs, which each of them fuses."""
+    """Files of the fusions that were fitted once more, each for some of the songs: those that the fit has not seen, or
+    that not all separators have stems of. Empty where all songs are fused by the one file."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
+
+    def file_of(self, refit: int | None) -> str:
+        """The file of the fusion that fuses some of the songs."""
+        return self.file if refit is None or not self.folds else self.folds[refit]
 
     def all_files(self) -> list[str]:
         """Its files and those of its songs."""
@@ -136,6 +141,8 @@ class RunRecord(_Part):
     separators: dict[str, SeparatorRecord] = {}
     fusions: dict[str, FusionRecord] = {}
     warnings: list[str] = []
+    missing: str = "error"
+    """What the recipe says of songs that a separator has no stems of."""
     left_out: dict[str, list[str]] = {}
     """By separator, songs that it has no stems of, and that were left out for all."""
     notes: list[str] = []

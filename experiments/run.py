@@ -116,14 +116,13 @@ class Run:
 
         return read_scores(self.checksums.require(self.scores_path.name))
 
-    def fusion(self, label: str, fold: int | None = None) -> BaseFusion:
-        """A fitted fusion by its label; with a fold, the one that has not seen its songs, if songs were left out."""
+    def fusion(self, label: str, refit: int | None = None) -> BaseFusion:
+        """A fitted fusion by its label; with the number of a refit, the one that was fitted for some of the songs."""
         fusions = self.record().fusions
         if label not in fusions:
             raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
         fitted = fusions[label]
-        file = fitted.file if fold is None or not fitted.folds else fitted.folds[fold]
-        return load_fusion(self.checksums.require(file))
+        return load_fusion(self.checksums.require(fitted.file_of(refit)))
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""

@@ -117,7 +117,7 @@ def score(
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
         print_table(table)
-        results.print(named_songs(table.attrs["songs"]))
+        results.print(named_songs(table.attrs["songs"]), markup=False)
 
 
 Separators = Annotated[
@@ -181,7 +181,7 @@ def fit(
     else:
         if len(table):
             print_table(table)
-            results.print(named_songs(table.attrs["songs"]))
+            results.print(named_songs(table.attrs["songs"]), markup=False)
         show_weights(out)
     messages.print(f"saved: {out}", markup=False)
 

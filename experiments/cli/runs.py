@@ -81,7 +81,10 @@ def compare(
     shift: Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")] = False,
     as_is: Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")] = False,
     missing: Annotated[
-        str, typer.Option("--missing", help="skip: leave out songs that a tool has no stems of; else error")
+        str,
+        typer.Option(
+            "--missing", help="songs that a tool has no stems of: skip them, refit without the tool, or error"
+        ),
     ] = "error",
     convert: Convert = False,
     workers: Workers = None,
@@ -102,7 +105,7 @@ def compare(
             given_sources(sources),
             "shift" if shift else "as-is" if as_is else "refuse",
             convert,
-            one_of("--missing", missing, ("error", "skip")),
+            one_of("--missing", missing, ("error", "skip", "refit")),
             workers,
             progress,
         )
@@ -143,9 +146,9 @@ def show_run(finished: Any) -> None:
     for title, table in score_tables(finished.path):
         results.print(f"\n{title}")
         print_table(table)
+        results.print(named_songs(table.attrs["songs"]), markup=False)
     for note in finished.record().notes:
         results.print(f"\nnote: {note}", markup=False)
-        results.print(named_songs(table.attrs["songs"]))
     results.print(f"\nreport: {finished.report_path}")
 
 

@@ -33,6 +33,7 @@ from .tracks import (
     list_folder,
     open_song,
     open_track,
+    pick_references,
     track_name,
 )
 
@@ -55,8 +56,8 @@ class DataSet:
     ----------
     path : Path
         Where it lies.
-    places : mapping of str to mapping of str to Path
-        By subset and name, the folder or file of each track.
+    places : mapping of str to mapping of str to Path or Track
+        By subset and name, the folder or file of each track, or the track itself.
     split : str
         Where the subset ``"valid"`` comes from: ``"folder"``, ``"musdb"``, ``"every seventh"`` or ``"none"``.
     mixture : {"file", "sum"}
@@ -70,7 +71,7 @@ class DataSet:
     """
 
     path: Path
-    places: Mapping[str, Mapping[str, Path]]
+    places: Mapping[str, Mapping[str, Path | Track]]
     split: str = "none"
     mixture: MixtureRule = "file"
     sources: Sums | None = None
@@ -82,7 +83,7 @@ class DataSet:
 
     @property
     def layout(self) -> str:
-        """``"folders"``, ``"stem.mp4"`` or ``"files"``; joined by ``" + "`` where a tree has several."""
+        """``"folders"``, ``"stem.mp4"``, ``"files"`` or ``"tracks"``; joined by ``" + "`` where a tree has several."""
         return " + ".join(sorted({_form(place) for places in self.places.values() for place in places.values()}))
 
     def names(self, subset: str | None = None) -> tuple[str, ...]:
@@ -109,6 +110,9 @@ class DataSet:
         data, data_set = self.identity, self.name
         for part in self._asked(subset):
             for name, place in self.places[part].items():
+                if isinstance(place, Track):
+                    good.append(pick_references(place, self.sources))
+                    continue
                 try:
                     track = open_track(place, name, part, self.mixture, self.sources)
                     good.append(replace(track, data=data, data_set=data_set))
@@ -157,7 +161,9 @@ class DataSet:
 
     @property
     def name(self) -> str:
-        """The name of its folder; for a single song or track, of the folder that it lies in."""
+        """The name of its folder; for a single song or track, of the folder that it lies in; empty for open tracks."""
+        if self.layout == "tracks":
+            return ""
         folder = self.path.resolve()
         is_single = not self.path.is_dir() or is_track(self.path)
         name = unicodedata.normalize("NFC", (folder.parent if is_single else folder).name)
@@ -199,7 +205,8 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     * the same without subsets: all tracks are in the subset ``"test"``;
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
       ``"songs"``;
-    * a ``musdb.DB``, or one track of it: its files are read here, as if they were given by their paths.
+    * a ``musdb.DB``, or one track of it: its files are read here, as if they were given by their paths;
+    * tracks that are open already, or made of arrays: they keep their subsets and names, and nothing is split.
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
     ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, are passed over. Two
@@ -214,7 +221,7 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
 
     Parameters
     ----------
-    path : path-like, musdb.DB or musdb.MultiTrack
+    path : path-like, musdb.DB, musdb.MultiTrack or sequence of Track
         A data set's root, a folder of songs or of one track, or a file; or what the package musdb makes of them.
     mixture : {"file", "sum"}
         ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
@@ -240,6 +247,8 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
     wanted = {name for pair in (sources or {}).items() for name in (pair[0], *pair[1])}
+    if isinstance(path, Sequence) and not isinstance(path, str):
+        return DataSet(Path("tracks"), _given(path), "none", mixture, sources)
     known = musdb_places(path)
     if known is None:
         path = Path(path).expanduser()
@@ -252,6 +261,19 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
         places["valid"] = {name: places["train"].pop(name) for name in names}
     order = [*SUBSETS, *sorted(set(places) - set(SUBSETS))]
     return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture, sources)
+
+
+def _given(tracks: Sequence[Any]) -> dict[str, dict[str, Track]]:
+    """Tracks by subset and name."""
+    if not tracks or not all(isinstance(track, Track) for track in tracks):
+        kinds = ", ".join(sorted({type(track).__name__ for track in tracks})) or "nothing"
+        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected a path, or a sequence of Track"))
+    places: dict[str, dict[str, Track]] = {}
+    for track in tracks:
+        if track.name in places.setdefault(track.subset, {}):
+            raise TrackError(f"two tracks of {track.subset} are called {track.name!r}; give one another name or subset")
+        places[track.subset][track.name] = track
+    return {subset: places[subset] for subset in (*SUBSETS, *sorted(set(places) - set(SUBSETS))) if subset in places}
 
 
 def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
@@ -299,13 +321,15 @@ def _is_subset(folder: Path, sources: Collection[str]) -> bool:
     return folder.name in SUBSETS or any(is_track(place, sources) for place in list_folder(folder))
 
 
-def _is_lone_file(place: Path, among: Mapping[str, Path], error: TrackError) -> bool:
+def _is_lone_file(place: Path, among: Mapping[str, Path | Track], error: TrackError) -> bool:
     """Whether one of several songs is a file that cannot be decoded, which need not be a song at all."""
     is_song = place.is_file() and not is_stem_file(place)
     return is_song and len(among) > 1 and isinstance(error.__cause__, AudioError)
 
 
-def _form(place: Path) -> str:
+def _form(place: Path | Track) -> str:
+    if isinstance(place, Track):
+        return "tracks"
     if is_stem_file(place):
         return "stem.mp4"
     return "files" if place.is_file() else "folders"

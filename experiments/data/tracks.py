@@ -166,15 +166,22 @@ def open_track(
         else:
             parts, passed = _open_folder(place, mixture)
         track = _assemble(name, subset, parts)
-        if sources is not None and track.references is not None:
-            sums = reference_sums(track.references.sources, sources)
-            chosen = summed(track.references, sums) if sums else None
-            passed += [] if sums else [f"{NONE_WANTED} {', '.join(track.references.sources)}"]
-            return replace(track, references=chosen, notes=(*track.notes, *passed))
-        _check_whole(place, parts)
-        return replace(track, notes=(*track.notes, *passed)) if passed else track
+        track = replace(track, notes=(*track.notes, *passed)) if passed else track
+        if sources is None or track.references is None:
+            _check_whole(place, parts)
+        return pick_references(track, sources)
     except (AudioError, TrackError, OSError) as error:
         raise TrackError(f"track {name!r}: {error}") from error
+
+
+def pick_references(track: Track, sources: Sums | None) -> Track:
+    """A track with the wanted references, picked or summed up; without any, and with a note, where it has none."""
+    if sources is None or track.references is None:
+        return track
+    sums = reference_sums(track.references.sources, sources)
+    chosen = summed(track.references, sums) if sums else None
+    none = () if sums else (f"{NONE_WANTED} {', '.join(track.references.sources)}",)
+    return replace(track, references=chosen, notes=(*track.notes, *none))
 
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from stemfuse.experiments.run import Run
 
 @dataclass(frozen=True, eq=False)
 class DataSetScores:
-    """Scores of one data set of a run, all methods on the same frames."""
+    """Scores of one data set of a run, all methods of a song on the same frames."""
 
     label: str
     real: bool | None
@@ -41,6 +41,12 @@ class DataSetScores:
         """Metrics that were scored; the first is what figures and comparisons show."""
         present = set(self.masked["metric"])
         return tuple(metric for metric in (*METRICS, SONG_SDR) if metric in present)
+
+    @property
+    def complete(self) -> tuple[str, ...]:
+        """Methods that are scored on all songs; the others are compared with them on the songs that they have."""
+        songs = self.masked.groupby("fusion")["track"].nunique()
+        return tuple(method for method in self.methods if songs.get(method) == len(self.tracks))
 
     @property
     def kind(self) -> str:
@@ -66,7 +72,8 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
     real = {label: data.real for label, data in record.data.items()}
     for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):
         own = scores[labels == label]
-        masked, dropped = common_mask(own)
+        # with missing=refit no song is left out: each method keeps those that it has
+        masked, dropped = common_mask(own, common_tracks=record.missing != "refit")
         scored = list(masked["fusion"].unique())
         fusions = [name for name in record.fusions if name in scored]
         singles = [name for name in record.separators if name in scored]
@@ -87,7 +94,9 @@ class ScoreTable:
     grid: pd.DataFrame
     """One row per method, one column per source and one for their mean, in dB."""
     best: pd.Series[float]
-    """Of the single separators, per column."""
+    """Of the single separators that have all songs, per column."""
+    partial: Mapping[str, tuple[pd.DataFrame, pd.Series[float]]]
+    """By method that lacks songs, the grid and the best of the songs that it has."""
     fusions: tuple[str, ...]
     dropped: pd.Series[int]
     """Frames without a finite value, by the method they come from."""
@@ -102,23 +111,32 @@ class ScoreTable:
     def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
         """The table of one metric."""
         rows = data.masked[data.masked["metric"] == metric]
-        table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
-        grid = by_source(table, metric)
-        grid = grid.loc[[method for method in data.methods if method in grid.index]]
-        if MEAN not in grid:  # no source that all methods have
-            grid[MEAN] = np.nan
+        table, grid = _grid(rows, data.methods, metric)
+        singles = [method for method in data.complete if method not in data.fusions]
+        partial = {}
+        for method in (name for name in grid.index if name not in data.complete):
+            own = rows[rows["track"].isin(rows.loc[rows["fusion"] == method, "track"])]
+            part = _grid(own[own["fusion"].isin([method, *singles])], data.methods, metric)[1]
+            partial[str(method)] = part, part[part.index.isin(singles)].max()
         dropped = data.dropped[data.dropped["metric"] == metric]
+        notes = method_notes(data.scores, data.masked, metric)
+        if not singles and len(data.fusions) < len(data.methods):
+            notes = {
+                method: "; ".join(filter(None, (note, "no gain: no separator has all songs")))
+                for method, note in notes.items()
+            }
         counts = dropped.groupby(["fusion", "source"])[["frames", "own", "kept"]].sum()
         return cls(
             metric,
             grid,
-            grid[~grid.index.isin(data.fusions)].max(),
+            grid[grid.index.isin(singles)].max(),
+            partial,
             data.fusions,
             counts["own"].groupby("fusion").max(),
             int(counts["frames"].to_numpy().max()),
             int(counts["kept"].to_numpy().max()),
             common_sources(table),
-            method_notes(data.scores, data.masked, metric),
+            notes,
         )
 
     @property
@@ -127,29 +145,27 @@ class ScoreTable:
         return "whole-song SDR" if self.metric == SONG_SDR else self.metric
 
     @property
-    def best_pick(self) -> float:
-        """Mean of the sources when each is taken from the single separator that is best at it."""
-        return float(self.best[list(self.sources)].mean(skipna=False))
-
-    @property
     def best_single(self) -> str:
-        """The single separator with the best mean; empty when none has every source."""
-        means = self.grid[MEAN].drop(labels=list(self.fusions), errors="ignore").dropna()
+        """The single separator with the best mean; empty when none has every source and all songs."""
+        means = self.grid[MEAN].drop(labels=[*self.fusions, *self.partial], errors="ignore").dropna()
         return str(means.idxmax()) if len(means) else ""
 
     @property
     def winner(self) -> str:
-        """The method with the best mean; empty when none has every source."""
-        means = self.grid[MEAN].dropna()
+        """The method with the best mean; empty when none has every source and all songs."""
+        means = self.grid[MEAN].drop(labels=list(self.partial)).dropna()
         return str(means.idxmax()) if len(means) else ""
 
     def gain(self, method: str, column: str) -> float:
-        """How far a method is above the best single separator of a column."""
-        return float(self.grid.loc[method, column] - self.best[column])  # type: ignore[operator, arg-type]
+        """How far a method is above the best single separator of a column, on the songs that the method has."""
+        grid, best = self.partial.get(method, (self.grid, self.best))
+        return float(grid.loc[method, column] - best[column])  # type: ignore[operator, arg-type]
 
     def gain_over_pick(self, method: str) -> float:
-        """How far a method's mean is above the best pick per source."""
-        return float(self.grid.loc[method, MEAN] - self.best_pick)  # type: ignore[operator, arg-type]
+        """How far a method's mean is above that of each source's best single separator, on the method's songs."""
+        grid, best = self.partial.get(method, (self.grid, self.best))
+        pick = float(best[list(self.sources)].mean(skipna=False))
+        return float(grid.loc[method, MEAN]) - pick  # type: ignore[arg-type]
 
     def to_frame(self) -> pd.DataFrame:
         """The table as it is printed: method, the scores, both gains, dropped frames."""
@@ -162,6 +178,16 @@ class ScoreTable:
         table["dropped"] = self.dropped.reindex(methods)
         table["note"] = [self.notes.get(method, "") for method in methods]
         return table.reset_index()
+
+
+def _grid(rows: pd.DataFrame, methods: Sequence[str], metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of some rows in the convention of the metric, and as a grid with a column of means, in methods' order."""
+    table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
+    grid = by_source(table, metric)
+    grid = grid.loc[[method for method in methods if method in grid.index]]
+    if MEAN not in grid:  # no source that all methods have
+        grid[MEAN] = np.nan
+    return table, grid
 
 
 def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataFrame]]:
@@ -223,7 +249,7 @@ def comparisons(data: DataSetScores) -> list[Comparison]:
     """
     metric = data.metrics[0]
     rows = data.masked[(data.masked["metric"] == metric) & data.masked["value"].notna()]
-    singles = [method for method in data.methods if method not in data.fusions and method in set(rows["fusion"])]
+    singles = [method for method in data.complete if method not in data.fusions and method in set(rows["fusion"])]
     if not singles or not set(data.fusions) & set(rows["fusion"]) or rows["track"].nunique() < FEWEST_TRACKS:
         return []
     picked = with_best_per_source(rows, singles, metric)

@@ -34,9 +34,9 @@ def bound(plan: Plan, run: Run, progress: Progress) -> None:
 
 
 def _tracks_by_data(plan: Plan) -> dict[str, list[Track]]:
-    """Test tracks with references and stems, by data set."""
+    """Test tracks with references and stems by all separators, by data set."""
     by_data: dict[str, list[Track]] = {}
     for planned in plan.tested():
-        if planned.track.references is not None:
+        if planned.track.references is not None and plan.having(tuple(plan.keys), [planned.track]):
             by_data.setdefault(planned.data, []).append(plan.attach(planned.track))
     return {data: comparable(tracks, plan.config.convert) for data, tracks in by_data.items()}

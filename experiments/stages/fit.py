@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from stemfuse.blending import BaseFusion, fusion_class, leaks, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
+from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.machine import training_devices
-from stemfuse.experiments.plan import Plan, fit_digest
+from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import FOLDS, PARTS, Run
 from stemfuse.experiments.workers import Progress
-from stemfuse.separators import Track
+from stemfuse.separators import Track, listed
 
 from .measure import measure
 from .unfinished import UnfinishedFit
@@ -41,7 +42,8 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         measure(seen, plan.workers, progress)
         # songs that are left out in turn are among both, and no fusion is scored on those that it was fitted to
         record.warnings = leaks(seen, [] if plan.folds else tracks.tested)
-    record.notes = [crossing(plan.folds, len(tracks.tested))] if plan.folds else []
+    record.notes = [crossing(plan.folds, len(plan.tested()))] if plan.folds else []
+    record.notes += absences(plan)
     separators = {label: separator.describe for label, separator in record.separators.items()}
     for done, part in enumerate(plan.fusions):
         progress("fit", done, len(plan.fusions))
@@ -54,7 +56,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             continue
         run.checksums.forget(fitted.files.__contains__)
         record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
-        _fit_folds(plan, part, record.fusions[label], separators, run, progress)
+        _fit_again(plan, part, record.fusions[label], separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
         run.checksums.keep(run.path / file for file in record.fusions[label].files)
@@ -78,10 +80,23 @@ def crossing(folds: int, songs: int) -> str:
     )
 
 
-def _tracks_of(plan: Plan, fold: int | None = None) -> FitTracks:
-    train, valid = plan.fitted_on(fold) if plan.learns() else ([], [])
-    tested = [planned.track for planned in plan.tested()]
-    parts = ([plan.attach(track) for track in part] for part in (train, valid, tested))
+def absences(plan: Plan) -> list[str]:
+    """What is to be said of songs that not all separators have stems of."""
+    songs = [planned.named for planned in plan.tested() if len(plan.keys_of(planned.track)) < len(plan.keys)]
+    if not songs:
+        return []
+    return [
+        f"{listed(songs, most=20)}: not all separators have stems of these songs; every fusion is fitted again there "
+        "for those that have, and bounds are of the other songs"
+    ]
+
+
+def _tracks_of(plan: Plan, refit: int | None = None) -> FitTracks:
+    """Tracks with the stems of all separators, or of those of a refit."""
+    labels = tuple(plan.keys) if refit is None else plan.refits[refit].separators
+    train, valid = plan.fitted_on(refit) if plan.learns() else ([], [])
+    tested = plan.having(labels, [planned.track for planned in plan.tested()])
+    parts = ([plan.attach(track, labels) for track in part] for part in (train, valid, tested))
     return alike(FitTracks(*parts), plan.config.convert)
 
 
@@ -91,7 +106,7 @@ def alike(tracks: FitTracks, convert: bool) -> FitTracks:
     return FitTracks(*([next(alike) for _ in part] for part in tracks))
 
 
-def _fit_folds(
+def _fit_again(
     plan: Plan,
     part: FusionConfig,
     record: FusionRecord,
@@ -99,21 +114,45 @@ def _fit_folds(
     run: Run,
     progress: Progress,
 ) -> None:
-    """Fit a fusion once more without each group of songs; these files belong to it."""
-    if not fusion_class(part.name).learns:
+    """Fit a fusion once more for songs that it has seen, and for those that lack stems; these files belong to it."""
+    learns, files = fusion_class(part.name).learns, {}
+    if not learns and not plan.absent:
         return
-    for fold in range(plan.folds):
-        tracks, digest = _tracks_of(plan, fold), fit_digest(plan, part, fold)
-        label = f"{part.label or part.name}, songs left out {fold + 1} of {plan.folds}"
-        # kept until the run ends, for a run that is resumed
-        journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
-        fusion = make_fusion(part.name, **(journal | part.options))
-        show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
-        file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{fold + 1}{fusion.suffix}"))
-        fit_and_save(fusion, tracks.train, tracks.valid, separators, run.path / file)
-        beside = str(Path(file).with_suffix(".json"))
-        record.folds = [*record.folds, file]
-        record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
+    for number, refit in enumerate(plan.refits):
+        # what learns nothing is the same for all songs with stems by the same separators
+        same = refit if learns else refit.separators
+        if not learns and refit.separators == tuple(plan.keys):
+            files[same] = record.file
+        if same not in files:
+            files[same] = _fit_refit(plan, part, number, record, separators, run, progress)
+        record.folds = [*record.folds, files[same]]
+
+
+def _fit_refit(
+    plan: Plan,
+    part: FusionConfig,
+    number: int,
+    record: FusionRecord,
+    separators: Mapping[str, Any],
+    run: Run,
+    progress: Progress,
+) -> str:
+    """Fit a fusion for the songs of one refit and save it; its file."""
+    tracks, digest = _tracks_of(plan, number), fit_digest(plan, part, number)
+    if fusion_class(part.name).learns and len(plan.refits[number].separators) < len(plan.keys):
+        measure([*tracks.train, *tracks.valid], plan.workers, progress)
+    label = f"{part.label or part.name}, fit {number + 1} of {len(plan.refits)} for songs of their own"
+    # kept until the run ends, for a run that is resumed
+    journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
+    fusion = make_fusion(part.name, **(journal | part.options))
+    show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
+    file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}"))
+    described = {label: separators[label] for label in plan.refits[number].separators}
+    train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
+    fit_and_save(fusion, train, valid, described, run.path / file)
+    beside = str(Path(file).with_suffix(".json"))
+    record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
+    return file
 
 
 def _fit_part(
@@ -132,7 +171,7 @@ def _fit_part(
     fusion = make_fusion(part.name, **(kept | part.options))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
-    train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
+    train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
     fit_and_save(fusion, train, valid, separators, run.path / file)
     history = _keep_history(run, label, fusion)
     beside = str(Path(file).with_suffix(".json"))

@@ -35,7 +35,7 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
         methods = dict(track.stems)
         run.checksums.forget(_files_of(run, record, shown).__contains__)
         for label, fitted in record.fusions.items():
-            fusion = run.fusion(label, plan.fold_of(track))
+            fusion = run.fusion(label, plan.refit_of(track))
             methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
                 fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, track, shown.name)}

@@ -16,9 +16,10 @@ from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.parts import find_parts, part_name, write_part
-from stemfuse.experiments.plan import Plan, numeric_versions
-from stemfuse.experiments.record import FusionRecord, RunRecord
+from stemfuse.experiments.plan import Plan
+from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
@@ -174,15 +175,15 @@ class _Content:
 
 
 def _content_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> _Content:
-    content, kept = plan.store.content(track, plan.keys), run.checksums.read()
+    content, kept = plan.store.content(track, plan.keys_of(track)), run.checksums.read()
     audio = {what: content[what] for what in content if what != "stems"}
     methods: dict[str, object] = dict(content["stems"])
     for label, fusion in record.fusions.items():
         # not the journal of a search, which grows
         apart = {fusion.journal, fusion.history}
         if fusion.folds:
-            # of the fusion that has not seen the song, nothing but its own file
-            apart = set(fusion.files) - {_file_of(plan, fusion, track)}
+            # of the fusion that was fitted for the song, nothing but its own file
+            apart = set(fusion.files) - {fusion.file_of(plan.refit_of(track))}
         files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
         methods[label] = [fusion.digest, files, content["stems"]]
     return _Content(audio, methods)
@@ -239,9 +240,9 @@ def _tasks_of(
         groups = [[*(groups[0] if groups else []), *only_written], *groups[1:]]
     if not groups:
         return []
-    methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys}
+    methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys_of(track)}
     for label, fusion in record.fusions.items():
-        file = run.path / _file_of(plan, fusion, track)
+        file = run.path / fusion.file_of(plan.refit_of(track))
         methods[label] = FusionMethod(file, unwritten.get(label), plan.config.convert)
     attached = plan.attach(track)
     return [
@@ -254,12 +255,6 @@ def _tasks_of(
         )
         for group in groups
     ]
-
-
-def _file_of(plan: Plan, fusion: FusionRecord, track: Track) -> str:
-    """The fusion that fuses a song: where songs are left out in turn, the one that has not seen it."""
-    fold = plan.fold_of(track)
-    return fusion.file if fold is None or not fusion.folds else fusion.folds[fold]
 
 
 def read_parts(folder: Path, names: Sequence[str], labels: Sequence[str] = ()) -> pd.DataFrame:

@@ -33,15 +33,19 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
     """Make the stems that are missing, and keep on record who made all of them."""
     tracks = plan.needed()
     known = {track.shown: track.stems for track in run.record().tracks}
-    for track in tracks:
-        for key in plan.keys.values():
-            # stems that another run or command has left here are read and compared once
-            if known.get(plan.labels[track], {}).get(key) != plan.store.content_of(track, key):
-                plan.store.forget(track, key)
-    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress, plan.config.convert)
+    for track, key in plan.entries():
+        # stems that another run or command has left here are read and compared once
+        if known.get(plan.labels[track], {}).get(key) != plan.store.content_of(track, key):
+            plan.store.forget(track, key)
+    used = make_missing(tracks, plan.separators, plan.store, plan.workers, progress, plan.config.convert, plan.keys_of)
     record = run.record()
     record.use_devices(device for separator in used for device in separator.devices)
-    stored = {separator: plan.store.record(tracks[0], separator.key) for separator in plan.separators}
+    first = {key: track for track, key in reversed(list(plan.entries()))}
+    stored = {
+        separator: plan.store.record(first[separator.key], separator.key)
+        for separator in plan.separators
+        if separator.key in first
+    }
     record.separators = {
         separator.label: SeparatorRecord(
             key=separator.key, fingerprint=entry["fingerprint"], describe=entry["separator"]
@@ -51,7 +55,8 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
     by_name = {plan.labels[track]: track for track in reversed(tracks)}
     for kept in record.tracks:
         if kept.shown in by_name:
-            entries = {key: plan.store.record(by_name[kept.shown], key) for key in plan.keys.values()}
+            track = by_name[kept.shown]
+            entries = {key: plan.store.record(track, key) for key in plan.keys_of(track).values()}
             kept.mixture_sha256 = next(iter(entries.values()))["mixture"]["sha256"]
             kept.stems = {key: content_of(entry) for key, entry in entries.items()}
     run.write_record(record)
@@ -64,6 +69,7 @@ def make_missing(
     workers: int,
     progress: Progress = silent,
     convert: bool = False,
+    keys_of: Callable[[Track], Mapping[str, str]] | None = None,
 ) -> list[StoredSeparator]:
     """Separate the tracks of which the store has no usable stems.
 
@@ -81,6 +87,8 @@ def make_missing(
         Called as ``progress("separate", done, total)``.
     convert : bool
         Whether tracks are resampled, and mono ones made stereo, for separators that need it, and their stems back.
+    keys_of : callable, optional
+        The separators, label to store folder, that a track needs stems of; all when not given.
 
     Returns
     -------
@@ -94,12 +102,16 @@ def make_missing(
         tracks cannot be separated.
     """
     store.clear_remains()
-    pairs = [(track, separator.key) for separator in separators for track in tracks]
+    wanted = {
+        separator: [track for track in tracks if keys_of is None or separator.label in keys_of(track)]
+        for separator in separators
+    }
+    pairs = [(track, separator.key) for separator, needing in wanted.items() for track in needing]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
     tasks, lacking = [], []
-    for separator in separators:
-        missing = [track for track in tracks if (track, separator.key) not in usable]
+    for separator, needing in wanted.items():
+        missing = [track for track in needing if (track, separator.key) not in usable]
         if missing and separator.stored:
             names = listed((track.name for track in missing), most=20)
             lacking.append(f"by {separator.label} ({separator.key}) of {names}")
@@ -112,7 +124,7 @@ def make_missing(
     if lacking:
         raise RunError(
             f"{store.root}: no usable stems {'; '.join(lacking)}; adopt them, or separate them first; a run goes on "
-            "without these songs with missing=skip"
+            "without these songs with missing=skip, or without these separators there with missing=refit"
         )
     run_all(separate_one, tasks, workers, "separate", progress, str)
     if tasks:  # workers of a killed process may have outlived it for a moment

@@ -75,6 +75,7 @@ def test_never_worse_than_what_it_starts_from(constraint, valid):
     assert search.weights_.matrix.min() >= low
 
 
+@pytest.mark.slow
 def test_ladder_on_the_least_squares_objective():
     train = conformance_tracks(("a", "b", "c"), 3.0)
     space = BlendSpace.of(train)
@@ -97,10 +98,10 @@ def test_ladder_on_the_least_squares_objective():
         assert simplex <= searched + 1e-6
 
 
-# filters make three of them slow; SDR and whole songs are enough for every day
+# filters make four of them slow; whole songs are enough for every day
 @pytest.mark.parametrize(
     "metric",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in ("ISR", "SIR", "SAR") else []) for name in METRICS],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ("SDR", "ISR", "SIR", "SAR") else []) for name in METRICS],
 )
 def test_criteria_are_the_metrics_of_the_fused_audio(metric):
     from stemfuse.analysis import bleedless_fullness, bss_eval, si_sdr

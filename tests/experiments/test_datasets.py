@@ -15,7 +15,7 @@ import yaml
 from makers.audio import LENGTH, sources, write_track
 from makers.places import CLIP
 from stemfuse.experiments.data.datasets import DataSet, open_data, open_song
-from stemfuse.separators import SOURCES, TrackError
+from stemfuse.separators import SOURCES, Track, TrackError
 
 MUSDB_LIST = yaml.safe_load(
     Path(importlib.util.find_spec("musdb").origin).with_name("configs").joinpath("mus.yaml").read_text()
@@ -222,3 +222,21 @@ def test_a_data_set_describes_itself(tmp_path):
     }
     with pytest.raises(TrackError, match="no subset 'train', expected one of test"):
         data.names("train")
+
+
+def test_open_tracks_are_a_data_set():
+    audio = sources()
+    tracks = [
+        Track.from_arrays(name, audio.sum(0), audio, subset=subset)
+        for name, subset in (("b", "test"), ("a", "train"), ("a", "test"))
+    ]
+    data = open_data(tracks, sources={"vocals": ("vocals",), "band": ("drums", "bass", "other")})
+    assert (data.subsets, data.names(), len(data), data.layout) == (("train", "test"), ("a", "b", "a"), 3, "tracks")
+    band = data.tracks("train")[0].references["band"].read()
+    np.testing.assert_allclose(band, audio[:3].sum(0), atol=1e-6)
+    assert open_data(tracks).tracks("test") == [tracks[0], tracks[2]]
+    with pytest.raises(TrackError, match=r"two tracks of test are called 'a'"):
+        open_data([*tracks, tracks[2]])
+    for given, kinds in (([], "nothing"), ([tracks[0], "b"], "Track, str")):
+        with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, or a sequence of Track"):
+            open_data(given)

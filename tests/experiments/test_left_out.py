@@ -116,12 +116,12 @@ def test_groups_of_songs(tmp_path, count, groups):
     assert plan.folds == groups
     for fold in range(groups):
         train, valid = plan.fitted_on(fold)
-        left_out = [planned.track for planned in plan.tested() if plan.fold_of(planned.track) == fold]
+        left_out = [planned.track for planned in plan.tested() if plan.refit_of(planned.track) == fold]
         assert left_out
         assert not valid
         assert {track.name for track in (*train, *left_out)} == {f"song {number}" for number in range(count)}
         assert not {*train} & {*left_out}
-        assert plan.fold_of(replace(left_out[0])) == fold
+        assert plan.refit_of(replace(left_out[0])) == fold
     assert plan_of(tmp_path, folds=2).folds == 2
 
 

@@ -34,7 +34,8 @@ def tracks():
     return conformance_tracks(("a", "b"), 1.0)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 8])
 def test_processes_that_make_one_database_at_the_same_moment_all_go_on(tmp_path, count):
     moment = str(time.time() + 3)
     begun = [

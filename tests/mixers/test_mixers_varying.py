@@ -182,7 +182,7 @@ def test_constraints_hold(songs):
     ids=["gram", "mlp"],
 )
 class TestBoth:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def songs(self):
         return [switching_song(seed, 2.5)[0] for seed in range(2)]
 

@@ -1,0 +1,162 @@
+"""Songs that some separators have no stems of: fused by the others, with weights that are fitted again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from makers.commands import command
+from stemfuse.blending import LeastSquares, Mean, Residual
+from stemfuse.experiments import RunError, parse_config, run
+from stemfuse.experiments.plan import plan_run
+from stemfuse.separators import StemStore
+
+RATE = 44_100
+SOURCES = ("speech", "music")
+ERRORS = {"near": 0.02, "far": 0.03, "rough": 0.05}
+LACKING = {"rough": {"song 1", "song 3"}, "far": {"song 3"}}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Six songs of speech and music, and stems by three systems: two of the systems lack songs."""
+    root = tmp_path_factory.mktemp("missing")
+    for number in range(6):
+        generator = np.random.default_rng(number)
+        parts = generator.normal(0, 0.1, (2, RATE, 2))
+        name = f"song {number}"
+        for source, samples in zip(SOURCES, parts, strict=True):
+            (root / "songs" / name).mkdir(parents=True, exist_ok=True)
+            sf.write(root / "songs" / name / f"{source}.wav", samples, RATE, subtype="FLOAT")
+            for system, error in ERRORS.items():
+                if name in LACKING.get(system, ()):
+                    continue
+                (root / system / name).mkdir(parents=True, exist_ok=True)
+                estimate = samples + generator.normal(0, error, (RATE, 2))
+                sf.write(root / system / name / f"{source}.wav", estimate, RATE, subtype="FLOAT")
+    return root
+
+
+def recipe(place, out, **changes):
+    given = {
+        "out": str(out),
+        "store": str(place / "store"),
+        "data": [{"path": str(place / "songs"), "label": "songs", "mixture": "sum"}],
+        "separators": [{"name": system, "stored": True} for system in ERRORS],
+        "fusions": ["mean", "least_squares", "residual"],
+        "missing": "refit",
+        "players": {"tracks": 2},
+        "estimates": True,
+        "workers": 1,
+    }
+    return parse_config(given | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    for system in ERRORS:
+        options = ("--as", system, "--data", place / "songs", "--store", place / "store", "--mixture", "sum")
+        done = command("adopt", place / system, *options)
+        assert done.returncode == 0, done.stderr
+    return run(recipe(place, place / "run"))
+
+
+def with_stems(finished, labels):
+    """Songs with the stems of some systems, those that have them."""
+    plan = plan_run(finished.config)
+    store, keys = StemStore(finished.config.store), {label: plan.keys[label] for label in labels}
+    songs = [planned.track for planned in plan.tested()]
+    return {song.name: store.attach(song, keys) for song in plan.having(labels, songs)}, plan
+
+
+def test_weights_are_solved_again_for_the_stems_that_a_song_has(finished):
+    for name, labels in {
+        "song 0": ("near", "far", "rough"),
+        "song 1": ("near", "far"),
+        "song 3": ("near",),
+    }.items():
+        songs, plan = with_stems(finished, labels)
+        number = plan.refit_of(songs[name])
+        others = [song for other, song in songs.items() if other != name]
+        for fusion in (LeastSquares(), Residual(), Mean()):
+            expected = fusion.fit(others).weights_
+            found = finished.fusion(fusion.kind, number)
+            assert found.weights_.inputs == expected.inputs, (name, fusion)
+            np.testing.assert_allclose(found.weights_.matrix, expected.matrix, atol=1e-6)
+            assert tuple(found.separators_) == labels
+        fused = LeastSquares().fit(others).fuse(songs[name])
+        written = finished.path / "estimates" / "least_squares" / songs[name].subset / name
+        for source in SOURCES:
+            samples = sf.read(written / f"{source}.wav", dtype="float32")[0].T
+            np.testing.assert_allclose(samples, fused[source].read(), atol=1e-6)
+
+
+def test_tables_say_which_songs_a_method_has_and_compare_on_them(finished):
+    from stemfuse.experiments.report import score_tables
+
+    ((_, table),) = score_tables(finished.path)
+    table = table.set_index("method")
+    assert table.loc["rough", "note"] == "on 4 of 6 songs"
+    assert table.loc["far", "note"] == "on 5 of 6 songs"
+    assert table.loc[["near", "mean", "least_squares", "residual"], "note"].eq("").all()
+    scores = finished.scores().query("metric == 'SDR'").pivot_table("value", ["track", "source"], "fusion")
+    own = scores.dropna(subset="rough")[["near", "rough"]].groupby("source").median().mean()
+    assert table.loc["rough", "over best single"] == pytest.approx(own["rough"] - own["near"], abs=0.02)
+    assert table.loc["least_squares", "over best single"] > 0.3
+    (note,) = [note for note in finished.record().notes if "not all separators" in note]
+    assert "song 1" in note
+    assert "song 3" in note
+    assert "song 0" not in note
+    page = finished.report_path.read_text()
+    assert "on 4 of 6 songs" in page
+    assert note in page
+
+
+@pytest.mark.slow
+def test_stems_that_come_later_are_used_by_the_next_run(finished, place, tmp_path):
+    assert run(finished.config).record().finished == finished.record().finished
+    store = tmp_path / "store"
+    shutil.copytree(place / "store", store)
+    given = {"store": str(store), "fusions": ["mean", "least_squares"], "estimates": False}
+    before = run(recipe(place, tmp_path / "run", **given))
+    songs, plan = with_stems(before, ("near", "far"))
+    assert plan.refit_of(songs["song 1"]) != plan.refit_of(songs["song 0"])
+    made = tmp_path / "rough" / "song 1"
+    shutil.copytree(place / "near" / "song 1", made)
+    options = ("--as", "rough", "--data", place / "songs", "--store", store, "--mixture", "sum")
+    assert command("adopt", tmp_path / "rough", *options).returncode == 0
+    after = run(recipe(place, tmp_path / "run", **given))
+    table = after.scores()
+    assert "song 1" in set(table.loc[table["fusion"] == "rough", "track"])
+    songs, plan = with_stems(after, tuple(ERRORS))
+    expected = LeastSquares().fit([song for name, song in songs.items() if name != "song 1"]).weights_
+    found = after.fusion("least_squares", plan.refit_of(songs["song 1"])).weights_
+    np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-6)
+
+
+def test_what_cannot_be_done_is_said_before_any_work(finished, place, tmp_path):
+    with pytest.raises(RunError, match=r"no usable stems by far .* of song 3.*missing=skip, or .*missing=refit"):
+        run(recipe(place, tmp_path / "a", missing="error"))
+    store = tmp_path / "store"
+    shutil.copytree(place / "store", store)
+    plan = plan_run(recipe(place, tmp_path / "b", store=str(store)))
+    for planned in plan.tracks:
+        for system in ("far", "rough"):
+            if (planned.track.name == "song 0") == (system == "far"):
+                shutil.rmtree(StemStore(store).path(planned.track, plan.keys[system]), ignore_errors=True)
+    with pytest.raises(RunError, match=r"no song to fit on has stems by near and far and rough"):
+        run(recipe(place, tmp_path / "b", store=str(store)))
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.slow
+def test_compare_keeps_all_songs(place, tmp_path):
+    given = [f"{system}={place / system}" for system in ERRORS]
+    done = command("compare", place / "songs", *given, "--out", tmp_path, "--missing", "refit", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "rough has no stems of 2 of 6 songs, fused by the others there" in done.stderr
+    assert "of 6 songs won" in done.stdout
+    read = command("compare", place / "songs", *given, "--out", tmp_path, "--missing", "refit", "--json")
+    assert json.loads(read.stdout)["verdicts"][0]["songs"] == 6
