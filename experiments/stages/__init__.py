@@ -3,7 +3,7 @@
 from .bound import bound
 from .fit import fit
 from .fuse import fuse_paths
-from .measure import compare_sdr, measure
+from .measure import measure
 from .report import report
 from .score import score, score_folders
 from .separate import adopt_folder, separate, separate_paths
@@ -14,7 +14,6 @@ __all__ = [
     "TrainConfig",
     "adopt_folder",
     "bound",
-    "compare_sdr",
     "fit",
     "fit_fusion",
     "fuse_paths",

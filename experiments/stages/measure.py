@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,28 +44,25 @@ def measure_one(track: Track) -> None:
         GramStatistics.of(track)
 
 
-def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track], note: str = "") -> pd.DataFrame:
-    """Median SDR (of frames, then of tracks) of single separators, their mean and a linear fusion, from statistics.
+def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
+    """Scores of single separators, their mean and a linear fusion, from statistics; no audio is fused.
 
     Parameters
     ----------
     fusion : BaseFusion
-        Fitted; one that is not linear is left out of the table.
+        Fitted; one that is not linear is left out.
     tracks : sequence of Track
         With stems; those without references are left out.
-    note : str
-        What has to be known of the fusion's own scores, such as that it was fitted on these tracks.
 
     Returns
     -------
     DataFrame
-        One row per method: method, one column per source, and their mean, in dB; and a note. ``attrs["songs"]`` names
-        the tracks, ``<subset>/<track>``.
+        A score table of SDR, and of whole songs, which tells what is silent; empty without references.
+        ``attrs["songs"]`` names the tracks, ``<subset>/<track>``.
     """
     import pandas as pd
 
-    from stemfuse.analysis import GramStatistics, aggregate, by_source, common_mask
-    from stemfuse.analysis.reasons import method_notes
+    from stemfuse.analysis import GramStatistics
 
     tables, songs = [], []
     for track, name in zip(tracks, track_labels(tracks), strict=True):
@@ -76,17 +74,79 @@ def compare_sdr(fusion: BaseFusion, tracks: Sequence[Track], note: str = "") -> 
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion):
                 tables.append(_scores_of(method, label, gram, track).assign(track=name))
-    if not tables:
-        return pd.DataFrame()
-    scores = pd.concat(tables, ignore_index=True)
+    scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    scores.attrs["songs"] = songs
+    return scores
+
+
+def sdr_table(scores: pd.DataFrame, notes: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+    """Median SDR (of frames, then of tracks) of every method of `sdr_scores`.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `sdr_scores`.
+    notes : mapping of str to str
+        What else has to be known of a method's scores, such as that it was fitted on these tracks.
+
+    Returns
+    -------
+    DataFrame
+        One row per method: method, one column per source, and their mean, in dB; and a note. ``attrs["songs"]`` as
+        before.
+    """
+    from stemfuse.analysis import aggregate, by_source, common_mask
+    from stemfuse.analysis.reasons import method_notes
+
+    if scores.empty:
+        return scores
     masked, _ = common_mask(scores[scores["metric"] == "SDR"])
     grid = by_source(aggregate(masked), "SDR")
-    notes = method_notes(scores, masked)
-    if note:
-        notes[fusion.kind] = "; ".join(filter(None, (notes.get(fusion.kind), note)))
-    table = grid.assign(note=grid.index.map(notes).fillna("")).rename_axis("SDR, dB").reset_index()
-    table.attrs["songs"] = songs
+    said = method_notes(scores, masked)
+    for method, note in notes.items():
+        said[method] = "; ".join(filter(None, (said.get(method, ""), note)))
+    table = grid.assign(note=grid.index.map(said).fillna("")).rename_axis("SDR, dB").reset_index()
+    table.attrs["songs"] = scores.attrs["songs"]
     return table
+
+
+def gain_rows(scores: pd.DataFrame, fusion: str) -> pd.DataFrame:
+    """Gain of a fusion over the best separator and over the plain mean, with its interval, per source.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `sdr_scores`, the fusion's on songs that it has not seen.
+    fusion : str
+        Its name there.
+
+    Returns
+    -------
+    DataFrame
+        For each of the two the gain and, in two more rows, the ends of its 95 % interval, paired by track; columns as
+        in `sdr_table`. Where there is no interval, the note says why.
+    """
+    import pandas as pd
+
+    from stemfuse.analysis import best_single, by_source, common_mask, compare
+    from stemfuse.analysis.aggregates import MEAN as MEAN_OF_SOURCES
+
+    masked = common_mask(scores[scores["metric"] == "SDR"])[0]
+    singles = [name for name in masked["fusion"].unique() if name not in ("mean", fusion)]
+    best = best_single(masked, singles).set_index("source")["fusion"]
+    parts = []
+    for baseline, words in ((best.get(MEAN_OF_SOURCES), "the best separator, {}"), ("mean", "the mean")):
+        if baseline is None or fusion == baseline:
+            continue
+        gains = compare(masked[masked["fusion"].isin([baseline, fusion])], baseline)
+        name, known = f"gain over {words.format(baseline)}", bool(np.isfinite(gains["low"]).any())
+        note = "" if known else f"{gains['tracks'].max()} songs are too few for an interval"
+        rows = {name: "difference"} | ({f"{name}: 95 % from": "low", f"{name}: 95 % to": "high"} if known else {})
+        for row, value in rows.items():
+            part = by_source(gains, value=value)
+            part.index = [row]
+            parts.append(part.assign(note=note if row == name else ""))
+    return pd.concat(parts).rename_axis("SDR, dB").reset_index() if parts else pd.DataFrame()
 
 
 def _scores_of(method: LinearFusion, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:

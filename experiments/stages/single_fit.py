@@ -20,7 +20,7 @@ from stemfuse.separators import StemStore, Sums, Track, digest
 from stemfuse.separators.audio.whole_files import clear_remains
 
 from .fit import FitTracks, alike, show_progress, with_sums
-from .measure import compare_sdr, measure
+from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .separate import with_stems
 from .unfinished import UnfinishedFit, write_rows
 
@@ -93,8 +93,8 @@ def fit_fusion(
     -------
     DataFrame
         SDR of every separator, of their mean and of the fusion, per source, on the validation tracks if there are any,
-        else on the tracks that it was fitted on; see `compare_sdr`. With folds more rows, of tracks that were left out:
-        the mean, the fusion, its gain and the ends of the gain's interval.
+        else on the tracks that it was fitted on; see `sdr_table`. With folds more rows, of tracks that were left out:
+        the mean and the fusion. Where its songs are new to the fusion, its gains; see `gain_rows`.
 
     Raises
     ------
@@ -118,12 +118,14 @@ def fit_fusion(
     fusion.separators_ = with_sums(described, fitted)
     keys = {separator.label: separator.key for separator in chosen}
     _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
-    table = compare_sdr(fusion, validated or fitted, _seen(fusion, bool(validated)))
+    scores, seen = sdr_scores(fusion, validated or fitted), _seen(fusion, bool(validated))
+    table = sdr_table(scores, {fusion.kind: seen})
     wanted = _folds_of(fusion, fitted, validated) if folds is None else folds
     if wanted < 2:
-        return table
+        # what chose among them says little of other songs
+        return table if seen or scores.empty or not fusion.is_linear else _joined(table, gain_rows(scores, fusion.kind))
     try:
-        return _with_cross_validation(table, make_fusion(name, **options), fitted, wanted)
+        return _with_cross_validation(table, sdr_scores(fusion, fitted), make_fusion(name, **options), fitted, wanted)
     except FusionError as error:
         if folds is not None:
             raise
@@ -243,25 +245,28 @@ def _seen(fusion: BaseFusion, validated: bool) -> str:
 
 
 def _with_cross_validation(
-    table: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
+    table: pd.DataFrame, scores: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
 ) -> pd.DataFrame:
-    """More rows: the mean and the fusion on training tracks that were left out in turn, and the gain."""
+    """More rows: the mean and the fusion on training tracks that were left out in turn, and the gains."""
     import pandas as pd
 
-    from stemfuse.analysis import aggregate, by_source, common_mask, compare
     from stemfuse.blending import cross_validate
 
     if not isinstance(fusion, LinearFusion):
         raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
-    scores = common_mask(cross_validate(fusion, tracks, folds))[0]
-    parts = [by_source(aggregate(scores), "SDR")]
-    parts[0].index = [f"{name}, left out in turn" for name in parts[0].index]
-    gains = compare(scores, "mean")
-    for value, words in (("difference", "its gain"), ("low", "95 % interval from"), ("high", "to")):
-        part = by_source(gains, value=value)
-        part.index = [words for _ in part.index]
-        parts.append(part)
-    added = pd.concat(parts).rename_axis(table.columns[0]).reset_index()
-    joined = pd.concat([table, added], ignore_index=True)
+    singles = scores[~scores["fusion"].isin(["mean", fusion.kind])]
+    crossed = pd.concat([singles, cross_validate(fusion, tracks, folds)], ignore_index=True)
+    crossed.attrs |= scores.attrs
+    unseen = sdr_table(crossed)
+    unseen = unseen[unseen["SDR, dB"].isin(["mean", fusion.kind])]
+    unseen = unseen.assign(**{"SDR, dB": unseen["SDR, dB"] + ", left out in turn"})
+    return _joined(table, unseen, gain_rows(crossed, fusion.kind))
+
+
+def _joined(table: pd.DataFrame, *more: pd.DataFrame) -> pd.DataFrame:
+    """Rows of several tables; the songs are those of the first."""
+    import pandas as pd
+
+    joined = pd.concat([table, *more], ignore_index=True)
     joined.attrs |= table.attrs
     return joined
