@@ -202,16 +202,23 @@ class GramStatistics:
         return np.diagonal(self.moments, axis1=1, axis2=2)[:, count:]
 
     def select(self, inputs: Sequence[str]) -> GramStatistics:
-        """The same statistics for some of the inputs, in this order."""
-        missing = [label for label in inputs if label not in self.inputs]
+        """The same statistics for some inputs, in this order; stems of a source that is not in the song are silent."""
+        missing = [label for label in inputs if self._lacks(label)]
         if missing:
             raise GramError(
                 f"track {self.track!r}: the statistics have no input {missing[0]!r}; expected some of "
                 f"{', '.join(self.inputs)}"
             )
-        rows = [self.inputs.index(label) for label in inputs]
+        known = [place for place, label in enumerate(inputs) if label in self.inputs]
+        rows = [self.inputs.index(inputs[place]) for place in known]
         rows += range(len(self.inputs), self.moments.shape[1])
-        return replace(self, inputs=tuple(inputs), moments=self.moments[:, rows][:, :, rows])
+        moments = self.moments[:, rows][:, :, rows]
+        if len(known) < len(inputs):
+            size = len(inputs) + len(self.outputs)
+            places = [*known, *range(len(inputs), size)]
+            moments, found = np.zeros((len(moments), size, size)), moments
+            moments[:, np.array(places)[:, None], places] = found
+        return replace(self, inputs=tuple(inputs), moments=moments)
 
     def matrices(self, weights: WeightsLike) -> NDArray[np.float64]:
         """Weights of every frame for these inputs and outputs, (frame, output, input), or (1, output, input).

@@ -19,12 +19,18 @@ log = logging.getLogger(__name__)
 
 
 def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> Samples:
-    """Input channels of a track, (input, time), reading only the files that the labels name."""
+    """Input channels of a track, (input, time), reading only the files that the labels name.
+
+    Stems of a source that is not in the song are silent; see `in_song`.
+    """
     channels = channel_names(track.channels)
     block = np.empty((len(labels), stop - start), np.float32)
     read: dict[str, Samples] = {}
     for row, label in enumerate(map(ChannelLabel.parse, labels)):
         signal = label.signal
+        if label.is_stem and not in_song(track, label):
+            block[row] = 0
+            continue
         if signal not in read:
             stem = track.mixture if label.is_mixture else track.stems[label.separator][label.source]
             read[signal] = stem.read(start, stop)
@@ -32,16 +38,39 @@ def read_inputs(track: Track, labels: Sequence[str], start: int, stop: int) -> S
     return block
 
 
+def in_song(track: Track, label: ChannelLabel) -> bool:
+    """Whether the source of a stem's label is in a song: it has a stem, or a reference, of it.
+
+    Examples
+    --------
+    >>> song = Track.from_arrays("song", np.zeros((2, 10)), stems={"a": np.zeros((4, 2, 10))})
+    >>> in_song(song, ChannelLabel.parse("a.bass.left")), in_song(song, ChannelLabel.parse("a.piano.left"))
+    (True, False)
+    """
+    if label.separator in track.stems and label.source in track.stems[label.separator].sources:
+        return True
+    if track.references is not None:
+        return label.source in track.references.sources
+    if label.separator not in track.stems:
+        return True
+    return any(label.source in stems.sources for stems in track.stems.values())
+
+
 def check_inputs(track: Track, labels: Iterable[str]) -> None:
-    """Raise a TrackError that names the first input a track does not have."""
+    """Raise a TrackError that names the first input a track does not have, but for sources that are not in the song."""
     present = set(input_labels(track))
     for label in labels:
-        if label not in present:
-            attached = ", ".join(track.stems) or "none"
-            raise TrackError(
-                f"track {track.name!r} has no input {label!r}; its separators are {attached}, with "
-                f"{track.channels} channels: separate or adopt what is missing, or fit again without it"
-            )
+        parsed = ChannelLabel.parse(label)
+        if label not in present and (parsed.is_mixture or in_song(track, parsed)):
+            raise _missing(track, label)
+
+
+def _missing(track: Track, label: str) -> TrackError:
+    attached = ", ".join(track.stems) or "none"
+    return TrackError(
+        f"track {track.name!r} has no input {label!r}; its separators are {attached}, with "
+        f"{track.channels} channels: separate or adopt what is missing, or fit again without it"
+    )
 
 
 def apply_weights(weights: MixingWeights, track: Track) -> Stems:
@@ -113,12 +142,11 @@ def _in_song(weights: MixingWeights, track: Track) -> MixingWeights:
         if not own or not present.isdisjoint(own):
             kept += rows
     if not kept:
-        return weights
-    if track.references is not None:
-        # what is not in the song is silent in its stems too
-        columns = [str(label) in present or label.source in ("", *track.references.sources) for label in labels]
-        inputs = tuple(str(label) for label, is_kept in zip(labels, columns, strict=True) if is_kept)
-        weights = replace(weights, matrix=weights.matrix[:, :, columns], inputs=inputs)
+        raise _missing(track, next(label for label in weights.inputs if label not in present))
+    # what is not in the song is silent in its stems too
+    columns = [str(label) in present or label.is_mixture or in_song(track, label) for label in labels]
+    inputs = tuple(str(label) for label, is_kept in zip(labels, columns, strict=True) if is_kept)
+    weights = replace(weights, matrix=weights.matrix[:, :, columns], inputs=inputs)
     if len(kept) == len(weights.outputs):
         return weights
     outputs = tuple(weights.outputs[row] for row in kept)

@@ -142,7 +142,7 @@ class Conv1x1Mixer(Mixer):
 
 def mean_matrix(blocks: TrackBlocks) -> Samples:
     """Weights, (output, input), that make each output the mean of the separators' stems of it."""
-    weights = Mean().fit(blocks.tracks[:1]).weights_
+    weights = Mean().fit(blocks.tracks).weights_
     matrix = np.zeros((len(blocks.outputs), len(blocks.inputs)), np.float32)
     for row, output in enumerate(weights.outputs):
         for column, label in enumerate(weights.inputs):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import FusionError
 
-from .features import frame_features
+from .features import frame_features, signals_of
 from .second_moments import pseudo_inverse
 from .segments import TrackBlocks, segment_starts
 
@@ -47,7 +47,7 @@ class FrameSequences:
     >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": audio}, rate=8000)
     >>> sequences = FrameSequences(TrackBlocks([track]), 2000, [200, 800], size=4)
     >>> len(sequences), [part.shape for part in sequences.__getitems__([0])]
-    (2, [(1, 4, 45), (1, 4, 10, 10), (1, 4, 8, 10), (1, 4, 8), (1, 4), (1, 4)])
+    (2, [(1, 4, 45), (1, 4, 10, 10), (1, 4, 8, 10), (1, 4, 8), (1, 4), (1, 4, 4)])
     """
 
     def __init__(self, blocks: TrackBlocks, frame: int, edges_hz: Sequence[float], size: int) -> None:
@@ -73,8 +73,14 @@ class FrameSequences:
         # the statistics have no frame that reaches past the end
         features = frame_features(track, blocks.inputs, frame, edges_hz, scale)[: len(gram.moments)]
         energy = scale**2 * min(frame, track.length)
-        moments = (gram.input_moments, gram.cross_moments, gram.reference_energies)
-        return features, *((part / energy).astype(np.float32) for part in moments), ~gram.silent
+        rows = [blocks.outputs.index(label) for label in gram.outputs]
+        cross, energies = (
+            _placed(part, rows, len(blocks.outputs)) for part in (gram.cross_moments, gram.reference_energies)
+        )
+        moments = ((part / energy).astype(np.float32) for part in (gram.input_moments, cross, energies))
+        sources = signals_of(blocks.outputs)
+        sounding = ~gram.silent[:, None] & np.isin(list(sources), gram.sources)
+        return features, *moments, sounding
 
     def least_squares(self) -> NDArray[np.float32]:
         """Constant weights of the least squared error over all frames, (output, input)."""
@@ -91,8 +97,8 @@ class FrameSequences:
     def __getitems__(self, indices: Sequence[int]) -> tuple[NDArray[Any], ...]:
         """Several sequences at once, each part of shape (sequence, frame, ...).
 
-        Parts are features, moments, cross moments, reference energies, whether there is such a frame, and whether all
-        of its references sound.
+        Parts are features, moments, cross moments, reference energies, whether there is such a frame, and for each
+        source whether it is in the song and all references sound.
         """
         stacked = [np.zeros((len(indices), self.size, *part.shape[1:]), part.dtype) for part in self._parts]
         present = np.zeros((len(indices), self.size), bool)
@@ -103,3 +109,12 @@ class FrameSequences:
                 whole[row, : stop - start] = part[start:stop]
         features, moments, cross, energies, sounding = stacked
         return features, moments, cross, energies, present, sounding
+
+
+def _placed(part: NDArray[np.float64], rows: Sequence[int], count: int) -> NDArray[np.float64]:
+    """Values (frame, output, ...) of some of the outputs among all; the others are zero."""
+    if len(rows) == count:
+        return part
+    whole = np.zeros((len(part), count, *part.shape[2:]))
+    whole[:, rows] = part
+    return whole

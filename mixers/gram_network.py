@@ -145,7 +145,8 @@ class GramObjective(nn.Module):
         """Loss per sequence, (sequence,).
 
         Parameters have the shape (sequence, frame, ...): features, moments (input, input), cross (output, input),
-        energies (output), whether there is such a frame, and whether all of its references sound.
+        energies (output), whether there is such a frame, and by source whether it is in the song and all references
+        sound.
         """
         weights = self.network(features)
         with torch.autocast(features.device.type, enabled=False):
@@ -164,7 +165,7 @@ class GramObjective(nn.Module):
 
     def _shares(self, decibels: Tensor, sounding: Tensor) -> Tensor:
         """How much each frame counts, (sequence, frame, source): in sum one over the sounding frames of a sequence."""
-        counted = sounding[..., None].to(decibels.dtype).expand_as(decibels)
+        counted = sounding.to(decibels.dtype)
         if self.loss == "median_sdr":
             middle = decibels.masked_fill(counted == 0, torch.nan).nanmedian(1, keepdim=True).values
             counted = counted * torch.exp(-(decibels - middle.nan_to_num()).abs() / SOFTNESS_DB)

@@ -9,7 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from stemfuse.blending import FusionError, LinearFusion, input_labels, save_description
+from stemfuse.blending import FusionError, LinearFusion, save_description
+from stemfuse.blending.application import check_inputs
 from stemfuse.separators import ChannelLabel, Track, TrackError, TrainingError, check_fields
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean
@@ -136,13 +137,7 @@ class NetworkMixer(Mixer):
         """Raise unless the mixer is fitted and the track has its inputs and its sample rate."""
         if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
-        present = input_labels(track)
-        for label in self.inputs_:
-            if label not in present:
-                raise TrackError(
-                    f"track {track.name!r} has no input {label!r}; its separators are "
-                    f"{', '.join(track.stems) or 'none'}: separate or adopt what is missing, or fit again without it"
-                )
+        check_inputs(track, self.inputs_)
         if track.rate != self.rate_:
             raise TrackError(f"track {track.name!r} has {track.rate} Hz, {self.kind} was fitted at {self.rate_} Hz")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, FusionError, input_labels, output_labels, read_inputs
-from stemfuse.separators import Samples, Signal, Track
+from stemfuse.separators import ChannelLabel, Samples, Signal, Track, in_order, listed
 from stemfuse.separators.training import mean_and_deviation
 
 BLOCK = 1 << 16
@@ -63,13 +63,16 @@ class TrackBlocks:
     Parameters
     ----------
     tracks : sequence of Track
-        With references, and stems of the same separators and sources.
+        With references, and stems of the same separators. A source that is not in a song, so that it has no reference
+        and no stem of it there, is silent.
     mixture : bool
         Whether the mixture is one of the inputs.
     centred : bool
         Whether the mixture's mean is subtracted from all channels, as in the papers. A mix without bias cannot
         add it again, and in music it is only 1e-5 of full scale. When it is not subtracted, the weights are the same
         on every scale.
+    like : TrackBlocks, optional
+        Whose inputs, outputs and rate they have; those of all the tracks when not given.
 
     Raises
     ------
@@ -92,33 +95,43 @@ class TrackBlocks:
     ((50, 10), (50, 8), 'a.drums.left')
     """
 
-    def __init__(self, tracks: Sequence[Track], mixture: bool = True, centred: bool = False) -> None:
+    def __init__(
+        self, tracks: Sequence[Track], mixture: bool = True, centred: bool = False, like: Self | None = None
+    ) -> None:
         if not tracks:
             raise FusionError("got no track, expected at least one with stems and references")
         self.tracks = list(tracks)
         first = self.tracks[0]
-        self.inputs = input_labels(first, mixture)
-        self.outputs = output_labels(first.required_references().sources, first.channels)
-        self.rate, self.mixture = first.rate, mixture
+        self.inputs: tuple[str, ...] = like.inputs if like else _every([input_labels(track, mixture) for track in self.tracks])
+        self.outputs: tuple[str, ...] = like.outputs if like else _every([_outputs_of(track) for track in self.tracks])
+        self.rate: int = like.rate if like else first.rate
+        self.mixture = mixture
         if not self.inputs:
             raise FusionError(
                 f"track {first.name!r} has no stems, and the mixture is no input; "
                 "attach stems, or take --option mixture=true"
             )
         for track in self.tracks:
-            found = (
-                input_labels(track, mixture),
-                output_labels(track.required_references().sources, track.channels),
-                track.rate,
-            )
-            if found != (self.inputs, self.outputs, self.rate):
+            if found := self._misfit(track):
                 raise FusionError(
-                    f"track {track.name!r} has the inputs {', '.join(found[0])} at {track.rate} Hz, "
-                    f"track {first.name!r} has {', '.join(self.inputs)} at {self.rate} Hz; all need the same stems, "
+                    f"{'validation ' if like else ''}track {track.name!r} has {found}; all need the same stems, "
                     "references and rate"
                 )
         scales = [Normalisation.of(track.mixture) for track in self.tracks]
         self.scales = scales if centred else [Normalisation(scale.deviation) for scale in scales]
+
+    def _misfit(self, track: Track) -> str:
+        """In which inputs, outputs or rate a track differs, but for sources that are not in it; empty when it fits."""
+        sources = track.required_references().sources
+        inputs, outputs = input_labels(track, self.mixture), _outputs_of(track)
+        missing = [label for label in map(ChannelLabel.parse, self.inputs) if str(label) not in inputs]
+        lost = [str(label) for label in missing if label.is_mixture or label.source in sources]
+        added = [*(set(inputs) - set(self.inputs)), *(set(outputs) - set(self.outputs))]
+        if track.rate != self.rate:
+            return f"{track.rate} Hz, the others {self.rate} Hz"
+        if lost:
+            return f"no {listed(lost)}, others have"
+        return f"{listed(sorted(added))}, others have not" if added else ""
 
     @property
     def length(self) -> int:
@@ -128,10 +141,13 @@ class TrackBlocks:
     def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
         """Samples ``start`` to ``stop`` of a track: inputs (time, input) and references (time, output)."""
         track, scale = self.tracks[index], self.scales[index]
-        references = track.required_references().read(start, stop).reshape(len(self.outputs), stop - start)
+        references = track.required_references().read(start, stop).reshape(-1, stop - start)
         if not np.isfinite(references).all():
             for source in track.required_references().sources:
                 track.required_references()[source].read(start, stop)  # raises, and names the sample
+        if len(references) < len(self.outputs):
+            own, references = references, np.zeros((len(self.outputs), stop - start), np.float32)
+            references[[self.outputs.index(label) for label in _outputs_of(track)]] = own
         inputs = read_inputs(track, self.inputs, start, stop)
         return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
 
@@ -183,6 +199,26 @@ class TrackBlocks:
                 inputs, references = self.read(index, start, min(start + block, length))
                 parts.append((inputs[::stride], references[::stride]))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _outputs_of(track: Track) -> tuple[str, ...]:
+    return output_labels(track.required_references().sources, track.channels)
+
+
+def _every(given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The labels of all tracks: the mixture, then of each separator all sources in order."""
+    if len(set(given)) == 1:
+        return given[0]
+    labels = [ChannelLabel.parse(label) for label in dict.fromkeys(label for labels in given for label in labels)]
+    order = in_order(label.source or label.signal for label in labels if not label.is_mixture)
+    separators = list(dict.fromkeys(label.separator for label in labels))
+
+    def place(label: ChannelLabel) -> tuple[int, int]:
+        return separators.index(label.separator), order.index(label.source or label.signal)
+
+    mixture = [label for label in labels if label.is_mixture]
+    # channels keep their order
+    return tuple(map(str, [*mixture, *sorted((label for label in labels if not label.is_mixture), key=place)]))
 
 
 class Segments:
@@ -277,12 +313,7 @@ def training_blocks(
         There is no training track, or tracks differ in their inputs, outputs or sample rate.
     """
     blocks = TrackBlocks(train, mixture)
-    held_out = TrackBlocks(valid, mixture) if valid else None
-    if held_out and (held_out.inputs, held_out.outputs, held_out.rate) != (blocks.inputs, blocks.outputs, blocks.rate):
-        raise FusionError(
-            f"validation tracks have the inputs {', '.join(held_out.inputs)} at {held_out.rate} Hz, training tracks "
-            f"{', '.join(blocks.inputs)} at {blocks.rate} Hz; both need the same stems, references and rate"
-        )
+    held_out = TrackBlocks(valid, mixture, like=blocks) if valid else None
     return blocks, held_out
 
 

@@ -136,8 +136,11 @@ def fit_gains(
     blends = blend[0].reshape(-1, channels, len(inputs))
     normal, target, energy = np.zeros((len(blends), count, count)), np.zeros((len(blends), count)), 0.0
     for gram in statistics:
+        selected = gram.select(inputs)
         for index, source in enumerate(weights.sources):
-            moments, cross = _source_moments(gram.select(inputs), source, channels, normalised)
+            if source not in gram.sources:
+                continue  # it is not in this song
+            moments, cross = _source_moments(selected, source, channels, normalised)
             projected = features @ moments
             normal[index] += np.einsum("cai,cbi->ab", projected, features)
             target[index] += np.einsum("cai,ci->a", features, cross) - np.einsum("cai,ci->a", projected, blends[index])
@@ -150,8 +153,6 @@ def fit_gains(
 
 def _source_moments(gram: GramStatistics, source: str, channels: int, normalised: bool) -> tuple[Array, Array]:
     """Second moments of the inputs, and with one source's reference channels, summed over frames."""
-    if source not in gram.sources:
-        raise FusionError(f"track {gram.track!r} has no reference of {source}, only of {', '.join(gram.sources)}")
     first = channels * gram.sources.index(source)
     rows = slice(first, first + channels)
     frames = np.ones(len(gram.moments))

@@ -47,6 +47,25 @@ def close(gains, expected):
     return all(np.allclose(gains[source], expected[source], atol=1e-6) for source in SOURCES)
 
 
+def test_songs_without_a_source_count_for_the_others():
+    """The gains are those of songs in which this source is silent, in its stems and its reference."""
+    whole, lacking, spelt = mean_with_residual(KUIELAB), [], []
+    for track in mean_with_residual(KUIELAB):
+        stems = {name: stem.audio.copy() for name, stem in track.stems.items()}
+        references, mixture = track.references.audio.copy(), track.mixture.read() - track.references["bass"].read()
+        references[1] = 0
+        for stem in stems.values():
+            stem[1] = 0
+        kept, sources = [0, 2, 3], ("drums", "other", "vocals")
+        spelt.append(Track.from_arrays(track.name, mixture, references, stems))
+        few = {name: stem[kept] for name, stem in stems.items()}
+        lacking.append(Track.from_arrays(track.name, mixture, references[kept], few, sources=sources))
+    found, expected = Residual().fit([*whole, *lacking]).gains_, Residual().fit([*whole, *spelt]).gains_
+    for source in sources:
+        assert found[source] == pytest.approx(expected[source], abs=1e-6)
+    assert found["bass"] == pytest.approx(Residual().fit(whole).gains_["bass"], abs=1e-6)
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_planted_gains_are_found(normalised):
     assert close(Residual("sides", normalised=normalised).fit(mean_with_residual(KUIELAB)).gains_, KUIELAB)

@@ -161,7 +161,7 @@ def test_what_cannot_be_trained_on_is_refused():
         Conv1x1Mixer("exact").fit([Track("t", songs[0].mixture, stems=songs[0].stems)])
     with pytest.raises(FusionError, match="all need the same stems"):
         Conv1x1Mixer("exact").fit([songs[0], songs[1].with_stems({"more": songs[1].stems["a"]})])
-    with pytest.raises(FusionError, match="validation tracks"):
+    with pytest.raises(FusionError, match="validation track"):
         Conv1x1Mixer().fit(songs[:1], [songs[1].with_stems({"more": songs[1].stems["a"]})])
     with pytest.raises(FusionError, match="no track"):
         Conv1x1Mixer("exact").fit([])

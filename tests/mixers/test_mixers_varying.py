@@ -141,13 +141,13 @@ def test_silent_references_do_not_count_in_the_score():
     mixer = GramMixer()
     network = mixer.build(("a.bass.left", "a.bass.right"), ("bass.left", "bass.right"))
     features, eye = torch.zeros(1, 2, len(network.mean)), torch.eye(2).expand(1, 2, 2, 2)
-    present, sounding = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
+    present, sounding = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[[True], [False]]])
     energies = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
     for loss in ("sdr", "median_sdr"):
         # the weights are zero, so that the error of the frame that counts is the reference itself: 0 dB
         value = GramObjective(network, loss)(features, eye, torch.zeros(1, 2, 2, 2), energies, present, sounding)
         assert abs(value.item()) < 1e-5
-        none = GramObjective(network, loss)(features, eye, eye, energies, present, ~present)
+        none = GramObjective(network, loss)(features, eye, eye, energies, present, torch.zeros_like(sounding))
         assert none.item() == 0
 
 
@@ -331,3 +331,46 @@ def test_a_token_is_consecutive_samples_or_every_nth():
 def test_varying_mixers_are_fusions(mixer):
     mixer.execution = CPU
     check_fusion(mixer, conformance_tracks(("a",), seconds=0.3))
+
+
+def without_bass(track, spelt_out=False):
+    """The song without a bass: no stem and no reference of it, or silent ones."""
+    audio, stems = (signal.audio.copy() for signal in (track.references, track.stems["a"]))
+    mixture = track.mixture.read() - audio[1]
+    if spelt_out:
+        audio[1], stems[1] = 0, 0
+        return Track.from_arrays(track.name, mixture, audio, {"a": stems}, RATE)
+    kept, sources = [0, 2, 3], [SOURCES[place] for place in (0, 2, 3)]
+    return Track.from_arrays(track.name, mixture, audio[kept], {"a": stems[kept]}, RATE, sources)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Conv1x1Mixer("exact"),
+        lambda: Conv1x1Mixer(segment=512, shift=512, epochs=1),
+        lambda: MLPMixer(**SMALL, base="mean", epochs=1),
+        lambda: GramMixer(frame_s=0.25, run=4, epochs=2, loss="l2"),
+        lambda: GramMixer(frame_s=0.25, run=4, epochs=2, base="mean"),
+    ],
+    ids=["exact", "conv1x1", "mlp", "gram-l2", "gram-sdr"],
+)
+def test_a_source_that_is_not_in_a_song_is_silent_there(make):
+    songs = [switching_song(seed, 2.0)[0] for seed in range(3)]
+    trained = [songs[0], without_bass(songs[1])]
+    mixer, silent = fitted(make(), trained, [trained[1]]), None
+    fused = mixer.fuse(without_bass(songs[2]))
+    assert fused.sources == ("drums", "other", "vocals")
+    assert mixer.fuse(songs[2]).sources == SOURCES
+    if getattr(mixer, "loss", "") != "sdr":
+        spelt = [songs[0], without_bass(songs[1], spelt_out=True)]
+        silent = fitted(make(), spelt, [spelt[1]])
+        ours, theirs = (each.weights(without_bass(songs[2], spelt_out=True)).matrix for each in (mixer, silent))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    last = mixer.weights(without_bass(songs[2]))
+    assert np.isfinite(last.matrix).all()
+    lost = songs[2].with_stems({"a": songs[2].stems["a"].select(["drums", "other", "vocals"])})
+    with pytest.raises(TrackError, match=r"has no input 'a\.bass\.left'"):
+        mixer.fuse(lost).read(0, 1)
+    with pytest.raises(FusionError, match=r"has no a\.bass\.left.*, others have; all need the same stems"):
+        fitted(make(), [songs[0], lost])
