@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from types import FrameType
@@ -9,6 +10,8 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line and exit."""
+    # registered first, called last: all is done then
+    atexit.register(ignore_signals)
     for number in (signal.SIGINT, signal.SIGTERM):
         # what was ignored when this began stays so, as nohup and shells in the background want it
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -21,6 +24,12 @@ def main() -> None:
 def end_at_once(number: int, frame: FrameType | None) -> None:
     """End this process without a traceback: while it starts or ends there is nothing to put in order."""
     os._exit(128 + number)
+
+
+def ignore_signals() -> None:
+    """Let nothing change the exit code while the interpreter ends, which would restore the system's own handlers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

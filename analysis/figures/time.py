@@ -140,7 +140,8 @@ def plot_training(history: Sequence[Mapping[str, float]], title: str = "") -> Fi
             if name == "valid":
                 best = int(np.nanargmin(values))
                 axes.plot(rows[best]["epoch"], values[best], "o", color=colour, markersize=5)
-    axes.legend(fontsize=7, frameon=False)
+    if axes.get_legend_handles_labels()[0]:  # every loss may be NaN
+        axes.legend(fontsize=7, frameon=False)
     axes.set_xlabel("epoch", fontsize=8, color=INK)
     return figure
 
