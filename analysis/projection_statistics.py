@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import NDArray
 
 from stemfuse.separators import MIXTURE, ChannelLabel, Samples, Signal, Stems, Track, WeightsLike

@@ -7,8 +7,7 @@ from functools import cache
 from typing import Literal, cast
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 

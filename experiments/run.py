@@ -13,6 +13,7 @@ from stemfuse.separators import whole_file
 from .checksums import Checksums
 from .config import RunConfig, dump_config, load_config
 from .errors import RunError
+from .printed import PrintedTable, read_tables
 from .record import RunRecord
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ ESTIMATES = "estimates"
 
 AUDIO, PLAYERS = "report/audio", "players.json"
 """Folder of a run with what the report plays, and the list in it."""
+
+TABLES = "report/tables.json"
+"""The tables that a command prints of a run, so that a finished one is shown without computing them again."""
 
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""
@@ -123,6 +127,11 @@ class Run:
             raise RunError(f"{self.path}: no fusion {label!r}, expected one of {', '.join(fusions) or 'none'}")
         fitted = fusions[label]
         return load_fusion(self.checksums.require(fitted.file_of(refit)))
+
+    def tables(self) -> list[PrintedTable]:
+        """The tables of scores that were written with the report; none where they are not as they were written."""
+        changed = self.checksums.sha256(TABLES) is None or TABLES in self.checksums.changed()
+        return [] if changed else read_tables(self.path / TABLES)
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""

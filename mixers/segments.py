@@ -102,7 +102,9 @@ class TrackBlocks:
             raise FusionError("got no track, expected at least one with stems and references")
         self.tracks = list(tracks)
         first = self.tracks[0]
-        self.inputs: tuple[str, ...] = like.inputs if like else _every([input_labels(track, mixture) for track in self.tracks])
+        self.inputs: tuple[str, ...] = (
+            like.inputs if like else _every([input_labels(track, mixture) for track in self.tracks])
+        )
         self.outputs: tuple[str, ...] = like.outputs if like else _every([_outputs_of(track) for track in self.tracks])
         self.rate: int = like.rate if like else first.rate
         self.mixture = mixture

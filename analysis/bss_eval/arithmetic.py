@@ -12,8 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.fft
-import scipy.linalg
+import scipy
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 

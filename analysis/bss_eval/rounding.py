@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import NDArray
 
 from stemfuse.analysis.errors import SingularReferencesWarning

@@ -19,6 +19,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.printed import PrintedTable
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators.names import did_you_mean, shown
 
@@ -152,12 +153,9 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def print_table(table: Any) -> None:
-    """Print a whole DataFrame, whatever the terminal's width: cut numbers are worse than long lines."""
-    if "note" in table and not table["note"].any():
-        table = table.drop(columns="note")
-    cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
-    columns = list(zip(map(str, table.columns), *cells, strict=True))
+def print_table(table: PrintedTable) -> None:
+    """Print a whole table, whatever the terminal's width: cut numbers are worse than long lines."""
+    columns = list(zip(table.columns, *table.rows, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
     for line in zip(*columns, strict=True):
         padded = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]

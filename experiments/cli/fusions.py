@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
     Convert,
@@ -116,7 +117,7 @@ def score(
     if as_json:
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
-        print_table(table)
+        print_table(PrintedTable.of(table))
         results.print(named_songs(table.attrs["songs"]), markup=False)
 
 
@@ -180,7 +181,7 @@ def fit(
         print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
     else:
         if len(table):
-            print_table(table)
+            print_table(PrintedTable.of(table))
             results.print(named_songs(table.attrs["songs"]), markup=False)
         show_weights(out)
     messages.print(f"saved: {out}", markup=False)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stemfuse.experiments.printed import PrintedTable
+
 from .console import Json, json_text, messages, print_table, results
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def print_weights(weights: MixingWeights) -> None:
 
     table = source_pivot(weights)
     shown = table.map(lambda value: "" if math.isnan(value) else f"{value:+.3f}").reset_index()
-    print_table(shown)
+    print_table(PrintedTable.of(shown))
     for line in channel_structure(weights):
         results.print(line)
 

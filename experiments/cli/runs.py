@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
     Convert,
@@ -139,14 +140,17 @@ def show_comparison(finished: Run, stems: Sequence[str], as_json: bool) -> None:
     results.print(f"  stemfuse export {shlex.quote(str(blend))} --as msst --out ensemble.sh", markup=False)
 
 
-def show_run(finished: Any) -> None:
+def show_run(finished: Run) -> None:
     """Print a run's score tables, one per data set, and where its report lies."""
-    from stemfuse.experiments.report import score_tables
+    tables = finished.tables()
+    if not tables:
+        from stemfuse.experiments.report import score_tables
 
-    for title, table in score_tables(finished.path):
-        results.print(f"\n{title}")
+        tables = [PrintedTable.of(table, title) for title, table in score_tables(finished.path)]
+    for table in tables:
+        results.print(f"\n{table.title}", markup=False)
         print_table(table)
-        results.print(named_songs(table.attrs["songs"]), markup=False)
+        results.print(named_songs(table.songs), markup=False)
     for note in finished.record().notes:
         results.print(f"\nnote: {note}", markup=False)
     results.print(f"\nreport: {finished.report_path}")

@@ -11,8 +11,9 @@ from urllib.parse import quote
 from stemfuse.analysis.figures.scores import plot_gains, plot_scores
 from stemfuse.analysis.significance import FEWEST_TRACKS
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.printed import PrintedTable, tables_as_json
 from stemfuse.experiments.record import RunRecord
-from stemfuse.experiments.run import Run
+from stemfuse.experiments.run import TABLES, Run
 from stemfuse.experiments.workers import run_tasks
 from stemfuse.separators.names import shown as shown_name
 
@@ -92,6 +93,8 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"db": decibels, "clock": _clock, "counted": counted, "url": quote}
+    tables = [PrintedTable.of(table, title) for title, table in score_tables(run_folder)]
+    run.write_text(TABLES, tables_as_json(tables))
     run.write_text("report/index.html", environment.get_template("page.html.j2").render(view))
     return run.report_path
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.fft import rfftfreq
-from scipy.ndimage import median_filter
 
 from stemfuse.separators.audio.signals import RATE, Samples, Signal
 from stemfuse.separators.blocks import ForwardReader
@@ -121,7 +120,7 @@ def below(crossover_hz: float, window: int) -> Mask:
     >>> float(below(RATE / 8, 8)[1, 0])
     0.5
     """
-    return 1 / (1 + (rfftfreq(window, 1 / RATE)[:, None] / crossover_hz) ** 8)
+    return 1 / (1 + (scipy.fft.rfftfreq(window, 1 / RATE)[:, None] / crossover_hz) ** 8)
 
 
 def _median(magnitude: Mask, taps: int, axis: int) -> Mask:
@@ -130,7 +129,7 @@ def _median(magnitude: Mask, taps: int, axis: int) -> Mask:
     half = taps // 2
     rows = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
     # all rows in one line: SciPy's filter of one-dimensional data is thirteen times faster than its others
-    smooth = median_filter(rows.ravel(), size=taps).reshape(rows.shape)
+    smooth = scipy.ndimage.median_filter(rows.ravel(), size=taps).reshape(rows.shape)
     return np.moveaxis(smooth[:, half : rows.shape[1] - half], -1, axis)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 
 from stemfuse.separators.audio.signals import RATE, Samples, Signal
 from stemfuse.separators.blocks import ForwardReader
@@ -114,7 +114,7 @@ class RepetSim(BaseSeparator):
             magnitude, unit = spectrogram.read(first, min(start + ROWS + reach, count))
             cosine = unit[start - first : stop - first] @ unit.T
             # a similar frame is a peak: none nearer than the distance is more similar
-            cosine[cosine < maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
+            cosine[cosine < scipy.ndimage.maximum_filter1d(cosine, 2 * distance + 1, axis=1, mode="nearest")] = 0
             model = magnitude[start - first : stop - first].copy()
             for frame, row in enumerate(cosine, start):
                 peaks = np.flatnonzero(row > 0)

@@ -22,6 +22,7 @@ from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.demo import example_clip
 from stemfuse.experiments.machine import training_devices
+from stemfuse.experiments.report import score_tables
 from stemfuse.experiments.stored_separators import stored_separator
 from stemfuse.experiments.workers import kept_processes, run_tasks
 from stemfuse.separators import SOURCES, BaseSeparator, StemStore
@@ -372,6 +373,23 @@ def test_devices_are_those_that_were_used(finished, tmp_path):
     assert training_devices(mixer) == ["cpu"], "it is not trained"
     mixer.history_ = [{"epoch": 1.0}]
     assert training_devices(mixer) == ["cuda:0", "cuda:1"]
+
+
+def test_a_finished_run_is_shown_as_it_was_printed_without_what_takes_long_to_import(finished):
+    program = (
+        "import sys\n"
+        "from stemfuse.experiments.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'pandas', 'torch', 'matplotlib.pyplot', 'scipy.fft'} & set(sys.modules)))"
+    )
+    path = finished.path / "config.yaml"
+    shown = subprocess.run([sys.executable, "-c", program, "run", path], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+    title, table = score_tables(finished.path)[0]
+    assert title in shown.stdout
+    for method, value in zip(table["method"], table["mean"], strict=True):
+        assert f"{value:.2f}" in next(line for line in shown.stdout.splitlines() if line.startswith(f"{method} "))
 
 
 def test_stages_share_their_processes():

@@ -1,0 +1,78 @@
+from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
+from .bands import band_statistics
+from .bss_eval import ReferenceProjection, Scores, bss_eval, frame_slices, song_sdr
+from .errors import GramError, ScoreError
+from .figures import (
+    plot_gains,
+    plot_scores,
+    plot_training,
+    plot_weights,
+    plot_weights_grid,
+    plot_weights_over_time,
+    search_figures,
+)
+from .gram import GramStatistics
+from .museval_json import read_museval_json, write_museval_json
+from .projection_statistics import ProjectionStatistics
+from .scores import (
+    METRICS,
+    SONG_SDR,
+    WHOLE_SONG,
+    check_scores,
+    common_mask,
+    read_scores,
+    scores_table,
+    write_scores,
+)
+from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
+from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
+from .tracks import score_track, summarise
+
+__all__ = [
+    "BEST_PER_SOURCE",
+    "FEWEST_TRACKS",
+    "MEAN",
+    "METRICS",
+    "SONG_METRICS",
+    "SONG_SDR",
+    "SUMS",
+    "TIE_DB",
+    "WHOLE_SONG",
+    "GramError",
+    "GramStatistics",
+    "ProjectionStatistics",
+    "ReferenceProjection",
+    "ScoreError",
+    "Scores",
+    "aggregate",
+    "band_statistics",
+    "best_single",
+    "bleedless_fullness",
+    "bss_eval",
+    "by_source",
+    "check_scores",
+    "common_mask",
+    "compare",
+    "frame_slices",
+    "l1_frequency",
+    "plot_gains",
+    "plot_scores",
+    "plot_training",
+    "plot_weights",
+    "plot_weights_grid",
+    "plot_weights_over_time",
+    "read_museval_json",
+    "read_scores",
+    "score_track",
+    "scores_table",
+    "search_figures",
+    "si_sdr",
+    "song_metrics",
+    "song_sdr",
+    "source_order",
+    "summarise",
+    "track_scores",
+    "with_best_per_source",
+    "write_museval_json",
+    "write_scores",
+]

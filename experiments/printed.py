@@ -1,0 +1,60 @@
+"""Tables as commands print them: kept with a finished run, which is then shown without computing them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from stemfuse.separators.foreign.documents import read_json
+from stemfuse.separators.foreign.table import ForeignFileError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PrintedTable(NamedTuple):
+    """A table as it is printed."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    songs: list[str]
+    """``<subset>/<track>``."""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, title: str = "") -> Self:
+        """A table with two decimals for every number; a column of notes only where there are any.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> PrintedTable.of(pd.DataFrame({"method": ["mean"], "bass": [4.2612], "dropped": [0], "note": [""]})).rows
+        [['mean', '4.26', '0']]
+        """
+        if "note" in table and not table["note"].any():
+            table = table.drop(columns="note")
+        rows = [
+            [f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()
+        ]
+        return cls(title, list(map(str, table.columns)), rows, list(table.attrs.get("songs", ())))
+
+
+def tables_as_json(tables: Sequence[PrintedTable]) -> str:
+    """Tables as `read_tables` reads them."""
+    return json.dumps({"tables": [table._asdict() for table in tables]}, ensure_ascii=False, indent=1)
+
+
+def read_tables(path: Path) -> list[PrintedTable]:
+    """Tables of a file; none where there is none that can be read: they are computed again then.
+
+    Examples
+    --------
+    >>> read_tables(Path("nowhere.json"))
+    []
+    """
+    try:
+        return [PrintedTable(**entry) for entry in read_json(path)["tables"]]
+    except (OSError, ForeignFileError, KeyError, TypeError):
+        return []
