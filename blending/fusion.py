@@ -79,6 +79,9 @@ class BaseFusion:
     separators_ : mapping of str to mapping
         By label, how each separator describes itself: what `save` keeps, so that missing stems can be made by the
         same ones. Set by the caller of `fit`; empty when not known.
+    songs_ : sequence of str
+        Of the songs that it was fitted to or validated on, the beginnings of their mixtures' digests: scores on them
+        are too good. `save` keeps them. Set by the caller of `fit`; empty when not known.
     execution : Execution, optional
         Where a training runs, checkpoints, progress; None where nothing is trained by gradient.
     progress : callable, optional
@@ -98,6 +101,7 @@ class BaseFusion:
     suffix: ClassVar[str] = ".json"
     separators: Sequence[str] | None = None
     separators_: Mapping[str, Any] = MappingProxyType({})
+    songs_: Sequence[str] = ()
     execution: Execution | None = None
     progress: Callable[[str, int, int], None] | None = None
     history_: Sequence[Mapping[str, float]] = ()
@@ -131,7 +135,7 @@ class BaseFusion:
     @property
     def is_fitted(self) -> bool:
         """Whether `fit` has learnt something that the fusion keeps."""
-        kept = vars(self).keys() - {"separators_"}
+        kept = vars(self).keys() - {"separators_", "songs_"}
         return any(name.endswith("_") and not name.startswith("_") for name in kept)
 
     @property
@@ -233,6 +237,8 @@ def describe_fusion(fusion: BaseFusion) -> str:
     described: dict[str, Any] = {"kind": fusion.kind, "arguments": fusion.arguments()}
     if fusion.separators_:
         described["separators"] = dict(fusion.separators_)
+    if fusion.songs_:
+        described["songs"] = list(fusion.songs_)
     return json.dumps(described, ensure_ascii=False, indent=1, default=list)
 
 

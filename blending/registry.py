@@ -134,14 +134,17 @@ def _from_description(path: Path, text: str) -> BaseFusion:
     try:
         described = parse_object(text)
         kind, arguments = described["kind"], described["arguments"]
-        separators = described.get("separators") or {}
+        separators, songs = described.get("separators") or {}, described.get("songs") or []
     except (ForeignFileError, KeyError) as error:
         raise FusionError(f"{path}: the fusion's kind and arguments are missing ({error}); fit again") from error
     is_named = isinstance(kind, str) and isinstance(arguments, dict) and isinstance(separators, dict)
-    if not is_named or not all(isinstance(separator, dict) for separator in separators.values()):
+    is_known = isinstance(songs, list) and all(isinstance(song, str) for song in songs)
+    if not (is_named and is_known) or not all(isinstance(separator, dict) for separator in separators.values()):
         raise FusionError(f"{path}: no kind, arguments and separators of a fusion; fit again")
     names = RENAMED.get(kind, {})
     fusion = make_fusion(kind, **{names.get(name, name): value for name, value in arguments.items()})
     if separators:
         fusion.separators_ = separators
+    if songs:
+        fusion.songs_ = tuple(songs)
     return fusion

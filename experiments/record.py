@@ -81,6 +81,8 @@ class FusionRecord(_Part):
     """As they were used, with the seed."""
     files: list[str] = []
     """All files that belong to it."""
+    note: str = ""
+    """What has to be known of its scores, such as that its file was fitted on these songs."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None

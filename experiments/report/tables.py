@@ -35,6 +35,8 @@ class DataSetScores:
     methods: tuple[str, ...]
     """Single separators, then fusions."""
     fusions: tuple[str, ...]
+    said: Mapping[str, str]
+    """By fusion, what has to be known of its scores."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -79,7 +81,8 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
         singles = [name for name in record.separators if name in scored]
         singles += [name for name in scored if name not in (*singles, *fusions)]
         tracks = tuple(described.get(name, TrackRecord(name=name)) for name in masked["track"].unique())
-        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, (*singles, *fusions), tuple(fusions))
+        methods, said = (*singles, *fusions), {name: record.fusions[name].note for name in fusions}
+        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, methods, tuple(fusions), said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,7 @@ class ScoreTable:
             partial[str(method)] = part, part[part.index.isin(singles)].max()
         dropped = data.dropped[data.dropped["metric"] == metric]
         notes = method_notes(data.scores, data.masked, metric)
+        notes = {method: "; ".join(filter(None, (note, data.said.get(method)))) for method, note in notes.items()}
         if not singles and len(data.fusions) < len(data.methods):
             notes = {
                 method: "; ".join(filter(None, (note, "no gain: no separator has all songs")))

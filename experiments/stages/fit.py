@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, fusion_class, leaks, make_fusion
+from stemfuse.blending import BaseFusion, fusion_class, leaks, load_fusion, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
@@ -18,7 +18,7 @@ from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import FOLDS, PARTS, Run
 from stemfuse.experiments.workers import Progress
-from stemfuse.separators import Track, listed
+from stemfuse.separators import StemStore, Track, listed
 
 from .measure import measure
 from .unfinished import UnfinishedFit
@@ -55,7 +55,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             record.use_devices(fitted.devices)
             continue
         run.checksums.forget(fitted.files.__contains__)
-        record.fusions[label] = _fit_part(part, label, digest, tracks, separators, run, progress)
+        record.fusions[label] = _fit_part(part, label, digest, tracks, separators, plan.store, run, progress)
         _fit_again(plan, part, record.fusions[label], separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
@@ -149,7 +149,7 @@ def _fit_refit(
     file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}"))
     described = {label: separators[label] for label in plan.refits[number].separators}
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
-    fit_and_save(fusion, train, valid, described, run.path / file)
+    fit_and_save(fusion, train, valid, described, plan.store, run.path / file)
     beside = str(Path(file).with_suffix(".json"))
     record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
     return file
@@ -161,6 +161,7 @@ def _fit_part(
     digest: str,
     tracks: FitTracks,
     separators: Mapping[str, Any],
+    store: StemStore,
     run: Run,
     progress: Progress,
 ) -> FusionRecord:
@@ -172,7 +173,7 @@ def _fit_part(
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
-    fit_and_save(fusion, train, valid, separators, run.path / file)
+    fit_and_save(fusion, train, valid, separators, store, run.path / file)
     history = _keep_history(run, label, fusion)
     beside = str(Path(file).with_suffix(".json"))
     return FusionRecord(
@@ -181,6 +182,7 @@ def _fit_part(
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
+        note=seen_before(part, store, tracks.tested),
         files=[
             name for name in dict.fromkeys((file, beside, history, journal)) if name and (run.path / name).is_file()
         ],
@@ -244,12 +246,35 @@ def show_progress(
 
 
 def fit_and_save(
-    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], separators: Mapping[str, Any], file: Path
+    fusion: BaseFusion,
+    train: Sequence[Track],
+    valid: Sequence[Track],
+    separators: Mapping[str, Any],
+    store: StemStore,
+    file: Path,
 ) -> None:
-    """Fit a fusion and save it with the descriptions of the separators that it mixes."""
+    """Fit a fusion and save it with what is known of the separators that it mixes and of the songs that it has seen."""
     fusion.fit(train, valid or None)
     fusion.separators_ = with_sums(separators, train)
+    fusion.songs_ = songs_of(store, [*train, *valid]) if fusion.learns else _songs_of_files(fusion)
     fusion.save(file)
+
+
+def songs_of(store: StemStore, tracks: Sequence[Track]) -> tuple[str, ...]:
+    """Which songs these are, as a fusion keeps them: the beginnings of their mixtures' digests."""
+    return tuple(store.contents.sha256(track.mixture)[:16] for track in tracks)
+
+
+def seen_before(part: FusionConfig, store: StemStore, tested: Sequence[Track]) -> str:
+    """What is to be said of a fusion from a file that was fitted to tested songs; empty where it was not."""
+    known = _songs_of_files(make_fusion(part.name, **part.options))
+    count = sum(song in known for song in songs_of(store, tested)) if known else 0
+    return f"its file was fitted on {count} of these {len(tested)} songs: on others it gains less" if count else ""
+
+
+def _songs_of_files(fusion: BaseFusion) -> tuple[str, ...]:
+    """Songs that the fusions have seen whose files a fusion's arguments name."""
+    return tuple(dict.fromkeys(song for file in fusion.files() for song in load_fusion(file).songs_))
 
 
 def with_sums(separators: Mapping[str, Any], train: Sequence[Track]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
 from stemfuse.separators.audio.whole_files import clear_remains
 
-from .fit import FitTracks, alike, show_progress, with_sums
+from .fit import FitTracks, alike, show_progress, songs_of, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .separate import with_stems
 from .unfinished import UnfinishedFit, write_rows
@@ -116,6 +116,7 @@ def fit_fusion(
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
     fusion.separators_ = with_sums(described, fitted)
+    fusion.songs_ = songs_of(target, [*fitted, *validated]) if fusion.learns else ()
     keys = {separator.label: separator.key for separator in chosen}
     _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
     scores, seen = sdr_scores(fusion, validated or fitted), _seen(fusion, bool(validated))

@@ -1,6 +1,7 @@
 """Songs that are left out in turn: every folder fits and tests, and no song is scored by weights that have seen it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,13 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+from makers.commands import command
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import LeastSquares
 from stemfuse.experiments import ConfigError, RunError, parse_config, run
 from stemfuse.experiments.config import RunConfig
 from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.report import score_tables
 from stemfuse.separators import SOURCES, StemStore
 
 RATE = 44_100
@@ -163,3 +166,27 @@ def test_what_cannot_be_fitted_is_said_with_what_to_do(tmp_path):
 def test_stems_in_the_store_are_separated_once(flat):
     store = StemStore(flat[0] / "store")
     assert [len(store.tracks_of(key)) for key in StemStore.keys(store)] == [3, 3]
+
+
+@pytest.mark.slow
+def test_a_file_that_was_fitted_on_tested_songs_says_so(flat, tmp_path):
+    place, _ = flat
+    options = ("--separators", "centre_channel,harmonic_percussive", "--store", place / "store", "--workers", 1)
+    fitted = command("fit", "least_squares", "--data", place / "songs", *options, "--out", tmp_path / "seen.npz")
+    assert fitted.returncode == 0, fitted.stderr
+    write_songs(tmp_path / "new", 1, seed=1, name="new")
+    shutil.copytree(place / "songs" / "song 1", tmp_path / "new" / "song 1")
+    part = {"name": "fixed", "label": "seen", "options": {"blend": str(tmp_path / "seen.npz")}}
+    given = {"store": str(place / "store"), "data": [{"path": str(tmp_path / "new")}], "fusions": ["mean", part]}
+    finished = run(recipe(tmp_path, **given))
+    note = "its file was fitted on 1 of these 2 songs: on others it gains less"
+    ((_, table),) = score_tables(finished.path)
+    assert table.set_index("method")["note"].to_dict() == {
+        "centre_channel": "", "harmonic_percussive": "", "mean": "", "seen": note
+    }  # fmt: skip
+    assert note in finished.report_path.read_text()
+    # what the run saves knows it too
+    again = {"name": "fixed", "label": "seen", "options": {"blend": str(finished.path / "fusions" / "seen.npz")}}
+    assert note in [
+        fusion.note for fusion in run(recipe(tmp_path / "b", **given | {"fusions": [again]})).record().fusions.values()
+    ]
