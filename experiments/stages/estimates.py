@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators import (
@@ -16,9 +16,11 @@ from stemfuse.separators import (
     Contents,
     FoundStems,
     Signal,
+    StemfuseError,
     Stems,
     Track,
     TrackError,
+    check_alignment,
     converted_to,
     find_stems,
     fit_length,
@@ -27,9 +29,15 @@ from stemfuse.separators.errors import listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.sources import Sums, part_names
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 
 Missing = Literal["warn", "skip", "error"]
+
+LOOKED_AT = 3
+"""Songs in which offsets are looked for where a method scores badly."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +178,32 @@ def _warn(label: str, adoption: Adoption, tracks: Sequence[Track]) -> None:
     for line in adoption.notes:
         if line.startswith(("ignored", "left over")) or " is the sum of " in line:
             log.warning("%s: %s", label, line)
+
+
+def say_late(found: Sequence[tuple[Track, Mapping[str, EstimatedStems]]], table: pd.DataFrame) -> None:
+    """Warn of methods whose stems are late or early: looked for where most SDRs are below 0 dB, in a few songs."""
+    from stemfuse.analysis import SONG_SDR, WHOLE_SONG
+
+    metric = "SDR" if (table["metric"] == "SDR").any() else SONG_SDR
+    rows = table[(table["metric"] == metric) & ((table["frame"] == WHOLE_SONG) == (metric == SONG_SDR))]
+    medians = rows.groupby(["fusion", "source", "track"], sort=False)["value"].median()
+    for label in (str(name) for name, share in (medians < 0).groupby("fusion").mean().items() if share > 0.5):
+        songs = [(track, methods[label]) for track, methods in found if label in methods][:LOOKED_AT]
+        late: dict[tuple[str, int], int] = {}
+        for track, estimates in songs:
+            try:
+                offsets = check_alignment(estimates.stems(track), track).late
+            except StemfuseError:
+                continue
+            for source, samples in offsets.items():
+                if samples:
+                    late[source, samples] = late.get((source, samples), 0) + 1
+        if late:
+            said = [f"{source} is {samples:+d} samples late in {count}" for (source, samples), count in late.items()]
+            log.warning(
+                "%s: %s of %d songs that were looked at: these are the scores of the shift; stemfuse adopt --shift and "
+                "stemfuse compare --shift move stems into place",
+                label,
+                listed(said, most=8),
+                len(songs),
+            )

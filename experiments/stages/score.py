@@ -26,7 +26,7 @@ from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
 
-from .estimates import EstimatedStems, Missing, find_estimates, name_methods
+from .estimates import EstimatedStems, Missing, find_estimates, name_methods, say_late
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -353,6 +353,7 @@ def score_folders(
         labels = track_labels([track for track, _ in found])
         parts = [(name, label) for names, label in zip(wanted, labels, strict=True) for name in names.values()]
         table = read_parts(folder, [name for name, _ in parts], [label for _, label in parts])
+    say_late(found, table)
     summary = summarise(table, common_tracks=False)
     summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]
     if out is not None:

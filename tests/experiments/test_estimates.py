@@ -190,3 +190,23 @@ def test_a_song_that_cannot_be_decoded_is_left_out(tmp_path: Path, caplog: pytes
     (tmp_path / "good.wav").unlink()
     with pytest.raises(TrackError, match=r"broken.mp3: 800 bytes that cannot be decoded"):
         open_data(tmp_path).tracks()
+
+
+def test_late_stems_are_named_where_scores_are_those_of_the_shift(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    references = {path: soundfile.read(path)[0] for path in sorted((folder / "refs").rglob("*.wav"))}
+    for name, late in (("late", 300), ("noise", None)):
+        for path, samples in references.items():
+            if path.stem == "mixture":
+                continue
+            place = folder / name / path.relative_to(folder / "refs")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            moved = np.roll(samples, late, 0) if late else noise32(*samples.shape, seed=9)
+            soundfile.write(place, moved, RATE, subtype="FLOAT")
+    with caplog.at_level(logging.WARNING):
+        scored(folder, "late", "noise")
+    (said,) = [message for message in caplog.messages if "samples late" in message]
+    assert said.startswith("late: ")
+    assert "vocals is +300 samples late in" in said
+    assert "adopt --shift" in said
