@@ -32,7 +32,9 @@ RANK = 1e-11
 """Directions of less than this share of the largest energy are left out: float32 stems do not determine them."""
 
 FLOOR_DB = -20.0
-"""The least energy of a reference in `frame_weights`, relative to the mean of its track's frames."""
+"""What is added to the error of a frame that is weighted by its SDR, and the least energy of its reference, relative to
+the mean energy of its track's frames. Passages in which a source hardly plays, where every estimate fails, would decide
+otherwise."""
 
 RIDGES = (*10.0 ** np.arange(-6.0, 2.1, 0.5), np.inf)
 """Strengths that ``ridge="auto"`` tries beside none; infinite is the plain mean."""
@@ -123,7 +125,8 @@ class LeastSquares(LinearFusion):
     weighting : {"energy", "frames", "mean", "median"}
         ``"energy"``: squared error, so that loud passages and songs count most. ``"frames"``: relative to the
         energy of the frame's reference, as in SDR, see `frame_weights`. ``"mean"``: frames are reweighted by one over
-        their error until the mean of their SDR in dB (mean over tracks) no longer rises; each step raises it.
+        their error until the mean of their SDR in dB (mean over tracks) no longer rises; each step raises it. To
+        energy and error `FLOOR_DB` is added.
         ``"median"``: reweighted towards the frames near the median of their track and the tracks near the median; the
         best step is kept. These two begin with the better one of the first two.
     ridge : float or "auto"
@@ -267,16 +270,27 @@ def frame_weights(frames: FrameErrors) -> Array:
     which the source is almost silent, where every estimate fails, would outweigh all others.
     """
     counts = np.bincount(frames.tracks, frames.counted)
-    energies = np.bincount(frames.tracks, np.where(frames.counted, frames.c, 0.0))
-    floor = 10 ** (FLOOR_DB / 10) * energies / np.maximum(counts, 1)
-    weighted = np.maximum(frames.c, floor[frames.tracks]) * counts[frames.tracks]
+    weighted = np.maximum(frames.c, _floors(frames)) * counts[frames.tracks]
     return np.divide(1.0, weighted, out=np.zeros_like(frames.c), where=frames.counted)
+
+
+def _floors(frames: FrameErrors) -> Array:
+    """`FLOOR_DB` below the mean energy of each frame's track."""
+    counts = np.bincount(frames.tracks, frames.counted)
+    energies = np.bincount(frames.tracks, np.where(frames.counted, frames.c, 0.0))
+    floors: Array = (10 ** (FLOOR_DB / 10) * energies / np.maximum(counts, 1))[frames.tracks]
+    return floors
 
 
 def _figure(frames: FrameErrors, theta: Array, weighting: Weighting) -> float:
     """What a weighting wants to be large."""
-    if weighting in ("mean", "median"):
-        return aggregate_frames(frames.sdr(theta), frames.tracks, weighting, weighting)
+    if weighting == "median":
+        return aggregate_frames(frames.sdr(theta), frames.tracks)
+    if weighting == "mean":
+        floors = _floors(frames)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = 10 * np.log10((frames.c + floors) / (frames.errors(theta) + floors))
+        return aggregate_frames(np.where(frames.counted, values, np.nan), frames.tracks, "mean", "mean")
     weights = np.ones(len(frames.c)) if weighting == "energy" else frame_weights(frames)
     return -float(weights @ frames.errors(theta))
 
@@ -302,10 +316,10 @@ def _even(frames: FrameErrors) -> Array:
 
 def _towards_mean(frames: FrameErrors, theta: Array, solve: Callable[[Array], Array]) -> Array:
     """Majorise and minimise: the logarithm of an error lies below its tangent, whose slope weights the frame."""
-    base = _even(frames)
+    base, floors = _even(frames), _floors(frames)
     for _ in range(_STEPS):
-        # an error of zero would have an infinite weight: below -120 dB nothing is gained
-        following = solve(base / np.maximum(frames.errors(theta), 1e-12 * frames.c + 1e-300))
+        # silent references have no floor, and no frame that counts
+        following = solve(base / np.maximum(frames.errors(theta) + floors, 1e-300))
         still = np.abs(following - theta).max() < _STILL
         theta = following
         if still:
