@@ -29,6 +29,7 @@ def combine_files(
     out: str | os.PathLike[str],
     weights: Sequence[float] | None = None,
     subtype: str | None = None,
+    shown: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Path:
     """Combine files of one stem into one, streaming from file to file.
@@ -47,6 +48,8 @@ def combine_files(
         One per file, for the averages; they are divided by their sum.
     subtype : str, optional
         libsndfile's sample format; ``"FLOAT"`` where the format has it, else ``"PCM_24"``.
+    shown : path-like, optional
+        What warnings call the new file, where it is renamed later.
     **options
         ``n_fft`` and ``hop`` of the rules on spectra; ``edges_hz`` and ``width_hz`` of a crossover.
 
@@ -81,7 +84,9 @@ def combine_files(
         raise AudioError(f"{out}: cannot hold samples of format {subtype}; expected a name that ends in .wav or .flac")
     # reading and writing take the time; threads that wait for the next small product would only burn processors
     with threadpool_limits(1, user_api="blas"):
-        write_audio([out], (block[None] for _, block in stem.blocks()), track.rate, track.channels, subtype)
+        write_audio(
+            [out], (block[None] for _, block in stem.blocks()), track.rate, track.channels, subtype, [shown or out]
+        )
     return out
 
 

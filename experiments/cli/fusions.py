@@ -60,7 +60,7 @@ def combine(
         raise ConfigError(f"got --weights {weights}, expected numbers such as 2,1") from error
     options = parse_options(option)
     with new_file(out, replace) as temporary:
-        combine_files(files, how, temporary, given, **options)
+        combine_files(files, how, temporary, given, shown=out, **options)
     results.print(str(out))
 
 

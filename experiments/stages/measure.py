@@ -140,13 +140,17 @@ def gain_rows(scores: pd.DataFrame, fusion: str) -> pd.DataFrame:
             continue
         gains = compare(masked[masked["fusion"].isin([baseline, fusion])], baseline)
         name, known = f"gain over {words.format(baseline)}", bool(np.isfinite(gains["low"]).any())
-        note = "" if known else f"{gains['tracks'].max()} songs are too few for an interval"
+        note = "" if known else _too_few(int(gains["tracks"].max()))
         rows = {name: "difference"} | ({f"{name}: 95 % from": "low", f"{name}: 95 % to": "high"} if known else {})
         for row, value in rows.items():
             part = by_source(gains, value=value)
             part.index = [row]
             parts.append(part.assign(note=note if row == name else ""))
     return pd.concat(parts).rename_axis("SDR, dB").reset_index() if parts else pd.DataFrame()
+
+
+def _too_few(songs: int) -> str:
+    return f"{songs} songs are too few for an interval" if songs != 1 else "one song is too little for an interval"
 
 
 def _scores_of(method: LinearFusion, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:

@@ -249,6 +249,7 @@ def write_audio(
     rate: int,
     channels: int,
     subtype: str = "FLOAT",
+    shown: Sequence[str | os.PathLike[str]] | None = None,
 ) -> None:
     """Write blocks into files as they are made, one file per entry of the first axis, each whole or not at all.
 
@@ -265,6 +266,8 @@ def write_audio(
     subtype : str
         libsndfile's sample format; float32 unless asked otherwise. Formats of integers cannot hold samples beyond full
         scale: these are clipped, and a warning says how many there were, and the peak.
+    shown : sequence of path-like, optional
+        What warnings call the files, where they are renamed later.
 
     Raises
     ------
@@ -282,7 +285,7 @@ def write_audio(
                 temporary = stack.enter_context(whole_file(path, advice))
                 opened = sf.SoundFile(temporary, "w", samplerate=rate, channels=channels, subtype=subtype)
                 files.append(stack.enter_context(opened))
-            levels = [Levels(Path(path), subtype) for path in paths]
+            levels = [Levels(Path(path), subtype) for path in shown or paths]
             for block in blocks:
                 for file, level, samples in zip(files, levels, block, strict=True):
                     level.add(samples)
