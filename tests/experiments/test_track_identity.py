@@ -86,7 +86,7 @@ def test_fit_and_cross_validation_take_subsets_with_songs_of_one_name(place, fin
     table = fit_fusion(
         "least_squares", {}, data, store, SEPARATORS, place / "both.npz", train=["train", "test"], folds=2, workers=1
     )
-    assert len(table) == 9
+    assert table["SDR, dB"].iloc[-1] == "gain over the mean: 95 % to", "three songs have an interval"
     assert np.isfinite(table["mean"][:6]).all()
 
 
