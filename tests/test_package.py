@@ -63,10 +63,14 @@ def test_the_trees_of_files_are_up_to_date():
 
 
 def test_the_pages_for_contributors_name_files_that_exist():
+    files = {path.name for top in FOLDERS for path in (ROOT / top).rglob("*.*")}
     for page in ("docs/architecture.md", "CONTRIBUTING.md"):
-        named = set(re.findall(r"`([a-z_]+/[a-z_0-9/.]+)`", (ROOT / page).read_text()))
+        text = (ROOT / page).read_text()
+        named = set(re.findall(r"`([a-z_]+/[a-z_0-9/.]+)`", text))
         assert len(named) > 10
         assert not [name for name in named if not (ROOT / name).exists()], page
+        # a file beside one that was named has its name alone
+        assert not set(re.findall(r"`([a-z_0-9]+\.py)`", text)) - files, page
 
 
 def test_both_lists_of_packages_hold_every_folder():

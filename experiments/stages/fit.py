@@ -50,6 +50,8 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         label, digest = part.label or part.name, fit_digest(plan, part)
         fitted = known.get(label, FusionRecord())
         kept = run.checksums.read()
+        # the songs that are tested may be others
+        fitted.note = seen_before(part, plan.store, tracks.tested)
         if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
