@@ -55,6 +55,14 @@ def read_tables(path: Path) -> list[PrintedTable]:
     []
     """
     try:
-        return [PrintedTable(**entry) for entry in read_json(path)["tables"]]
+        tables = [PrintedTable(**entry) for entry in read_json(path)["tables"]]
+        return tables if all(map(_is_whole, tables)) else []
     except (OSError, ForeignFileError, KeyError, TypeError):
         return []
+
+
+def _is_whole(table: PrintedTable) -> bool:
+    """Whether all rows have all columns, and everything is text."""
+    lines = [table.columns, *table.rows, table.songs]
+    are_texts = all(isinstance(text, str) for line in lines for text in [table.title, *line])
+    return are_texts and all(len(row) == len(table.columns) for row in table.rows)

@@ -5,6 +5,7 @@ import pytest
 from makers.commands import command
 from stemfuse.blending import MixingWeights
 from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.printed import read_tables
 from stemfuse.separators import optional
 
 
@@ -111,3 +112,23 @@ def test_show_prints_weights_by_source_and_separator(place):
     assert result.stdout.splitlines()[1].split() == ["drums", "+0.250", "+0.500", "+0.750"]
     assert "the same weights in all channels" in result.stdout
     assert '"bass": {\n   "a": 0.25' in command("show", place / "blend.npz", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"tables": 1}',
+        '{"tables": [1]}',
+        '{"tables": [{}]}',
+        "no JSON",
+        '{"tables": [{"title": "a", "columns": 3}]}',
+    ]
+    + [
+        f'{{"tables": [{{"title": {title}, "columns": ["b"], "rows": {rows}, "songs": []}}]}}'
+        for title, rows in ((1, "[]"), ('"a"', '[["1", "2"]]'), ('"a"', "[[1]]"), ('"a"', "4"))
+    ],
+)
+def test_printed_tables_that_are_none_are_computed_again(tmp_path, content):
+    (tmp_path / "tables.json").write_text(content)
+    assert read_tables(tmp_path / "tables.json") == []
