@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
+from stemfuse.experiments.checksums import Checksums
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import SONGS, MixtureRule, open_data
 from stemfuse.experiments.data.tracks import is_audio_file
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
+
+CHECKSUMS = ".checksums.json"
+"""File of an output folder with checksums of what was written there."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,11 @@ def fuse_paths(
         ]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = {task.name: task.digest(sha256) for task in tasks}
-        fused = _read_record(out)
-        missing = [task for task in tasks if not _is_fused(task, wanted[task.name], fused.get(task.name))]
+        fused, kept = _read_record(out), Checksums(out, out / CHECKSUMS)
+        again = _to_repair(tasks, kept, replace)
+        missing = [
+            task for task in tasks if task in again or not _is_fused(task, wanted[task.name], fused.get(task.name))
+        ]
         if not replace:
             _check_places(missing, wanted, fused)
         make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
@@ -185,6 +192,7 @@ def fuse_paths(
             fused |= {task.name: {"digest": wanted[task.name]} for task in batch}
             _write_record(out, fused)
             run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
+            kept.keep(file for task in batch for file in sorted(task.folder.iterdir()) if file.is_file())
             fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
             _write_record(out, fused)
         for task in tasks:
@@ -226,6 +234,22 @@ def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule) -> d
             raise RunError(f"two tracks would be written to {out / place}; rename one, or fuse them one by one")
         folders[place] = track
     return folders
+
+
+def _to_repair(tasks: Sequence[FuseTask], kept: Checksums, replace: bool) -> list[FuseTask]:
+    """Songs of which a stem is missing; a stem that has changed may have been edited: it is named, and kept unasked."""
+    changed, again = kept.changed(), []
+    for task in tasks:
+        own = [name for name in changed if name.startswith(f"{task.name}/")]
+        edited = [name for name in own if (kept.folder / name).exists()]
+        if edited and not replace:
+            log.warning(
+                "%s: damaged or changed since it was fused, and left as it is; --replace makes it again",
+                ", ".join(str(kept.folder / name) for name in edited),
+            )
+        elif own:
+            again.append(task)
+    return again
 
 
 def _check_places(tasks: Sequence[FuseTask], wanted: Mapping[str, str], fused: Mapping[str, Any]) -> None:

@@ -68,6 +68,29 @@ def test_fusing_a_data_set_gives_musevals_tree_and_goes_on_where_it_stopped(plac
     assert set(after) == set(stamps)
 
 
+def test_stems_that_are_damaged_are_named_and_missing_ones_made_again(place, tmp_path, caplog):
+    def fuse(**options):
+        caplog.clear()
+        fuse_paths(place / "mean.npz", [place / "band" / "test"], tmp_path, place / "store", workers=1, **options)
+        return [message for message in caplog.messages if "since it was fused" in message]
+
+    assert fuse() == []
+    (folder,) = (path for path in tmp_path.rglob("*") if (path / "bass.wav").is_file())
+    before = {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+    (folder / "bass.wav").unlink()
+    assert fuse() == []
+    assert (folder / "bass.wav").read_bytes() == before["bass.wav"]
+    flipped = bytearray(before["drums.wav"])
+    flipped[len(flipped) // 2] ^= 1
+    (folder / "drums.wav").write_bytes(flipped)
+    for _ in range(2):
+        (said,) = fuse()
+        assert "drums.wav: damaged or changed since it was fused, and left as it is; --replace" in said
+        assert (folder / "drums.wav").read_bytes() == bytes(flipped), "someone may have edited it"
+    assert fuse(replace=True) == []
+    assert {path.name: path.read_bytes() for path in folder.glob("*.wav")} == before
+
+
 def test_a_song_without_a_store_is_separated_by_what_the_file_names(place, tmp_path):
     track = open_data(place / "band").tracks("test")[0]
     song = tmp_path / "A song.wav"
