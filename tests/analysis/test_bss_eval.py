@@ -163,6 +163,7 @@ class TestSilence:
 
 
 class TestSingularCases:
+    @pytest.mark.slow
     def test_estimates_equal_to_references(self, music):
         found = check(music, music)
         assert np.isposinf(found.SDR).all()
@@ -172,12 +173,15 @@ class TestSingularCases:
         found = check(music, np.stack([estimates[0], music[1]]))
         assert np.isposinf(found.SDR[1]).all()
 
+    @pytest.mark.slow
     def test_mixture_as_every_estimate(self, music):
         check(music, np.stack([music.sum(axis=0)] * 2))
 
+    @pytest.mark.slow
     def test_swapped_estimates(self, music):
         assert (check(music, music[::-1]).SIR < 0).all()
 
+    @pytest.mark.slow
     @pytest.mark.slow
     def test_mono_in_stereo(self, clip):
         mono = np.repeat(clip[..., :1], 2, axis=2)
@@ -189,6 +193,7 @@ class TestSingularCases:
         references[0, :, 1] = references[1, :, 0] = 0
         check(references, estimates)
 
+    @pytest.mark.slow
     def test_one_reference_twice(self, clip):
         check(np.stack([clip[0], clip[0]]), separate_badly(clip))
 
@@ -415,6 +420,7 @@ class TestManyEstimates:
         np.testing.assert_allclose(bss_eval(*pair, workers=1), bss_eval(*pair, workers=3), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 class TestDevices:
     @pytest.fixture
     def by_torch(self, monkeypatch):

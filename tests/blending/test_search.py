@@ -24,7 +24,9 @@ def tracks():
     return mixed_of_two(CONVEX, 1)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [name if name == "tpe" else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS]
+)
 def test_every_sampler_finds_the_planted_optimum(tracks, sampler):
     if sampler == "gp":
         pytest.importorskip("torch")

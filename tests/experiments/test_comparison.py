@@ -43,6 +43,7 @@ def compared(place):
     return compare_stems(place / "songs", {name: place / name for name in SYSTEMS}, place / "out", workers=1)
 
 
+@pytest.mark.slow
 def test_the_verdict_is_what_independent_errors_give(compared):
     """Errors of 0.02 and 0.03 are weighted as 9 to 4; the error of the blend is below both."""
     (verdict,) = verdicts(compared)

@@ -71,6 +71,7 @@ def with_stems(finished, labels):
     return {song.name: store.attach(song, keys) for song in plan.having(labels, songs)}, plan
 
 
+@pytest.mark.slow
 def test_weights_are_solved_again_for_the_stems_that_a_song_has(finished):
     for name, labels in {
         "song 0": ("near", "far", "rough"),
@@ -93,6 +94,7 @@ def test_weights_are_solved_again_for_the_stems_that_a_song_has(finished):
             np.testing.assert_allclose(samples, fused[source].read(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_tables_say_which_songs_a_method_has_and_compare_on_them(finished):
     from stemfuse.experiments.report import score_tables
 
@@ -136,6 +138,7 @@ def test_stems_that_come_later_are_used_by_the_next_run(finished, place, tmp_pat
     np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said_before_any_work(finished, place, tmp_path):
     with pytest.raises(RunError, match=r"no usable stems by far .* of song 3.*missing=skip, or .*missing=refit"):
         run(recipe(place, tmp_path / "a", missing="error"))

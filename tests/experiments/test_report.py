@@ -381,6 +381,7 @@ SOUNDING = f"{PLAYING}.map((audio) => [decodeURI(audio.src).split('/').slice(-2)
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_page_loads_without_errors_or_network_and_fits_narrow_windows(shown):
     assert shown.get_log("browser") == []
     asked = "performance.getEntriesByType('resource').map((entry) => entry.name)"
@@ -392,6 +393,7 @@ def test_page_loads_without_errors_or_network_and_fits_narrow_windows(shown):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_metrics_are_shown_one_at_a_time_and_the_theme_changes(shown):
     visible = "[...document.querySelectorAll('.metric')].filter((table) => table.offsetParent).map((table) => table.id)"
     assert shown.execute_script(f"return {visible}") == ["table-1-1", "table-2-1"]
@@ -405,6 +407,7 @@ def test_metrics_are_shown_one_at_a_time_and_the_theme_changes(shown):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_every_player_file_can_be_decoded(shown):
     lengths = shown.execute_async_script(
         "const done = arguments[0];"
@@ -419,6 +422,7 @@ def test_every_player_file_can_be_decoded(shown):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_switching_keeps_the_position_and_one_file_sounds(shown):
     from selenium.webdriver.common.keys import Keys
 

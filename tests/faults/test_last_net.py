@@ -79,6 +79,9 @@ COMMANDS = {
 }
 """What commands take; each ``@`` becomes a value, most of them usable ones and some hostile."""
 
+DAILY = ("list", "adopt", "fit", "run", "combine")
+"""Those that are tried every day; the others with the slow tests."""
+
 USABLE = {
     "--separator": "centre_channel",
     "--store": "store",
@@ -179,7 +182,9 @@ def check_round(draw, command, place):
     assert "Traceback" not in said, arguments
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
 def test_nothing_meets_the_last_net(place, command):
     draw = random.Random(f"8 {command}")
     for _ in range(12):

@@ -37,7 +37,7 @@ MAKE = {
         sources, channels=8, growth=1, dconv_comp=4, bottom_channels=16, t_layers=1, segment=Fraction(2, 5), **more
     ),
 }
-DAILY = ["demucs", pytest.param("hdemucs", marks=pytest.mark.slow), "htdemucs"]
+DAILY = ["demucs", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hdemucs", "htdemucs"))]
 
 
 @pytest.fixture(autouse=True)
