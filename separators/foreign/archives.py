@@ -21,7 +21,6 @@ _DAMAGE = (
     EOFError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OverflowError,
     RuntimeError,
     ValueError,
