@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stemfuse.separators import StemfuseError
@@ -40,33 +41,53 @@ def check_output(path: Path, option: str = "--out") -> None:
         raise ConfigError(f"{path}: cannot be written, {folder} is read-only; choose another {option}")
 
 
-def make_room(path: Path, replace: bool, beside: Iterable[str] = ()) -> None:
-    """Keep a file that is there under another name, with a line that says so; call it when the new one is ready.
+@contextmanager
+def room_for(path: Path, replace: bool, beside: Iterable[str] = ()) -> Iterator[None]:
+    """Keep a file that is there under another name while the block writes the new one, with a line that says so.
+
+    Where the new files are the same, as when a command that had ended is called again, nothing is kept. Where the block
+    fails, the old ones have their names again.
 
     Parameters
     ----------
     path : Path
         The new file.
     replace : bool
-        Whether the file that is there may be lost: nothing is done then.
+        Whether the file that is there may be lost: nothing is kept then.
     beside : iterable of str
         Suffixes of files that belong to it.
     """
     kept = None if replace else set_aside(path, beside)
-    if kept is not None:
+    if kept is None:
+        yield
+        return
+    moved = {kept: path} | {kept.with_suffix(suffix): path.with_suffix(suffix) for suffix in beside}
+    moved = {old: new for old, new in moved.items() if old.exists()}
+    try:
+        yield
+    except BaseException:
+        for old, new in moved.items():
+            old.replace(new)
+        raise
+    if all(new.is_file() and filecmp.cmp(old, new, shallow=False) for old, new in moved.items()):
+        for old in moved:
+            old.unlink()
+    else:
         log.warning("%s was there already: it is kept as %s (--replace overwrites it)", path, kept.name)
 
 
 @contextmanager
 def new_file(path: Path, replace: bool) -> Iterator[Path]:
-    """A temporary file that becomes the new one when the block ends well; see `make_room` for one that is there.
+    """A temporary file that becomes the new one when the block ends well; see `room_for` for one that is there.
 
     Errors of the block name the new file, not the temporary one.
     """
-    with whole_file(path) as temporary:
+    with ExitStack() as stack:
+        temporary = stack.enter_context(whole_file(path))
         try:
             yield temporary
         except StemfuseError as error:
             error.args = tuple(str(part).replace(str(temporary), str(path)) for part in error.args)
             raise
-        make_room(path, replace)
+        with room_for(path, replace):
+            stack.close()

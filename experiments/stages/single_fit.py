@@ -13,7 +13,7 @@ from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
-from stemfuse.experiments.outputs import check_output, make_room
+from stemfuse.experiments.outputs import check_output, room_for
 from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
@@ -168,8 +168,8 @@ def _fit_safely(
     if fusion.execution is None and not isinstance(fusion, Search):
         show_progress(fusion, fusion.kind, progress)
         fusion.fit(train, valid or None)
-        make_room(out, overwrite, _beside(out))
-        fusion.save(out)
+        with room_for(out, overwrite, _beside(out)):
+            fusion.save(out)
         return
     unfinished = UnfinishedFit(out, _digest_of(fusion, train, valid, store, keys))
     unfinished.begin()
@@ -184,12 +184,14 @@ def _fit_safely(
     if isinstance(fusion, Search):
         fusion.storage = given
     mine = overwrite or unfinished.may_replace()
-    make_room(out, mine, _beside(out))
-    fusion.save(out)
+    before = out.read_bytes() if out.is_file() else None
+    with room_for(out, mine, _beside(out)):
+        fusion.save(out)
     if fusion.history_:
         history = out.with_name(f"{out.stem}-history.csv")
-        make_room(history, mine)
-        write_rows(history, fusion.history_)
+        # the same fit again has the same rows but for their times
+        with room_for(history, mine or out.read_bytes() == before):
+            write_rows(history, fusion.history_)
     if stops:
         unfinished.stop()
         log.warning(

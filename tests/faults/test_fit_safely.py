@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stemfuse.experiments.band import synthesize
+from stemfuse.experiments.outputs import room_for
 from stemfuse.experiments.stages import fit_fusion
 from stemfuse.experiments.stages.unfinished import UnfinishedFit
 
@@ -94,12 +95,32 @@ def test_a_fit_stopped_between_epochs_gives_the_weights_of_an_undisturbed_one(pl
     assert 1 not in calls[-3:]
 
 
-def test_a_file_that_was_there_is_kept(place, tmp_path):
-    out = tmp_path / "mean.npz"
-    for _ in range(3):
-        fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1)
-    fit_fusion("mean", {}, place / "band", place / "store", SEPARATORS, out, workers=1, overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean.1.npz", "mean.2.npz", "mean.npz"]
+def test_a_file_that_was_there_is_kept_unless_it_is_the_same(place, tmp_path):
+    out = tmp_path / "blend.npz"
+    given = (place / "band", place / "store", SEPARATORS, out)
+    fit_fusion("mean", {}, *given, workers=1)
+    mean = out.read_bytes()
+    fit_fusion("mean", {}, *given, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["blend.npz"]
+    for _ in range(2):
+        fit_fusion("least_squares", {}, *given, workers=1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["blend.1.npz", "blend.npz"]
+        assert (tmp_path / "blend.1.npz").read_bytes() == mean
+    fit_fusion("mean", {}, *given, workers=1, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blend.1.npz", "blend.npz"]
+
+
+def test_a_file_that_was_there_has_its_name_again_where_the_new_one_fails(tmp_path):
+    out = tmp_path / "blend.safetensors"
+    out.write_bytes(b"old")
+    out.with_suffix(".json").write_bytes(b"old, too")
+    with pytest.raises(OSError, match="full"), room_for(out, False, (".json",)):
+        out.write_bytes(b"half")
+        raise OSError("full")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "blend.safetensors": b"old",
+        "blend.json": b"old, too",
+    }
 
 
 def test_a_search_that_is_stopped_keeps_its_trials(place, tmp_path):
