@@ -114,9 +114,14 @@ def test_a_file_that_was_there_has_its_name_again_where_the_new_one_fails(tmp_pa
     out = tmp_path / "blend.safetensors"
     out.write_bytes(b"old")
     out.with_suffix(".json").write_bytes(b"old, too")
-    with pytest.raises(OSError, match="full"), room_for(out, False, (".json",)):
-        out.write_bytes(b"half")
-        raise OSError("full")
+
+    def fail():
+        with room_for(out, False, (".json",)):
+            out.write_bytes(b"half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
         "blend.safetensors": b"old",
         "blend.json": b"old, too",
