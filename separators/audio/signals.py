@@ -6,6 +6,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from stemfuse.separators.errors import AudioError, WriteError
 
-from .chunks import data_fault
+from .chunks import clear_time, data_fault
 from .levels import Levels
 from .whole_files import whole_file
 
@@ -253,6 +254,8 @@ def write_audio(
 ) -> None:
     """Write blocks into files as they are made, one file per entry of the first axis, each whole or not at all.
 
+    The same samples are the same bytes, whenever they are written.
+
     Parameters
     ----------
     paths : sequence of path-like
@@ -283,6 +286,7 @@ def write_audio(
             files = []
             for path in paths:
                 temporary = stack.enter_context(whole_file(path, advice))
+                stack.push(partial(_clear_time, temporary))
                 opened = sf.SoundFile(temporary, "w", samplerate=rate, channels=channels, subtype=subtype)
                 files.append(stack.enter_context(opened))
             levels = [Levels(Path(path), subtype) for path in shown or paths]
@@ -299,6 +303,12 @@ def write_audio(
     except sf.SoundFileError as error:
         where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
         raise WriteError(f"{where}: cannot be written ({error}); {advice}") from error
+
+
+def _clear_time(file: Path, error: type[BaseException] | None, *_: object) -> None:
+    """Called when a file is closed, well or not."""
+    if error is None:
+        clear_time(file)
 
 
 def _raise_reason(file: Path) -> None:

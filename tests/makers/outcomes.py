@@ -5,8 +5,6 @@ import csv
 import hashlib
 import re
 
-import soundfile
-
 from makers.audio import noise32, write_track
 from stemfuse.analysis import GramError, GramStatistics
 from stemfuse.experiments import Run
@@ -44,20 +42,17 @@ TIMED += [
     r"training\.safetensors$",
     r"training.*\.(png|svg)$",
     r"\.contents/",
-    r"(^|/)\.parts/",
-    r"\.gram/",
 ]
-"""Files that hold times, or are named by files that do."""
+"""Files that hold times."""
 
 
 def digests(folder, left_out=()):
-    """Digest of every file below a folder, but for some; of audio its samples: libsndfile writes the time beside."""
+    """Digest of every file below a folder, but for some."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not any(re.search(pattern, name) for pattern in left_out):
-            content = soundfile.read(path)[0].tobytes() if path.suffix == ".wav" else path.read_bytes()
-            found[name] = hashlib.sha256(content).hexdigest()
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
