@@ -132,7 +132,8 @@ class LeastSquares(LinearFusion):
     ridge : float or "auto"
         Strength of the pull to equal weights (the plain mean of the source's stems, nothing of anything else), as a
         share of the mean energy of an input. ``"auto"`` tries `RIDGES` and takes, per source, the one that is best, by
-        the figure of the weighting, on the validation tracks; on left-out training tracks when there are none.
+        the figure of the weighting, on the validation tracks; when there are none, on training tracks that are left
+        out in turn, or on fifths of a single one.
 
     Attributes
     ----------
@@ -248,10 +249,13 @@ class LeastSquares(LinearFusion):
         self, frames: FrameErrors, valid: FrameErrors | None, groups: Sequence[Any], prior: Array
     ) -> float:
         """The strength of least error on frames that were not fitted to."""
-        owners = np.unique(frames.tracks)
-        if valid is None and len(owners) < 2:
-            raise FusionError("ridge='auto' needs validation tracks, or at least two tracks to leave one out in turn")
-        folds = [(frames, valid)] if valid is not None else list(_left_out(frames, owners))
+        folds = [(frames, valid)] if valid is not None else _left_out(frames)
+        folds = [fold for fold in folds if all(part.counted.any() for part in fold)]
+        if not folds:
+            raise FusionError(
+                "ridge='auto': got no frames to leave out in which every reference sounds; give longer or more tracks, "
+                "or ridge=0"
+            )
         tried = (0.0, *RIDGES)
         figures = [
             sum(
@@ -302,9 +306,15 @@ def _penalised(a: Array, b: Array, constraint: Constraint, ridge: float, groups:
     return minimise(a + strength * np.eye(len(b)), b + strength * prior, constraint, groups)
 
 
-def _left_out(frames: FrameErrors, owners: NDArray[np.intp], folds: int = 5) -> list[tuple[FrameErrors, FrameErrors]]:
-    """Pairs of what is fitted and what is left out: whole tracks, in turn."""
-    groups = [np.isin(frames.tracks, owners[fold::folds]) for fold in range(min(folds, len(owners)))]
+def _left_out(frames: FrameErrors, folds: int = 5) -> list[tuple[FrameErrors, FrameErrors]]:
+    """Pairs of what is fitted and what is left out: whole tracks in turn, or parts of the only one."""
+    owners = np.unique(frames.tracks)
+    if len(owners) > 1:
+        groups = [np.isin(frames.tracks, owners[fold::folds]) for fold in range(min(folds, len(owners)))]
+    else:
+        count = len(frames.tracks)
+        parts = np.arange(count) * min(folds, count) // count
+        groups = [parts == part for part in range(parts[-1] + 1)]
     return [(frames.of(~group), frames.of(group)) for group in groups]
 
 

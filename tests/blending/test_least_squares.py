@@ -145,6 +145,20 @@ def test_ridge_pulls_to_equal_weights_and_auto_finds_a_strength_that_pays():
         assert max(shrunk.ridge_.values()) > 0
 
 
+def test_auto_leaves_parts_of_a_single_song_out_and_passes_over_silent_ones():
+    equal = same_source(np.full((4, 2), 0.5))
+    (song,) = mixed_by_matrix(equal, 1, 5, noise=30.0, length=10 * 44_100)
+    strengths = LeastSquares(ridge="auto").fit([song]).ridge_
+    assert max(strengths.values()) > 0
+    # a fifth in which nothing sounds tells nothing: it changes no choice
+    level = np.repeat([1, 0], [len(song.mixture.read()[0]), 100_000])
+    padded = {name: np.pad(stem.audio, ((0, 0), (0, 0), (0, 100_000))) for name, stem in song.stems.items()}
+    references = np.pad(song.references.audio, ((0, 0), (0, 0), (0, 100_000))) * level
+    longer = Track.from_arrays("longer", references.sum(0), references, padded)
+    assert np.isfinite(list(LeastSquares(ridge="auto").fit([longer]).ridge_.values())).any()
+    assert max(LeastSquares(ridge="auto").fit([longer]).ridge_.values()) > 0
+
+
 def test_missing_sources_silence_and_bad_arguments_are_named():
     tracks = mixed_by_matrix(same_source(WEIGHTS))
     voice = [track.with_stems({"b": track.stems["b"].select(("vocals",))}) for track in tracks]
@@ -155,8 +169,9 @@ def test_missing_sources_silence_and_bad_arguments_are_named():
     silent = Track.from_arrays("silent", silence[0] + 0.1, silence, {"a": silence})
     with pytest.raises(FusionError, match="no frame in which every reference sounds"):
         LeastSquares().fit([silent])
-    with pytest.raises(FusionError, match="needs validation tracks"):
-        LeastSquares(ridge="auto").fit(tracks[:1])
+    brief = mixed_by_matrix(same_source(WEIGHTS), 1, length=8_000)
+    with pytest.raises(FusionError, match=r"got no frames to leave out .* give longer or more tracks"):
+        LeastSquares(ridge="auto").fit(brief)
     with pytest.raises(FusionError, match="same separators"):
         LeastSquares().fit([tracks[0], voice[1]])
     for bad in ({"stems": "some"}, {"constraint": "odd"}, {"weighting": "odd"}, {"ridge": -1}):
