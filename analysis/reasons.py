@@ -92,6 +92,11 @@ def _reasons(scores: pd.DataFrame, rows: pd.DataFrame, method: str, missing: lis
     lost = [source for source in missing if source in given and not finite[own["source"] == source].any()]
     if dropped := [source for source in missing if source in given and source not in lost]:
         yield f"{', '.join(dropped)}: no frame in which all methods have a value"
+    values = {source: own.loc[own["source"] == source, "value"] for source in lost}
+    perfect = [source for source, found in values.items() if np.isposinf(found).any()]
+    if perfect and len(given) > 1:
+        yield f"{listed(perfect, 20)} perfect: its {own['metric'].iloc[0]} is infinite, and counts in no mean"
+        lost = [source for source in lost if source not in perfect]
     if not lost:
         return
     if np.isposinf(own.loc[own["source"].isin(lost), "value"]).all() and len(given) == 1:

@@ -41,15 +41,18 @@ class Verdict:
     data : str
         Label of the data set.
     songs : int
-        That are scored.
+        On which both have scores.
     best_single, best : str
-        The separator and the fusion with the highest mean over sources.
+        The separator and the fusion with the highest mean over sources; separators are compared on the songs that they
+        have.
     best_single_db, best_db : float
         Their scores.
     low_db, high_db : float
         The 95 % interval of the gain, paired by song; NaN with too few songs.
     won : float
-        Songs in which the fusion is better, ties count half; NaN with too few songs.
+        Songs in which the fusion is better, ties count half.
+    out_of : int, optional
+        All songs, where a separator has no stems of some.
     """
 
     data: str
@@ -61,6 +64,7 @@ class Verdict:
     low_db: float = math.nan
     high_db: float = math.nan
     won: float = math.nan
+    out_of: int | None = None
 
     @property
     def gain_db(self) -> float:
@@ -96,6 +100,8 @@ class Verdict:
             f"best separator: {self.best_single}, {self.best_single_db:.2f} dB; "
             f"best fusion: {self.best}, {self.best_db:.2f} dB"
         )
+        if self.out_of not in (None, self.songs):
+            first += f", on the {self.songs} of {self.out_of} songs in which both have scores"
         if not math.isfinite(self.low_db):
             return [
                 first,
@@ -191,7 +197,9 @@ def compare_stems(
     for done, (label, folder) in enumerate(methods.items()):
         progress("adopt", done, len(methods))
         # the store is this comparison's own: what lies there was taken from these folders before
-        adopt_folder(folder, label, data, recipe.store, how, replace=True, show=log.info, mixture=mixture)
+        adopt_folder(
+            folder, label, data, recipe.store, how, replace=True, show=log.info, mixture=mixture, convert=convert
+        )
     progress("adopt", len(methods), len(methods))
     return run(recipe, progress)
 
@@ -204,25 +212,26 @@ def verdicts(finished: Run) -> list[Verdict]:
     finished : Run
         Of any recipe.
     """
+    from stemfuse.analysis import compare
     from stemfuse.analysis.aggregates import MEAN
 
-    from .report.tables import ScoreTable, comparisons, scored_data
+    from .report.tables import ScoreTable, scored_data
 
     found = []
     for data in scored_data(finished):
-        table = ScoreTable.of(data, data.metrics[0])
-        means = table.grid[MEAN].dropna()
-        fused = means[means.index.isin(data.fusions)]
-        if not table.best_single or fused.empty:
+        metric = data.metrics[0]
+        means = ScoreTable.of(data, metric).grid[MEAN].dropna()
+        fused, singles = (means[means.index.isin(data.fusions) == is_fusion] for is_fusion in (True, False))
+        if fused.empty or singles.empty:
             continue
         best = str(fused.idxmax())
-        rows = [row for part in comparisons(data) if part.baseline == table.best_single for row in part.means]
-        known = next((row for row in rows if row["fusion"] == best), None)
-        interval = (
-            {"low_db": known["low"], "high_db": known["high"], "won": known["win_rate"] * known["tracks"]}
-            if known
-            else {}
-        )
-        scores = {"best_single_db": float(means[table.best_single]), "best_db": float(fused[best])}
-        found.append(Verdict(data.label, len(data.tracks), table.best_single, best, **scores, **interval))
+        rows = data.masked[(data.masked["metric"] == metric) & data.masked["fusion"].isin([best, *singles.index])]
+        # separators may have other songs each: the best is the one that is nearest to the fusion on the songs of both
+        against = compare(rows, best, metric).query("source == @MEAN").set_index("fusion")
+        single = str(against["difference"].idxmax())
+        pair = compare(rows[rows["fusion"].isin([single, best])], single, metric).query("source == @MEAN").iloc[0]
+        scores = {"best_single_db": float(pair["baseline_value"]), "best_db": float(pair["value"])}
+        interval = {"low_db": float(pair["low"]), "high_db": float(pair["high"])}
+        won, songs = float(pair["win_rate"] * pair["tracks"]), int(pair["tracks"])
+        found.append(Verdict(data.label, songs, single, best, **scores, **interval, won=won, out_of=len(data.tracks)))
     return found

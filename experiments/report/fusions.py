@@ -32,7 +32,8 @@ def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
             continue
         table = pd.read_csv(run.checksums.require(file), keep_default_na=False)
         for data, rows in table.groupby("data", sort=False):
-            rows = rows[rows[row] != ""]
+            # a loss is not known, and its cell empty, where a mix is perfect with and without a separator
+            rows = rows[rows[row] != ""].assign(**{value: lambda part, of=value: pd.to_numeric(part[of], "coerce")})
             grid = rows.pivot(index=row, columns="source", values=value)
             order = list(dict.fromkeys(rows[row])), list(dict.fromkeys(rows["source"]))
             entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})

@@ -281,10 +281,12 @@ def decibels(value: float, signed: bool = False) -> str:
     --------
     >>> decibels(-0.426), decibels(0.12, signed=True), decibels(-0.001), decibels(float("nan"))
     ('−0.43', '+0.12', '0.00', '–')
+    >>> decibels(float("inf"), signed=True), decibels(float("-inf"))
+    ('+∞', '−∞')
     """
-    if not np.isfinite(value):
+    if np.isnan(value):
         return "–"
-    return format(value, "+z.2f" if signed else "z.2f").replace("-", "−")
+    return format(value, "+z.2f" if signed else "z.2f").replace("-", "−").replace("inf", "∞")
 
 
 def counted(number: int, noun: str) -> str:

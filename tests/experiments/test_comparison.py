@@ -4,17 +4,14 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile as sf
 from typer.testing import CliRunner
 
+from makers.audio import write_systems
 from stemfuse.experiments import ConfigError
 from stemfuse.experiments.cli import app
 from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
 
-RATE = 44_100
-SOURCES = ("speech", "music")
 SYSTEMS = ("near", "far")
 
 
@@ -22,19 +19,7 @@ SYSTEMS = ("near", "far")
 def place(tmp_path_factory):
     """Four songs of speech and music without mixture files, and stems by two systems whose errors are independent."""
     root = tmp_path_factory.mktemp("comparison")
-    for number in range(4):
-        generator = np.random.default_rng(number)
-        parts = generator.normal(0, 0.1, (2, RATE, 2))
-        for source, samples in zip(SOURCES, parts, strict=True):
-            song = root / "songs" / f"song {number}"
-            song.mkdir(parents=True, exist_ok=True)
-            sf.write(song / f"{source}.wav", samples, RATE, subtype="FLOAT")
-            for system, error in zip(SYSTEMS, (0.02, 0.03), strict=True):
-                folder = root / system / f"song {number}"
-                folder.mkdir(parents=True, exist_ok=True)
-                sign = 1 if source == "speech" else -1
-                noise = np.random.default_rng([number, len(system)]).normal(0, error, (RATE, 2))
-                sf.write(folder / f"{source}.wav", samples + sign * noise, RATE, subtype="FLOAT")
+    write_systems(root, 4, {"near": 0.02, "far": 0.03})
     return root
 
 
@@ -71,6 +56,32 @@ def test_the_command_says_weights_gain_and_what_comes_next(place, compared):
     described = json.loads(read.stdout)
     assert described["verdicts"][0]["best_single"] == "near"
     assert described["weights"]["speech"]["near"] == pytest.approx(9 / 13, abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_separator_that_lacks_songs_is_judged_on_those_that_it_has(tmp_path):
+    write_systems(tmp_path, 4, {"near": 0.02, "far": 0.03, "best": 0.01}, {"best": {"song 3"}})
+    found = compare_stems(
+        tmp_path / "songs",
+        {name: tmp_path / name for name in ("near", "far", "best")},
+        tmp_path / "out",
+        missing="refit",
+        workers=1,
+    )
+    (verdict,) = verdicts(found)
+    assert (verdict.best_single, verdict.songs, verdict.out_of, verdict.won) == ("best", 3, 4, 3)
+    assert verdict.best_single_db == pytest.approx(20, abs=0.2)
+    assert "on the 3 of 4 songs in which both have scores" in verdict.lines()[0]
+
+
+@pytest.mark.slow
+def test_a_perfect_separator_is_shown_as_one(tmp_path):
+    write_systems(tmp_path, 2, {"near": 0.02, "perfect": 0.0}, seconds=5)
+    given = [str(tmp_path / "songs"), *(f"{name}={tmp_path / name}" for name in ("near", "perfect"))]
+    shown = CliRunner().invoke(app, ["compare", *given, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert "perfect: its SDR is infinite" in " ".join(shown.stdout.split())
+    assert (tmp_path / "out" / "run" / "report" / "index.html").is_file()
 
 
 def test_what_is_wrong_is_said_before_anything_is_done(place, tmp_path):

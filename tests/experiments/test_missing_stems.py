@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from makers.audio import PAIR, write_systems
 from makers.commands import command
 from stemfuse.blending import LeastSquares, Mean, Residual
 from stemfuse.experiments import RunError, parse_config, run
 from stemfuse.experiments.plan import plan_run
 from stemfuse.separators import StemStore
 
-RATE = 44_100
-SOURCES = ("speech", "music")
 ERRORS = {"near": 0.02, "far": 0.03, "rough": 0.05}
 LACKING = {"rough": {"song 1", "song 3"}, "far": {"song 3"}}
 
@@ -23,19 +22,7 @@ LACKING = {"rough": {"song 1", "song 3"}, "far": {"song 3"}}
 def place(tmp_path_factory):
     """Six songs of speech and music, and stems by three systems: two of the systems lack songs."""
     root = tmp_path_factory.mktemp("missing")
-    for number in range(6):
-        generator = np.random.default_rng(number)
-        parts = generator.normal(0, 0.1, (2, RATE, 2))
-        name = f"song {number}"
-        for source, samples in zip(SOURCES, parts, strict=True):
-            (root / "songs" / name).mkdir(parents=True, exist_ok=True)
-            sf.write(root / "songs" / name / f"{source}.wav", samples, RATE, subtype="FLOAT")
-            for system, error in ERRORS.items():
-                if name in LACKING.get(system, ()):
-                    continue
-                (root / system / name).mkdir(parents=True, exist_ok=True)
-                estimate = samples + generator.normal(0, error, (RATE, 2))
-                sf.write(root / system / name / f"{source}.wav", estimate, RATE, subtype="FLOAT")
+    write_systems(root, 6, ERRORS, LACKING)
     return root
 
 
@@ -89,7 +76,7 @@ def test_weights_are_solved_again_for_the_stems_that_a_song_has(finished):
             assert tuple(found.separators_) == labels
         fused = LeastSquares().fit(others).fuse(songs[name])
         written = finished.path / "estimates" / "least_squares" / songs[name].subset / name
-        for source in SOURCES:
+        for source in PAIR:
             samples = sf.read(written / f"{source}.wav", dtype="float32")[0].T
             np.testing.assert_allclose(samples, fused[source].read(), atol=1e-6)
 

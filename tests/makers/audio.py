@@ -44,3 +44,28 @@ def write_track(folder, audio=None, rate=44_100, suffix=".wav", parts=("mixture"
         if part in parts:
             soundfile.write(folder / f"{part}{suffix}", samples.T, rate, **options)
     return audio
+
+
+PAIR = ("speech", "music")
+"""Sources of `write_systems`."""
+
+
+def write_systems(root, songs, errors, lacking=None, seconds=1, rate=44_100):
+    """Write songs of speech and music without mixture files, and stems by systems with independent errors.
+
+    ``songs/<song>/<source>.wav`` and ``<system>/<song>/<source>.wav``. What a system adds to one
+    source it takes from the other; ``errors`` has its level by system, ``lacking`` the songs that it has no stems of.
+    """
+    for number in range(songs):
+        parts = np.random.default_rng(number).normal(0, 0.1, (2, seconds * rate, 2))
+        name = f"song {number}"
+        found = {"songs": parts}
+        # zeros at the end of a seed change nothing: the errors would be the speech
+        for place, (system, error) in enumerate(errors.items()):
+            if name not in (lacking or {}).get(system, ()):
+                added = np.random.default_rng([number, 1 + place]).normal(0, error, (seconds * rate, 2))
+                found[system] = parts + np.stack([added, -added])
+        for folder, stems in found.items():
+            for source, samples in zip(PAIR, stems, strict=True):
+                (root / folder / name).mkdir(parents=True, exist_ok=True)
+                soundfile.write(root / folder / name / f"{source}.wav", samples, rate, subtype="FLOAT")
