@@ -42,6 +42,7 @@ TIMED += [
     r"training\.safetensors$",
     r"training.*\.(png|svg)$",
     r"\.contents/",
+    r"\.parts/.*\.(json|damaged)$",
 ]
 """Files that hold times."""
 
