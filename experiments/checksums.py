@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from stemfuse.separators import write_whole
+from stemfuse.separators import digest, write_whole
 from stemfuse.separators.store import file_stamp
 
 from .errors import RunError
@@ -19,7 +20,16 @@ FILE = "checksums.json"
 Kept = dict[str, tuple[str, list[int]]]
 """Checksum and stamp of files, by path."""
 
-_CHECK = TypeAdapter(Kept)
+_OLDER = TypeAdapter(Kept)
+"""Of versions that wrote no seal."""
+
+
+class _Sealed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    files: Kept
+    seal: str
+    """Digest of the above: a flipped bit in a name or a checksum is damage of the record, and not of a file."""
 
 
 class Checksums:
@@ -52,7 +62,13 @@ class Checksums:
     def read(self) -> Kept:
         """Checksum and stamp by path; empty where nothing can be read."""
         try:
-            kept = _CHECK.validate_json(self._record.read_bytes())
+            content = self._record.read_bytes()
+            try:
+                sealed = _Sealed.model_validate_json(content)
+            except ValidationError:
+                kept = _OLDER.validate_json(content)
+            else:
+                kept = sealed.files if sealed.seal == digest(_plain(sealed.files)) else {}
         except (OSError, ValidationError):
             return {}
         return {name: entry for name, entry in kept.items() if _is_inside(name)}
@@ -106,8 +122,14 @@ class Checksums:
             return True
 
     def _write(self, kept: Kept) -> None:
-        text = json.dumps(dict(sorted(kept.items())), indent=0, ensure_ascii=False)
+        files = _plain(dict(sorted(kept.items())))
+        text = json.dumps({"files": files, "seal": digest(files)}, indent=0, ensure_ascii=False)
         write_whole(self._record, lambda file: file.write(text.encode("utf-8", "surrogatepass")), RunError)
+
+
+def _plain(kept: Kept) -> dict[str, list[Any]]:
+    """As JSON has it."""
+    return {name: list(entry) for name, entry in kept.items()}
 
 
 def _is_inside(name: str) -> bool:
