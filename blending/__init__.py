@@ -37,6 +37,7 @@ from .registry import fusion_class, list_fusions, load_fusion, make_fusion
 from .search import Search
 from .space import BlendSpace
 from .studies import open_studies
+from .uhlich import Uhlich2017
 from .weights import MixingWeights
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Preset",
     "Residual",
     "Search",
+    "Uhlich2017",
     "WeightlessFusion",
     "Wiener",
     "apply_weights",

@@ -5,6 +5,8 @@ from stemfuse.separators.training import Execution, History, Recipe
 from .conv1x1 import Conv1x1Mixer
 from .exact import Solution, solve
 from .gram_mixer import GramMixer
+from .jaureguiberry import Jaureguiberry2016
+from .manilow import Manilow2017
 from .mixer import Mixer, NetworkMixer
 from .mlp_mixer import MLPMixer, mlp_cost
 from .segments import Normalisation, Segments, TrackBlocks, segment_starts
@@ -14,7 +16,9 @@ __all__ = [
     "Execution",
     "GramMixer",
     "History",
+    "Jaureguiberry2016",
     "MLPMixer",
+    "Manilow2017",
     "Mixer",
     "NetworkMixer",
     "Normalisation",

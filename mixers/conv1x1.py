@@ -40,6 +40,8 @@ class Conv1x1Mixer(Mixer):
         On signals normalised by the mixture: mean |s - y|, mean (s - y)^2, or (adam only) minus the SDR of segments.
     mixture : bool
         Whether the mixture is one of the inputs.
+    constraint : {"free", "nonnegative"}
+        Any weights, as published; or none below zero (adam only).
     segment, shift : int
         T and S, in samples: a training segment is T long, and one starts every S samples.
     initial : {"uniform", "mean"}
@@ -77,6 +79,7 @@ class Conv1x1Mixer(Mixer):
     solver: Literal["adam", "exact"] = "adam"
     loss: Literal["l1", "l2", "sdr"] = "l1"
     mixture: bool = True
+    constraint: Literal["free", "nonnegative"] = "free"
     segment: int = SEGMENT
     shift: int = SHIFT
     initial: Literal["uniform", "mean"] = "uniform"
@@ -95,6 +98,13 @@ class Conv1x1Mixer(Mixer):
         if self.solver == "exact" and self.loss not in ("l1", "l2"):
             raise wrong_usage(
                 FusionError(f"loss {self.loss!r} has no exact solution; take --option loss=l1 or --option solver=adam")
+            )
+        if self.solver == "exact" and self.constraint != "free":
+            raise wrong_usage(
+                FusionError(
+                    f"constraint {self.constraint!r} is trained by gradient: take --option solver=adam, or the fusion "
+                    "least_squares with --option stems=all --option mixture=true --option constraint=nonnegative"
+                )
             )
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
@@ -132,12 +142,13 @@ class Conv1x1Mixer(Mixer):
 
         with seeded(self.seed):
             start = mean_matrix(blocks) if self.initial == "mean" else None
-            network = Convolution1x1(len(blocks.inputs), len(blocks.outputs), start)
+            positive = self.constraint == "nonnegative"
+            network = Convolution1x1(len(blocks.inputs), len(blocks.outputs), start, positive)
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
         data = Segments(blocks, self.segment, self.shift)
         valid_data = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
         history = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return network.weight.detach().numpy(), history
+        return network.matrix.detach().numpy(), history
 
 
 def mean_matrix(blocks: TrackBlocks) -> Samples:

@@ -98,7 +98,7 @@ def log_gram(moments: NDArray[np.float64], groups: Sequence[Sequence[int]], scal
 
 
 def frame_features(
-    track: Track, labels: Sequence[str], frame: int, edges_hz: Sequence[float], scale: float
+    track: Track, frame: int, scale: float, labels: Sequence[str], edges_hz: Sequence[float]
 ) -> NDArray[np.float32]:
     """Features of all frames of a track, (frame, feature): a frame starts every half frame, until the end is covered.
 
@@ -108,14 +108,14 @@ def frame_features(
     ----------
     track : Track
         With all inputs.
-    labels : sequence of str
-        Which input channels.
     frame : int
         Length of a frame in samples.
-    edges_hz : sequence of float
-        Borders of the bands; see `band_energies`.
     scale : float
         Standard deviation of the song's mixture.
+    labels : sequence of str
+        Which input channels.
+    edges_hz : sequence of float
+        Borders of the bands; see `band_energies`.
     """
     groups, hop = list(signals_of(labels).values()), frame // 2
     count = len(segment_starts(track.length, frame, hop))

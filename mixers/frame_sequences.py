@@ -1,8 +1,8 @@
-"""What GramMixer is trained on: features and second moments of all frames, in sequences, in memory."""
+"""What mixers of frames are trained on: features and second moments of all frames, in sequences, in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import FusionError
+from stemfuse.separators import Track
 
-from .features import frame_features, signals_of
+from .features import signals_of
 from .second_moments import pseudo_inverse
 from .segments import TrackBlocks, segment_starts
+
+Describe = Callable[[Track, int, float], NDArray[np.float32]]
 
 
 class FrameSequences:
@@ -25,10 +28,11 @@ class FrameSequences:
         The tracks, and the scale of each.
     frame : int
         Length of a frame in samples; a frame starts every half of it.
-    edges_hz : sequence of float
-        Borders of the bands; see `stemfuse.mixers.features.band_energies`.
     size : int
         Number of frames in a sequence; the last one of a song is filled up with frames that do not count.
+    describe : callable
+        From a track, the length of a frame and the standard deviation of the track's mixture to the features of all
+        frames, (frame, feature).
 
     Attributes
     ----------
@@ -42,20 +46,23 @@ class FrameSequences:
 
     Examples
     --------
-    >>> from stemfuse.separators import Track
     >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 8000))
     >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": audio}, rate=8000)
-    >>> sequences = FrameSequences(TrackBlocks([track]), 2000, [200, 800], size=4)
+    >>> from functools import partial
+    >>> from stemfuse.mixers.features import frame_features
+    >>> blocks = TrackBlocks([track])
+    >>> describe = partial(frame_features, labels=blocks.inputs, edges_hz=[200, 800])
+    >>> sequences = FrameSequences(blocks, 2000, 4, describe)
     >>> len(sequences), [part.shape for part in sequences.__getitems__([0])]
     (2, [(1, 4, 45), (1, 4, 10, 10), (1, 4, 8, 10), (1, 4, 8), (1, 4), (1, 4, 4)])
     """
 
-    def __init__(self, blocks: TrackBlocks, frame: int, edges_hz: Sequence[float], size: int) -> None:
+    def __init__(self, blocks: TrackBlocks, frame: int, size: int, describe: Describe) -> None:
         if frame < 2 or size < 1:
             raise FusionError(
                 f"got frames of {frame} samples in sequences of {size}, expected at least 2 samples and 1 frame"
             )
-        songs = [self._song(blocks, index, frame, edges_hz) for index in range(len(blocks.tracks))]
+        songs = [self._song(blocks, index, frame, describe) for index in range(len(blocks.tracks))]
         self.size = size
         self._parts = [np.concatenate([song[part] for song in songs]) for part in range(5)]
         self.mean, self.deviation = self._parts[0].mean(0), np.maximum(self._parts[0].std(0), 1e-3)
@@ -67,11 +74,11 @@ class FrameSequences:
         ]
 
     @staticmethod
-    def _song(blocks: TrackBlocks, index: int, frame: int, edges_hz: Sequence[float]) -> tuple[NDArray[Any], ...]:
+    def _song(blocks: TrackBlocks, index: int, frame: int, describe: Describe) -> tuple[NDArray[Any], ...]:
         track, scale = blocks.tracks[index], blocks.scales[index].deviation
         gram = GramStatistics.of(track, frame, frame // 2).select(blocks.inputs)
         # the statistics have no frame that reaches past the end
-        features = frame_features(track, blocks.inputs, frame, edges_hz, scale)[: len(gram.moments)]
+        features = describe(track, frame, scale)[: len(gram.moments)]
         energy = scale**2 * min(frame, track.length)
         rows = [blocks.outputs.index(label) for label in gram.outputs]
         cross, energies = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -42,8 +43,8 @@ class GramMixer(NetworkMixer):
         The constant weights that are corrected, when `constraint` is free: those of the least squared error, those of
         the least absolute error (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
     constraint : {"free", "simplex", "selection"}
-        Free correction; or weights over each source's own stems that are positive and sum to one
-        (Jaureguiberry et al. 2016); or the best of these stems alone (Manilow et al. 2017). The last two use no base.
+        Free correction; or weights over each source's own stems that are positive and sum to one; or the best of these
+        stems alone. The last two use no base.
     sides : {"same", "all"}
         Same: left is corrected from left and right from right, by the same value. All: every weight has its own.
     frame_s : float
@@ -123,8 +124,9 @@ class GramMixer(NetworkMixer):
             network = self.build(blocks.inputs, blocks.outputs)
         objective = GramObjective(network, self.loss, blocks.tracks[0].channels)
         frame = round(self.frame_s * blocks.rate)
-        data = FrameSequences(blocks, frame, self.edges_hz, self.run)
-        valid_data = None if held_out is None else FrameSequences(held_out, frame, self.edges_hz, self.run)
+        describe = partial(frame_features, labels=blocks.inputs, edges_hz=self.edges_hz)
+        data = FrameSequences(blocks, frame, self.run, describe)
+        valid_data = None if held_out is None else FrameSequences(held_out, frame, self.run, describe)
         network.base.copy_(torch.from_numpy(self._base(blocks, data)))
         network.mean.copy_(torch.from_numpy(data.mean))
         network.deviation.copy_(torch.from_numpy(data.deviation))
@@ -155,7 +157,7 @@ class GramMixer(NetworkMixer):
         frame = round(self.frame_s * track.rate)
         starts = segment_starts(track.length, frame, frame // 2)
         scale = Normalisation.of(track.mixture).deviation
-        features = frame_features(track, self.inputs_, frame, self.edges_hz, scale)
+        features = frame_features(track, frame, scale, self.inputs_, self.edges_hz)
         with torch.no_grad():
             matrix: Samples = self.network_(torch.from_numpy(features)).numpy()
         return MixingWeights(matrix, self.inputs_, self.outputs_, starts / track.rate, frame / track.rate)

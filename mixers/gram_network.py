@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from stemfuse.blending import FusionError
-from stemfuse.separators import ChannelLabel
 
-from .features import signals_of
 from .losses import FLOOR
+from .weight_grid import WeightGrid
 
-CONSTRAINTS = ("free", "simplex", "selection")
-SIDES = ("same", "all")
 MOMENT_LOSSES = ("sdr", "median_sdr", "l2")
 SOFTNESS_DB = 2.0
 """A frame this far from the median of its sequence counts 1 / e of one at the median, in the soft median."""
@@ -33,12 +30,8 @@ class GramNetwork(nn.Module):
         Width of the two hidden layers; 0 for a linear map.
     dropout : float
         Share of hidden units dropped in training.
-    sides : {"same", "all"}
-        Same: a correction has one value per source and signal, from left to left and from right to right. All: it has
-        one value per output and input.
-    constraint : {"free", "simplex", "selection"}
-        Free: base plus correction. Simplex: the weights of each source's own stems are positive and
-        sum to one (Jaureguiberry et al. 2016). Selection: the largest of these becomes one (Manilow et al. 2017).
+    sides, constraint : str
+        See `WeightGrid`; free weights are a correction of the base.
 
     Examples
     --------
@@ -50,10 +43,6 @@ class GramNetwork(nn.Module):
     base: Tensor
     mean: Tensor
     deviation: Tensor
-    rows: Tensor
-    columns: Tensor
-    reached: Tensor
-    own: Tensor
 
     def __init__(
         self,
@@ -66,17 +55,11 @@ class GramNetwork(nn.Module):
         constraint: str = "free",
     ) -> None:
         super().__init__()
-        if constraint not in CONSTRAINTS or sides not in SIDES:
-            raise FusionError(
-                f"got constraint={constraint!r} and sides={sides!r}, expected one of {', '.join(CONSTRAINTS)}, and one "
-                f"of {', '.join(SIDES)}"
-            )
-        self.constraint = constraint
+        self.grid = WeightGrid(inputs, outputs, sides, constraint)
         self.register_buffer("base", torch.zeros(len(outputs), len(inputs)))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        self._place(inputs, outputs, sides if constraint == "free" else "same")
-        last = nn.Linear(hidden or features, self.own.numel())
+        last = nn.Linear(hidden or features, self.grid.size)
         # training starts at the base, or at equal weights
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -85,34 +68,10 @@ class GramNetwork(nn.Module):
             layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, last)
 
-    def _place(self, inputs: Sequence[str], outputs: Sequence[str], sides: str) -> None:
-        """Decide which value of the network's grid every weight takes, and which weights take none."""
-        gives, takes = ([ChannelLabel.parse(label) for label in labels] for labels in (outputs, inputs))
-        sources, signals = list(signals_of(outputs)), list(signals_of(inputs))
-        rows, columns = torch.arange(len(outputs)), torch.arange(len(inputs))
-        reached = torch.ones(len(outputs), len(inputs))
-        own = torch.ones(len(outputs), len(inputs), dtype=torch.bool)
-        if sides == "same":
-            rows = torch.tensor([sources.index(label.signal) for label in gives])
-            columns = torch.tensor([signals.index(label.signal) for label in takes])
-            reached = torch.tensor([[float(given.channel == taken.channel) for taken in takes] for given in gives])
-            made = {label.signal: label.source for label in takes}
-            own = torch.tensor([[made[signal] == source for signal in signals] for source in sources])
-        if self.constraint != "free" and not own.any(1).all():
-            missing = sources[int((~own.any(1)).nonzero()[0])]
-            raise FusionError(f"constraint {self.constraint!r}: no separator gives {missing}; use constraint='free'")
-        for name, value in (("rows", rows), ("columns", columns), ("reached", reached), ("own", own)):
-            self.register_buffer(name, value, persistent=False)
-
     def forward(self, features: Tensor) -> Tensor:
         """Weights (..., output, input) of frames with features (..., feature)."""
-        grid = self.layers((features - self.mean) / self.deviation).unflatten(-1, self.own.shape)
-        if self.constraint != "free":
-            grid = torch.softmax(grid.masked_fill(~self.own, -torch.inf), -1)
-        if self.constraint == "selection" and not self.training:
-            grid = nn.functional.one_hot(grid.argmax(-1), grid.shape[-1]).to(grid.dtype)
-        correction: Tensor = grid[..., self.rows, :][..., self.columns] * self.reached
-        return self.base + correction if self.constraint == "free" else correction
+        predicted: Tensor = self.grid(self.layers((features - self.mean) / self.deviation))
+        return self.base + predicted if self.grid.constraint == "free" else predicted
 
 
 class GramObjective(nn.Module):
@@ -124,8 +83,8 @@ class GramObjective(nn.Module):
 
     Parameters
     ----------
-    network : GramNetwork
-        The network to be trained.
+    network : Module
+        From features (..., feature) to weights (..., output, input).
     loss : {"sdr", "median_sdr", "l2"}
         Minus the mean SDR in dB of a sequence's frames, minus their soft median, or the mean squared error relative
         to the mixture's energy. Frames with a silent reference count only in l2; museval leaves them out, too.
@@ -133,7 +92,7 @@ class GramObjective(nn.Module):
         Channels of a source.
     """
 
-    def __init__(self, network: GramNetwork, loss: str = "sdr", channels: int = 2) -> None:
+    def __init__(self, network: nn.Module, loss: str = "sdr", channels: int = 2) -> None:
         super().__init__()
         if loss not in MOMENT_LOSSES:
             raise FusionError(f"loss {loss!r} is unknown, there are {', '.join(MOMENT_LOSSES)}")

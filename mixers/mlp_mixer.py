@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from stemfuse.blending import MixingWeights, read_inputs
+from stemfuse.blending import FusionError, MixingWeights, read_inputs
 from stemfuse.separators import Samples, Track
+from stemfuse.separators.errors import wrong_usage
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
 from .exact import solve
 from .mixer import NetworkMixer, seeded
-from .segments import Normalisation, Segments, TrackBlocks, identity_of, segment_starts, training_blocks
+from .segments import Segments, TrackBlocks, identity_of, normalisation_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
     from .mlp_network import MLPMixerNetwork
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
 class MLPMixer(NetworkMixer):
     """MDX-Mixer of Nakano and Goto (2024): Y_k = X_k W_k, with W_k predicted from X_k by an MLP-Mixer.
 
-    The paper leaves these points open; where it is ambiguous, an argument decides:
+    The T samples of a segment are cut into F patches, which are the columns of what the network sees, one after the
+    other for each input: Z[t, c F + f] = X[f T / F + t, c]. Token mixing is a full connection within a patch, channel
+    mixing one between patches. The mean over the columns is left at the end, T / F values, and one fully connected
+    layer makes the (2 + C) x 8 weights of them. `published` has all arguments of the paper.
 
-    * The global average is taken over tokens, as in the MLP-Mixer, which gives one vector of (2 + C) F channels.
-      There is no layer normalisation before it, because the paper names none.
-    * A token is F consecutive samples of all inputs. The order within it does not matter to a fully connected layer.
+    The paper leaves these points open:
+
+    * There is no layer normalisation before the global average, because the paper names none.
     * Layers start as torch's do (uniform within 1 / sqrt(inputs)); with a base, the last one starts at zero.
     * Segments of a song, T / 4 apart, are joined under Hann windows divided by their sum, so that equal weights give
       the constant fusion exactly. The last segment, or that of a song shorter than T, is filled with zeros.
-    * Waveforms are divided by the standard deviation of the song's mixture. Its mean, in music only 1e-5, is not
-      subtracted, because a mix without bias could not add it again.
 
     Parameters
     ----------
@@ -52,10 +54,19 @@ class MLPMixer(NetworkMixer):
     base : {"none", "conv1x1", "mean"}
         Weights from scratch as in the paper, or a correction of constant weights, at which training starts: those of
         the least absolute error (`Conv1x1Mixer` exact), or the mean of the separators.
-    pooling : {"tokens", "channels"}
-        Axis of the global average.
-    folding : {"consecutive", "strided"}
-        What a token is.
+    pooling : {"channels", "tokens"}
+        What the global average is taken over: columns, as published; or rows, as in the MLP-Mixer of Tolstikhin et
+        al., which leaves (2 + C) F values and is not the paper's.
+    folding : {"patches", "consecutive"}
+        A column is a patch of consecutive samples, as published; or a row is F consecutive samples of all inputs, which
+        is not the paper's.
+    centred : bool
+        Whether the mixture's mean is subtracted from all channels before the network sees them, as published. The
+        weights are those of the samples as they are: a mix without bias differs by the mean times one minus the sum of
+        its weights, in music about 1e-5 of full scale.
+    constraint : {"free", "simplex", "selection"}
+        All weights, freely, as published; or weights over each source's own stems that are positive and sum to one; or
+        the best of these stems alone. The last two are not the paper's, and need base="none".
     loss : {"l1", "l2", "sdr"}
         See `Conv1x1Mixer`.
     optimiser, learning_rate, batch, accumulate, epochs, patience, seed
@@ -88,8 +99,10 @@ class MLPMixer(NetworkMixer):
     dropout: float = 0.0
     mixture: bool = True
     base: Literal["none", "conv1x1", "mean"] = "none"
-    pooling: Literal["tokens", "channels"] = "tokens"
-    folding: Literal["consecutive", "strided"] = "consecutive"
+    pooling: Literal["channels", "tokens"] = "channels"
+    folding: Literal["patches", "consecutive"] = "patches"
+    centred: bool = False
+    constraint: Literal["free", "simplex", "selection"] = "free"
     loss: Literal["l1", "l2", "sdr"] = "l1"
     optimiser: str = "adam"
     learning_rate: float = 3e-4
@@ -99,9 +112,42 @@ class MLPMixer(NetworkMixer):
     patience: int | None = None
     seed: int = 0
 
+    def check(self) -> None:
+        """Raise unless the arguments make sense and the packages are installed."""
+        super().check()
+        if self.constraint != "free" and self.base != "none":
+            raise wrong_usage(
+                FusionError(
+                    f"got constraint={self.constraint!r} and base={self.base!r}, expected base='none': weights under a "
+                    "constraint correct no others (--option base=none)"
+                )
+            )
+
+    @classmethod
+    def published(cls, layers: Literal[8, 16] = 8, dropout: float = 0.0, **others: Any) -> Self:
+        """Make a mixer with all arguments of the paper.
+
+        Parameters
+        ----------
+        layers : {8, 16}
+            N.
+        dropout : {0, 0.2}
+            p.
+        **others
+            Arguments that shall differ from the paper's.
+
+        Examples
+        --------
+        >>> mixer = MLPMixer.published(16, 0.2, seed=1)
+        >>> mixer.layers, mixer.dropout, mixer.centred, mixer.segment, mixer.fold
+        (16, 0.2, True, 262144, 128)
+        """
+        return cls(**{"layers": layers, "dropout": dropout, "centred": True, **others})
+
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> MLPMixerNetwork:
         """Make the network, not trained, for inputs and outputs of these labels."""
         from .mlp_network import MLPMixerNetwork
+        from .weight_grid import WeightGrid
 
         return MLPMixerNetwork(
             len(inputs),
@@ -114,6 +160,7 @@ class MLPMixer(NetworkMixer):
             self.dropout,
             self.pooling,
             self.folding,
+            None if self.constraint == "free" else WeightGrid(inputs, outputs, constraint=self.constraint),
             corrects=self.base != "none",
         )
 
@@ -138,7 +185,8 @@ class MLPMixer(NetworkMixer):
 
         from .losses import MixingObjective
 
-        blocks, held_out = training_blocks(train, valid, self.mixture)
+        self.check()
+        blocks, held_out = training_blocks(train, valid, self.mixture, self.centred)
         with seeded(self.seed):
             network = self.build(blocks.inputs, blocks.outputs)
         if self.base != "none":
@@ -169,7 +217,7 @@ class MLPMixer(NetworkMixer):
 
         self.check_track(track)
         starts = segment_starts(track.length, self.segment, max(1, self.segment // 4))
-        scale = np.float32(1 / Normalisation.of(track.mixture).deviation)
+        scale = normalisation_of(track, self.centred)
         matrix = np.empty((len(starts), len(self.outputs_), len(self.inputs_)), np.float32)
         device = device_of(self.execution)
         network = self.network_.to(device)
@@ -179,7 +227,7 @@ class MLPMixer(NetworkMixer):
                 inputs = np.zeros((len(chosen), self.segment, len(self.inputs_)), np.float32)
                 for row, start in enumerate(chosen):
                     stop = min(start + self.segment, track.length)
-                    inputs[row, : stop - start] = read_inputs(track, self.inputs_, start, stop).T * scale
+                    inputs[row, : stop - start] = scale.apply(read_inputs(track, self.inputs_, start, stop).T)
                 matrix[first : first + len(chosen)] = network(torch.from_numpy(inputs).to(device)).cpu().numpy()
         self.network_.cpu()
         return MixingWeights(matrix, self.inputs_, self.outputs_, starts / track.rate, self.segment / track.rate)
@@ -193,6 +241,7 @@ def mlp_cost(
     layers: int = 8,
     token_hidden: int | None = None,
     channel_hidden: int | None = None,
+    pooling: Literal["channels", "tokens"] = "channels",
 ) -> dict[str, float]:
     """Size of an MLP-Mixer's network, computed without building it.
 
@@ -210,13 +259,13 @@ def mlp_cost(
 
     >>> paper = mlp_cost(20)
     >>> f"{paper['parameters'] / 1e6:.1f} M, {paper['flops'] / 1e9:.0f} GFLOP"
-    '172.5 M, 773 GFLOP'
+    '172.4 M, 773 GFLOP'
     """
     tokens, columns = segment // fold, inputs * fold
     token_width, channel_width = token_hidden or tokens, channel_hidden or columns
     token_weights, channel_weights = 2 * tokens * token_width, 2 * columns * channel_width
     biases = token_width + tokens + channel_width + columns + 4 * columns
-    head = (columns + 1) * inputs * outputs
+    head = ((tokens if pooling == "channels" else columns) + 1) * inputs * outputs
     flops = (
         layers * (2 * token_weights * columns + 2 * channel_weights * tokens)
         + 2 * head

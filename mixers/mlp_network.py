@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from stemfuse.blending import FusionError
 
-POOLINGS = ("tokens", "channels")
-FOLDINGS = ("consecutive", "strided")
+from .weight_grid import WeightGrid
+
+POOLINGS = ("channels", "tokens")
+FOLDINGS = ("patches", "consecutive")
 
 
 def perceptron(width: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -49,6 +51,9 @@ class MixerLayer(nn.Module):
 class MLPMixerNetwork(nn.Module):
     """Predicts the weights of a segment from its samples.
 
+    Rows are called tokens and columns channels, as in the MLP-Mixer: token mixing works across rows, channel mixing
+    across columns.
+
     Parameters
     ----------
     inputs, outputs : int
@@ -61,10 +66,12 @@ class MLPMixerNetwork(nn.Module):
         D_T and D_C; T / F and (2 + C) F when not given.
     dropout : float
         p.
-    pooling : {"tokens", "channels"}
-        Axis of the global average.
-    folding : {"consecutive", "strided"}
-        A token is F consecutive samples of all inputs, or every (T / F)-th sample of them.
+    pooling : {"channels", "tokens"}
+        What the global average is taken over: columns, which leaves T / F values, or rows, which leaves (2 + C) F.
+    folding : {"patches", "consecutive"}
+        A column is a patch of T / F consecutive samples of one input, or a row is F consecutive samples of all.
+    grid : WeightGrid, optional
+        Which weights are predicted; all, freely, when not given.
     corrects : bool
         Whether the last layer starts at zero, so that training starts at ``base``.
 
@@ -92,8 +99,9 @@ class MLPMixerNetwork(nn.Module):
         token_hidden: int | None = None,
         channel_hidden: int | None = None,
         dropout: float = 0.0,
-        pooling: str = "tokens",
-        folding: str = "consecutive",
+        pooling: str = "channels",
+        folding: str = "patches",
+        grid: WeightGrid | None = None,
         corrects: bool = False,
     ) -> None:
         super().__init__()
@@ -117,21 +125,24 @@ class MLPMixerNetwork(nn.Module):
                 for _ in range(layers)
             )
         )
-        self.head = nn.Linear(self.columns if pooling == "tokens" else self.tokens, inputs * outputs)
+        self.grid = grid or nn.Unflatten(-1, self.shape)
+        self.head = nn.Linear(
+            self.columns if pooling == "tokens" else self.tokens, grid.size if grid else inputs * outputs
+        )
         if corrects:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.register_buffer("base", torch.zeros(self.shape))
 
     def fold(self, inputs: Tensor) -> Tensor:
-        """X_k (segment, time, input) as Z_k (segment, T / F, F (2 + C))."""
-        if self.folding == "strided":
-            inputs = inputs.reshape(len(inputs), -1, self.tokens, inputs.shape[2]).transpose(1, 2)
+        """X_k (segment, time, input) as Z_k (segment, T / F, (2 + C) F): Z[t, c F + f] = X[f T / F + t, c]."""
+        if self.folding == "patches":
+            inputs = inputs.reshape(len(inputs), -1, self.tokens, inputs.shape[2]).permute(0, 2, 3, 1)
         return inputs.reshape(len(inputs), self.tokens, self.columns)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Weights (segment, output, input) of segments (segment, time, input)."""
         mixed = self.mixer(self.fold(inputs))
         pooled = mixed.mean(1 if self.pooling == "tokens" else 2)
-        weights: Tensor = self.base + self.head(pooled).float().reshape(-1, *self.shape)
+        weights: Tensor = self.base + self.grid(self.head(pooled).float())
         return weights

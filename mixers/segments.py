@@ -57,6 +57,22 @@ class Normalisation:
         return original
 
 
+def normalisation_of(track: Track, centred: bool = False) -> Normalisation:
+    """Scale of a track.
+
+    Parameters
+    ----------
+    track : Track
+        Its mixture is read once.
+    centred : bool
+        Whether the mixture's mean is subtracted from all channels, as in the papers. A mix without bias cannot
+        add it again, and in music it is only 1e-5 of full scale. When it is not subtracted, the weights are the same
+        on every scale.
+    """
+    scale = Normalisation.of(track.mixture)
+    return scale if centred else Normalisation(scale.deviation)
+
+
 class TrackBlocks:
     """Normalised inputs and references of several tracks, read in blocks or in any other range.
 
@@ -68,9 +84,7 @@ class TrackBlocks:
     mixture : bool
         Whether the mixture is one of the inputs.
     centred : bool
-        Whether the mixture's mean is subtracted from all channels, as in the papers. A mix without bias cannot
-        add it again, and in music it is only 1e-5 of full scale. When it is not subtracted, the weights are the same
-        on every scale.
+        See `normalisation_of`.
     like : TrackBlocks, optional
         Whose inputs, outputs and rate they have; those of all the tracks when not given.
 
@@ -119,8 +133,7 @@ class TrackBlocks:
                     f"{'validation ' if like else ''}track {track.name!r} has {found}; all need the same stems, "
                     "references and rate"
                 )
-        scales = [Normalisation.of(track.mixture) for track in self.tracks]
-        self.scales = scales if centred else [Normalisation(scale.deviation) for scale in scales]
+        self.scales = [normalisation_of(track, centred) for track in self.tracks]
 
     def _misfit(self, track: Track) -> str:
         """In which inputs, outputs or rate a track differs, but for sources that are not in it; empty when it fits."""
@@ -305,7 +318,7 @@ def segment_starts(length: int, segment: int, shift: int, tails: bool = True) ->
 
 
 def training_blocks(
-    train: Sequence[Track], valid: Sequence[Track] | None, mixture: bool
+    train: Sequence[Track], valid: Sequence[Track] | None, mixture: bool, centred: bool = False
 ) -> tuple[TrackBlocks, TrackBlocks | None]:
     """Training tracks and, when given, validation tracks, with the same inputs and outputs.
 
@@ -314,8 +327,8 @@ def training_blocks(
     FusionError
         There is no training track, or tracks differ in their inputs, outputs or sample rate.
     """
-    blocks = TrackBlocks(train, mixture)
-    held_out = TrackBlocks(valid, mixture, like=blocks) if valid else None
+    blocks = TrackBlocks(train, mixture, centred)
+    held_out = TrackBlocks(valid, mixture, centred, like=blocks) if valid else None
     return blocks, held_out
 
 

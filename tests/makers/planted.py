@@ -116,3 +116,24 @@ def switching_song(seed, seconds=8.0, switching=True, separators=1, error=0.3, r
     mixed = np.where(sings, first, second) if switching else first
     mixed = mixed + generator.normal(0, 1, mixed.shape) * error * mixed.std()
     return Track(bare.name, bare.mixture, "train", Stems(mixed, SOURCES, rate), bare.stems), planted
+
+
+def taking_turns(seed, turns=8, turn_s=2, rate=8000):
+    """A song in which, turn by turn and source by source, one of two separators errs five times as much as the other.
+
+    Errors are noise, so that a bad stem is louder than the source is.
+    """
+    generator = np.random.default_rng(seed)
+    references = generator.normal(0, 0.1, (4, 2, turns * turn_s * rate)) * generator.uniform(0.5, 1, (4, 1, 1))
+    is_bad = generator.random((4, turns)) < 0.5
+    stems = {}
+    for name, bad in zip("ab", (is_bad, ~is_bad), strict=True):
+        level = np.where(bad, 0.1, 0.02).repeat(turn_s * rate, 1)[:, None]
+        stems[name] = references + level * generator.normal(0, 1, references.shape)
+    return Track.from_arrays(f"song {seed}", references.sum(0), references, stems, rate=rate, subset="train")
+
+
+def sdr_of(references, audio):
+    """Mean over sources of the song's SDR in dB."""
+    error = np.square(references - audio).sum((1, 2), dtype=float)
+    return float(np.mean(10 * np.log10(np.square(references).sum((1, 2), dtype=float) / error)))

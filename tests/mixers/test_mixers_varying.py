@@ -1,26 +1,22 @@
 """Mixers whose weights vary in time: planted weights, a cue that switches them, the oracle, files."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from makers.planted import switching_song
+from makers.planted import sdr_of, switching_song
 from stemfuse.blending import FusionError, MixingWeights, apply_weights, check_fusion, input_labels
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.gram_mixer import GramMixer
 from stemfuse.mixers.mlp_mixer import MLPMixer, mlp_cost
-from stemfuse.separators import SOURCES, AudioError, Stems, Track, TrackError, TrainingError
+from stemfuse.separators import SOURCES, ArraySignal, AudioError, Stems, Track, TrackError, TrainingError
 from stemfuse.separators.training import Execution
 
 RATE = 4000
 CPU = Execution(accelerator="cpu")
 SMALL = {"segment": 512, "shift": 256, "fold": 32, "layers": 1}
-
-
-def sdr(references, audio):
-    """Mean over sources of the song's SDR in dB."""
-    error = np.square(references - audio).sum((1, 2), dtype=float)
-    return float(np.mean(10 * np.log10(np.square(references).sum((1, 2), dtype=float) / error)))
 
 
 def oracle(track, weights):
@@ -32,7 +28,7 @@ def oracle(track, weights):
         here = slice(start, start + round(weights.duration_s * RATE))
         matrices.append(np.linalg.lstsq(inputs[:, here].T, references[:, here].T, rcond=1e-4)[0].T)
     best = MixingWeights(matrices, weights.inputs, weights.outputs, weights.starts_s, weights.duration_s)
-    return sdr(track.references.audio, apply_weights(best, track).audio)
+    return sdr_of(track.references.audio, apply_weights(best, track).audio)
 
 
 def fitted(mixer, train, valid=None):
@@ -49,7 +45,7 @@ def songs():
 def constant_sdr(songs):
     """The best constant weights of the held-out song itself: no constant fusion can do better on it."""
     best = Conv1x1Mixer("exact", loss="l2").fit(songs[-1:])
-    return sdr(songs[-1].references.audio, best.fuse(songs[-1]).audio)
+    return sdr_of(songs[-1].references.audio, best.fuse(songs[-1]).audio)
 
 
 @pytest.mark.parametrize(
@@ -57,14 +53,15 @@ def constant_sdr(songs):
     [
         GramMixer(frame_s=0.1, sides="all", dropout=0, run=8, batch=4, learning_rate=3e-3, epochs=25),
         MLPMixer(**SMALL, base="conv1x1", batch=16, learning_rate=2e-3, epochs=15),
+        MLPMixer.published(segment=512, shift=256, fold=32, batch=16, learning_rate=2e-3, epochs=6),
     ],
-    ids=["gram", "mlp"],
+    ids=["gram", "mlp", "published"],
 )
 @pytest.mark.slow
 def test_a_cue_that_switches_the_weights_is_learnt(songs, constant_sdr, mixer):
     mixer = fitted(mixer, songs[:6], songs[6:7])
     test = songs[-1]
-    reached, best = sdr(test.references.audio, mixer.fuse(test).audio), oracle(test, mixer.weights(test))
+    reached, best = sdr_of(test.references.audio, mixer.fuse(test).audio), oracle(test, mixer.weights(test))
     print(f"constant {constant_sdr:.2f}, reached {reached:.2f}, oracle {best:.2f} dB")
     assert reached > constant_sdr + 3
     assert reached > best - 1
@@ -108,6 +105,7 @@ def test_losses_of_moments_lower_what_they_name(songs, loss):
 def test_scores_from_moments_are_those_of_the_audio(songs):
     import torch
 
+    from stemfuse.mixers.features import frame_features
     from stemfuse.mixers.frame_sequences import FrameSequences
     from stemfuse.mixers.gram_network import GramObjective
     from stemfuse.mixers.losses import FLOOR
@@ -117,7 +115,8 @@ def test_scores_from_moments_are_those_of_the_audio(songs):
     mixer = GramMixer(frame_s=0.5, base="mean")
     network = mixer.build(blocks.inputs, blocks.outputs)
     network.base.copy_(torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, network.base.shape)))
-    sequences = FrameSequences(blocks, 2000, mixer.edges_hz, 4)
+    describe = partial(frame_features, labels=blocks.inputs, edges_hz=mixer.edges_hz)
+    sequences = FrameSequences(blocks, 2000, 4, describe)
     batch = [torch.as_tensor(part) for part in sequences.__getitems__([1])]
     inputs, references = blocks.read(0, 4000, 4000 + 2500 + 2500)
     fused = inputs @ network.base.numpy().T
@@ -304,27 +303,69 @@ def test_bfloat16_and_two_processes_reach_about_the_same(tmp_path):
 def test_variants_of_the_mlp_mixer_are_as_large_as_stated():
     from stemfuse.mixers.mlp_network import MLPMixerNetwork
 
-    for options in ({}, {"token_hidden": 5, "channel_hidden": 7}, {"layers": 0}):
-        for more in ({}, {"pooling": "tokens", "folding": "strided", "dropout": 0.5}):
+    for options in ({}, {"token_hidden": 5, "channel_hidden": 7}, {"layers": 0}, {"pooling": "tokens"}):
+        for more in ({}, {"folding": "consecutive", "dropout": 0.5}):
             network = MLPMixerNetwork(6, 8, 64, 8, **{"layers": 2, **options}, **more)
             expected = mlp_cost(6, 8, 64, 8, **{"layers": 2, **options})["parameters"]
             assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
-def test_a_token_is_consecutive_samples_or_every_nth():
+def test_a_column_is_a_patch_or_a_row_is_consecutive_samples():
     import torch
 
     from stemfuse.mixers.mlp_network import MLPMixerNetwork
 
     inputs = torch.arange(12.0).reshape(1, 6, 2)
-    tokens = {
-        folding: MLPMixerNetwork(2, 2, 6, 3, folding=folding).fold(inputs) for folding in ("consecutive", "strided")
-    }
-    assert tokens["consecutive"][0].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
-    assert tokens["strided"][0].tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+    folded = {way: MLPMixerNetwork(2, 2, 6, 3, folding=way).fold(inputs)[0] for way in ("patches", "consecutive")}
+    assert folded["consecutive"].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    # the left channel's patches 0 2, 4 6, 8 10, then the right one's
+    assert folded["patches"].T.tolist() == [[0, 2], [4, 6], [8, 10], [1, 3], [5, 7], [9, 11]]
     for wrong in ({"fold": 5}, {"fold": 3, "pooling": "time"}, {"fold": 3, "folding": "random"}):
-        with pytest.raises(FusionError, match=r"divides the segment|tokens, channels"):
+        with pytest.raises(FusionError, match=r"divides the segment|channels, tokens"):
             MLPMixerNetwork(2, 2, 6, **wrong)
+
+
+@pytest.mark.parametrize(("layers", "dropout"), [(8, 0.0), (16, 0.2)])
+def test_the_published_mixer_is_the_papers_equations(layers, dropout):
+    """The forward pass of Nakano and Goto's section 3.2, for x[f, t, c] = X[f T / F + t, c], never folded."""
+    from scipy.special import erf
+
+    song, fold, tokens = switching_song(1, 1.0)[0], 4, 16
+    song = Track("shifted", ArraySignal(song.mixture.read() + 0.01, RATE), "train", song.references, song.stems)
+    mixer = fitted(MLPMixer.published(layers, dropout, segment=fold * tokens, fold=fold, batch=64, epochs=1), [song])
+    assert (mixer.folding, mixer.pooling, mixer.centred, mixer.base) == ("patches", "channels", True, "none")
+    audio = np.concatenate([song.mixture.read(), *(stems.audio.reshape(8, -1) for stems in song.stems.values())])
+    channels = len(audio)
+    mixture = song.mixture.read().astype(float)
+    start = 3 * fold * tokens // 4  # the fourth segment
+    x = (audio[:, start : start + fold * tokens].T - mixture.mean()) / mixture.std()
+    x = x.reshape(fold, tokens, channels)
+    state = {name: value.double().numpy() for name, value in mixer.network_.state_dict().items()}
+
+    def normalised(x, name):
+        gain, bias = (state[f"{name}.{part}"].reshape(channels, fold).T[:, None] for part in ("weight", "bias"))
+        mean, variance = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
+        return (x - mean) / np.sqrt(variance + 1e-5) * gain + bias
+
+    def gelu(x):
+        return x * (1 + erf(x / np.sqrt(2))) / 2
+
+    for layer in range(layers):
+        name = f"mixer.{layer}.token_mixing"
+        within = np.einsum("ht,ftc->hfc", state[f"{name}.0.weight"], normalised(x, f"mixer.{layer}.token_norm"))
+        within = gelu(within + state[f"{name}.0.bias"][:, None, None])
+        within = np.einsum("th,hfc->ftc", state[f"{name}.3.weight"], within)
+        x = x + within + state[f"{name}.3.bias"][None, :, None]
+        name = f"mixer.{layer}.channel_mixing"
+        first = state[f"{name}.0.weight"].reshape(-1, channels, fold)
+        second = state[f"{name}.3.weight"].reshape(channels, fold, -1)
+        between = np.einsum("hcf,ftc->ht", first, normalised(x, f"mixer.{layer}.channel_norm"))
+        between = gelu(between + state[f"{name}.0.bias"][:, None])
+        x = x + np.einsum("cfh,ht->ftc", second, between) + state[f"{name}.3.bias"].reshape(channels, fold).T[:, None]
+    expected = (state["head.weight"] @ x.mean((0, 2)) + state["head.bias"]).reshape(-1, channels)
+    weights = mixer.weights(song)
+    assert weights.starts_s[3] == start / RATE
+    np.testing.assert_allclose(weights.matrix[3], expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("mixer", [GramMixer(epochs=1), MLPMixer(8192, 8192, 128, 1, base="mean", epochs=1)])
