@@ -54,7 +54,7 @@ def _audio(store: StemStore, track: Track) -> object:
 def fit_digest(plan: Plan, part: FusionConfig, refit: int | None = None) -> str:
     """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
     train, valid = plan.fitted_on(refit) if fusion_class(part.name).learns else ([], [])
-    keys = {label: plan.keys[label] for label in (plan.keys if refit is None else plan.refits[refit].separators)}
+    keys = {label: plan.keys[label] for label in (plan.together if refit is None else plan.refits[refit].separators)}
     tracks = [[plan.store.content(track, keys) for track in part] for part in (train, valid)]
     version = describe_versions()["stemfuse"]
     about: dict[str, object] = {

@@ -16,6 +16,7 @@ from stemfuse.separators import StemStore, Track, listed, matched, separator_cla
 from .config import FusionConfig, RunConfig
 from .data import open_data
 from .errors import RunError
+from .missing_stems import Who, find_absent, in_common, say_absent, who
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .workers import cores
@@ -65,6 +66,8 @@ class Plan:
     """By separator, songs that it has no stems of, where the recipe says that they are left out for all."""
     absent: Mapping[str, Sequence[PlannedTrack]] = field(default_factory=dict)
     """By separator, songs that it has no stems of, where the recipe says that fusions are fitted again without it."""
+    dropped: Sequence[str] = ()
+    """Separators that are left out, where no song has stems by all."""
     said: set[str] = field(default_factory=set)
     """Notes on stems that are sums of others, each of which is said once."""
 
@@ -95,12 +98,12 @@ class Plan:
 
     def keys_of(self, track: Track) -> dict[str, str]:
         """Store folder of every separator that has stems of a track, or will have, by its label."""
-        who = _who(track)
-        return {label: key for label, key in self.keys.items() if who not in self._absent.get(label, ())}
+        track_is = who(track)
+        return {label: key for label, key in self.keys.items() if track_is not in self._absent.get(label, ())}
 
     @cached_property
-    def _absent(self) -> dict[str, set[tuple[str, str, str]]]:
-        return {label: {_who(entry.track) for entry in entries} for label, entries in self.absent.items()}
+    def _absent(self) -> dict[str, set[Who]]:
+        return {label: {who(entry.track) for entry in entries} for label, entries in self.absent.items()}
 
     def entries(self) -> Iterator[tuple[Track, str]]:
         """All entries of the store that are needed: track and store folder of a separator."""
@@ -138,15 +141,29 @@ class Plan:
         Parameters
         ----------
         refit : int, optional
-            Which of `refits`; not given, the fit on all songs that have stems by all separators.
+            Which of `refits`; not given, the fit on all songs that have stems by all of `together`.
         """
-        fold, labels = (None, tuple(self.keys)) if refit is None else self.refits[refit]
+        fold, labels = (None, self.together) if refit is None else self.refits[refit]
         train, valid = self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
         if self.folds:
             songs = dict.fromkeys([*train, *self._crossed()])
-            train = [song for song in songs if fold is None or self._fold_by_song.get(_who(song)) != fold]
+            train = [song for song in songs if fold is None or self._fold_by_song.get(who(song)) != fold]
             valid = [song for song in valid if song not in songs]
         return self.having(labels, train), self.having(labels, valid)
+
+    @cached_property
+    def together(self) -> tuple[str, ...]:
+        """Labels of the separators that saved fusions mix: all, or the most shared ones where no song has all."""
+        labels = tuple(self.keys)
+        if not self.absent:
+            return labels
+        fit = self.config.fit
+        learnt_on = self.of(*fit.train) if self.learns() and not self.folds else self._crossed()
+        songs = learnt_on or [planned.track for planned in self.tested()]
+        if self.having(labels, songs):
+            return labels
+        sets = dict.fromkeys(tuple(self.keys_of(planned.track)) for planned in self.tested())
+        return max(sets, key=lambda some: (len(self.having(some, songs)), len(some)))
 
     def having(self, labels: Sequence[str], tracks: Sequence[Track]) -> list[Track]:
         """Those of the tracks that have stems by all these separators."""
@@ -185,12 +202,12 @@ class Plan:
         return self.refits.index(refit) if refit in self.refits else None
 
     def _refit(self, track: Track) -> Refit | None:
-        fold, labels = self._fold_by_song.get(_who(track)), tuple(self.keys_of(track))
-        return None if fold is None and len(labels) == len(self.keys) else Refit(fold, labels)
+        fold, labels = self._fold_by_song.get(who(track)), tuple(self.keys_of(track))
+        return None if fold is None and labels == self.together else Refit(fold, labels)
 
     @cached_property
-    def _fold_by_song(self) -> dict[tuple[str, str, str], int]:
-        return {_who(song): index % self.folds for index, song in enumerate(self._crossed())} if self.folds else {}
+    def _fold_by_song(self) -> dict[Who, int]:
+        return {who(song): index % self.folds for index, song in enumerate(self._crossed())} if self.folds else {}
 
     def _crossed(self) -> list[Track]:
         """Songs that can be left out in turn."""
@@ -204,14 +221,10 @@ class Plan:
         """Tracks whose stems are needed."""
         tracks = [entry.track for entry in self.tested()]
         if self.learns():
-            train, valid = self.fitted_on()
-            tracks = [*train, *valid, *tracks]
+            refits = range(len(self.refits)) if self.absent else ()
+            fits = [self.fitted_on(number) for number in (None, *refits)]
+            tracks = [*(track for fit in fits for part in fit for track in part), *tracks]
         return list(dict.fromkeys(tracks))
-
-
-def _who(track: Track) -> tuple[str, str, str]:
-    """Who a track is, with stems or without."""
-    return track.data, track.subset, track.name
 
 
 def plan_run(config: RunConfig) -> Plan:
@@ -237,20 +250,25 @@ def plan_run(config: RunConfig) -> Plan:
         for part in config.separators
     )
     check_labels(separators, [part.label or part.name for part in fusions])
-    absent = _absent(planned, separators, store) if config.missing != "error" else {}
-    lacking = [{_who(entry.track) for entry in entries} for entries in absent.values()]
+    absent = find_absent(planned, separators, store) if config.missing != "error" else {}
+    dropped: list[str] = []
+    if config.missing == "skip" and absent:
+        learns = any(fusion_class(fusion.name).learns for fusion in fusions)
+        separators, dropped = in_common(separators, absent, planned, learns)
+        absent = {label: entries for label, entries in absent.items() if label not in dropped}
+    lacking = [{who(entry.track) for entry in entries} for entries in absent.values()]
     if config.missing == "refit":
         # a song without any stems cannot be fused
         skipped = set.intersection(*lacking) if len(lacking) == len(separators) else set()
     else:
         skipped = set().union(*lacking)
-    _say_absent(absent, config.missing, len(planned))
-    kept = tuple(entry for entry in planned if _who(entry.track) not in skipped)
+    say_absent(absent, config.missing, len(planned))
+    kept = tuple(entry for entry in planned if who(entry.track) not in skipped)
     if config.missing == "refit":
         plan = Plan(config, store, kept, separators, fusions, absent=absent)
     else:
         left_out = {label: [entry.named for entry in entries] for label, entries in absent.items()}
-        plan = Plan(config, store, kept, separators, fusions, left_out)
+        plan = Plan(config, store, kept, separators, fusions, left_out, dropped=tuple(dropped))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018
     if not plan.tested():
@@ -262,17 +280,16 @@ def plan_run(config: RunConfig) -> Plan:
 
 
 def _check_stems(plan: Plan) -> None:
-    """Refuse a plan in which no song has stems by all separators that a fusion mixes."""
-    if not plan.absent:
+    """Refuse a plan in which a song cannot be fused: no other song that is fitted on has all of its separators."""
+    if not (plan.absent and plan.learns()):
         return
     for number in (None, *range(len(plan.refits))):
-        labels = plan.keys if number is None else plan.refits[number].separators
-        train = plan.fitted_on(number)[0] if plan.learns() else plan.having(tuple(labels), plan.needed())
-        if not train:
+        labels = plan.together if number is None else plan.refits[number].separators
+        if not plan.fitted_on(number)[0]:
+            songs = [entry.named for entry in plan.tested() if tuple(plan.keys_of(entry.track)) == labels]
             raise RunError(
-                f"no song to fit on has stems by {' and '.join(labels)}, which are mixed for "
-                f"{'songs that have all' if number is None else 'some songs'}: leave out a separator, or give missing="
-                "skip"
+                f"{listed(songs)}: no other song to fit on has stems by {' and '.join(labels)}; leave these songs or "
+                "one of these separators out, or compare what is shared (--missing skip; in a recipe, missing: skip)"
             )
 
 
@@ -292,23 +309,3 @@ def _check_fit(plan: Plan) -> None:
             f"{len(both)} of {len(tested)} tested songs are fitted on, such as {both[0]}; set fit.folds=5 to leave "
             "them out in turn, or fit.test to the subsets to test"
         )
-
-
-def _absent(
-    planned: Sequence[PlannedTrack], separators: Sequence[StoredSeparator], store: StemStore
-) -> dict[str, list[PlannedTrack]]:
-    """By separator whose stems cannot be made here, the songs that it has none of."""
-    found = {
-        separator.label: [entry for entry in planned if store.content_of(entry.track, separator.key) is None]
-        for separator in separators
-        if separator.stored
-    }
-    return {label: entries for label, entries in found.items() if entries}
-
-
-def _say_absent(absent: Mapping[str, Sequence[PlannedTrack]], missing: str, songs: int) -> None:
-    """Say in one line for each separator which songs it has no stems of, and what follows."""
-    what = "left out for all" if missing == "skip" else "fused by the others there, with weights of their own"
-    for label, entries in absent.items():
-        names = listed((entry.named for entry in entries), most=20)
-        log.warning("%s has no stems of %d of %d songs, %s: %s", label, len(entries), songs, what, names)

@@ -57,7 +57,8 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             record.use_devices(fitted.devices)
             continue
         run.checksums.forget(fitted.files.__contains__)
-        record.fusions[label] = _fit_part(part, label, digest, tracks, separators, plan.store, run, progress)
+        mixed = {name: separators[name] for name in plan.together if name in separators}
+        record.fusions[label] = _fit_part(part, label, digest, tracks, mixed, plan.store, run, progress)
         _fit_again(plan, part, record.fusions[label], separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
@@ -84,18 +85,27 @@ def crossing(folds: int, songs: int) -> str:
 
 def absences(plan: Plan) -> list[str]:
     """What is to be said of songs that not all separators have stems of."""
-    songs = [planned.named for planned in plan.tested() if len(plan.keys_of(planned.track)) < len(plan.keys)]
+    said = []
+    if plan.dropped:
+        said.append(f"no song has stems by all separators: {listed(plan.dropped, most=20)} left out")
+    songs = [planned.named for planned in plan.tested() if tuple(plan.keys_of(planned.track)) != tuple(plan.keys)]
     if not songs:
-        return []
-    return [
+        return said
+    if plan.together != tuple(plan.keys):
+        said.append(
+            f"no song to fit on has stems by all separators: the saved weights mix {listed(plan.together, most=20)}, "
+            "which most songs have"
+        )
+    said.append(
         f"{listed(songs, most=20)}: not all separators have stems of these songs; every fusion is fitted again there "
         "for those that have, and bounds are of the other songs"
-    ]
+    )
+    return said
 
 
 def _tracks_of(plan: Plan, refit: int | None = None) -> FitTracks:
     """Tracks with the stems of all separators, or of those of a refit."""
-    labels = tuple(plan.keys) if refit is None else plan.refits[refit].separators
+    labels = plan.together if refit is None else plan.refits[refit].separators
     train, valid = plan.fitted_on(refit) if plan.learns() else ([], [])
     tested = plan.having(labels, [planned.track for planned in plan.tested()])
     parts = ([plan.attach(track, labels) for track in part] for part in (train, valid, tested))
@@ -123,7 +133,7 @@ def _fit_again(
     for number, refit in enumerate(plan.refits):
         # what learns nothing is the same for all songs with stems by the same separators
         same = refit if learns else refit.separators
-        if not learns and refit.separators == tuple(plan.keys):
+        if not learns and refit.separators == plan.together:
             files[same] = record.file
         if same not in files:
             files[same] = _fit_refit(plan, part, number, record, separators, run, progress)
@@ -141,7 +151,7 @@ def _fit_refit(
 ) -> str:
     """Fit a fusion for the songs of one refit and save it; its file."""
     tracks, digest = _tracks_of(plan, number), fit_digest(plan, part, number)
-    if fusion_class(part.name).learns and len(plan.refits[number].separators) < len(plan.keys):
+    if fusion_class(part.name).learns and plan.refits[number].separators != plan.together:
         measure([*tracks.train, *tracks.valid], plan.workers, progress)
     label = f"{part.label or part.name}, fit {number + 1} of {len(plan.refits)} for songs of their own"
     # kept until the run ends, for a run that is resumed

@@ -381,15 +381,18 @@ class StemStore:
         for label, separator in separators.items():
             found = self.get(track, separator)
             if found is None:
-                raise StoreError(
-                    f"{self.root}: no stems of {track.subset}/{track.name} by {self.key(separator)}; "
-                    "run stemfuse separate or stemfuse adopt first"
-                )
+                raise StoreError(self._without(track, separator))
             stems[label] = found
             trained_on = self.record(track, separator).get("trained_on")
             declared = None if trained_on is None else tuple(trained_on)
             stored[label] = StoredStems(self.root, self.key(separator), declared)
         return track.with_stems(stems, stored)
+
+    def _without(self, track: Track, separator: Separator | str) -> str:
+        return (
+            f"{self.root}: no stems of {track.subset}/{track.name} by {self.key(separator)}; "
+            "run stemfuse separate or stemfuse adopt first"
+        )
 
     def verify(self, separator: Separator | str | None = None) -> list[Problem]:
         """Read every file again and compare its checksum.
@@ -426,8 +429,17 @@ class StemStore:
         clear_remains_below(self.root)
 
     def record(self, track: Track, separator: Separator | str) -> dict[str, Any]:
-        """The content of an entry's ``stems.json``."""
-        return read_record(self.path(track, separator))
+        """The content of the ``stems.json`` of a track's mixture.
+
+        Raises
+        ------
+        StoreError
+            There are no stems of this mixture, or the file is damaged.
+        """
+        path = self._entry(track, separator)
+        if path is None:
+            raise StoreError(self._without(track, separator))
+        return read_record(path)
 
     def entries(self, separator: Separator | str) -> list[Path]:
         """Folders of all entries of a separator, sorted."""
