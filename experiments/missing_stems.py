@@ -101,6 +101,6 @@ def _shared(
     kept = list(labels)
     while len(kept) > 1 and common(kept) < fewest:
         without = {label: common([other for other in kept if other != label]) for label in kept}
-        # of those that cost as much, the one with the fewest songs
-        kept.remove(max(kept, key=lambda label: (without[label], len(lacking[label]))))
+        # of those that cost as much, the one with the fewest songs, or the one that is named last
+        kept.remove(max(reversed(kept), key=lambda label: (without[label], len(lacking[label]))))
     return kept

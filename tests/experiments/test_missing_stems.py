@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 
 from makers.audio import PAIR, write_systems
 from makers.commands import command
@@ -134,11 +135,61 @@ def test_what_cannot_be_done_is_said_before_any_work(finished, place, tmp_path):
     plan = plan_run(recipe(place, tmp_path / "b", store=str(store)))
     for planned in plan.tracks:
         for system in ("far", "rough"):
-            if (planned.track.name == "song 0") == (system == "far"):
+            if planned.track.name != ("song 0" if system == "far" else "song 2"):
                 shutil.rmtree(StemStore(store).path(planned.track, plan.keys[system]), ignore_errors=True)
-    with pytest.raises(RunError, match=r"no song to fit on has stems by near and far and rough"):
+    with pytest.raises(
+        RunError, match=r"song 0: no other song to fit on has stems by near and far; leave .*missing: skip"
+    ):
         run(recipe(place, tmp_path / "b", store=str(store)))
+    two = [{"name": system, "stored": True} for system in ("far", "rough")]
+    with pytest.raises(RunError, match=r"no two of far, rough have stems of the same two songs"):
+        run(recipe(place, tmp_path / "b", store=str(store), missing="skip", separators=two))
     assert not (tmp_path / "b").exists()
+
+
+LEADERBOARD = {"near": {"song 4", "song 5"}, "far": {"song 0", "song 1"}, "rough": {"song 2", "song 3"}}
+"""As in listening tests: each song has two of three systems."""
+
+
+@pytest.fixture(scope="module")
+def leaderboard(tmp_path_factory):
+    root = tmp_path_factory.mktemp("leaderboard")
+    write_systems(root, 6, ERRORS, LEADERBOARD, seconds=4)
+    return root
+
+
+@pytest.mark.slow
+def test_systems_that_share_no_song_are_compared_on_what_they_share(leaderboard):
+    given = ["compare", leaderboard / "songs", *(f"{name}={leaderboard / name}" for name in ERRORS)]
+    skipped = command(*given, "--missing", "skip", "--out", leaderboard / "skip", "--workers", 1)
+    assert skipped.returncode == 0, skipped.stderr
+    assert "no song has stems by all separators: rough left out" in " ".join(skipped.stderr.split())
+    record = json.loads((leaderboard / "skip/run/record.json").read_text())
+    assert {track["name"] for track in record["tracks"]} == {"song 2", "song 3"}
+    refitted = command(*given, "--missing", "refit", "--out", leaderboard / "refit", "--workers", 1)
+    assert refitted.returncode == 0, refitted.stderr
+    record = json.loads((leaderboard / "refit/run/record.json").read_text())
+    assert len(record["tracks"]) == 6
+    assert any("no song to fit on has stems by all separators" in note for note in record["notes"])
+    scored = run(parse_config(yaml.safe_load((leaderboard / "refit/run/config.yaml").read_text()))).scores()
+    medians = scored[scored["metric"] == "SDR"].groupby(["fusion", "track"])["value"].median().unstack()
+    assert medians.loc["blend"].notna().all()
+    # the better of two systems with independent errors is improved in every song
+    assert (medians.loc["least_squares"] > medians.loc[list(ERRORS)].max()).all()
+
+
+@pytest.mark.slow
+def test_a_song_without_one_of_a_systems_stems_is_missing_there(place, tmp_path):
+    for folder in ("songs", *ERRORS):
+        shutil.copytree(place / folder, tmp_path / folder)
+    (tmp_path / "far/song 2/music.wav").unlink()
+    given = ["compare", tmp_path / "songs", *(f"{name}={tmp_path / name}" for name in ("near", "far"))]
+    for missing, count in (("skip", 4), ("refit", 6)):
+        shown = command(*given, "--missing", missing, "--out", tmp_path / missing, "--workers", 1)
+        assert shown.returncode == 0, shown.stderr
+        assert "far has no stems of 2 of 6 songs" in " ".join(shown.stderr.split())
+        record = json.loads((tmp_path / missing / "run/record.json").read_text())
+        assert len(record["tracks"]) == count
 
 
 @pytest.mark.slow
