@@ -16,10 +16,13 @@ Audio = Waves | Stems
 """An array (source, time, channel), museval's axes, or stems, which are read range by range."""
 
 MOST_CHANNELS = 64
-"""More channels than any recording of music has."""
+"""More channels, or sources, than any recording of music has."""
+
+MOST_SIGNALS = 128
+"""Sources times channels; the projections of so many need 34 GB."""
 
 SURROUND = 8
-"""So many channels are taken for channels, however short the audio is."""
+"""So many channels are taken for channels, and sources for sources, however short the audio is."""
 
 _FIRST = 1024
 
@@ -67,7 +70,8 @@ def readable(audio: Any, role: str) -> SourceAudio:
     Raises
     ------
     AudioError
-        The array is ragged, empty, complex, does not have three axes, or has more channels than samples (beyond 8).
+        The array is ragged, empty, complex, does not have three axes, or has more sources or channels than samples
+        (beyond 8), or more than `MOST_CHANNELS`.
 
     Examples
     --------
@@ -75,7 +79,7 @@ def readable(audio: Any, role: str) -> SourceAudio:
     (4, 2, 10)
     """
     if isinstance(audio, Stems):
-        _check_channels(len(audio.sources), audio.length, audio.channels, role)
+        _check_axes(len(audio.sources), audio.length, audio.channels, role, time_axis=2)
         return audio
     try:
         array = np.asarray(audio)
@@ -91,17 +95,27 @@ def readable(audio: Any, role: str) -> SourceAudio:
             f"expected real numbers (source, time, channel), at least one each{hint}"
         )
     sources, length, channels = array.shape
-    _check_channels(sources, length, channels, role)
+    _check_axes(sources, length, channels, role)
     return ArrayAudio(array if array.dtype.kind == "f" else as_samples(array))
 
 
-def _check_channels(sources: int, length: int, channels: int, role: str) -> None:
-    """Refuse axes in another order: projections of that many channels would need terabytes."""
+def _check_axes(sources: int, length: int, channels: int, role: str, time_axis: int = 1) -> None:
+    """Refuse axes in another order: projections of that many signals would need terabytes."""
+    shape = f"(source, time, channel) = {(sources, length, channels)}"
     if channels > MOST_CHANNELS or channels > max(length, SURROUND):
         raise AudioError(
-            f"got {role} of {channels} channels, (source, time, channel) = {(sources, length, channels)}; expected at "
-            f"most {MOST_CHANNELS}: time and channel seem swapped, give array.swapaxes(1, 2), or Stems(array), which "
-            "take (source, channel, time)"
+            f"got {role} of {channels} channels, {shape}; expected at most {MOST_CHANNELS}: time and channel seem "
+            "swapped, give array.swapaxes(1, 2), or Stems(array), which take (source, channel, time)"
+        )
+    if sources > MOST_CHANNELS or sources > max(length, SURROUND):
+        raise AudioError(
+            f"got {role} of {sources} sources, {shape}; expected at most {MOST_CHANNELS}: time and source seem "
+            f"swapped, give np.moveaxis(array, 0, {time_axis}) if the array's axes are (time, source, channel)"
+        )
+    if sources * channels > MOST_SIGNALS:
+        raise AudioError(
+            f"got {role} of {sources} sources with {channels} channels each, {shape}; expected at most {MOST_SIGNALS} "
+            "channels of all sources together: sum up sources, or score fewer channels at a time"
         )
 
 

@@ -55,6 +55,37 @@ def test_swapped_axes_are_refused_in_one_line(shape: tuple[int, ...]) -> None:
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("shape", [(3000, 2, 2), (44_100, 4, 2), (65, 100, 1), (9, 4, 2)])
+def test_time_in_the_place_of_sources_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
+    """Projections of 44100 sources would ask for terabytes."""
+    audio = noise32(*shape)
+    given = [audio, *([Stems(audio.swapaxes(1, 2), list(map(str, range(len(audio)))))] if len(audio) < 100 else [])]
+    for one in given:
+        for score in (bss_eval, song_sdr):
+            with pytest.raises(AudioError, match=rf"of {shape[0]} sources.*time and source seem swapped") as raised:
+                score(one, one)
+            assert "\n" not in str(raised.value)
+
+
+def test_the_advice_on_swapped_sources_works() -> None:
+    truth = noise32(2, 3000, 2)
+    swapped = truth.swapaxes(0, 1)
+    with pytest.raises(AudioError, match=r"give np\.moveaxis\(array, 0, 1\)"):
+        bss_eval(swapped, swapped)
+    np.testing.assert_array_equal(np.moveaxis(swapped, 0, 1), truth)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 2), (20, 30, 2), (64, 200, 2)])
+def test_many_sources_are_no_mistake(shape: tuple[int, ...]) -> None:
+    assert song_sdr(noise32(*shape), noise32(*shape, seed=1)).shape == shape[:1]
+
+
+def test_more_channels_together_than_memory_holds_are_refused() -> None:
+    audio = noise32(16, 1000, 16)
+    with pytest.raises(AudioError, match=r"16 sources with 16 channels each.*at most 128 channels of all sources"):
+        bss_eval(audio, audio)
+
+
 @pytest.mark.parametrize(
     ("name", "subtype", "advice"),
     [
