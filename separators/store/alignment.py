@@ -102,8 +102,8 @@ def check_alignment(
     differs from the mixture's by more than ``gain_limit_db``, or that has no known offset and a correlation below 0.5
     (another song); a sum of fewer sources that is the mixture within -20 dB (the ``other`` of two-stem models is
     everything but the voice). The same faults, if they are not in nearly all of the song, are warnings, as are a
-    gain above 0.1 dB; a residual above -10 dB; stems scaled one by one, as peak normalisation does; silent or equal
-    stems; a mended length; an unknown offset.
+    gain above 0.1 dB; a residual of the sum above -10 dB, or of a single stem above -1.5 dB; stems scaled one by one,
+    as peak normalisation does; silent or equal stems; a mended length; an unknown offset.
 
     Parameters
     ----------

@@ -22,6 +22,8 @@ MOST = 0.6
 LEAST = {"references": 0.3, "mixture": 0.1}
 """Least size of a correlation that tells anything: with a reference, and with the mixture, where others sound too."""
 
+LARGE_DB = -1.5
+"""Residual of a single stem above which it is worth a warning; those of the SiSEC 2018 systems end at -2.7 dB."""
 
 SCALED_DB = 6.0
 """Gain of a stem that is otherwise its reference, beyond which it has been scaled by something else than separation."""
@@ -227,10 +229,13 @@ def _add_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnings
 
 def _add_level(stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
     """Gain and likeness of a stem against its reference."""
-    if stem.gain_db is None:
+    if stem.gain_db is None or stem.residual_db is None:
         return
-    if stem.correlation**2 < 0.01:
-        warnings.append(f"{stem.source} is hardly like its reference (correlation {stem.correlation:.2f})")
+    if stem.residual_db > LARGE_DB:
+        warnings.append(
+            f"a large residual: without its reference {stem.source} is only {-stem.residual_db:.1f} dB quieter "
+            f"(correlation {stem.correlation:.2f}): a weak separation, or another song"
+        )
     elif abs(stem.gain_db) > 3 and stem.correlation**2 >= 0.5:
         side = "louder" if stem.gain_db > 0 else "quieter"
         text = f"{stem.source} is {abs(stem.gain_db):.1f} dB {side} than its reference"

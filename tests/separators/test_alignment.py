@@ -132,6 +132,25 @@ def test_dc_of_all_stems_and_a_large_residual_are_said(truth: np.ndarray) -> Non
     assert any(warning.startswith("a large residual: their sum leaves -") for warning in alignment.warnings)
 
 
+@pytest.mark.parametrize(
+    ("correlation", "is_said"), [(0.12, True), (0.3, True), (0.5, True), (0.65, False), (0.8, False)]
+)
+@pytest.mark.parametrize("sources", [("vocals",), SOURCES])
+def test_a_large_residual_of_a_single_stem_is_said(correlation: float, is_said: bool, sources: tuple[str, ...]) -> None:
+    """A weak separator is no fault, but nobody should adopt such stems without knowing it."""
+    truth = band()
+    noise = np.random.default_rng(8).normal(0, truth[3].std(), truth[3].shape)
+    stems = {source: truth[SOURCES.index(source)] for source in sources}
+    stems["vocals"] = correlation * truth[3] + np.sqrt(1 - correlation**2) * noise
+    track = Track.from_arrays("Song", truth.sum(0), truth)
+    alignment = check_alignment(Stems(np.stack(list(stems.values())), list(stems)), track)
+    assert alignment.faults == ()
+    residual = alignment.stems[-1].residual_db
+    assert residual == pytest.approx(10 * np.log10(1 - correlation**2), abs=0.1)
+    text = f"a large residual: without its reference vocals is only {-residual:.1f} dB quieter"
+    assert any(warning.startswith(text) for warning in alignment.warnings) == is_said
+
+
 def test_stems_under_the_names_of_others_are_found(truth: np.ndarray) -> None:
     stems = estimated(truth)[[1, 0, 2, 3]]
     problems = measured(stems, truth, has_references=True).problems
