@@ -15,7 +15,7 @@ from stemfuse.separators import write_whole
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.foreign.table import ForeignFileError
-from stemfuse.separators.labels import ChannelLabel, channel_names, output_labels, stem_labels
+from stemfuse.separators.labels import ChannelLabel, channel_names, check_channel_labels, output_labels, stem_labels
 
 from .errors import FusionError
 
@@ -44,7 +44,7 @@ class MixingWeights:
     Raises
     ------
     FusionError
-        Shapes and labels do not fit, or a weight is NaN or infinite.
+        Shapes and labels do not fit, a label is none, or a weight is NaN or infinite.
 
     Examples
     --------
@@ -74,6 +74,7 @@ class MixingWeights:
             raise FusionError(f"segments start at {starts}, expected ascending seconds from 0")
         if len(set(inputs)) < len(inputs) or len(set(outputs)) < len(outputs):
             raise FusionError("two inputs or two outputs have the same label")
+        check_channel_labels(inputs, outputs, FusionError)
         matrix.flags.writeable = starts.flags.writeable = False
         for name, value in (("matrix", matrix), ("starts_s", starts), ("inputs", inputs), ("outputs", outputs)):
             object.__setattr__(self, name, value)

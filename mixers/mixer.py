@@ -13,6 +13,7 @@ from stemfuse.blending import FusionError, LinearFusion, save_description
 from stemfuse.blending.application import check_inputs
 from stemfuse.separators import ChannelLabel, Track, TrackError, TrainingError, check_fields
 from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.labels import check_channel_labels
 from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.training import OPTIMISER_NAMES, Execution, History, Recipe, read_checkpoint, write_checkpoint
 
@@ -170,11 +171,13 @@ class NetworkMixer(Mixer):
         """
         try:
             groups, description = read_checkpoint(Path(path).with_suffix(self.suffix))
-            inputs, outputs = tuple(description["inputs"]), tuple(description["outputs"])
+            inputs, outputs = (tuple(map(str, description[what])) for what in ("inputs", "outputs"))
+            # outputs name the files that are written
+            check_channel_labels(inputs, outputs, FusionError)
             network = self.build(inputs, outputs)
             network.load_state_dict(groups["network"])
             return self.learnt(network, inputs, outputs, int(description["rate"]))
-        except (KeyError, RuntimeError, TrainingError) as error:
+        except (FusionError, KeyError, RuntimeError, TrainingError, TypeError, ValueError) as error:
             raise FusionError(f"{path}: not a network of {self!r} ({error}); fit again") from error
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import StemfuseError
+from .names import name_fault, shown
+from .sources import source_fault
 from .stems import SOURCES
 
 if TYPE_CHECKING:
@@ -103,6 +107,38 @@ class WeightsLike(Protocol):
     @property
     def duration_s(self) -> float | None:
         """Length of every segment when segments overlap, in seconds."""
+
+
+@lru_cache(maxsize=4096)
+def _label_fault(text: str, is_output: bool) -> str:
+    separator, source, channel = ChannelLabel.parse(text) if "." in text else (text, "", "")
+    if not channel:
+        return "names no channel"
+    if is_output:
+        return f"is no name of a source: it {fault}" if (fault := source_fault(text.rpartition(".")[0])) else ""
+    faults = {
+        "channel": name_fault(channel),
+        "source": source_fault(source) if source or separator != MIXTURE else "",
+        "separator": name_fault(separator) if separator else "",
+    }
+    return next((f"is no label: its {what} {fault}" for what, fault in faults.items() if fault), "")
+
+
+def check_channel_labels(inputs: Sequence[str], outputs: Sequence[str], error: type[StemfuseError]) -> None:
+    """Raise unless each label names a channel of a source or of the mixture, and outputs sources that can name files.
+
+    Parameters
+    ----------
+    inputs, outputs : sequence of str
+        As a file has them, so they may be anything.
+    error : type
+        What is raised.
+    """
+    for what, labels, is_output in (("input", inputs, False), ("output", outputs, True)):
+        for label in labels:
+            if fault := _label_fault(label, is_output):
+                example = "drums.left" if is_output else "mixture.left or mdx.drums.left"
+                raise error(f"{what} '{shown(label)[:100]}' {fault}; expected a label such as {example}")
 
 
 def channel_names(channels: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .audio.signals import BLOCK, RATE, Samples, Signal, as_samples, write_audio
 from .errors import AudioError, TrackError, WriteError
+from .names import check_name
 
 SOURCES = ("drums", "bass", "other", "vocals")
 """The papers' and musdb's order. Adapters reorder to it by name, never by position."""
@@ -157,8 +158,15 @@ class Stems:
             libsndfile's sample format: ``"FLOAT"``, ``"PCM_24"``, ``"PCM_16"``.
         suffix : str
             ``".wav"`` or ``".flac"``.
+
+        Raises
+        ------
+        AudioError
+            A source's name cannot be that of a file in this folder, or the files cannot be written.
         """
         folder = Path(folder)
+        for source in self.sources:
+            check_name(source, "source", AudioError)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

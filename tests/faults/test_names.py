@@ -1,5 +1,6 @@
 """Names are data: shown escaped wherever they are shown, refused by one rule where they would name files."""
 
+import contextlib
 import io
 import json
 import logging
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from rich.table import Table
 
+from makers.commands import command
 from stemfuse.analysis.figures.style import new_figure, shorten
+from stemfuse.blending import FusionError, MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.cli.console import EscapedLines, NamesConsole, json_text
 from stemfuse.experiments.config import parse_config
@@ -19,8 +22,10 @@ from stemfuse.experiments.data.tracks import open_song
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.report.figures import Figures
 from stemfuse.experiments.stages.separate import adopt_folder
-from stemfuse.separators import StemfuseError, TrackError
+from stemfuse.mixers import GramMixer
+from stemfuse.separators import AudioError, StemfuseError, Stems, TrackError
 from stemfuse.separators.names import name_fault, shown
+from stemfuse.separators.training.checkpoints import read_checkpoint, write_checkpoint
 
 UNUSABLE = [
     "",
@@ -121,3 +126,71 @@ def test_drawings_show_names_escaped(tmp_path):
     ElementTree.fromstring(text)
     assert all(line.isprintable() for line in (text + view["svg"]).replace("\t", "").split("\n"))
     assert text.count(r"evil\x1b[2J\x07\u202e") >= 2
+
+
+HOSTILE_SOURCES = [
+    "/tmp/victim/precious",
+    "../../../victim",
+    "..",
+    "",
+    "a\x1b[2J",
+    "a\nb",
+    "a\u202eb",
+    "mixture",
+    "a.b",
+]
+
+
+def hostile_weights(path, source):
+    """Mixing weights as a file may hold them: none of these names can be made into weights here."""
+    inputs = np.array(["centre_channel.drums.left"])
+    np.savez(path, matrix=np.ones((1, 1, 1), "f4"), inputs=inputs, outputs=np.array([f"{source}.left"]), starts_s=[0.0])
+    return path
+
+
+@pytest.mark.parametrize("source", HOSTILE_SOURCES)
+def test_weights_name_only_sources_that_can_be_files(tmp_path, source):
+    path = hostile_weights(tmp_path / "evil.npz", source)
+    for read in (load_fusion, MixingWeights.load, lambda file: make_fusion("fixed", blend=str(file)).fit([])):
+        with pytest.raises(FusionError, match="output ") as found:
+            read(path)
+        assert str(found.value).isprintable()
+    for labels in (("a.drums.left", f"{source}.left"), (f"a.{source}.left", "drums.left")):
+        # an input is the mixture's, and its separator's label may have dots
+        if labels[0] != f"a.{source}.left" or source != "a.b":
+            with pytest.raises(FusionError, match="put '"):
+                MixingWeights(np.ones((1, 1)), labels[:1], labels[1:])
+    with pytest.raises(AudioError, match="source '") if source not in ("mixture", "a.b") else contextlib.nullcontext():
+        Stems(np.zeros((1, 2, 100)), (source,)).write(tmp_path / "out" / "song")
+    assert {file.name for file in tmp_path.iterdir()} <= {"evil.npz", "out"}
+
+
+@pytest.mark.parametrize("source", ["/tmp/victim/precious", "../../../victim", "", "a\x1b[2J"])
+def test_mixers_name_only_sources_that_can_be_files(tmp_path, source):
+    mixer = GramMixer(hidden=4)
+    inputs, outputs = ("a.drums.left", "mixture.left"), ("drums.left",)
+    mixer.learnt(mixer.build(inputs, outputs), inputs, outputs, 44_100).save(tmp_path / "mixer.safetensors")
+    load_fusion(tmp_path / "mixer.safetensors")
+    groups, description = read_checkpoint(tmp_path / "mixer.safetensors")
+    for changed in ({"outputs": [f"{source}.left"]}, {"inputs": [f"a.{source}.left", "mixture.left"]}, {"outputs": 5}):
+        write_checkpoint(tmp_path / "mixer.safetensors", groups, description | changed)
+        with pytest.raises(FusionError) as found:
+            load_fusion(tmp_path / "mixer.safetensors")
+        assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("source", ["{place}/victim/precious", "../../../victim/precious", "a\x1b[2J"])
+def test_fusing_writes_nothing_outside_its_folder(tmp_path, source):
+    synthesize(tmp_path / "band", 1, 1.0, 3, subset="test")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "precious.wav").write_text("mine")
+    hostile_weights(tmp_path / "evil.npz", source.format(place=tmp_path))
+    recipe = "out: run\nstore: store\ndata: [band]\nseparators: [centre_channel]\nbounds: null\nworkers: 1\n"
+    (tmp_path / "r.yaml").write_text(recipe + "estimates: true\nfusions: [{name: fixed, options: {blend: evil.npz}}]\n")
+    for arguments in (("fuse", "evil.npz", "band", "--store", "store", "--out", "out"), ("run", "r.yaml")):
+        done = command(*arguments, cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        assert "output '" in done.stderr
+        assert "\x1b" not in done.stderr
+    assert (tmp_path / "victim" / "precious.wav").read_text() == "mine"
+    assert not list((tmp_path / "out").rglob("*.wav"))
