@@ -17,6 +17,7 @@ from .errors import ConfigError
 from .pipeline import run
 from .run import Run
 from .stages import adopt_folder
+from .stored_separators import check_label
 from .workers import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -177,8 +178,10 @@ def compare_stems(
     """
     if len(methods) < 2:
         raise ConfigError(f"got {len(methods)} folder of stems, expected at least two: a=DIR b=DIR")
+    taken = [fusion.label or fusion.name for fusion in LADDER]
     for label, folder in methods.items():
         check_name(label, "separator", ConfigError)
+        check_label(label, taken, f"give the separator another name: my_{label}=DIR")
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder, expected one with stems by {label}")
     given: dict[str, Any] = {"sources": sources} if sources else {}

@@ -19,6 +19,7 @@ from stemfuse.separators import (
     separator_class,
 )
 from stemfuse.separators.errors import listed
+from stemfuse.separators.labels import MIXTURE
 from stemfuse.separators.names import shown
 from stemfuse.separators.store.entry import read_record
 
@@ -92,6 +93,8 @@ def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = 
     ConfigError
         Two have one label; the message names what it stands for and how to tell them apart.
     """
+    for separator in separators:
+        check_label(separator.label, others)
     stands_for: dict[str, list[str]] = {}
     for separator in separators:
         stands_for.setdefault(separator.label, []).append(separator.key)
@@ -101,8 +104,32 @@ def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = 
                 f"{len(keys)} separators are called {shown(label)!r} ({listed(map(shown, keys))}); give each a label "
                 f"of its own: --separators a={shown(keys[0])},b={shown(keys[1])}, or label: in a recipe"
             )
-        if label in others:
-            raise ConfigError(f"a separator and a fusion are called {shown(label)!r}; give one of them another label")
+
+
+def check_label(label: str, others: Sequence[str] = (), advice: str = "give one of them another label") -> None:
+    """Refuse a separator's label that means something else in tables or in labels of channels.
+
+    Parameters
+    ----------
+    label : str
+        Of a separator.
+    others : sequence of str
+        Labels of fusions beside it.
+    advice : str
+        What to do, for the message.
+
+    Raises
+    ------
+    ConfigError
+        The label is taken.
+    """
+    from stemfuse.analysis.significance import BEST_PER_SOURCE
+
+    if label in others:
+        raise ConfigError(f"a separator and a fusion are called {shown(label)!r}; {advice}")
+    means = {MIXTURE: "the song itself in labels of channels", BEST_PER_SOURCE: "a row of tables"}
+    if label in means:
+        raise ConfigError(f"a separator is called {label!r}, which is {means[label]}; give it another name")
 
 
 def find_separator(text: str, store: StemStore, description: Mapping[str, Any] | None = None) -> StoredSeparator:

@@ -16,7 +16,7 @@ from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
-from stemfuse.experiments.stored_separators import StoredSeparator, stored_separator
+from stemfuse.experiments.stored_separators import StoredSeparator, check_label, stored_separator
 from stemfuse.experiments.workers import Progress, cores, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, listed, matched, separate_converted
 from stemfuse.separators.optional import require_packages
@@ -236,6 +236,7 @@ def adopt_folder(
     """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
+    check_label(name)
     target = StemStore(store)
     target.clear_remains()
     tracks = open_data(data, mixture)

@@ -107,7 +107,7 @@ def fit_fusion(
     if not separators:
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
-    check_labels(chosen)
+    check_labels(chosen, ["mean", fusion.kind])
     parts = tracks_to_fit(open_data(data, mixture, sources), train, valid)
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}

@@ -52,6 +52,24 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
         (["fuse", "blend.npz", "band", "--stems", "a", "--out", "f"], "expected --stems NAME=DIR"),
         (["fuse", "blend.npz", "band", "--stems", "a=nowhere", "--out", "f"], "nowhere: no such folder"),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
+        *(
+            (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)
+            for fusion, label, words in (
+                ("mean", "mean", "a separator and a fusion are called 'mean'"),
+                ("least_squares", "least_squares", "a separator and a fusion are called 'least_squares'"),
+                ("least_squares", "mean", "a separator and a fusion are called 'mean'"),
+                ("mean", "mixture", "a separator is called 'mixture'"),
+                ("mean", "best per source", "a separator is called 'best per source'"),
+            )
+        ),
+        *(
+            (["adopt", "band", "--as", label, "--data", "band", "--store", "st"], f"a separator is called '{label}'")
+            for label in ("mixture", "best per source")
+        ),
+        *(
+            (["compare", "band", f"{label}=band/train", "a=band/test"], f"my_{label}=DIR")
+            for label in ("mean", "blend", "least_squares")
+        ),
     ],
 )
 def test_it_is_said_before_any_work(place, arguments, words):
