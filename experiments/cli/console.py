@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.cells import cell_len
@@ -66,6 +66,8 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to r
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
 Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument of it; may be repeated")]
 Convert = Annotated[bool, typer.Option("--convert", help="resample and copy mono to stereo where needed, and back")]
+Shift = Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")]
+AsIs = Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")]
 Sources = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +110,13 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(known[stage], completed=done, total=total)
 
         yield show
+
+
+def how_to_take(shift: bool, as_is: bool) -> Literal["refuse", "shift", "as-is"]:
+    """What to do with stems that are offset against their mixture, from two options of which one may be given."""
+    if shift and as_is:
+        raise ConfigError("got both --shift and --as-is, choose one")
+    return "shift" if shift else "as-is" if as_is else "refuse"
 
 
 def given_sources(text: str | None) -> dict[str, tuple[str, ...]] | None:

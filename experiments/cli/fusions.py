@@ -11,17 +11,20 @@ from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
+    AsIs,
     Convert,
     Json,
     Mixture,
     Option,
     Replace,
+    Shift,
     Sources,
     Store,
     Workers,
     check_choice,
     escape_json,
     given_sources,
+    how_to_take,
     messages,
     named_songs,
     one_of,
@@ -202,6 +205,8 @@ def fuse(
         list[str],
         typer.Option("--stems", metavar="LABEL=DIR", help="stems of these songs by another tool; may be repeated"),
     ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    shift: Shift = False,
+    as_is: AsIs = False,
     save_weights: Annotated[bool, typer.Option("--save-weights", help="weights.npz beside each song's stems")] = False,
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
@@ -215,7 +220,9 @@ def fuse(
     from stemfuse.experiments.stages.fuse import fuse_paths
     from stemfuse.experiments.stages.song_stems import parse_stems
 
-    given = parse_stems(stems, "--stems")
+    given, how = parse_stems(stems, "--stems"), how_to_take(shift, as_is)
+    if how != "refuse" and not given:
+        raise ConfigError(f"got --{how}, which is of stems that are given; expected --stems LABEL=DIR with it")
     with progress_bars() as progress:
         folders = fuse_paths(
             file,
@@ -231,6 +238,7 @@ def fuse(
             one_of("--mixture", mixture, ("file", "sum")),
             given,
             replace,
+            how,
         )
     for folder in folders:
         results.print(str(folder))

@@ -14,11 +14,14 @@ from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
+    AsIs,
     Convert,
     Json,
+    Shift,
     Sources,
     Workers,
     given_sources,
+    how_to_take,
     json_text,
     messages,
     named_songs,
@@ -79,8 +82,8 @@ def compare(
     mixture: Annotated[
         str, typer.Option("--mixture", help="sum: add up the sources where a song has no mixture file; else file")
     ] = "sum",
-    shift: Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")] = False,
-    as_is: Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")] = False,
+    shift: Shift = False,
+    as_is: AsIs = False,
     missing: Annotated[
         str,
         typer.Option(
@@ -95,8 +98,7 @@ def compare(
     from stemfuse.experiments.comparison import compare_stems
     from stemfuse.experiments.stages.song_stems import parse_stems
 
-    if shift and as_is:
-        raise ConfigError("got both --shift and --as-is, choose one")
+    how = how_to_take(shift, as_is)
     with progress_bars() as progress:
         finished = compare_stems(
             data,
@@ -104,17 +106,22 @@ def compare(
             out,
             one_of("--mixture", mixture, ("file", "sum")),
             given_sources(sources),
-            "shift" if shift else "as-is" if as_is else "refuse",
+            how,
             convert,
             one_of("--missing", missing, ("error", "skip", "refit")),
             workers,
             progress,
         )
-    show_comparison(finished, stems, as_json)
+    # a new song's stems come as these did
+    repeated = {"--shift": shift, "--as-is": as_is, "--convert": convert}
+    show_comparison(finished, stems, [option for option, is_given in repeated.items() if is_given], as_json)
 
 
-def show_comparison(finished: Run, stems: Sequence[str], as_json: bool) -> None:
-    """Print what a comparison found: tables, weights, the verdict, and the commands that come next."""
+def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str], as_json: bool) -> None:
+    """Print what a comparison found: tables, weights, the verdict, and the commands that come next.
+
+    ``options`` are those that the stems were taken with.
+    """
     from stemfuse.blending.pivot import describe_weights
     from stemfuse.experiments.comparison import BLEND, verdicts
 
@@ -133,7 +140,7 @@ def show_comparison(finished: Run, stems: Sequence[str], as_json: bool) -> None:
             results.print(line, markup=False)
     best = next((verdict.best for verdict in found), BLEND)
     file = finished.path / finished.record().fusions[best].file
-    given = " ".join(f"--stems {shlex.quote(text)}" for text in stems)
+    given = " ".join([*(f"--stems {shlex.quote(text)}" for text in stems), *options])
     results.print("\nnext:")
     results.print(f"  stemfuse fuse {shlex.quote(str(file))} SONG {given} --out fused", markup=False)
     blend = finished.path / finished.record().fusions[BLEND].file

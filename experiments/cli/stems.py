@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -14,14 +14,17 @@ from stemfuse.separators.names import check_name
 from stemfuse.separators.sources import check_source
 
 from .console import (
+    AsIs,
     Convert,
     Json,
     Mixture,
     NamesConsole,
     Option,
+    Shift,
     Store,
     Workers,
     check_choice,
+    how_to_take,
     json_text,
     messages,
     one_of,
@@ -62,8 +65,8 @@ def adopt(
     name: Annotated[str, typer.Option("--as", help="the separator's name", show_default=False)],
     data: Annotated[Path, typer.Option("--data", help="the data set or song they belong to", show_default=False)],
     store: Store,
-    shift: Annotated[bool, typer.Option("--shift", help="correct the offset that was found")] = False,
-    as_is: Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever was found")] = False,
+    shift: Shift = False,
+    as_is: AsIs = False,
     model: Annotated[
         str | None, typer.Option("--model", help="which one, where the folder has stems by several models")
     ] = None,
@@ -77,8 +80,7 @@ def adopt(
     from stemfuse.experiments.stages.separate import adopt_folder
 
     check_name(name, "separator", ConfigError)
-    if shift and as_is:
-        raise ConfigError("got both --shift and --as-is, choose one")
+    how = how_to_take(shift, as_is)
     wanted = [check_source(source, ConfigError) for source in sources.split(",") if source]
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"got --sources {sources}, expected different names")
@@ -87,7 +89,6 @@ def adopt(
     def show(text: str) -> None:
         messages.print(text, markup=False)
 
-    how: Literal["refuse", "shift", "as-is"] = "shift" if shift else "as-is" if as_is else "refuse"
     entries = adopt_folder(folder, name, data, store, how, model, wanted, replace, show, rule, convert)
     show_entries(entries, as_json)
 

@@ -25,6 +25,7 @@ from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_s
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.store.adoption import How
 
 from .separate import make_missing
 from .song_stems import take_stems
@@ -107,6 +108,7 @@ def fuse_paths(
     mixture: MixtureRule = "file",
     stems: Mapping[str, Path] = MappingProxyType({}),
     replace: bool = False,
+    how: How = "refuse",
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -139,6 +141,8 @@ def fuse_paths(
         Folders with stems of these songs that other tools made, by the separator's label; see `take_stems`.
     replace : bool
         Whether stems in ``out`` that were fused from another song, or by another fusion, are replaced.
+    how : {"refuse", "shift", "as-is"}
+        What to do with stems in ``stems`` that are offset against their song; see `take_stems`.
 
     Returns
     -------
@@ -171,7 +175,7 @@ def fuse_paths(
         if stems:
             out.mkdir(parents=True, exist_ok=True)
             given = stack.enter_context(_temporary_store(out))
-            taken = take_stems(stems, list(folders.values()), StemStore(given), convert)
+            taken = take_stems(stems, list(folders.values()), StemStore(given), convert, how)
             given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)

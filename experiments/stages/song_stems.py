@@ -8,6 +8,7 @@ from pathlib import Path
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
 from stemfuse.separators import StemStore, Track, TrackError, listed
+from stemfuse.separators.store.adoption import How
 
 
 def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:
@@ -45,7 +46,11 @@ def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:
 
 
 def take_stems(
-    folders: Mapping[str, Path], tracks: Sequence[Track], store: StemStore, convert: bool = False
+    folders: Mapping[str, Path],
+    tracks: Sequence[Track],
+    store: StemStore,
+    convert: bool = False,
+    how: How = "refuse",
 ) -> list[StoredSeparator]:
     """Take stems that other tools made of these songs into a store, checked against the songs.
 
@@ -59,6 +64,8 @@ def take_stems(
         A temporary one.
     convert : bool
         Whether stems at another rate than the song, or with other channels, are converted.
+    how : {"refuse", "shift", "as-is"}
+        What to do with stems that are offset against their song; see `stemfuse.separators.FoundStems.load`.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def take_stems(
     """
     made = []
     for label, folder in folders.items():
-        adoption, _ = store.adopt(folder, label, tracks, convert=convert)
+        adoption, _ = store.adopt(folder, label, tracks, how, convert=convert)
         if adoption.without:
             raise TrackError(f"{folder}: no stems of {listed(adoption.without)}; expected those of every song")
         key = store.find(label)

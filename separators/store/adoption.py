@@ -108,10 +108,10 @@ class FoundStems:
         alignment = check_alignment(signals, self.track, **limits)
         late = alignment.late
         refused = {"refuse": alignment.faults, "shift": alignment.problems, "as-is": ()}[how]
-        shift = "--shift to move them, or with " if how == "refuse" and any(late.values()) else ""
+        shift = "--shift to move them, or " if how == "refuse" and any(late.values()) else ""
         if refused:
             raise AudioError(
-                f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or adopt them with "
+                f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or add "
                 f"{shift}--as-is to take them as they are"
             )
         return fit_stems(signals, self.track, late if how == "shift" else None), alignment

@@ -52,10 +52,19 @@ def test_the_command_says_weights_gain_and_what_comes_next(place, compared):
     assert shown.exit_code == 0
     for words in ("best separator: near", "4 of 4 songs won", "enough songs? yes", "stemfuse fuse", "--stems near="):
         assert words in shown.stdout
+    assert "--shift" not in shown.stdout
     read = CliRunner().invoke(app, ["compare", *given, "--json"], catch_exceptions=False)
     described = json.loads(read.stdout)
     assert described["verdicts"][0]["best_single"] == "near"
     assert described["weights"]["speech"]["near"] == pytest.approx(9 / 13, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--shift"], ["--as-is"], ["--shift", "--convert"]])
+def test_the_next_command_takes_stems_as_they_were_taken(place, compared, options):
+    given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", str(place / "out")]
+    shown = CliRunner().invoke(app, ["compare", *given, *options, "--workers", "1"], catch_exceptions=False)
+    assert f"--stems far={place / 'far'} {' '.join(options)} --out fused" in shown.stdout
 
 
 @pytest.mark.slow

@@ -87,6 +87,25 @@ def test_stems_of_a_new_song_come_from_anywhere(place, tmp_path, options):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".writing")]
 
 
+@pytest.mark.parametrize("late", [300, -120, 2048])
+def test_stems_that_lie_late_are_fused_in_their_place(place, tmp_path, late):
+    folder, expected = place
+    (tmp_path / "late").mkdir()
+    for source in SOURCES:
+        audio, rate = soundfile.read(folder / "flat" / f"{source}.wav", dtype="float32")
+        empty = np.zeros_like(audio[: abs(late)])
+        moved = np.concatenate([empty, audio[:-late]] if late > 0 else [audio[-late:], empty])
+        soundfile.write(tmp_path / "late" / f"{source}.wav", moved, rate, subtype="FLOAT")
+    fuse = ["fuse", "blend.npz", "new song.wav", "--stems", f"a={tmp_path / 'late'}", "--stems", "b=tree"]
+    fuse += ["--out", tmp_path / "out", "--workers", 1]
+    refused = command(*fuse, cwd=folder)
+    assert (refused.returncode, "add --shift to move them" in refused.stderr) == (1, True), refused.stderr
+    assert command(*fuse, "--shift", cwd=folder).returncode == 0
+    for source, audio in expected.items():
+        ours, _ = soundfile.read(tmp_path / "out" / "new song" / f"{source}.wav", dtype="float32")
+        np.testing.assert_allclose(ours.T[:, 3000:-3000], audio[:, 3000:-3000], atol=1e-6)
+
+
 def test_stems_of_another_song_or_separator_are_refused(place, tmp_path):
     folder, _ = place
     other = next((folder / "band/train").iterdir()) / "mixture.wav"

@@ -51,6 +51,9 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
         (["export", "blend.npz", "--as", "demucs", "--out", "y.yaml"], "--option models=a=MODEL,b=MODEL"),
         (["fuse", "blend.npz", "band", "--stems", "a", "--out", "f"], "expected --stems NAME=DIR"),
         (["fuse", "blend.npz", "band", "--stems", "a=nowhere", "--out", "f"], "nowhere: no such folder"),
+        (["fuse", "blend.npz", "band", "--shift", "--out", "f"], "expected --stems LABEL=DIR with it"),
+        (["fuse", "blend.npz", "band", "--as-is", "--out", "f"], "expected --stems LABEL=DIR with it"),
+        (["fuse", "blend.npz", "band", "--shift", "--as-is", "--out", "f"], "choose one"),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
         *(
             (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)

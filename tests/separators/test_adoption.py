@@ -268,7 +268,7 @@ def put(folder: Path, audio: np.ndarray, rate: int = RATE) -> FoundStems:
 def test_an_offset_is_refused_shifted_or_left(tmp_path: Path, late: int) -> None:
     audio = shifted(MUSIC, late).astype(np.float32)
     found = put(tmp_path, audio)
-    with pytest.raises(AudioError, match=rf"'Song': the stems are {abs(late)} samples .*--shift .*, or with --as-is"):
+    with pytest.raises(AudioError, match=rf"'Song': the stems are {abs(late)} samples .*add --shift .*, or --as-is"):
         found.load()
     moved, alignment = found.load("shift")
     inner = slice(max(-late, 0), TRACK.length - max(late, 0))
@@ -301,7 +301,7 @@ def test_gain_is_reported_and_refused_beyond_a_limit(tmp_path: Path) -> None:
     assert quieter.warnings == ("their sum is 3.0 dB quieter than the mixture",)
     assert not quieter.problems
     found = put(tmp_path, MUSIC * 4)
-    with pytest.raises(AudioError, match=r"sum is 12\.0 dB louder than the mixture.*adopt them with --as-is"):
+    with pytest.raises(AudioError, match=r"sum is 12\.0 dB louder than the mixture.*add --as-is"):
         found.load()
     assert found.load(gain_limit_db=13)[1].warnings == ("their sum is 12.0 dB louder than the mixture",)
     stems, alignment = found.load("as-is")
@@ -322,7 +322,7 @@ def test_inverted_polarity_is_a_problem(tmp_path: Path) -> None:
     assert "their polarity is inverted" in check(-shifted(MUSIC, 37)).problems
     one = MUSIC * np.array([1, 1, 1, -1])[:, None, None]
     assert check(one).problems == ("the polarity of vocals is inverted",)
-    with pytest.raises(AudioError, match=r"polarity of vocals is inverted.*adopt them with --as-is"):
+    with pytest.raises(AudioError, match=r"polarity of vocals is inverted.*add --as-is"):
         put(tmp_path, one).load("shift")
 
 
