@@ -211,6 +211,9 @@ def _missing(moments: Moments) -> tuple[str, ...]:
         return ()
     if references and (references - stems or moments.explained() > 0.9):
         return tuple(source for source in moments.references if source not in stems)
+    if not stems <= {*SOURCES, REST}:
+        # nobody knows which others there are: they are all where they add up to the mixture
+        return () if moments.follows() > 0.99 else ("another source",)
     return tuple(source for source in SOURCES if source not in stems) or ("another source",)
 
 

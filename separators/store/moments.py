@@ -96,6 +96,12 @@ class Moments:
         norm = float(energy * np.trace(total[:count, :count]))
         return float(along**2 / norm) if norm > 0 else 0.0
 
+    def follows(self) -> float:
+        """How much of the mixture's energy the sum of the stems has in common with it: a squared correlation."""
+        gram = self.gram()
+        norm = float(gram[0, 0] * gram[1:, 1:].sum())
+        return float(gram[0, 1:].sum() ** 2 / norm) if norm > 0 else 0.0
+
     def loudest(self, target: slice, other: slice | Sequence[slice], most: int = PARTS) -> list[int]:
         """Starts of the parts where two signals are both loudest, the loudest first; nearly silent parts are left out.
 

@@ -66,6 +66,28 @@ def test_a_fair_separator_has_no_fault(truth: np.ndarray, has_references: bool) 
     assert [stem.source for stem in alignment.stems] == list(SOURCES)
 
 
+@pytest.mark.parametrize(
+    "sources", [("speech", "music"), ("kazoo", "choir", "vocals"), ("guitar", "drums", "bass", "vocals"), ("kazoo",)]
+)
+def test_stems_of_any_names_may_add_up_to_the_mixture(sources: tuple[str, ...]) -> None:
+    parts = band()[: len(sources)]
+    alignment = check_alignment(Stems(parts, sources), Track.from_arrays("Song", parts.sum(0)))
+    assert alignment.faults == ()
+    assert alignment.gain_db == pytest.approx(0, abs=1e-4)
+    quieter = check_alignment(Stems(parts / 2, sources), Track.from_arrays("Song", parts.sum(0)))
+    assert quieter.problems == ("their sum is 6.0 dB quieter than the mixture",)
+    alone = check_alignment(Stems(band()[3:], sources[:1]), Track.from_arrays("Song", band().sum(0)))
+    assert alone.faults == ()
+    assert alone.gain_db is None
+
+
+@pytest.mark.parametrize("sources", [("other", "vocals"), ("drums", "bass", "vocals"), ("other",)])
+def test_other_that_is_everything_but_the_voice_is_found(sources: tuple[str, ...]) -> None:
+    parts = band()[: len(sources)]
+    alignment = check_alignment(Stems(parts, sources), Track.from_arrays("Song", parts.sum(0)))
+    assert "they already sum to the mixture, without" in alignment.problems[0]
+
+
 @pytest.mark.parametrize("has_references", [True, False])
 @pytest.mark.parametrize(("place", "samples"), [(3, 50), (0, 1105)])
 def test_one_late_stem_is_found_and_moved_alone(
