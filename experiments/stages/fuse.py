@@ -28,7 +28,7 @@ from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.store.adoption import How
 
 from .separate import make_missing
-from .song_stems import take_stems
+from .song_stems import sources_to_take, take_stems
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,8 @@ def fuse_paths(
         if stems:
             out.mkdir(parents=True, exist_ok=True)
             given = stack.enter_context(_temporary_store(out))
-            taken = take_stems(stems, list(folders.values()), StemStore(given), convert, how)
+            songs, needed = list(folders.values()), sources_to_take(fusion, sums)
+            taken = take_stems(stems, songs, StemStore(given), convert, how, needed)
             given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+from stemfuse.blending import BaseFusion
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
-from stemfuse.separators import StemStore, Track, TrackError, listed
+from stemfuse.separators import SOURCES, ChannelLabel, StemStore, Sums, Track, TrackError, in_order, listed
+from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST
 from stemfuse.separators.store.adoption import How
+
+log = logging.getLogger(__name__)
+
+WELL_KNOWN = frozenset((*SOURCES, *INSTRUMENTS, *OTHERS, REST))
+"""Sources whose stems are found without being asked for."""
+
+
+def sources_to_take(fusion: BaseFusion, sums: Mapping[str, Sums]) -> dict[str, tuple[str, ...]]:
+    """By separator, the sources that a fusion needs of it, where they have names that no finder knows by itself.
+
+    Parameters
+    ----------
+    fusion : BaseFusion
+        Fitted.
+    sums : mapping of str to mapping
+        By separator, what its stems are summed up to before they are fused.
+    """
+    needed = {label: list(described.get("adopted", ())) for label, described in fusion.separators_.items()}
+    weights = fusion.constant_weights
+    for channel in map(ChannelLabel.parse, weights.inputs if weights is not None else ()):
+        if not channel.is_mixture:
+            needed.setdefault(channel.separator, []).append(channel.source)
+    for label, wanted in sums.items():
+        needed[label] = [part for parts in wanted.values() for part in parts]
+    return {label: in_order(names) for label, names in needed.items() if not WELL_KNOWN.issuperset(names)}
 
 
 def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:
@@ -51,6 +81,7 @@ def take_stems(
     store: StemStore,
     convert: bool = False,
     how: How = "refuse",
+    sources: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[StoredSeparator]:
     """Take stems that other tools made of these songs into a store, checked against the songs.
 
@@ -66,6 +97,8 @@ def take_stems(
         Whether stems at another rate than the song, or with other channels, are converted.
     how : {"refuse", "shift", "as-is"}
         What to do with stems that are offset against their song; see `stemfuse.separators.FoundStems.load`.
+    sources : mapping of str to sequence of str, optional
+        By label, the sources to take, as `sources_to_take` says; else all that have a well-known name.
 
     Returns
     -------
@@ -79,9 +112,15 @@ def take_stems(
     """
     made = []
     for label, folder in folders.items():
-        adoption, _ = store.adopt(folder, label, tracks, how, convert=convert)
+        adoption, alignments = store.adopt(folder, label, tracks, how, sources=sources.get(label), convert=convert)
         if adoption.without:
             raise TrackError(f"{folder}: no stems of {listed(adoption.without)}; expected those of every song")
+        # a folder may have stems of many other songs
+        for note in replace(adoption, left_over=()).notes:
+            log.warning("%s: %s", label, note)
+        for alignment in alignments:
+            for warning in alignment.warnings:
+                log.warning("%s, %s: %s", label, alignment.track, warning)
         key = store.find(label)
         made.append(StoredSeparator(label, key, label, "{}", True))
     return made

@@ -18,7 +18,7 @@ from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.stages import fit_fusion, fuse_paths
 from stemfuse.experiments.stored_separators import find_separator
-from stemfuse.separators import SOURCES, StemStore, Track, TrackError, list_separators, load_separator
+from stemfuse.separators import SOURCES, Stems, StemStore, Track, TrackError, list_separators, load_separator
 
 SEPARATORS = ("a=centre_channel", "b=harmonic_percussive")
 ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz": [500.0], "bands": ["a", "b"]}}
@@ -119,6 +119,42 @@ def test_stems_of_another_song_or_separator_are_refused(place, tmp_path):
         assert result.returncode in (1, 2), (song, stems)
         assert words in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("sources", "fusion"),
+    [
+        (("speech", "music"), "least_squares"),
+        (("kazoo", "vocals"), "least_squares"),
+        (("kazoo", "choir"), "average"),
+        (("lead guitar", "drums", "vocals"), "mean"),
+    ],
+)
+def test_stems_of_any_sources_are_fused(tmp_path, sources, fusion):
+    rng = np.random.default_rng(3)
+    for number in range(2):
+        parts = rng.normal(0, 0.1, (len(sources), 2, 44100)).astype("float32")
+        audio = {"songs": parts}
+        for label in "ab":
+            noise = rng.normal(0, 0.02, parts.shape)
+            audio[label] = (parts + noise - noise.mean(0)).astype("float32")
+        for folder, stems in audio.items():
+            Stems(stems, sources).write(tmp_path / folder / f"song {number}")
+        soundfile.write(tmp_path / f"songs/song {number}/mixture.wav", parts.sum(0).T, 44100, "FLOAT")
+    shutil.copy(tmp_path / "songs/song 1/mixture.wav", tmp_path / "song 1.wav")
+    for label in "ab":
+        StemStore(tmp_path / "store").adopt(tmp_path / label, label, open_data(tmp_path / "songs"), sources=sources)
+    file = f"f{fusion_class(fusion).suffix}"
+    data, store = tmp_path / "songs", tmp_path / "store"
+    fit_fusion(fusion, {}, data, store, ["a", "b"], tmp_path / file, workers=1)
+    stems = ["--stems", "a=a", "--stems", "b=b", "--workers", 1]
+    result = command("fuse", file, "song 1.wav", *stems, "--out", "out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.stem for path in (tmp_path / "out/song 1").iterdir()) == sorted(sources)
+    assert "fused without" not in result.stderr
+    (tmp_path / f"b/song 1/{sources[0]}.wav").rename(tmp_path / "b/song 1/harmonica.wav")
+    result = command("fuse", file, "song 1.wav", *stems, "--out", "less", cwd=tmp_path)
+    assert sources[0] in result.stderr
 
 
 def test_a_fitted_file_is_an_entry_of_a_recipe(place, tmp_path):
