@@ -14,6 +14,7 @@ from stemfuse.separators import (
     StemfuseError,
     StemStore,
     StoreError,
+    digest,
     list_separators,
     load_separator,
     separator_class,
@@ -21,7 +22,8 @@ from stemfuse.separators import (
 from stemfuse.separators.errors import listed
 from stemfuse.separators.labels import MIXTURE
 from stemfuse.separators.names import shown
-from stemfuse.separators.store.entry import read_record
+from stemfuse.separators.store.entry import describe_separator, read_record
+from stemfuse.separators.store.stem_store import adopted_key
 
 from .config import SeparatorConfig
 from .errors import ConfigError
@@ -154,7 +156,7 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     if not equals:
         label = name.rpartition("-")[0] if name in folders else name
     if description is not None:
-        return _described(label, _key_or_none(name, store), description, store)
+        return _described(label, _key_described(name, description, store), description, store)
     key = _known_key(name, store)
     if key is None:
         return stored_separator(SeparatorConfig(name=name, label=label), store)
@@ -173,9 +175,17 @@ def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in options.items() if option in known or value is not None}
 
 
-def _key_or_none(name: str, store: StemStore) -> str | None:
+def _key_described(label: str, description: Mapping[str, Any], store: StemStore) -> str | None:
+    """The store's folder with the very stems of a description, or with those that were adopted in their place."""
+    name = str(description.get("name"))
+    own = {key: value for key, value in description.items() if key != "sums"}
+    exact = f"{name}-{str(own.get('fingerprint') or digest(own))[:8]}"
+    folders = store.keys()
+    found = next((key for key in (exact, adopted_key(label), adopted_key(name)) if key in folders), None)
+    if found is not None or name in list_separators():
+        return found
     try:
-        return store.find(name)
+        return store.find(label)
     except StoreError:
         return None
 
@@ -202,11 +212,40 @@ def _described(label: str, key: str | None, description: Mapping[str, Any], stor
             made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
         except StemfuseError as error:
             made, reason = None, f"cannot be made here ({error})"
+        if made is not None and key is None and (difference := _difference(made.load(), description)):
+            here = f"take {name} as it is here with --separators {label}={name}"
+            raise StoreError(f"separator {label}: {name} {difference}; {_otherwise(label, name)}, or {here}")
         if made is not None and key in (None, made.key):
             return made
     if key is None:
         raise StoreError(
             f"{store.root}: no stems by {label}, which was {name!r} when the fusion was fitted and {reason}; "
-            f"adopt its stems with stemfuse adopt, or give them to stemfuse fuse: --stems {label}=DIR"
+            f"{_otherwise(label, name)}, or adopt them with stemfuse adopt"
         )
     return StoredSeparator(label, key, name, json.dumps(options), True)
+
+
+def _difference(made: Separator, description: Mapping[str, Any]) -> str:
+    """What a separator has that its description has not; empty where it gives the same stems."""
+    now = describe_separator(made)
+    for what in ("version", "fingerprint", "weights"):
+        here, then = now.get(what), description.get(what)
+        if what == "weights" and then is not None:
+            # the same file may have another name
+            if sorted((here or {}).values()) != sorted(then.values()):
+                return f"has weights {_shown(here or {})} here, the fusion was fitted with {_shown(then)}"
+        elif then is not None and here != then:
+            return f"has {what} {here} here, the fusion was fitted with {then}"
+    return ""
+
+
+def _shown(weights: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({sha256[:8]})" for name, sha256 in weights.items()) or "of no file"
+
+
+def _otherwise(label: str, name: str) -> str:
+    """How to come by the stems of a separator that cannot be made as it was when the fusion was fitted."""
+    known = inspect.signature(separator_class(name)).parameters if name in list_separators() else {}
+    own = next((option for option in ("weights", "repo") if option in known), "")
+    separate = f"separate the songs first (stemfuse separate SONG --separator {name} --option {own}=PATH --store STORE)"
+    return f"{f'{separate} and name this --store, or ' * bool(own)}give its stems with --stems {label}=DIR"

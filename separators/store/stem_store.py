@@ -317,7 +317,7 @@ class StemStore:
             Nothing was found, stems do not fit, or there are stems of this name and ``replace`` is false.
         """
         check_name(name, "separator", StoreError)
-        key = f"{name}-{digest({'adopted': name})[:8]}"
+        key = adopted_key(name)
         adoption = find_stems(folder, tracks, sources, model)
         present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
@@ -450,6 +450,11 @@ class StemStore:
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in self.entries(separator))
+
+
+def adopted_key(name: str) -> str:
+    """Folder of the stems that are adopted under a name."""
+    return f"{name}-{digest({'adopted': name})[:8]}"
 
 
 def _short_name(separator: Separator | str) -> str:

@@ -1,5 +1,6 @@
 """Fusions travel: descriptions load again, stems come from anywhere, and a fitted file is an entry of a recipe."""
 
+import inspect
 import json
 import os
 import shutil
@@ -18,7 +19,19 @@ from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.stages import fit_fusion, fuse_paths
 from stemfuse.experiments.stored_separators import find_separator
-from stemfuse.separators import SOURCES, Stems, StemStore, Track, TrackError, list_separators, load_separator
+from stemfuse.separators import (
+    SOURCES,
+    MissingWeightsError,
+    Stems,
+    StemStore,
+    StoreError,
+    Track,
+    TrackError,
+    digest,
+    list_separators,
+    load_separator,
+    separator_class,
+)
 
 SEPARATORS = ("a=centre_channel", "b=harmonic_percussive")
 ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz": [500.0], "bands": ["a", "b"]}}
@@ -35,6 +48,56 @@ def test_a_description_of_an_older_version_loads(tmp_path):
     description = {"name": "demucs_small", "version": "1", "options": {"segment_s": None, "channels": None}}
     found = find_separator("demucs_small", StemStore(tmp_path), description)
     assert (found.label, found.stored) == ("demucs_small", False)
+
+
+OPTIONS = [{}, {"crossover_hz": 150.0}, {"window": 2048}, {"distance_s": 2.0}, {"selectivity": 3.0}, {"device": "cpu"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (name, options)
+        for name in list_separators()
+        for options in OPTIONS
+        if options.keys() <= inspect.signature(separator_class(name)).parameters.keys()
+    ],
+)
+def test_the_description_of_every_separator_makes_it_again(tmp_path, name, options):
+    separator = load_separator(name, **options)
+    try:
+        described = json.loads(json.dumps(separator.describe()))
+    except MissingWeightsError:
+        pytest.skip("its weights are not here")
+    found = find_separator(name, StemStore(tmp_path), described | {"sums": {}})
+    assert not found.stored
+    assert found.load().fingerprint() == separator.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("tfc_tdf_small", {"weights": {"mine.safetensors": "12345678"}}, r"mine\.safetensors \(12345678\)"),
+        ("centre_channel", {"version": "0"}, "has version .* here, the fusion was fitted with 0"),
+        ("demucs_small", {"version": "9", "weights": {}}, "--separators x=demucs_small"),
+    ],
+)
+def test_a_fusion_is_not_remade_with_another_separator(tmp_path, name, change, words):
+    described = load_separator(name).describe()
+    with pytest.raises(StoreError, match=words):
+        find_separator("x", StemStore(tmp_path), described | change)
+    renamed = {f"other {file}": sha256 for file, sha256 in described["weights"].items()}
+    assert not find_separator("x", StemStore(tmp_path), described | {"weights": renamed}).stored
+    # the stems that it was fitted with may lie in the store, beside those of the separator that is here
+    noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 22050)).astype("float32")
+    track, store = Track.from_arrays("noise", noise.sum(0)), StemStore(tmp_path)
+    for each in (described, described | change):
+        key = f"{name}-{digest(each)[:8]}"
+        store.put(track, key, Stems(noise), each)
+        assert find_separator("x", store, each).key == key
+    adopted = {"name": "mine", "adopted": {"vocals": "a.wav"}}
+    Stems(noise).write(tmp_path / "mine/noise")
+    store.adopt(tmp_path / "mine", "mine", [track])
+    assert find_separator("x", store, adopted).key == store.find("mine")
 
 
 @pytest.mark.parametrize("name", list_fusions())
