@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
