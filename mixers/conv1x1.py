@@ -15,7 +15,7 @@ from stemfuse.separators.training import History
 
 from .exact import solve
 from .mixer import Mixer, seeded
-from .segments import Segments, TrackBlocks, identity_of, training_blocks
+from .segments import TrackBlocks, identity_of, training_blocks
 
 SEGMENT = 1 << 18
 """T of the MDX-Mixer paper in samples: 5.9 s."""
@@ -145,8 +145,7 @@ class Conv1x1Mixer(Mixer):
             positive = self.constraint == "nonnegative"
             network = Convolution1x1(len(blocks.inputs), len(blocks.outputs), start, positive)
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
-        data = Segments(blocks, self.segment, self.shift)
-        valid_data = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
+        data, valid_data = self.segments(blocks, held_out, self.segment, self.shift)
         history = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
         return network.matrix.detach().numpy(), history
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from stemfuse.separators.training.schedule import Batches
 
+    from .segments import Segments, TrackBlocks
+
 
 class Mixer(LinearFusion):
     """A linear fusion that is trained by gradient.
@@ -56,6 +58,23 @@ class Mixer(LinearFusion):
         """How it is trained: a recipe from the constructor's arguments of the same names."""
         names = {field.name for field in fields(Recipe)}
         return Recipe(**{name: value for name, value in self.arguments().items() if name in names})
+
+    def segments(
+        self, blocks: TrackBlocks, held_out: TrackBlocks | None, length: int, shift: int
+    ) -> tuple[Segments, Segments | None]:
+        """Segments that are trained on, and those that choose the epoch, which cover every sample once.
+
+        They are read from training packs where the execution names a folder for them.
+        """
+        from .pack import TrainingPack
+        from .segments import Segments
+
+        where, kind = self.execution.packs, self.execution.pack_kind
+        packed = [
+            part if part is None or where is None else TrainingPack.of(part, where, kind) for part in (blocks, held_out)
+        ]
+        data = Segments(packed[0] or blocks, length, shift)
+        return data, None if packed[1] is None else Segments(packed[1], length, length, tails=True)
 
     def train(
         self, objective: nn.Module, data: Batches, valid_data: Batches | None, identity: Mapping[str, Any]

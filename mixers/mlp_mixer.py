@@ -15,7 +15,7 @@ from stemfuse.separators.errors import wrong_usage
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
 from .exact import solve
 from .mixer import NetworkMixer, seeded
-from .segments import Segments, TrackBlocks, identity_of, normalisation_of, segment_starts, training_blocks
+from .segments import TrackBlocks, identity_of, normalisation_of, segment_starts, training_blocks
 
 if TYPE_CHECKING:
     from .mlp_network import MLPMixerNetwork
@@ -192,8 +192,7 @@ class MLPMixer(NetworkMixer):
         if self.base != "none":
             network.base.copy_(torch.tensor(self._base(blocks)))
         objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
-        data = Segments(blocks, self.segment, self.shift)
-        valid_data = None if held_out is None else Segments(held_out, self.segment, self.segment, tails=True)
+        data, valid_data = self.segments(blocks, held_out, self.segment, self.shift)
         self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
         return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 

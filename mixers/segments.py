@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,9 +149,14 @@ class TrackBlocks:
         return f"{listed(sorted(added))}, others have not" if added else ""
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length of every track in samples."""
+        return tuple(track.length for track in self.tracks)
+
+    @property
     def length(self) -> int:
         """Length of all tracks in samples."""
-        return sum(track.length for track in self.tracks)
+        return sum(self.lengths)
 
     def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
         """Samples ``start`` to ``stop`` of a track: inputs (time, input) and references (time, output)."""
@@ -165,6 +170,10 @@ class TrackBlocks:
             references[[self.outputs.index(label) for label in _outputs_of(track)]] = own
         inputs = read_inputs(track, self.inputs, start, stop)
         return scale.apply(np.ascontiguousarray(inputs.T)), scale.apply(np.ascontiguousarray(references.T))
+
+    def read_into(self, index: int, start: int, stop: int, out: Samples) -> None:
+        """Copy samples ``start`` to ``stop`` of a track, inputs then references, into (time, channel)."""
+        out[:, : len(self.inputs)], out[:, len(self.inputs) :] = self.read(index, start, stop)
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[Samples, Samples]]:
         """Yield every sample of every track once, in blocks; the next one is read while the caller works."""
@@ -236,12 +245,28 @@ def _every(given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(map(str, [*mixture, *sorted((label for label in labels if not label.is_mixture), key=place)]))
 
 
+class PackedAudio(Protocol):
+    """What segments are read from: `TrackBlocks`, or a `stemfuse.mixers.TrainingPack` of it."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length of every track in samples."""
+        ...
+
+    def read_into(self, index: int, start: int, stop: int, out: Samples) -> None:
+        """Copy samples of a track, inputs then references, into (time, channel)."""
+        ...
+
+
 class Segments:
     """Segments of tracks in random access, for a torch ``DataLoader`` with any number of workers.
 
     Parameters
     ----------
-    blocks : TrackBlocks
+    blocks : TrackBlocks or TrainingPack
         The tracks.
     length, shift : int
         T and S, in samples: a segment starts every S samples.
@@ -259,11 +284,11 @@ class Segments:
     (6, (256, 10), (2, 256, 8))
     """
 
-    def __init__(self, blocks: TrackBlocks, length: int, shift: int, tails: bool = False) -> None:
+    def __init__(self, blocks: PackedAudio, length: int, shift: int, tails: bool = False) -> None:
         if length < 1 or shift < 1:
             raise FusionError(f"got segments of {length} samples, one every {shift}, expected at least 1 each")
         self.blocks, self.length, self.shift = blocks, length, shift
-        counts = [len(segment_starts(track.length, length, shift, tails)) for track in blocks.tracks]
+        counts = [len(segment_starts(song, length, shift, tails)) for song in blocks.lengths]
         self._ends = np.cumsum(counts)
 
     def __len__(self) -> int:
@@ -275,17 +300,18 @@ class Segments:
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Samples, Samples]:
         """Several segments at once: inputs (segment, time, input), references (segment, time, output)."""
-        inputs = np.zeros((len(indices), self.length, len(self.blocks.inputs)), np.float32)
-        references = np.zeros((len(indices), self.length, len(self.blocks.outputs)), np.float32)
+        count = len(self.blocks.inputs)
+        both = np.empty((len(indices), self.length, count + len(self.blocks.outputs)), np.float32)
         for row, index in enumerate(indices):
             if not 0 <= index < len(self):
                 raise IndexError(f"got segment {index}, there are {len(self)} segments")
             track = int(np.searchsorted(self._ends, index, side="right"))
             before = int(self._ends[track - 1]) if track else 0
             start = (int(index) - before) * self.shift
-            stop = min(start + self.length, self.blocks.tracks[track].length)
-            inputs[row, : stop - start], references[row, : stop - start] = self.blocks.read(track, start, stop)
-        return inputs, references
+            stop = min(start + self.length, self.blocks.lengths[track])
+            self.blocks.read_into(track, start, stop, both[row, : stop - start])
+            both[row, stop - start :] = 0
+        return both[..., :count], both[..., count:]
 
 
 def segment_starts(length: int, segment: int, shift: int, tails: bool = True) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stemfuse.separators.errors import TrainingError
 
@@ -139,6 +140,11 @@ class Execution:
         Processes that read audio.
     compile : bool
         Whether ``torch.compile`` is used.
+    packs : path-like, optional
+        Folder of training packs, in which mixers keep inputs and references as one file; see
+        `stemfuse.mixers.TrainingPack`. Trainings share them.
+    pack_kind : {"float32", "float16"}
+        Samples of the packs.
     checkpoints : path-like, optional
         Folder of the checkpoint from which a killed training goes on to the same result.
     checkpoint_steps : int, optional
@@ -159,6 +165,8 @@ class Execution:
     precision: str = "32-true"
     workers: int = 0
     compile: bool = False
+    packs: str | os.PathLike[str] | None = None
+    pack_kind: Literal["float32", "float16"] = "float32"
     checkpoints: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
     checkpoint_s: float | None = None
