@@ -124,16 +124,14 @@ class ScoreTable:
         dropped = data.dropped[data.dropped["metric"] == metric]
         notes = method_notes(data.scores, data.masked, metric)
         notes = {method: "; ".join(filter(None, (note, data.said.get(method)))) for method, note in notes.items()}
-        if not singles and len(data.fusions) < len(data.methods):
-            notes = {
-                method: "; ".join(filter(None, (note, "no gain: no separator has all songs")))
-                for method, note in notes.items()
-            }
+        best = grid[grid.index.isin(singles)].max()
+        for method, reason in _without_gain(grid, best, partial, bool(singles), data):
+            notes[method] = "; ".join(filter(None, (notes.get(method), reason)))
         counts = dropped.groupby(["fusion", "source"])[["frames", "own", "kept"]].sum()
         return cls(
             metric,
             grid,
-            grid[grid.index.isin(singles)].max(),
+            best,
             partial,
             data.fusions,
             counts["own"].groupby("fusion").max(),
@@ -192,6 +190,27 @@ def _grid(rows: pd.DataFrame, methods: Sequence[str], metric: str) -> tuple[pd.D
     if MEAN not in grid:  # no source that all methods have
         grid[MEAN] = np.nan
     return table, grid
+
+
+def _without_gain(
+    grid: pd.DataFrame,
+    best: pd.Series[float],
+    partial: Mapping[str, tuple[pd.DataFrame, pd.Series[float]]],
+    has_singles: bool,
+    data: DataSetScores,
+) -> Iterator[tuple[str, str]]:
+    """By method, why it has scores but no gains: nothing to compare with."""
+    if not has_singles:
+        if len(data.fusions) < len(data.methods):
+            yield from ((method, "no gain: no separator has all songs") for method in map(str, grid.index))
+        return
+    for method in map(str, grid.index):
+        own, others = partial.get(method, (grid, best))
+        values = own.loc[method].drop(MEAN)
+        lost = [str(source) for source, value in values.items() if np.isfinite(value) and np.isnan(others[str(source)])]
+        if lost:
+            songs = "" if len(data.complete) == len(data.methods) else " in all songs"
+            yield method, f"no gain of {', '.join(lost)}: no separator has it{songs}"
 
 
 def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataFrame]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -124,29 +124,65 @@ def gain_rows(scores: pd.DataFrame, fusion: str) -> pd.DataFrame:
     -------
     DataFrame
         For each of the two the gain and, in two more rows, the ends of its 95 % interval, paired by track; columns as
-        in `sdr_table`. Where there is no interval, the note says why.
+        in `sdr_table`. Where the best separator lacks a source that others have, the gain is over the best of each
+        source, which the note names. Where there is no gain or no interval, the note says why.
     """
     import pandas as pd
 
-    from stemfuse.analysis import best_single, by_source, common_mask, compare
-    from stemfuse.analysis.aggregates import MEAN as MEAN_OF_SOURCES
+    from stemfuse.analysis import by_source, common_mask, compare
 
     masked = common_mask(scores[scores["metric"] == "SDR"])[0]
     singles = [name for name in masked["fusion"].unique() if name not in ("mean", fusion)]
-    best = best_single(masked, singles).set_index("source")["fusion"]
     parts = []
-    for baseline, words in ((best.get(MEAN_OF_SOURCES), "the best separator, {}"), ("mean", "the mean")):
-        if baseline is None or fusion == baseline:
+    for rows, baseline, words, note in (_over_best(masked, singles), (masked, "mean", "the mean", "")):
+        if not baseline or fusion == baseline:
             continue
-        gains = compare(masked[masked["fusion"].isin([baseline, fusion])], baseline)
-        name, known = f"gain over {words.format(baseline)}", bool(np.isfinite(gains["low"]).any())
-        note = "" if known else _too_few(int(gains["tracks"].max()))
-        rows = {name: "difference"} | ({f"{name}: 95 % from": "low", f"{name}: 95 % to": "high"} if known else {})
-        for row, value in rows.items():
+        pair = rows[rows["fusion"].isin([baseline, fusion])]
+        gains = compare(pair, baseline)
+        name, known = f"gain over {words}", bool(np.isfinite(gains["low"]).any())
+        note = "; ".join(filter(None, (note, *_limits(gains, pair, masked))))
+        values = {name: "difference"} | ({f"{name}: 95 % from": "low", f"{name}: 95 % to": "high"} if known else {})
+        for row, value in values.items():
             part = by_source(gains, value=value)
             part.index = [row]
             parts.append(part.assign(note=note if row == name else ""))
     return pd.concat(parts).rename_axis("SDR, dB").reset_index() if parts else pd.DataFrame()
+
+
+def _over_best(masked: pd.DataFrame, singles: Sequence[str]) -> tuple[pd.DataFrame, str, str, str]:
+    """The best separator, or the best of each source where it lacks some: scores with it, name, words and note."""
+    from stemfuse.analysis import BEST_PER_SOURCE, aggregate, best_single, with_best_per_source
+    from stemfuse.analysis.aggregates import MEAN as MEAN_OF_SOURCES
+
+    best = best_single(masked, singles).set_index("source")["fusion"]
+    overall = str(best.get(MEAN_OF_SOURCES, ""))
+    by_name: dict[str, list[str]] = {}
+    for source, name in best.drop(MEAN_OF_SOURCES, errors="ignore").items():
+        by_name.setdefault(str(name), []).append(str(source))
+    own = aggregate(masked[masked["fusion"] == overall]) if overall else masked.head(0)
+    if not by_name or set(best.index) <= set(own.loc[own["value"].notna(), "source"]):
+        return masked, overall, f"the best separator, {overall}", ""
+    picks = "; ".join(f"{', '.join(sources)}: {name}" for name, sources in by_name.items())
+    return with_best_per_source(masked, singles), BEST_PER_SOURCE, "the best separator of each source", f"over {picks}"
+
+
+def _limits(gains: pd.DataFrame, pair: pd.DataFrame, masked: pd.DataFrame) -> Iterator[str]:
+    """Why gains or intervals are missing, and what the mean is over where it is not what it is over in the table."""
+    from stemfuse.analysis.aggregates import MEAN as MEAN_OF_SOURCES
+    from stemfuse.analysis.aggregates import common_sources, track_scores
+
+    of_sources = gains[gains["source"] != MEAN_OF_SOURCES]
+    compared = of_sources[of_sources["difference"].notna()]
+    if lost := list(of_sources.loc[of_sources["difference"].isna(), "source"]):
+        yield f"no gain of {', '.join(lost)}: no song has a value of it in both"
+    averaged, shown = (common_sources(track_scores(rows)) for rows in (pair, masked))
+    if averaged and averaged != shown:
+        yield f"mean: of {', '.join(averaged)}"
+    few = compared[compared["low"].isna()]
+    if len(few) == len(compared):
+        yield _too_few(int(gains["tracks"].max()))
+    elif len(few):
+        yield f"no interval of {', '.join(few['source'])}: {_too_few(int(few['tracks'].max()))}"
 
 
 def _too_few(songs: int) -> str:

@@ -12,14 +12,17 @@ import soundfile
 from makers.audio import noise
 from makers.places import SHARED
 from stemfuse.analysis.bss_eval.museval import import_museval
-from stemfuse.analysis.scores import SONG_SDR
+from stemfuse.analysis.scores import SONG_SDR, common_mask, scores_table
 from stemfuse.blending import load_fusion
 from stemfuse.experiments import open_data, parse_config, run
 from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.record import TrackRecord
 from stemfuse.experiments.report import score_tables
+from stemfuse.experiments.report.tables import DataSetScores, ScoreTable
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stages.fuse import fuse_paths
+from stemfuse.experiments.stages.measure import gain_rows
 from stemfuse.experiments.stages.score import score_folders
 from stemfuse.experiments.stages.separate import adopt_folder
 from stemfuse.experiments.stages.single_fit import fit_fusion
@@ -354,3 +357,60 @@ class TestSilence:
         table = fit_fusion(*given, workers=1, sources=parse_sources("speech,music"))
         assert not table.drop(columns="note").isna().any(axis=None)
         assert isinstance(table, pd.DataFrame)
+
+
+GIVEN = {
+    "a voice model is the best": (
+        {"four": {"drums": 5, "bass": 6, "vocals": 7}, "voice": {"vocals": 9}},
+        {"drums": 6, "bass": 6.5, "vocals": 9.25},
+        {"drums": 1, "bass": 0.5, "vocals": 0.25},
+        "over drums, bass: four; vocals: voice; mean: of drums, bass, vocals",
+    ),
+    "no source in common": (
+        {"voice": {"vocals": 9}, "rest": {"accompaniment": 12}},
+        {"vocals": 9.5, "accompaniment": 13},
+        {"vocals": 0.5, "accompaniment": 1},
+        "over vocals: voice; accompaniment: rest; mean: of vocals, accompaniment",
+    ),
+    "what no separator gives": (
+        {"one": {"vocals": 5}, "two": {"vocals": 6}},
+        {"vocals": 7, "accompaniment": 13},
+        {"vocals": 1, "accompaniment": np.nan},
+        "no gain of accompaniment: no song has a value of it in both",
+    ),
+    "the best has all": (
+        {"good": {"vocals": 9, "drums": 5}, "weak": {"vocals": 6, "drums": 4}},
+        {"vocals": 10, "drums": 7},
+        {"vocals": 1, "drums": 2},
+        "",
+    ),
+}
+
+
+def scored(methods):
+    """A score table of four songs, 0.1 dB apart."""
+    tables = [
+        scores_table(f"song {song}", name, list(values), {"SDR": [[value + song / 10] for value in values.values()]})
+        for song in range(4)
+        for name, values in methods.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_gains_are_over_the_best_of_each_source_or_say_why_not(kind):
+    singles, fused, gains, note = GIVEN[kind]
+    scores = scored(singles | {"blend": fused})
+    rows = gain_rows(scored(singles | {"mean": fused, "blend": fused}), "blend")
+    first = rows.iloc[0]
+    assert {source: first[source] for source in gains} == pytest.approx(gains, nan_ok=True)
+    assert first["note"] == note
+    assert rows.iloc[1, 0].startswith(first["SDR, dB"] + ": 95 % from")
+
+    masked, dropped = common_mask(scores)
+    tracks = tuple(TrackRecord(name=name) for name in masked["track"].unique())
+    data = DataSetScores("", None, tracks, scores, masked, dropped, (*singles, "blend"), ("blend",), {})
+    frame = ScoreTable.of(data, "SDR").to_frame().set_index("method")
+    row = frame.loc["blend"]
+    assert {source: row[f"{source} gain"] for source in gains} == pytest.approx(gains, nan_ok=True)
+    assert ("no gain of accompaniment: no separator has it" in row["note"]) == (kind == "what no separator gives")
