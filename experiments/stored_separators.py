@@ -22,7 +22,7 @@ from stemfuse.separators import (
 from stemfuse.separators.errors import listed
 from stemfuse.separators.labels import MIXTURE
 from stemfuse.separators.names import shown
-from stemfuse.separators.store.entry import describe_separator, read_record
+from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
 
 from .config import SeparatorConfig
@@ -160,7 +160,7 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     key = _known_key(name, store)
     if key is None:
         return stored_separator(SeparatorConfig(name=name, label=label), store)
-    return _described(label, key, read_record(store.entries(key)[0])["separator"], store)
+    return _described(label, key, store.description(key), store)
 
 
 def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

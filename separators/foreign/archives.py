@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from stemfuse.separators.errors import StemfuseError
+
 from .table import DIRECTORY_BYTES, MEBI, UNPACKED, ForeignFileError
 
 _DAMAGE = (
@@ -47,7 +49,8 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         _check_directory(Path(path))
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except ForeignFileError:
+    # what the block itself finds wrong is no damage of the archive
+    except StemfuseError:
         raise
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -123,7 +126,7 @@ def unpack_known(path: str | os.PathLike[str], sizes: Mapping[str, Collection[in
     path : path-like
         The archive.
     sizes : mapping of str to collection of int
-        Sizes that a file of each name may have; an empty collection stands for any.
+        Sizes of the files of each name, each as often as it may be there; an empty collection stands for any.
     folder : Path
         Where they are put, numbered, so that no name in the archive can lead out of it.
 
@@ -135,11 +138,12 @@ def unpack_known(path: str | os.PathLike[str], sizes: Mapping[str, Collection[in
     Raises
     ------
     ForeignFileError
-        It is no archive; or a file of a known name has another size, or is encrypted or damaged.
+        It is no archive; or a file of a known name has another size, is there too often, encrypted or damaged.
     OSError
         Something cannot be read or written.
     """
     found: list[Path] = []
+    remaining = {name: list(counts) for name, counts in sizes.items()}
     left = UNPACKED * Path(path).stat().st_size
     with open_archive(path) as archive:
         for entry in archive.infolist():
@@ -150,6 +154,10 @@ def unpack_known(path: str | os.PathLike[str], sizes: Mapping[str, Collection[in
             if expected and entry.file_size not in expected:
                 listed = " or ".join(str(size) for size in sorted(expected))
                 raise ForeignFileError(f"{name!r} has {entry.file_size} bytes, the published file has {listed}")
+            if expected and entry.file_size not in remaining[name]:
+                raise ForeignFileError(f"{name!r} is there more often than it is published: unpack it, and add one")
+            if expected:
+                remaining[name].remove(entry.file_size)
             left -= 0 if expected else entry.file_size
             if left < 0:
                 raise ForeignFileError(f"is unpacked to more than {UNPACKED} times its size, more than weights are")

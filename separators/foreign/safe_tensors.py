@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from stemfuse.separators.errors import StemfuseError
 from stemfuse.separators.optional import import_optional
 
 from .documents import parse_object
@@ -46,7 +47,8 @@ def open_safe_tensors(
     try:
         with safetensors.safe_open(os.fspath(path), framework=framework, device="cpu") as file:
             yield file
-    except ForeignFileError:
+    # what the block itself finds wrong is no damage of the file
+    except StemfuseError:
         raise
     # a type that the framework does not have is an AttributeError or a KeyError
     except (

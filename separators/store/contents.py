@@ -34,7 +34,7 @@ class Contents:
     Parameters
     ----------
     folder : Path
-        Made when the first digest is kept; where it cannot be written, nothing is remembered.
+        Made when the first digest is kept; where it cannot be written, or is a link, nothing is remembered.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class Contents:
     def recall(self, what: Any, files: Sequence[Path]) -> str | None:
         """The digest that was kept, if the files have not changed since."""
         try:
-            kept = read_object(self._path(what))
+            kept = {} if self.folder.is_symlink() else read_object(self._path(what))
             if not files or kept["seal"] != digest({**kept, "seal": ""}) or kept["what"] != what:
                 return None
             found: str = kept["sha256"]
@@ -77,7 +77,7 @@ class Contents:
 
     def keep(self, what: Any, files: Sequence[Path], sha256: str, stamps: Sequence[Stamp]) -> None:
         """Remember a digest of files, unless one has changed since ``stamps`` were taken; audio in memory is not."""
-        if not files or list(stamps) != [file_stamp(file) for file in files]:
+        if not files or list(stamps) != [file_stamp(file) for file in files] or self.folder.is_symlink():
             return
         kept = {"what": what, "stamps": list(stamps), "sha256": sha256, "seal": ""}
         kept["seal"] = digest(kept)

@@ -12,6 +12,7 @@ from typing import Any
 from stemfuse.separators.audio.whole_files import PREFIX, write_whole
 from stemfuse.separators.errors import StoreError, WriteError
 from stemfuse.separators.foreign.documents import read_object
+from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import digest
 from stemfuse.separators.track import Track
 
@@ -30,16 +31,30 @@ def own_place(root: Path, track: Track, key: str) -> Path:
     Raises
     ------
     StoreError
-        A name cannot be that of a folder.
+        A name cannot be that of a folder, or a link is in its place.
     """
-    parts = (track.data_set or track.data or SONGS, key, track.subset, track.name)
-    for part in parts:
-        if part in {"", ".", ".."} or "/" in part or "\0" in part or part.startswith(PREFIX):
-            raise StoreError(f"{part!r} cannot be a folder of the store; rename the track or the subset")
-    for part, what in ((key, "the name of a separator"), (parts[0], "the name of a data set")):
-        if part.startswith("."):
-            raise StoreError(f"{part!r} cannot be {what} in the store, expected one without a dot first")
-    return root.joinpath(*parts)
+    data = track.data_set or track.data or SONGS
+    names = {"data set": data, "separator": key, "subset": track.subset, "track": track.name}
+    for what, name in names.items():
+        check_name(name, what, StoreError)
+    # folders that begin with a dot are no stems' but the store's own
+    for what in ("data set", "separator"):
+        if names[what].startswith("."):
+            raise StoreError(f"{what} {names[what]!r} begins with a dot, expected a name without one in the store")
+    place = root.joinpath(*names.values())
+    check_links(root, place)
+    return place
+
+
+def check_links(root: Path, path: Path) -> None:
+    """Refuse a place in the store that links lead to, which is outside of it; the store itself may be a link."""
+    for place in (path, *path.parents):
+        if place == root:
+            return
+        if place.is_symlink():
+            raise StoreError(
+                f"{place}: is a link, expected a folder with files; copy what it leads to, or separate again"
+            )
 
 
 def beside(place: Path, mixture_sha256: str) -> Path:
@@ -96,10 +111,13 @@ class Places:
         self.root = root
 
     def keep(self, key: str, mixture_sha256: str, path: Path) -> None:
-        """Note where an entry lies; nothing happens where the store cannot be written."""
+        """Note where an entry lies; nothing happens where the store cannot be written, or a link leads out of it."""
+        note = self._note(key, mixture_sha256)
+        if note.parent.is_symlink():
+            return
         text = json.dumps({"path": path.relative_to(self.root).as_posix()}, ensure_ascii=False)
         with contextlib.suppress(WriteError):
-            write_whole(self._note(key, mixture_sha256), lambda file: file.write(text.encode()))
+            write_whole(note, lambda file: file.write(text.encode()))
 
     def find(self, key: str, mixture_sha256: str) -> Path | None:
         """The folder in which the stems of a mixture by one separator should lie."""
@@ -111,6 +129,10 @@ class Places:
         if len(parts) != 4 or place.is_absolute() or ".." in parts or parts[1] != key:
             return None
         found = self.root / place
+        try:
+            check_links(self.root, found)
+        except StoreError:
+            return None
         return found if found.is_dir() else None
 
     def _note(self, key: str, mixture_sha256: str) -> Path:

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import StoreError
+from stemfuse.separators.names import name_fault
 
 from .contents import Contents, file_stamp
 from .entry import SCHEMA, content_of, files_of, mixture_of, read_record, sealed
-from .layout import RECORD, SONGS, Places, beside, name_of, older_entries
+from .layout import RECORD, SONGS, Places, beside, check_links, name_of, older_entries
 
 
 class Moved(NamedTuple):
@@ -51,11 +52,15 @@ def move_store(root: str | os.PathLike[str]) -> Moved:
     moved = Moved({}, {})
     for path in list(older_entries(root)):
         try:
+            check_links(root, path)
             target = _place(root, path)
             if target is None:
                 moved.left[path] = f"{path}: its place has another folder already; move that one away and try again"
                 continue
             _move(root, path, target)
+        except StoreError as error:
+            moved.left[path] = str(error)
+            continue
         except OSError as error:
             raise StoreError(f"{path}: cannot be moved ({error.strerror or error}); make the store writable") from error
         moved.entries[path] = target
@@ -77,9 +82,10 @@ def _place(root: Path, path: Path) -> Path | None:
         return None if target.exists() else target
     data = str(record.get("data") or SONGS)
     # single songs were data sets of their own
-    if subset == SONGS or data.startswith(".") or "/" in data:
+    if subset == SONGS or data.startswith(".") or name_fault(data):
         data = SONGS
     target = root / data / separator / subset / name
+    check_links(root, target)
     if target.exists() and mixture_of(target) != record["mixture"]["sha256"]:
         target = beside(target, record["mixture"]["sha256"])
     return None if target.exists() else target

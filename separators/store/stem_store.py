@@ -33,7 +33,7 @@ from .entry import (
     read_record,
     training_data,
 )
-from .layout import Places, beside, check_place, folders_in, name_of, older_entries, own_place
+from .layout import Places, beside, check_links, check_place, folders_in, name_of, older_entries, own_place
 
 log = logging.getLogger(__name__)
 
@@ -412,6 +412,7 @@ class StemStore:
         for key in keys:
             for path in self.entries(key):
                 try:
+                    check_links(self.root, path)
                     record = read_record(path)
                     check_place(path, record)
                     open_files(path, record)
@@ -442,10 +443,25 @@ class StemStore:
         return read_record(path)
 
     def entries(self, separator: Separator | str) -> list[Path]:
-        """Folders of all entries of a separator, sorted."""
+        """Folders of all entries of a separator, sorted; also those that links lead to, which are not read."""
         self._check_layout()
         key = self.key(separator)
         return [path for data in folders_in(self.root) for path in sorted((data / key).glob("*/*/"))]
+
+    def description(self, separator: Separator | str) -> dict[str, Any]:
+        """How the record of a separator's first entry describes it.
+
+        Raises
+        ------
+        StoreError
+            There is none, or it is damaged or lies behind a link.
+        """
+        found = self.entries(separator)
+        if not found:
+            raise StoreError(f"{self.root}: no stems by {self.key(separator)}; separate or adopt some first")
+        check_links(self.root, found[0])
+        described: dict[str, Any] = read_record(found[0])["separator"]
+        return described
 
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""

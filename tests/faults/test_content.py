@@ -1,5 +1,6 @@
 """Numbers are never stale or foreign, and damage is found where it is used: replaced, copied and flipped files."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from stemfuse.experiments import RunError, parse_config, run
 from stemfuse.experiments.report import write_report
 from stemfuse.separators import SOURCES, BaseSeparator, FileSignal, Stems, StemStore, StoreError, Track
 from stemfuse.separators.audio.whole_files import HOST, PREFIX
+from stemfuse.separators.store import move_store
 
 RATE = 44_100
 
@@ -192,13 +194,77 @@ def test_records_name_their_own_files_only_and_links_are_not_followed(entry, tmp
         store.get(track, Quarter(gain=0.5))
 
 
-@pytest.mark.parametrize("name", ["../../evil", "", ".", ".hidden", "a/b", "a\0b"])
-def test_nothing_is_written_outside_the_store(tmp_path, name):
-    write_song(tmp_path / "song")
-    track = Track("song", FileSignal(tmp_path / "song" / "mixture.wav"))
-    with pytest.raises(StoreError, match="cannot be"):
-        StemStore(tmp_path / "store").put(track, name, Stems(np.zeros((4, *track.mixture.read().shape))))
+@pytest.mark.parametrize(
+    "name", ["../../evil", "", ".", ".hidden", "a/b", "a\0b", "a\x1b[2J", "a\nb", "a\u202eb", " a "]
+)
+@pytest.mark.parametrize("what", ["separator", "track", "subset", "data set"])
+def test_nothing_is_written_outside_the_store_and_its_names_are_those_of_files(tmp_path, name, what):
+    given = {"separator": "k", "track": "song", "subset": "test", "data set": "songs", what: name}
+    if what == "data set" and not name:
+        return  # that is a song without one
+    track = Track.from_arrays(given["track"], np.zeros((2, 100)), subset=given["subset"])
+    track = dataclasses.replace(track, data_set=given["data set"])
+    store = StemStore(tmp_path / "store")
+    for use in (
+        lambda: store.put(track, given["separator"], Stems(np.zeros((4, 2, 100)))),
+        lambda: store.get(track, given["separator"]),
+        lambda: store.path(track, given["separator"]),
+    ):
+        with pytest.raises(StoreError, match=f"^{what} '") as found:
+            use()
+        assert str(found.value).isprintable()
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("place", ["songs", "songs/k", "songs/k/test", "songs/k/test/song"])
+def test_links_in_the_store_are_neither_written_nor_read_through(tmp_path, place):
+    track = Track.from_arrays("song", np.ones((2, 100)))
+    outside, store = tmp_path / "outside", StemStore(tmp_path / "store")
+    stems = Stems(np.ones((4, 2, 100)))
+    store.put(track, "k", stems)
+    shutil.move(tmp_path / "store" / place, outside)
+    (tmp_path / "store" / place).symlink_to(outside)
+    before = sorted(outside.rglob("*"))
+    for use in (
+        lambda: store.get(track, "k"),
+        lambda: store.put(track, "k", stems),
+        lambda: store.description("k"),
+    ):
+        with pytest.raises(StoreError, match="is a link, expected a folder"):
+            use()
+    assert store.missing([track], "k") == [track]
+    assert [problem for problem in store.verify() if "is a link" in problem.reason]
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_a_store_may_itself_be_a_link_and_its_notes_may_not(tmp_path):
+    track = Track.from_arrays("song", np.ones((2, 100)))
+    for folder in ("elsewhere", "notes"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "elsewhere")
+    store = StemStore(tmp_path / "store")
+    for notes in (".places", ".contents"):
+        (tmp_path / "elsewhere" / notes).symlink_to(tmp_path / "notes")
+    store.put(track, "k", Stems(np.ones((4, 2, 100))))
+    assert store.get(track, "k") is not None
+    assert store.verify() == []
+    assert list((tmp_path / "notes").iterdir()) == []
+
+
+def test_an_older_store_is_not_moved_through_links(tmp_path):
+    store = StemStore(tmp_path / "store")
+    for name in ("a", "b"):
+        store.put(Track.from_arrays(name, np.ones((2, 100))), "k", Stems(np.ones((4, 2, 100))))
+    (tmp_path / "outside").mkdir()
+    shutil.move(tmp_path / "store" / "songs" / "k", tmp_path / "outside" / "k")
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "k").symlink_to(tmp_path / "outside" / "k")
+    moved = move_store(tmp_path / "store")
+    assert not moved.entries
+    assert len(moved.left) == 2
+    assert all("is a link" in reason for reason in moved.left.values())
+    assert len(list((tmp_path / "outside").rglob("stems.json"))) == 2
 
 
 def test_a_flip_in_any_file_of_an_entry_is_found(entry):
