@@ -28,6 +28,9 @@ ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
 """Where the authors publish the files that the package lists."""
 MOST_ARGUMENT = 1_000_000
 """No number among a network's arguments is larger; sample rates are the largest ones."""
+LAYERS = ("depth", "multi_freqs_depth", "dconv_depth", "lstm_layers", "t_layers", "wiener_iters", "end_iters")
+MOST_LAYERS = 64
+"""No network has more layers of one kind; published ones have seven."""
 
 _FILE_NAME = re.compile(r"(?P<signature>.+?)(-(?P<checksum>[0-9a-f]{8,64}))?\.(th|safetensors)")
 
@@ -312,6 +315,12 @@ def _check_size(path: Path, made: Any, args: Any, kwargs: Any, state: Any) -> No
             remaining += value.values() if isinstance(value, dict) else value
         elif isinstance(value, int | float | Fraction) and not -MOST_ARGUMENT <= value <= MOST_ARGUMENT:
             raise SeparatorError(f"{path}: no network of the demucs package has an argument above {MOST_ARGUMENT}")
+    for name in LAYERS:
+        # each layer takes time, even one without memory
+        if isinstance(count := kwargs.get(name, 0), int | float | Fraction) and count > MOST_LAYERS:
+            raise SeparatorError(
+                f"{path}: no network of the demucs package has {name}={count}, expected at most {MOST_LAYERS}"
+            )
     if isinstance(state, dict):
         # quantised weights take less
         held = sum(part.numel() for part in state.values() if isinstance(part, torch.Tensor))

@@ -71,7 +71,12 @@ class _Mark:
 
 
 _MARK = _Mark()
-_SCALARS = (str, bytes, int, float, type(None), Name, Placeholder)
+
+_SALTED = (str, bytes, float, type(None), Name, Placeholder)
+_KEY = 1 << 60
+"""Integers that are keys are smaller than this: as many larger ones as one likes have the same hash."""
+_PARTS = 3
+"""Most parts of a key that is a tuple, whose hash is found anew each time."""
 
 
 class Machine:
@@ -232,10 +237,16 @@ class Machine:
 
 
 def _checked_key(key: Any) -> Any:
-    """A key whose hash is quickly found: tuples in tuples could take forever."""
-    if isinstance(key, _SCALARS) or (isinstance(key, tuple) and all(isinstance(part, _SCALARS) for part in key)):
+    """A key whose hash is quickly found, and is that of few others: chosen ones could fill a dictionary for hours."""
+    if _is_key(key) or (type(key) is tuple and len(key) <= _PARTS and all(map(_is_key, key))):
         return key
-    raise ForeignFileError(f"is damaged or holds no weights (a key is a {type(key).__name__})")
+    kind = f"an integer of {key.bit_length()} bits" if isinstance(key, int) else f"a {type(key).__name__}"
+    raise ForeignFileError(f"is damaged or holds no weights (a key is {kind})")
+
+
+def _is_key(key: Any) -> bool:
+    # hashes of text are salted; a float shares its own with few others
+    return isinstance(key, _SALTED) or (isinstance(key, int) and -_KEY < key < _KEY)
 
 
 def fraction(*given: Any) -> Fraction:

@@ -19,7 +19,7 @@ import torch
 
 from .archives import check_stored, is_archive, open_archive, read_entry
 from .instructions import LISTS_OF_SCRIPTS, Machine, Name, Placeholder, fraction
-from .table import DEPTH, INSTRUCTION_BYTES, MEBI, SHARING, ForeignFileError
+from .table import DEPTH, INSTRUCTION_BYTES, MEBI, SHARING, TEXT, ForeignFileError
 
 _TYPES = {
     "Float": torch.float32,
@@ -39,8 +39,8 @@ _TYPES = {
 _MAGIC = 0x1950A86A20F9469CFC6C
 """What files of PyTorch before 1.6 begin with."""
 
-_NAMES = 100_000
-"""Most names of modules and tensors in a TorchScript file."""
+_NAMES = 200_000
+"""Most modules and their values in a TorchScript file, and most classes of its program."""
 
 
 @dataclass(eq=False)
@@ -362,9 +362,9 @@ def _script_state(content: _ArchiveContent, root: Placeholder) -> dict[str, Stor
     state: dict[str, StoredTensor] = {}
     declared = _Declarations(content)
     remaining: list[tuple[str, Placeholder, int]] = [("", root, 0)]
-    for _ in range(_NAMES):
-        if not remaining:
-            return state
+    # modules can be in several others, so that few of them make any number of names
+    visited = 0
+    while remaining:
         prefix, module, depth = remaining.pop()
         if not isinstance(module.state, dict) or depth > DEPTH:
             raise ForeignFileError(
@@ -372,13 +372,18 @@ def _script_state(content: _ArchiveContent, root: Placeholder) -> dict[str, Stor
                 "(__getstate__), which only the file's program could read, and that is not run: load the file where it "
                 "was made, and save its state_dict() with torch.save"
             )
+        visited += 1 + len(module.state)
+        if visited > _NAMES or len(prefix) > TEXT:
+            raise ForeignFileError(
+                f"has more than {_NAMES} modules and values, or names of more than {TEXT} characters"
+            )
         tensors = declared.tensors(module.name)
         for name, value in module.state.items():
             if isinstance(value, StoredTensor) and (tensors is None or name in tensors):
                 state[f"{prefix}{name}"] = value
             elif isinstance(value, Placeholder) and value.name.startswith("__torch__."):
                 remaining.append((f"{prefix}{name}.", value, depth + 1))
-    raise ForeignFileError(f"has more than {_NAMES} modules")
+    return state
 
 
 class _Declarations:
@@ -386,19 +391,29 @@ class _Declarations:
 
     def __init__(self, content: _ArchiveContent) -> None:
         self.content = content
-        self.texts: dict[str, str] = {}
+        self.classes: dict[str, dict[str, set[str]]] = {}
         self.left = INSTRUCTION_BYTES
 
     def tensors(self, name: str) -> set[str] | None:
         """Names of a class's parameters and buffers; None where its text is not found."""
         module, _, own = name.rpartition(".")
         entry = f"code/{module.replace('.', '/')}.py"
-        if entry not in self.texts:
+        if entry not in self.classes:
             known = f"{self.content.prefix}{entry}" in self.content.names
-            self.texts[entry] = self.content.entry(entry, self.left).decode("utf-8") if known else ""
-            self.left -= len(self.texts[entry])
-        body = self.texts[entry].partition(f"class {own}(Module):\n")[2].partition("\nclass ")[0]
-        if not body:
-            return None
-        lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*)\]$", body, re.MULTILINE)
-        return set(re.findall(r'"([^"]*)"', " ".join(lists)))
+            text = self.content.entry(entry, self.left).decode("utf-8") if known else ""
+            self.left -= len(text)
+            self.classes[entry] = _declared(text)
+        return self.classes[entry].get(own)
+
+
+def _declared(text: str) -> dict[str, set[str]]:
+    """Parameters and buffers by class, in one pass over a program: it may have as many classes as it likes."""
+    found: dict[str, set[str]] = {}
+    if text.count("\nclass ") > _NAMES:
+        raise ForeignFileError(f"has more than {_NAMES} classes")
+    for part in f"\n{text}".split("\nclass ")[1:]:
+        name, is_module, body = part.partition("(Module):\n")
+        if is_module and "\n" not in name and body:
+            lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*)\]$", body, re.MULTILINE)
+            found.setdefault(name, set(re.findall(r'"([^"]*)"', " ".join(lists))))
+    return found
