@@ -36,8 +36,10 @@ FEWEST_ROWS = 1_000_000
 """Rows that a Parquet table of any size may have."""
 COLUMNS = 64
 """Most columns of a Parquet table."""
-TABLE_BYTES = 8 << 30
-"""Most bytes of a Parquet table when it is unpacked, as its footer says."""
+TABLE_BYTES = 64
+"""Most bytes of a Parquet table, or of its text written out, for each byte of its file."""
+FEWEST_TABLE_BYTES = 256 * MEBI
+"""Bytes that a Parquet table of any size may be unpacked to."""
 SHARING = 4
 """Tensors that share memory may take this many times the file's size when they are written out."""
 
@@ -149,7 +151,8 @@ FORMATS = (
         (".parquet",),
         f"{_HERE}.tables:read_table",
         "columns of anything but numbers, truth values and text",
-        f"{ROWS_PER_BYTE} rows per byte (or {FEWEST_ROWS}), {COLUMNS} columns, {TABLE_BYTES >> 30} GiB unpacked",
+        f"{ROWS_PER_BYTE} rows per byte (or {FEWEST_ROWS}), {COLUMNS} columns; unpacked, and its text written out, "
+        f"{TABLE_BYTES} times the file's size (or {FEWEST_TABLE_BYTES // MEBI} MiB)",
     ),
     ForeignFormat(
         "audio that libsndfile decodes",

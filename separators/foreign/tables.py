@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .table import COLUMNS, FEWEST_ROWS, ROWS_PER_BYTE, TABLE_BYTES, ForeignFileError
+from .table import COLUMNS, FEWEST_ROWS, FEWEST_TABLE_BYTES, ROWS_PER_BYTE, TABLE_BYTES, ForeignFileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     if path.exists() and not path.is_file():
         raise ForeignFileError("is no file")
     try:
-        _check_footer(path, path.stat().st_size)
+        size = path.stat().st_size
+        _check_texts(path, _check_footer(path, size), size)
         return pd.read_parquet(path, engine="pyarrow")
     except (ForeignFileError, FileNotFoundError, PermissionError):
         raise
@@ -50,7 +51,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ForeignFileError(f"is no readable Parquet file ({' '.join(str(error).split())[:200]})") from error
 
 
-def _check_footer(path: Path, size: int) -> None:
+def _check_footer(path: Path, size: int) -> list[str]:
+    """Compare what the footer claims with the file; names of the columns of text."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -61,11 +63,34 @@ def _check_footer(path: Path, size: int) -> None:
         raise ForeignFileError(f"claims {footer.num_rows} rows in {size} bytes, expected at most {most}")
     if len(schema) > COLUMNS:
         raise ForeignFileError(f"has {len(schema)} columns, expected at most {COLUMNS}")
+    texts = []
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not (pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ForeignFileError(f"column {field.name!r} has type {field.type}, expected numbers or text")
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            texts.append(field.name)
     groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
     claimed = sum(group.total_byte_size for group in groups)
-    if claimed > TABLE_BYTES or sum(group.num_rows for group in groups) != footer.num_rows:
-        raise ForeignFileError(f"claims {claimed} bytes unpacked, expected at most {TABLE_BYTES}")
+    if claimed > _most(size) or sum(group.num_rows for group in groups) != footer.num_rows:
+        raise ForeignFileError(f"claims {claimed} bytes unpacked, expected at most {_most(size)}")
+    return texts
+
+
+def _check_texts(path: Path, texts: list[str], size: int) -> None:
+    """Add up how long the text is when each row has its own: a file may hold a long one once, for all rows."""
+    from pyarrow import compute, parquet
+
+    # read as numbers of different texts, none of which is written out
+    table = parquet.read_table(path, columns=texts, read_dictionary=texts)
+    lengths = (
+        compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        for column in table.columns
+        for chunk in column.chunks
+    )
+    if (total := sum(lengths)) > _most(size):
+        raise ForeignFileError(f"has {total} bytes of text in {size} bytes, expected at most {_most(size)}")
+
+
+def _most(size: int) -> int:
+    return max(FEWEST_TABLE_BYTES, TABLE_BYTES * size)
