@@ -226,9 +226,9 @@ def _is_candidate(path: Path) -> bool:
 
 
 def _unpacked(archive: Path, folder: Path) -> list[Path]:
-    sizes: dict[str, set[int]] = {}
+    sizes: dict[str, list[int]] = {}
     for row in known_files():
-        sizes.setdefault(row.name, set()).add(row.bytes)
+        sizes.setdefault(row.name, []).append(row.bytes)
     # the packaged files' sizes are not known
     known = {name: () if 0 in counts else counts for name, counts in sizes.items()}
     try:
