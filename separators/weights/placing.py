@@ -6,12 +6,11 @@ import contextlib
 import filecmp
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemfuse.separators.audio.whole_files import whole_file
+from stemfuse.separators.audio.whole_files import clear_remains, temporary_in, whole_file
 from stemfuse.separators.errors import SeparatorError
 
 from .folder import weights_folder
@@ -42,7 +41,7 @@ class FiledWeights:
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary folder in the weights folder.
+    """A temporary folder in the weights folder; what killed processes left there is deleted.
 
     Raises
     ------
@@ -52,8 +51,13 @@ def workplace() -> Iterator[Path]:
     top = weights_folder()
     try:
         top.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=top, prefix=".adding-") as folder:
-            yield Path(folder)
+        clear_remains(top)
+        folder = temporary_in(top)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         if isinstance(error, SeparatorError):
             raise
