@@ -37,6 +37,7 @@ class Mixer(LinearFusion):
     """
 
     execution: Execution = Execution()
+    needs_one_rate: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, str]] = {"torch": "mixers", "lightning_fabric": "mixers", "safetensors": "mixers"}
 
     def __post_init__(self) -> None:

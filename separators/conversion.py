@@ -7,7 +7,7 @@ from math import gcd
 
 import numpy as np
 
-from .audio.signals import RATE, Samples, Signal
+from .audio.signals import RATE, Samples, Signal, by_hand, channels_in_words
 from .errors import AudioError
 from .separator import BaseSeparator, Separator, separate_signal
 from .stems import Stems
@@ -49,11 +49,9 @@ class ConvertedSignal(Signal):
     """
 
     def __init__(self, signal: Signal, rate: int = RATE, channels: int = 2) -> None:
-        if signal.channels not in (1, channels):
-            raise AudioError(
-                f"{signal}: got {signal.channels} channels, expected 1 or {channels}: "
-                f"mix it down to {channels} channels in an editor first"
-            )
+        if advice := by_hand(signal.channels, channels):
+            wanted = " or ".join(dict.fromkeys(map(channels_in_words, (1, channels))))
+            raise AudioError(f"{signal}: got {channels_in_words(signal.channels)}, expected {wanted}: {advice}")
         self.signal, self.rate, self.channels = signal, rate, channels
         divisor = gcd(signal.rate, rate)
         self._period = (signal.rate // divisor, rate // divisor)

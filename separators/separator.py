@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import RATE, ArraySignal, Samples, Signal, as_samples
+from .audio.signals import RATE, ArraySignal, Samples, Signal, as_samples, by_hand
 from .blocks import ReadInOrder, joined, whole
 from .errors import AudioError, SeparatorError
 from .options import checked_constructor
@@ -241,9 +241,13 @@ class BaseSeparator:
 
     def _check(self, shape: tuple[int, ...], rate: int) -> None:
         if len(shape) != 2 or shape[0] != self.channels or shape[1] == 0:
+            advice = ""
+            if len(shape) == 2 and shape[0] != self.channels:
+                copying = "add --convert (in a recipe, convert: true), which makes mono stereo"
+                advice = by_hand(shape[0], self.channels) or copying
             raise AudioError(
-                f"{self.name}: got a mixture of shape {shape}, expected (channel, time) = "
-                f"({self.channels}, at least 1): add --convert (in a recipe, convert: true), which makes mono stereo"
+                f"{self.name}: got a mixture of shape {shape}, expected (channel, time) = ({self.channels}, at least 1)"
+                f"{advice and f': {advice}'}"
             )
         if rate != self.rate:
             raise AudioError(

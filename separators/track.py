@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import RATE, ArraySignal, Samples, Signal
+from .audio.signals import RATE, ArraySignal, Samples, Signal, by_hand
 from .errors import AudioError, TrackError
 from .stems import SOURCES, Stems
 
@@ -107,7 +107,8 @@ class Track:
             for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("length", "samples")):
                 got, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
                 if got != expected:
-                    converting = "" if unit == "samples" else "add --convert to convert them as they are read, or "
+                    is_possible = unit == "Hz" or (unit == "channels" and not by_hand(got, expected, mean=True))
+                    converting = "add --convert to convert them as they are read, or " if is_possible else ""
                     raise AudioError(
                         f"track {self.name!r}: {what} have {got} {unit}, the mixture has {expected}; "
                         f"{converting}export them again"

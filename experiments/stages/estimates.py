@@ -25,6 +25,7 @@ from stemfuse.separators import (
     find_stems,
     fit_length,
 )
+from stemfuse.separators.audio.signals import by_hand
 from stemfuse.separators.errors import listed
 from stemfuse.separators.names import check_name
 from stemfuse.separators.sources import Sums, part_names
@@ -62,9 +63,12 @@ class EstimatedStems:
             signal = converted_to(given, track.rate, track.channels) if self.convert else given
             for got, expected, unit in ((signal.rate, track.rate, "Hz"), (signal.channels, track.channels, "channels")):
                 if got != expected:
+                    advice = by_hand(signal.channels, track.channels, mean=True) or (
+                        "add --convert to convert estimates as they are read, or export them again"
+                    )
                     raise AudioError(
                         f"{signal}: got {got} {unit}, expected {expected} as in the references of {track.name!r}; "
-                        "add --convert to convert estimates as they are read, or export them again"
+                        f"{advice}"
                     )
             fitted[source], _ = fit_length(signal, track.length)
         return Stems.from_signals(fitted)

@@ -118,6 +118,14 @@ def alike(tracks: FitTracks, convert: bool) -> FitTracks:
     return FitTracks(*([next(alike) for _ in part] for part in tracks))
 
 
+def at_one_rate(
+    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], convert: bool
+) -> tuple[list[Track], list[Track]]:
+    """The tracks as a fusion can be fitted to them: converted to one rate where it needs that."""
+    together = comparable([*train, *valid], convert, fusion.needs_one_rate)
+    return together[: len(train)], together[len(train) :]
+
+
 def _fit_again(
     plan: Plan,
     part: FusionConfig,
@@ -161,7 +169,7 @@ def _fit_refit(
     file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}"))
     described = {label: separators[label] for label in plan.refits[number].separators}
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
-    fit_and_save(fusion, train, valid, described, plan.store, run.path / file)
+    fit_and_save(fusion, train, valid, described, plan.store, run.path / file, plan.config.convert)
     beside = str(Path(file).with_suffix(".json"))
     record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
     return file
@@ -185,7 +193,7 @@ def _fit_part(
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
-    fit_and_save(fusion, train, valid, separators, store, run.path / file)
+    fit_and_save(fusion, train, valid, separators, store, run.path / file, run.config.convert)
     history = _keep_history(run, label, fusion)
     beside = str(Path(file).with_suffix(".json"))
     return FusionRecord(
@@ -264,9 +272,11 @@ def fit_and_save(
     separators: Mapping[str, Any],
     store: StemStore,
     file: Path,
+    convert: bool,
 ) -> None:
     """Fit a fusion and save it with what is known of the separators that it mixes and of the songs that it has seen."""
-    fusion.fit(train, valid or None)
+    fitted, validated = at_one_rate(fusion, train, valid, convert)
+    fusion.fit(fitted, validated or None)
     fusion.separators_ = with_sums(separators, train)
     fusion.songs_ = songs_of(store, [*train, *valid]) if fusion.learns else _songs_of_files(fusion)
     fusion.save(file)

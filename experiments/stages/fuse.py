@@ -15,7 +15,7 @@ from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.checksums import Checksums
-from stemfuse.experiments.conversion import fuse_track
+from stemfuse.experiments.conversion import fuse_track, save_weights
 from stemfuse.experiments.data import SONGS, MixtureRule, open_data
 from stemfuse.experiments.data.tracks import is_audio_file
 from stemfuse.experiments.errors import ConfigError, RunError
@@ -91,7 +91,7 @@ def fuse_one(task: FuseTask) -> None:
     with few_threads(1):
         fuse_track(fusion, track, task.convert).write(task.folder, task.subtype)
         if task.save_weights and isinstance(fusion, LinearFusion):
-            fusion.weights(track).save(task.folder / "weights.npz")
+            save_weights(fusion, track, task.folder, task.convert)
 
 
 def fuse_paths(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
-from stemfuse.separators import Track, track_labels
+from stemfuse.separators import Track, convert, track_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,8 @@ def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
     for track, name in zip(tracks, track_labels(tracks), strict=True):
         if track.references is None:
             continue
+        if fusion.fitted_rate is not None:
+            track = convert(track, fusion.fitted_rate, track.channels)
         gram = GramStatistics.of(track)
         songs.append(f"{track.subset}/{track.name}")
         methods: dict[str, BaseFusion] = {own: _single(own, track) for own in track.stems}

@@ -118,8 +118,9 @@ def make_missing(
             continue
         if missing:
             require_packages(needed_packages(separator.name), f"separator {separator.label}")
-            if not convert:
-                check_format(missing, separator.load())
+            # to convert helps neither one nor two channels of a separator that takes others
+            if not convert or any(track.channels > 2 for track in missing):
+                check_format(missing, separator.load(), convert)
         tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
     if lacking:
         raise RunError(

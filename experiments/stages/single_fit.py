@@ -19,7 +19,7 @@ from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest
 from stemfuse.separators.audio.whole_files import clear_remains
 
-from .fit import FitTracks, alike, show_progress, songs_of, with_sums
+from .fit import at_one_rate, show_progress, songs_of, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .separate import with_stems
 from .unfinished import UnfinishedFit, write_rows
@@ -109,16 +109,20 @@ def fit_fusion(
     chosen = [find_separator(text, target) for text in separators]
     check_labels(chosen, ["mean", fusion.kind])
     parts = tracks_to_fit(open_data(data, mixture, sources), train, valid)
+    # refused before stems are made
+    at_one_rate(fusion, *parts, convert)
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
-    fitted, validated, _ = alike(FitTracks(fitted, validated, []), convert)
-    if fusion.learns:
-        measure([*fitted, *validated], workers or cores(), progress)
-        leaks(fitted, validated)
     fusion.separators_ = with_sums(described, fitted)
     fusion.songs_ = songs_of(target, [*fitted, *validated]) if fusion.learns else ()
     keys = {separator.label: separator.key for separator in chosen}
-    _fit_safely(fusion, fitted, validated, target, keys, out, overwrite, progress)
+    identity = _digest_of(fusion, fitted, validated, target, keys) if _goes_on(fusion) else ""
+    # what the store knows of a track is known of it before it is converted
+    fitted, validated = at_one_rate(fusion, fitted, validated, convert)
+    if fusion.learns:
+        measure([*fitted, *validated], workers or cores(), progress)
+        leaks(fitted, validated)
+    _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
     scores, seen = sdr_scores(fusion, validated or fitted), _seen(fusion, bool(validated))
     table = sdr_table(scores, {fusion.kind: seen})
     wanted = _folds_of(fusion, fitted, validated) if folds is None else folds
@@ -154,24 +158,28 @@ def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int
     return fusion
 
 
+def _goes_on(fusion: BaseFusion) -> bool:
+    """Whether a fit takes so long that what it has done is kept."""
+    return fusion.execution is not None or isinstance(fusion, Search)
+
+
 def _fit_safely(
     fusion: BaseFusion,
     train: Sequence[Track],
     valid: Sequence[Track],
-    store: StemStore,
-    keys: Mapping[str, str],
+    identity: str,
     out: Path,
     overwrite: bool,
     progress: Progress,
 ) -> None:
-    """Fit and save; a fit that is killed or stopped goes on when it is called again."""
-    if fusion.execution is None and not isinstance(fusion, Search):
+    """Fit and save; a fit of the same identity that was killed or stopped goes on when it is called again."""
+    if not _goes_on(fusion):
         show_progress(fusion, fusion.kind, progress)
         fusion.fit(train, valid or None)
         with room_for(out, overwrite, _beside(out)):
             fusion.save(out)
         return
-    unfinished = UnfinishedFit(out, _digest_of(fusion, train, valid, store, keys))
+    unfinished = UnfinishedFit(out, identity)
     unfinished.begin()
     stops: list[BaseException] = []
     show_progress(fusion, fusion.kind, progress, unfinished.folder, unfinished)

@@ -119,6 +119,33 @@ class Signal(ABC):
         return type(self).__name__
 
 
+def channels_in_words(channels: int) -> str:
+    """A number of channels in words.
+
+    Examples
+    --------
+    >>> channels_in_words(1), channels_in_words(2), channels_in_words(6)
+    ('mono', 'stereo', '6 channels')
+    """
+    return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+
+
+def by_hand(channels: int, wanted: int, mean: bool = False) -> str:
+    """What to do with audio of so many channels that is not converted here; empty where it is.
+
+    Mono is copied to any number of channels; with ``mean`` stereo becomes mono.
+
+    Examples
+    --------
+    >>> by_hand(6, 2), by_hand(2, 6), by_hand(1, 2)
+    ('mix it down to stereo in an editor first', 'export it as 6 channels first', '')
+    """
+    if channels in (1, wanted) or (mean and (channels, wanted) == (2, 1)):
+        return ""
+    words = channels_in_words(wanted)
+    return f"mix it down to {words} in an editor first" if channels > wanted else f"export it as {words} first"
+
+
 def as_samples(array: Any) -> Samples:
     """An array as float32 of full scale 1; integers of files are scaled by their type.
 
