@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import soundfile as sf
 from threadpoolctl import threadpool_limits
 
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import BaseFusion
 from stemfuse.blending.registry import make_fusion
 from stemfuse.separators import SOURCES, AudioError, Stems, Track, fit_length, open_signal, write_audio
+from stemfuse.separators.audio.levels import check_subtype
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean
 
@@ -76,12 +76,11 @@ def combine_files(
     ...     sf.read(made)[0][0].round(6).tolist()
     [0.2, 0.2]
     """
-    out, track = Path(out), _track_of_files(files)
-    stem = _fusion_of_files(how, list(track.stems), weights, options).fit([track]).fuse(track)[STEM]
-    container = out.suffix[1:].upper()
-    subtype = subtype or ("FLOAT" if sf.check_format(container, "FLOAT") else "PCM_24")
-    if not sf.check_format(container, subtype):
-        raise AudioError(f"{out}: cannot hold samples of format {subtype}; expected a name that ends in .wav or .flac")
+    out = Path(out)
+    subtype = check_subtype(out, subtype)
+    fusion = _fusion_of_files(how, [str(number) for number, _ in enumerate(files, 1)], weights, options)
+    track = _track_of_files(files)
+    stem = fusion.fit([track]).fuse(track)[STEM]
     # reading and writing take the time; threads that wait for the next small product would only burn processors
     with threadpool_limits(1, user_api="blas"):
         write_audio(
@@ -118,12 +117,14 @@ def _fusion_of_files(
         )
     if how in AVERAGES:
         if weights is not None and (len(weights) != len(names) or not sum(weights)):
-            raise FusionError(
-                f"got weights {weights} for {len(names)} files, expected one for each, with a sum other than zero"
+            raise wrong_usage(
+                FusionError(
+                    f"got weights {weights} for {len(names)} files, expected one for each, with a sum other than zero"
+                )
             )
         return make_fusion(Average.kind, blend=weights, **options)
     if weights is not None:
-        raise FusionError(f"got weights for {how}; only {' and '.join(AVERAGES)} take them")
+        raise wrong_usage(FusionError(f"got weights for {how}; only {' and '.join(AVERAGES)} take them"))
     if how == Crossover.kind:
         return make_fusion(how, **{"edges_hz": (), "bands": names, **options})
     return make_fusion(Combine.kind, how=how, **options)

@@ -22,6 +22,7 @@ from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
+from stemfuse.separators.audio.levels import check_subtype
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.names import did_you_mean
@@ -155,7 +156,7 @@ def fuse_paths(
         The file holds no fusion, stems cannot be made, one song is given twice, or other stems lie where they would be
         written.
     """
-    fusion = load_fusion(file)
+    fusion, subtype = load_fusion(file), check_subtype(Path("stem.wav"), subtype)
     if save_weights and not fusion.is_linear:
         raise ConfigError(f"{file}: a {fusion.kind} fusion has no weights to save; leave out --save-weights")
     workers = workers or cores()

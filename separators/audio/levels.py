@@ -1,4 +1,4 @@
-"""Levels of audio that is written: samples beyond full scale, which formats of integers clip."""
+"""Sample formats of audio that is written, and its levels: samples beyond full scale, which integers clip."""
 
 from __future__ import annotations
 
@@ -6,12 +6,58 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 from numpy.typing import NDArray
+
+from stemfuse.separators.errors import AudioError, wrong_usage
+from stemfuse.separators.names import did_you_mean, shown
 
 log = logging.getLogger(__name__)
 
 FLOATS = frozenset({"FLOAT", "DOUBLE"})
 """libsndfile's sample formats that hold any level."""
+
+
+SUBTYPES = ("FLOAT", "DOUBLE", "PCM_16", "PCM_24", "PCM_32", "PCM_U8", "PCM_S8")
+"""libsndfile's sample formats that hold any rate and any number of channels."""
+
+
+def check_subtype(path: Path, subtype: str | None = None) -> str:
+    """A sample format as libsndfile names it, in any case, if a file of this name can have it.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix is that of the file.
+    subtype : str, optional
+        ``"FLOAT"`` when not given, or ``"PCM_24"`` where the file cannot have it.
+
+    Raises
+    ------
+    AudioError
+        The file cannot be written so.
+
+    Examples
+    --------
+    >>> check_subtype(Path("song.wav"), "pcm_24"), check_subtype(Path("song.flac"))
+    ('PCM_24', 'PCM_24')
+    """
+    container = path.suffix[1:].upper()
+    known = [name for name in SUBTYPES if sf.check_format(container, name)]
+    if not known:
+        raise wrong_usage(
+            AudioError(f"{path}: got {path.suffix or 'no suffix'}, expected a name that ends in .wav or .flac")
+        )
+    if subtype is None:
+        return "FLOAT" if "FLOAT" in known else "PCM_24"
+    if subtype.upper() not in known:
+        near = did_you_mean(subtype, known)
+        raise wrong_usage(
+            AudioError(
+                f"got sample format {shown(subtype)!r}, expected one of {', '.join(known)} in {path.suffix}{near}"
+            )
+        )
+    return subtype.upper()
 
 
 class Levels:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stemfuse.separators.errors import AudioError, WriteError
 
 from .chunks import clear_time, data_fault
-from .levels import Levels
+from .levels import Levels, check_subtype
 from .whole_files import whole_file
 
 RATE = 44_100
@@ -301,10 +301,13 @@ def write_audio(
 
     Raises
     ------
+    AudioError
+        Files of this suffix do not have such samples; see `check_subtype`.
     WriteError
         The disk is full or a folder cannot be written; nothing is left behind.
     """
     advice = "free some space or choose another folder"
+    subtype = check_subtype(Path(paths[0]), subtype) if paths else subtype
     for folder in {Path(path).parent for path in paths}:
         if not folder.is_dir():
             raise WriteError(f"{folder}: no such folder; make it or choose another folder")

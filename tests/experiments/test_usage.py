@@ -54,6 +54,11 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
         (["fuse", "blend.npz", "band", "--shift", "--out", "f"], "expected --stems LABEL=DIR with it"),
         (["fuse", "blend.npz", "band", "--as-is", "--out", "f"], "expected --stems LABEL=DIR with it"),
         (["fuse", "blend.npz", "band", "--shift", "--as-is", "--out", "f"], "choose one"),
+        *(
+            (["fuse", "blend.npz", "band", "--subtype", subtype, "--out", "f"], f"did you mean '{meant}'?")
+            for subtype, meant in (("PCM24", "PCM_24"), ("FLOAT32", "FLOAT"), ("pcm16", "PCM_16"))
+        ),
+        (["fuse", "blend.npz", "band", "--subtype", "GSM610", "--out", "f"], "expected one of FLOAT, DOUBLE, PCM_16"),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
         *(
             (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)

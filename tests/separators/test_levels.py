@@ -179,3 +179,25 @@ def test_what_neither_reads_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(5000))
     with pytest.raises(AudioError, match=r"a.wav: 5004 bytes that are not readable audio"):
         open_signal(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("subtype", ["float", "Double", "FLOAT"])
+def test_formats_that_hold_any_level_are_known_in_any_case(tmp_path, caplog, subtype):
+    write_audio([tmp_path / "loud.wav"], [np.full((1, 2, 100), 2.0, "float32")], 44_100, 2, subtype)
+    assert not caplog.records
+    assert soundfile.read(tmp_path / "loud.wav")[0].max() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "words"),
+    [
+        ("a.wav", "PCM24", r"got sample format 'PCM24', expected one of FLOAT, .* in .wav \(did you mean 'PCM_24'\?\)"),
+        ("a.flac", "FLOAT", r"expected one of PCM_16, PCM_24, PCM_S8 in .flac"),
+        ("a.mp3", "FLOAT", r"a.mp3: got .mp3, expected a name that ends in .wav or .flac"),
+    ],
+)
+def test_formats_that_a_file_cannot_have_are_refused_before_it_is_begun(tmp_path, name, subtype, words):
+    with pytest.raises(AudioError, match=words) as error:
+        write_audio([tmp_path / name], [np.zeros((1, 2, 100), "float32")], 44_100, 2, subtype)
+    assert error.value.is_usage
+    assert not list(tmp_path.iterdir())
