@@ -72,6 +72,10 @@ class Bandwise(BaseFusion):
         super().check()
         self._made().check()
 
+    def parts(self) -> tuple[BaseFusion, ...]:
+        """The fusion that finds the weights."""
+        return (self._made(),)
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the fusion on the bands of the tracks' stems.
 

@@ -127,9 +127,13 @@ class BaseFusion:
         """
         require_packages(self.needs, f"fusion {self.kind}", FusionError)
 
+    def parts(self) -> tuple[BaseFusion, ...]:
+        """Fusions that this one is built on, as its arguments make them."""
+        return ()
+
     def files(self) -> tuple[Path, ...]:
         """Files that the arguments name and whose content decides the result."""
-        return ()
+        return tuple(file for part in self.parts() for file in part.files())
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
@@ -160,7 +164,9 @@ class BaseFusion:
     @property
     def chosen_by_valid(self) -> str:
         """What validation tracks choose in `fit`, in a word or two; empty where they choose nothing."""
-        return "its epoch" if self.execution is not None else ""
+        if self.execution is not None:
+            return "its epoch"
+        return next((part.chosen_by_valid for part in self.parts() if not part.is_fitted and part.chosen_by_valid), "")
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn from tracks with references and stems; see the subclass."""

@@ -107,6 +107,11 @@ class Conv1x1Mixer(Mixer):
                 )
             )
 
+    @property
+    def chosen_by_valid(self) -> str:
+        """The epoch that adam keeps; ``exact`` has nothing to choose."""
+        return "" if self.solver == "exact" else super().chosen_by_valid
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Learn the matrix.
 

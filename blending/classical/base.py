@@ -36,7 +36,7 @@ def base_fusion(
     FusionError
         It learns from references and is not fitted, and ``learn`` does not allow that.
     """
-    made = _made(base)
+    made = made_base(base)
     if made.is_fitted:
         return made
     if made.learns and not learn:
@@ -44,7 +44,8 @@ def base_fusion(
     return copy.deepcopy(made).fit(train, valid)
 
 
-def _made(base: Base) -> BaseFusion:
+def made_base(base: Base) -> BaseFusion:
+    """The fusion that a rule was given, fitted or not."""
     if isinstance(base, str):
         return make_fusion(base)
     if isinstance(base, MixingWeights):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from stemfuse.blending.fusion import LinearFusion, first_of
+from stemfuse.blending.fusion import BaseFusion, LinearFusion, first_of
 from stemfuse.separators import Track
 
-from .base import Base, base_fusion, base_weights, describe_base
+from .base import Base, base_fusion, base_weights, describe_base, made_base
 from .gains import Gains, fit_gains, gain_pairs, redistribute
 
 
@@ -51,6 +51,10 @@ class MixtureConsistency(LinearFusion):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, the base as JSON takes it."""
         return {"base": describe_base(self.base)}
+
+    def parts(self) -> tuple[BaseFusion, ...]:
+        """The base."""
+        return (made_base(self.base),)
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Bring the rule into a matrix for these tracks; their audio is not read.
@@ -117,6 +121,10 @@ class Residual(LinearFusion):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, the base as JSON takes it."""
         return {**super().arguments(), "base": describe_base(self.base)}
+
+    def parts(self) -> tuple[BaseFusion, ...]:
+        """The base."""
+        return (made_base(self.base),)
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the base, and the gains that are not given, to the references.

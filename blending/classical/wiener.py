@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.blending.errors import FusionError
-from stemfuse.blending.fusion import WeightlessFusion
+from stemfuse.blending.fusion import BaseFusion, WeightlessFusion
 from stemfuse.separators import Samples, Stems, Track
 
-from .base import Base, base_fusion, describe_base
+from .base import Base, base_fusion, describe_base, made_base
 from .spectral import BLOCK, Array, Read, ShortTimeFourier
 
 
@@ -29,6 +29,10 @@ class _SpectralRule(WeightlessFusion):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, the base as JSON takes it."""
         return {**super().arguments(), "base": describe_base(self.base)}
+
+    def parts(self) -> tuple[BaseFusion, ...]:
+        """The base."""
+        return (made_base(self.base),)
 
     def _estimates(self, track: Track) -> tuple[Stems, Read]:
         """The base's estimates, and how to read the mixture and then them: (1 + source, channel, time)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -41,8 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler.setFormatter(EscapedLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
+    warnings.showwarning = _show_warning
     with stopping_signals():
         _run(arguments)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """Where a warning of this package was raised is of no interest to those who read it."""
+    is_own = category.__module__.partition(".")[0] == "stemfuse"
+    text = str(message) if is_own else warnings.formatwarning(message, category, filename, lineno)
+    logging.getLogger("py.warnings").warning("%s", text)
 
 
 def _run(arguments: Sequence[str] | None) -> None:

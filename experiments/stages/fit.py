@@ -51,7 +51,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         fitted = known.get(label, FusionRecord())
         kept = run.checksums.read()
         # the songs that are tested may be others
-        fitted.note = seen_before(part, plan.store, tracks.tested)
+        fitted.note = seen_before(make_fusion(part.name, **part.options), plan.store, tracks.tested)
         if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
@@ -202,7 +202,7 @@ def _fit_part(
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
-        note=seen_before(part, store, tracks.tested),
+        note=seen_before(fusion, store, tracks.tested),
         files=[
             name for name in dict.fromkeys((file, beside, history, journal)) if name and (run.path / name).is_file()
         ],
@@ -278,8 +278,14 @@ def fit_and_save(
     fitted, validated = at_one_rate(fusion, train, valid, convert)
     fusion.fit(fitted, validated or None)
     fusion.separators_ = with_sums(separators, train)
-    fusion.songs_ = songs_of(store, [*train, *valid]) if fusion.learns else _songs_of_files(fusion)
+    fusion.songs_ = songs_seen(fusion, store, [*train, *valid])
     fusion.save(file)
+
+
+def songs_seen(fusion: BaseFusion, store: StemStore, tracks: Sequence[Track]) -> tuple[str, ...]:
+    """Songs that a fusion has seen that is fitted to these tracks, those of the files that it is made of among them."""
+    own = songs_of(store, tracks) if fusion.learns else ()
+    return tuple(dict.fromkeys((*own, *_songs_of_files(fusion))))
 
 
 def songs_of(store: StemStore, tracks: Sequence[Track]) -> tuple[str, ...]:
@@ -287,9 +293,9 @@ def songs_of(store: StemStore, tracks: Sequence[Track]) -> tuple[str, ...]:
     return tuple(store.contents.sha256(track.mixture)[:16] for track in tracks)
 
 
-def seen_before(part: FusionConfig, store: StemStore, tested: Sequence[Track]) -> str:
+def seen_before(fusion: BaseFusion, store: StemStore, tested: Sequence[Track]) -> str:
     """What is to be said of a fusion from a file that was fitted to tested songs; empty where it was not."""
-    known = _songs_of_files(make_fusion(part.name, **part.options))
+    known = _songs_of_files(fusion)
     count = sum(song in known for song in songs_of(store, tested)) if known else 0
     return f"its file was fitted on {count} of these {len(tested)} songs: on others it gains less" if count else ""
 

@@ -16,10 +16,10 @@ from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
 from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
-from stemfuse.separators import StemStore, Sums, Track, digest
+from stemfuse.separators import StemStore, Sums, Track, digest, listed
 from stemfuse.separators.audio.whole_files import clear_remains
 
-from .fit import at_one_rate, show_progress, songs_of, with_sums
+from .fit import at_one_rate, seen_before, show_progress, songs_of, songs_seen, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .separate import with_stems
 from .unfinished import UnfinishedFit, write_rows
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+UNKNOWN = "what it gains on new songs is not known"
 
 LIMITS = ("epochs", "patience", "trials", "storage")
 """Arguments by which a fit may be prolonged, or that do not change its result."""
@@ -108,42 +110,61 @@ def fit_fusion(
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
     check_labels(chosen, ["mean", fusion.kind])
-    parts = tracks_to_fit(open_data(data, mixture, sources), train, valid)
+    fitted, validated = tracks_to_fit(open_data(data, mixture, sources), train, valid)
+    parts = fitted, _not_among(fitted, validated, target)
     # refused before stems are made
     at_one_rate(fusion, *parts, convert)
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fusion.separators_ = with_sums(described, fitted)
-    fusion.songs_ = songs_of(target, [*fitted, *validated]) if fusion.learns else ()
+    fusion.songs_ = songs_seen(fusion, target, [*fitted, *validated])
     keys = {separator.label: separator.key for separator in chosen}
     identity = _digest_of(fusion, fitted, validated, target, keys) if _goes_on(fusion) else ""
     # what the store knows of a track is known of it before it is converted
+    seen = _seen(fusion, target, fitted, validated)
     fitted, validated = at_one_rate(fusion, fitted, validated, convert)
     if fusion.learns:
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
     _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
-    scores, seen = sdr_scores(fusion, validated or fitted), _seen(fusion, bool(validated))
+    scores = sdr_scores(fusion, validated or fitted)
     table = sdr_table(scores, {fusion.kind: seen})
-    wanted = _folds_of(fusion, fitted, validated) if folds is None else folds
+    crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
     if wanted < 2:
         # what chose among them says little of other songs
         return table if seen or scores.empty or not fusion.is_linear else _joined(table, gain_rows(scores, fusion.kind))
     try:
-        return _with_cross_validation(table, sdr_scores(fusion, fitted), make_fusion(name, **options), fitted, wanted)
+        return _with_cross_validation(table, sdr_scores(fusion, crossed), make_fusion(name, **options), crossed, wanted)
     except FusionError as error:
         if folds is not None:
             raise
-        log.warning(
-            "what it gains on new songs is not known, %s cannot be fitted with a song left out: %s", name, error
-        )
+        log.warning(f"{UNKNOWN}, {name} cannot be fitted with a song left out: %s", error)
         return table
 
 
-def _folds_of(fusion: BaseFusion, fitted: Sequence[Track], validated: Sequence[Track]) -> int:
-    """Groups to leave out when nobody says how many: none where validation tracks do, or where it would take long."""
-    quick = fusion.learns and fusion.execution is None and isinstance(fusion, LinearFusion)
-    return min(len(fitted), FEW) if quick and not validated and not fusion.varies_in_time else 0
+def _to_leave_out(
+    fusion: BaseFusion, store: StemStore, fitted: Sequence[Track], validated: Sequence[Track], folds: int | None
+) -> tuple[list[Track], int]:
+    """Songs that are left out in turn, and in how many groups; those that chose are among them where they are few."""
+    chose = len(validated) if fusion.chosen_by_valid else 0
+    few = 0 < chose < FEW
+    tracks = [*fitted, *validated] if few and folds is None else list(fitted)
+    wanted = min(len(tracks), FEW) if folds is None and (few or not validated) else folds or 0
+    if wanted < 2:
+        return tracks, 0
+    if not fusion.learns:
+        if folds:
+            log.warning("--folds: a %s fusion learns nothing: no song is left out", fusion.kind)
+        return tracks, 0
+    if said := seen_before(fusion, store, tracks):
+        log.warning(f"{UNKNOWN}: %s", said)
+        return tracks, 0
+    quick = fusion.execution is None and isinstance(fusion, LinearFusion) and not fusion.varies_in_time
+    if folds is None and not quick:
+        if few and fusion.is_linear:
+            log.warning(f"{UNKNOWN}: few songs chose %s; --folds leaves songs out in turn", fusion.chosen_by_valid)
+        return tracks, 0
+    return tracks, wanted
 
 
 def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int | None) -> BaseFusion:
@@ -233,25 +254,37 @@ def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) ->
     """
     subsets = [subset for subset in train if subset in found.subsets]
     if not subsets and tuple(train) == FitConfig().train:
-        subsets = [subset for subset in found.subsets if subset not in valid]
+        subsets = [subset for subset in found.subsets if subset not in valid] or list(found.subsets)
     fitted = [track for subset in subsets for track in found.tracks(subset)]
     if not fitted:
         raise ConfigError(
             f"{found.path}: no tracks in {', '.join(train)}, the subsets are {', '.join(found.subsets)}; "
             "choose with --train"
         )
-    validated = [track for subset in valid if subset in found.subsets for track in found.tracks(subset)]
+    chosen = [subset for subset in valid if subset in found.subsets and subset not in subsets]
+    validated = [track for subset in chosen for track in found.tracks(subset)]
+    if again := [subset for subset in valid if subset in subsets and subset in train]:
+        log.warning("%s: fitted on, so nothing is validated there", ", ".join(again))
     if found.split == EVERY_SEVENTH and len(fitted) + len(validated) < FEW:
         return [*fitted, *validated], []
     return fitted, validated
 
 
-def _seen(fusion: BaseFusion, validated: bool) -> str:
+def _not_among(fitted: Sequence[Track], validated: Sequence[Track], store: StemStore) -> list[Track]:
+    """Tracks to validate on without those that are fitted on, under whatever name."""
+    known = set(songs_of(store, fitted)) if validated else set()
+    kept = [track for track, song in zip(validated, songs_of(store, validated), strict=True) if song not in known]
+    if twice := [track.name for track in validated if track not in kept]:
+        log.warning("%s: fitted on too, so not validated on", listed(twice))
+    return kept
+
+
+def _seen(fusion: BaseFusion, store: StemStore, fitted: Sequence[Track], validated: Sequence[Track]) -> str:
     """Why the scores of a fitted fusion are better than on new songs; empty where they are not."""
-    if not fusion.learns:
-        return ""
-    if not validated:
+    if fusion.learns and not validated:
         return "fitted on these very songs: on others it gains less"
+    if said := seen_before(fusion, store, validated or fitted):
+        return said
     return f"these songs chose {fusion.chosen_by_valid}: on others it gains less" if fusion.chosen_by_valid else ""
 
 
@@ -270,7 +303,8 @@ def _with_cross_validation(
     crossed.attrs |= scores.attrs
     unseen = sdr_table(crossed)
     unseen = unseen[unseen["SDR, dB"].isin(["mean", fusion.kind])]
-    unseen = unseen.assign(**{"SDR, dB": unseen["SDR, dB"] + ", left out in turn"})
+    notes = unseen["note"].where(unseen["note"] != "", f"of {len(tracks)} songs")
+    unseen = unseen.assign(**{"SDR, dB": unseen["SDR, dB"] + ", left out in turn", "note": notes})
     return _joined(table, unseen, gain_rows(crossed, fusion.kind))
 
 

@@ -1,0 +1,128 @@
+"""What is said of scores on songs that a fusion has seen, and what it gains on those that it has not."""
+
+import shutil
+
+import pytest
+
+from makers.audio import write_systems
+from makers.commands import command
+from stemfuse.blending import load_fusion
+from stemfuse.blending.errors import LeakWarning
+from stemfuse.experiments import open_data
+from stemfuse.experiments.cli import _show_warning
+from stemfuse.experiments.stages import fit_fusion
+from stemfuse.separators import StemStore
+
+LEFT_OUT = ", left out in turn"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Three songs to fit on and one to validate on, as trees of some subsets, and a store with stems by two systems."""
+    root = tmp_path_factory.mktemp("seen")
+    write_systems(root, 4, {"a": 0.02, "b": 0.03})
+    songs = sorted((root / "songs").iterdir())
+    for tree, subsets in (("both", ["train"] * 3 + ["valid"]), ("valid", ["valid"] * 4), ("live", ["live"] * 4)):
+        for song, subset in zip(songs, subsets, strict=True):
+            shutil.copytree(song, root / tree / subset / song.name)
+    for system in "ab":
+        StemStore(root / "store").adopt(root / system, system, open_data(root / "songs", "sum"))
+    return root
+
+
+def fitted(place, name, out, tree="both", options=None, **more):
+    """Rows of the table of a fit by method: note, and mean over sources."""
+    options = options or {}
+    file = place / out
+    table = fit_fusion(
+        name, options, place / tree, place / "store", ["a", "b"], file, mixture="sum", workers=1, overwrite=True, **more
+    )
+    return table.set_index("SDR, dB")[["note", "mean"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "chosen"),
+    [
+        ("least_squares", {"ridge": "auto"}, "its ridge"),
+        ("least_squares", {}, ""),
+        ("search", {"trials": 5}, "its trials"),
+        ("residual", {"base": {"kind": "search", "arguments": {"trials": 5}}}, "its trials"),
+        ("residual", {}, ""),
+        ("conv1x1", {"solver": "exact"}, ""),
+        ("conv1x1", {"epochs": 1, "segment": 22050, "shift": 22050}, "its epoch"),
+    ],
+)
+def test_what_validation_songs_chose_is_said_and_songs_are_left_out(place, name, options, chosen, caplog):
+    table = fitted(place, name, "x.npz", options=options)
+    note = f"these songs chose {chosen}: on others it gains less" if chosen else ""
+    assert table["note"][name] == note
+    unknown = [message for message in caplog.messages if "what it gains on new songs is not known" in message]
+    if chosen == "its epoch":
+        assert len(unknown) == 1
+        assert not [row for row in table.index if "gain" in row or LEFT_OUT in row]
+        return
+    assert not unknown
+    # the song that chose is one of those that are left out
+    assert (name + LEFT_OUT in table.index) == bool(chosen)
+    if chosen:
+        assert table["note"][name + LEFT_OUT] == "of 4 songs"
+    baseline = table["mean"]["mean" + LEFT_OUT * bool(chosen)]
+    gain = table["mean"][name + LEFT_OUT * bool(chosen)] - baseline
+    assert table["mean"]["gain over the mean"] == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fixed", {"blend": "{}"}),
+        ("mixture_consistency", {"base": {"kind": "fixed", "arguments": {"blend": "{}"}}}),
+        ("residual", {"base": {"kind": "fixed", "arguments": {"blend": "{}"}}}),
+    ],
+)
+def test_a_file_that_was_fitted_on_these_songs_says_so(place, name, options, caplog):
+    fitted(place, "least_squares", "ls.npz", "live", train=["live"])
+    file = str(place / "ls.npz")
+    options = {"blend": file} if "blend" in options else {"base": {"kind": "fixed", "arguments": {"blend": file}}}
+    table = fitted(place, name, "again.npz", "live", options)
+    assert "on others it gains less" in table["note"][name]
+    assert not [row for row in table.index if "gain" in row or LEFT_OUT in row]
+    assert set(load_fusion(place / "again.npz").songs_) == set(load_fusion(place / "ls.npz").songs_)
+    if name == "residual":
+        assert "its file was fitted on 4 of these 4 songs" in "".join(caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("tree", "train", "valid"),
+    [("live", "live", "live"), ("valid", "train", "valid"), ("both", "train", "train"), ("valid", "valid", "valid")],
+)
+def test_songs_that_are_fitted_on_are_not_validated_on(place, tree, train, valid, caplog):
+    table = fitted(place, "least_squares", "x.npz", tree, {"ridge": "auto"}, train=[train], valid=[valid])
+    assert table["note"]["least_squares"] == "fitted on these very songs: on others it gains less"
+    assert "least_squares" + LEFT_OUT in table.index
+    assert ("nothing is validated there" in "".join(caplog.messages)) == (train == valid)
+
+
+def test_a_song_under_another_name_is_not_validated_on(place, tmp_path):
+    shutil.copytree(place / "both" / "train", tmp_path / "data" / "train")
+    shutil.copytree(place / "both" / "train" / "song 1", tmp_path / "data" / "valid" / "another name")
+    options = ["--store", place / "store", "--separators", "a,b", "--mixture", "sum", "--workers", 1]
+    result = command("fit", "least_squares", "--data", tmp_path / "data", *options, "--out", tmp_path / "x.npz")
+    assert result.returncode == 0, result.stderr
+    assert "another name: fitted on too, so not validated on" in " ".join(result.stderr.split())
+    assert "LeakWarning" not in result.stderr
+    assert "least_squares" + LEFT_OUT in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("category", "is_own"), [(LeakWarning, True), (DeprecationWarning, False), (UserWarning, False)]
+)
+def test_our_own_warnings_have_no_line_of_source(category, is_own, caplog):
+    _show_warning(category("words"), category, "somewhere.py", 7)
+    assert (caplog.messages == ["words"]) == is_own
+    assert ("somewhere.py:7" in caplog.messages[0]) == (not is_own)
+
+
+def test_what_learns_nothing_leaves_no_song_out(place, caplog):
+    table = fitted(place, "mean", "mean.npz", "live", folds=2)
+    assert "a mean fusion learns nothing" in "".join(caplog.messages)
+    assert not [row for row in table.index if LEFT_OUT in row]
