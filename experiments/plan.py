@@ -14,7 +14,7 @@ from stemfuse.blending.search import FEW
 from stemfuse.separators import StemStore, Track, listed, matched, separator_class, track_labels
 
 from .config import FusionConfig, RunConfig
-from .data import open_data
+from .data import EVERY_SEVENTH, DataSet, open_data
 from .errors import RunError
 from .missing_stems import Who, find_absent, in_common, say_absent, who
 from .seeds import with_seed
@@ -30,6 +30,8 @@ class PlannedTrack:
 
     track: Track
     data: str
+    is_spare: bool = False
+    """Whether a small data set's split would set it aside to validate on: it is fitted on instead, see `is_small`."""
 
     @property
     def named(self) -> str:
@@ -145,6 +147,10 @@ class Plan:
         """
         fold, labels = (None, self.together) if refit is None else self.refits[refit]
         train, valid = self.of(*self.config.fit.train), self.of(*self.config.fit.valid)
+        if "train" in self.config.fit.train:
+            spare = [planned.track for planned in self.tracks if planned.is_spare and planned.track in valid]
+            train = list(dict.fromkeys([*train, *spare]))
+            valid = [song for song in valid if song not in spare]
         if self.folds:
             songs = dict.fromkeys([*train, *self._crossed()])
             train = [song for song in songs if fold is None or self._fold_by_song.get(who(song)) != fold]
@@ -227,6 +233,11 @@ class Plan:
         return list(dict.fromkeys(tracks))
 
 
+def is_small(found: DataSet) -> bool:
+    """Whether a data set has too few training tracks for some to be set aside to validate on, unless it does so."""
+    return found.split == EVERY_SEVENTH and sum(len(found.names(subset)) for subset in ("train", "valid")) < FEW
+
+
 def plan_run(config: RunConfig) -> Plan:
     """Open the data and name the separators; nothing is separated and no weights are loaded.
 
@@ -244,7 +255,7 @@ def plan_run(config: RunConfig) -> Plan:
         found = open_data(part.path, mixture=part.mixture, sources=config.sources)
         for subset in part.subsets or found.subsets:
             tracks = found.tracks(subset)[: part.tracks]
-            planned += [PlannedTrack(track, part.name) for track in tracks]
+            planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
     separators = tuple(
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from stemfuse.blending import BaseFusion, FusionError, LinearFusion, Search, leaks, make_fusion
 from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import FitConfig
-from stemfuse.experiments.data import EVERY_SEVENTH, DataSet, MixtureRule, open_data
+from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
+from stemfuse.experiments.plan import is_small
 from stemfuse.experiments.stored_separators import check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, listed
@@ -265,7 +266,7 @@ def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) ->
     validated = [track for subset in chosen for track in found.tracks(subset)]
     if again := [subset for subset in valid if subset in subsets and subset in train]:
         log.warning("%s: fitted on, so nothing is validated there", ", ".join(again))
-    if found.split == EVERY_SEVENTH and len(fitted) + len(validated) < FEW:
+    if is_small(found) and "train" in subsets:
         return [*fitted, *validated], []
     return fitted, validated
 

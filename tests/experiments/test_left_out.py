@@ -12,10 +12,11 @@ import soundfile as sf
 from makers.commands import command
 from stemfuse.analysis import GramStatistics
 from stemfuse.blending import LeastSquares
-from stemfuse.experiments import ConfigError, RunError, parse_config, run
+from stemfuse.experiments import ConfigError, RunError, open_data, parse_config, run
 from stemfuse.experiments.config import RunConfig
 from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.report import score_tables
+from stemfuse.experiments.stages.single_fit import tracks_to_fit
 from stemfuse.separators import SOURCES, StemStore
 
 RATE = 44_100
@@ -140,6 +141,19 @@ def test_a_tree_with_training_songs_keeps_its_split_unless_asked(tmp_path):
     assert len(plan.tested()) == 4
     assert len(plan.fitted_on(3)[0]) == 3
     assert len(plan.fitted_on()[0]) == 4
+
+
+@pytest.mark.parametrize(("count", "fitted", "validated"), [(6, 6, 0), (7, 7, 0), (8, 7, 1), (14, 12, 2)])
+def test_of_few_training_songs_none_is_set_aside_by_run_and_fit_alike(tmp_path, count, fitted, validated):
+    write_songs(tmp_path / "songs" / "train", count)
+    write_songs(tmp_path / "songs" / "test", 1, seed=1, name="test song")
+    expected = [fitted, validated]
+    assert [len(part) for part in plan_of(tmp_path).fitted_on()] == expected
+    assert [len(part) for part in tracks_to_fit(open_data(tmp_path / "songs"), ["train"], ["valid"])] == expected
+    (tmp_path / "songs" / "valid").mkdir()
+    shutil.move(tmp_path / "songs" / "train" / "song 0", tmp_path / "songs" / "valid")
+    # what the data set itself sets aside stays
+    assert [len(part) for part in plan_of(tmp_path).fitted_on()] == [count - 1, 1]
 
 
 @pytest.mark.parametrize("subset", ["train", "valid", "live"])
