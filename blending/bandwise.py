@@ -119,6 +119,14 @@ class Bandwise(BaseFusion):
         self.fusion_ = load_fusion(self._inner(path))
         return self
 
+    def saved_files(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """``path`` and the files of the fusion that finds the weights."""
+        return (Path(path), *self._made().saved_files(self._inner(path)))
+
+    def packages(self) -> tuple[str, ...]:
+        """Those of the fusion that finds the weights."""
+        return self._made().packages()
+
     def _inner(self, path: str | os.PathLike[str]) -> Path:
         return Path(path).with_suffix(f".bands{self._made().suffix}")
 

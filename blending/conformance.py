@@ -188,6 +188,10 @@ def _saved_problems(fusion: BaseFusion, track: Track) -> Iterator[str]:
         if not path.is_file():
             yield f"save has to write {path.name}"
             return
+        written, named = set(path.parent.iterdir()), set(fusion.saved_files(path))
+        if written != named:
+            differing = ", ".join(sorted(file.name for file in written ^ named))
+            yield f"save writes other files than saved_files names: {differing}"
         try:
             loaded = load_fusion(path)
         except StemfuseError as error:

@@ -135,6 +135,14 @@ class BaseFusion:
         """Files that the arguments name and whose content decides the result."""
         return tuple(file for part in self.parts() for file in part.files())
 
+    def packages(self) -> tuple[str, ...]:
+        """Packages beside numpy and scipy whose versions decide what `fit` learns."""
+        return tuple(self.needs)
+
+    def saved_files(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """All files that ``save(path)`` writes, ``path`` first; a subclass whose `save` writes more names them."""
+        return (Path(path),)
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 
-from stemfuse.blending import fusion_class, make_fusion
+import stemfuse
+from stemfuse.blending import BaseFusion, make_fusion
 from stemfuse.separators import StemfuseError, StemStore, Track, digest
 
 from .config import FusionConfig
-from .machine import describe_versions
+from .machine import describe_versions, versions_of
 from .plan import Plan
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
-"""Packages whose versions the results depend on; those that separators use are in their fingerprints."""
+"""Packages whose versions scores depend on; stems name their own content, and `fit_versions` is for fits."""
 
 
 def numeric_versions() -> dict[str, str]:
     """Versions of the packages that scores depend on."""
     return {name: version for name, version in describe_versions().items() if name in NUMERIC}
+
+
+def fit_versions(fusion: BaseFusion) -> dict[str, str]:
+    """Versions of the packages that a fusion's weights, and what it fuses, depend on."""
+    return {"stemfuse": stemfuse.__version__, **versions_of(("numpy", "scipy", *fusion.packages()))}
+
+
+def sha256_of(files: Iterable[Path]) -> list[str]:
+    """Digests of files."""
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def run_identity(plan: Plan) -> str:
@@ -30,17 +43,13 @@ def run_identity(plan: Plan) -> str:
         for entry in plan.tracks
         if entry.track in needed
     ]
-    files = {part.label or part.name: _files_of(part) for part in plan.fusions if _files_of(part)}
+    made = {part.label or part.name: make_fusion(part.name, **part.options) for part in plan.fusions}
     about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
+    about["fits"] = {label: fit_versions(fusion) for label, fusion in made.items()}
+    files = {label: sha256_of(fusion.files()) for label, fusion in made.items() if fusion.files()}
     about |= {"files": files} if files else {}
     absent = {label: [entry.named for entry in entries] for label, entries in plan.absent.items()}
     return digest(about | ({"absent": absent} if absent else {}))
-
-
-def _files_of(part: FusionConfig) -> list[str]:
-    """Digests of the files that a fusion's options name."""
-    files = make_fusion(part.name, **part.options).files()
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def _audio(store: StemStore, track: Track) -> object:
@@ -53,17 +62,41 @@ def _audio(store: StemStore, track: Track) -> object:
 
 def fit_digest(plan: Plan, part: FusionConfig, refit: int | None = None) -> str:
     """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
-    train, valid = plan.fitted_on(refit) if fusion_class(part.name).learns else ([], [])
+    fusion = make_fusion(part.name, **part.options)
+    train, valid = plan.fitted_on(refit) if fusion.learns else ([], [])
     keys = {label: plan.keys[label] for label in (plan.together if refit is None else plan.refits[refit].separators)}
-    tracks = [[plan.store.content(track, keys) for track in part] for part in (train, valid)]
-    version = describe_versions()["stemfuse"]
     about: dict[str, object] = {
         "fusion": part.model_dump(mode="json"),
-        "tracks": tracks,
+        "tracks": [[plan.store.content(track, keys) for track in part] for part in (train, valid)],
         "keys": keys,
-        "stemfuse": version,
+        "versions": fit_versions(fusion),
     }
-    about |= {"files": files} if (files := _files_of(part)) else {}
-    # which other fits belong to it
-    about |= {"refits": [list(each) for each in plan.refits]} if refit is None and plan.absent else {}
+    about |= {"files": files} if (files := sha256_of(fusion.files())) else {}
+    if refit is None:
+        about |= _refits(plan) if fusion.learns or plan.absent else {}
+        about |= {} if fusion.learns else {"given": _given(plan)}
     return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))
+
+
+def _refits(plan: Plan) -> dict[str, object]:
+    """Which other fits belong to a fusion, whose songs these are, and what they are fitted on beside its own songs."""
+    tested = [planned.track for planned in plan.tested()]
+    # songs that lack stems, and stems by separators that the saved fusions do not mix
+    fits = [plan.fitted_on(number) for number in range(len(plan.refits))] if plan.absent and plan.learns() else []
+    seen = dict.fromkeys(track for fit in fits for part in fit for track in part)
+    return {
+        "refits": [list(each) for each in plan.refits],
+        "songs": [[plan.store.contents.sha256(song.mixture), plan.refit_of(song)] for song in tested],
+        "others": [plan.store.content(track, plan.keys_of(track)) for track in seen],
+    }
+
+
+def _given(plan: Plan) -> list[object]:
+    """Sources of all stems and references: all that a fusion looks at which learns nothing."""
+    found = set()
+    for planned in plan.tested():
+        track = planned.track
+        found.add(("", track.references.sources if track.references is not None else ()))
+        for label, key in plan.keys_of(track).items():
+            found.add((label, tuple(plan.store.record(track, key)["sources"])))
+    return [list(each) for each in sorted(found)]

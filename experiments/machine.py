@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,12 +59,22 @@ def _has_cuda() -> bool:
 
 def describe_versions() -> dict[str, str]:
     """Versions of stemfuse and of the packages that numbers depend on."""
-    versions = {"stemfuse": stemfuse.__version__, "python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
+    python = sys.version.split()[0]
+    return {"stemfuse": stemfuse.__version__, "python": python, **versions_of(PACKAGES)}
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the packages that are installed.
+
+    Examples
+    --------
+    >>> list(versions_of(["numpy", "nobody_has_this"]))
+    ['numpy']
+    """
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions
 
 

@@ -172,14 +172,18 @@ class NetworkMixer(Mixer):
         WriteError
             A file cannot be written.
         """
-        path = Path(path)
+        path, described = self.saved_files(path)
         if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
         if path.suffix != self.suffix:
             raise FusionError(f"{path}: a network is saved as {self.suffix}, choose such a name")
         description: dict[str, Any] = {"inputs": self.inputs_, "outputs": self.outputs_, "rate": self.rate_}
         write_checkpoint(path, {"network": self.network_.state_dict()}, description)
-        save_description(path.with_suffix(".json"), self)
+        save_description(described, self)
+
+    def saved_files(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """``path`` and the ``.json`` beside it."""
+        return Path(path), Path(path).with_suffix(".json")
 
     def restore(self, path: str | os.PathLike[str]) -> Self:
         """Read the network that `save` wrote; the mixer needs the arguments that it was saved with.

@@ -1,17 +1,23 @@
 """Numbers are never stale or foreign, and damage is found where it is used: replaced, copied and flipped files."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import zipfile
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+import stemfuse
 from stemfuse.analysis import GramStatistics
 from stemfuse.experiments import RunError, parse_config, run
+from stemfuse.experiments.identity import fit_digest
+from stemfuse.experiments.pipeline import STAGES
+from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.report import write_report
 from stemfuse.separators import SOURCES, BaseSeparator, FileSignal, Stems, StemStore, StoreError, Track
 from stemfuse.separators.audio.whole_files import HOST, PREFIX
@@ -323,6 +329,76 @@ def test_rot_that_no_stamp_shows_is_found_by_the_next_run_and_by_verify(place, m
     store._keep(store.path(track, key), store.record(track, key))
     np.testing.assert_array_equal(values(run(recipe(place), verify=True)), before)
     assert store.verify() == []
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Five songs of two subsets, and the stems of them."""
+    place = tmp_path_factory.mktemp("many")
+    for number in range(4):
+        write_song(place / "songs" / "test" / f"song {number}", number, RATE // 2)
+    write_song(place / "songs" / "train" / "song 4", 4, RATE // 2)
+    with only("separate"):
+        run(of_many(place, "first", {"folds": 4}))
+    return place
+
+
+@contextlib.contextmanager
+def only(*stages):
+    """Runs end after these stages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stemfuse.experiments.pipeline.STAGES", {name: STAGES[name] for name in stages})
+        yield
+
+
+def of_many(place, out, fit, **changes):
+    fusions = [{"name": "least_squares", "options": {"stems": "all", "mixture": True}}]
+    given = {"separators": ["centre_channel", "harmonic_percussive"], "fusions": fusions, "fit": fit}
+    return recipe(place, out, **(given | changes))
+
+
+BOTH = {"train": ["train", "test"]}
+FITS = [
+    ({"folds": 4}, {"folds": 2}),
+    ({"folds": 2}, {"folds": 4}),
+    ({"folds": 0}, {"folds": 3}),
+    (BOTH | {"test": ["test"], "folds": 2}, BOTH | {"test": ["train", "test"], "folds": 2}),
+    (BOTH | {"test": ["test", "train"], "folds": 2}, BOTH | {"test": ["test"], "folds": 2}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), FITS)
+def test_songs_are_fused_by_weights_that_have_not_seen_them_when_other_songs_are_left_out(
+    many, tmp_path, before, after
+):
+    for out, fits in (("again", (before, after)), ("fresh", (after,))):
+        for fit in fits:
+            with only("separate", "fit"):
+                finished = run(of_many(many, str(tmp_path / out), fit))
+    again, fresh = (weights_of(tmp_path / out) for out in ("again", "fresh"))
+    assert again == fresh
+    assert len(finished.record().fusions["least_squares"].folds) == after["folds"]
+
+
+def weights_of(folder):
+    record = json.loads((folder / "record.json").read_text())["fusions"]["least_squares"]
+    return {file: (folder / file).read_bytes() for file in (record["file"], *record.get("folds", ()))}
+
+
+@pytest.mark.parametrize("package", ["numpy", "scipy", "stemfuse", "torch", "optuna"])
+def test_fits_depend_on_the_versions_of_what_they_use(many, monkeypatch, package):
+    parts = {"search": {"trials": 9}, "least_squares": {}, "gram_mixer": {}, "bandwise": {"fusion": "search"}}
+    fusions = [{"name": name, "options": options} for name, options in parts.items()]
+    plan = plan_run(of_many(many, "fits", {"folds": 2}, fusions=fusions))
+    before = {part.name: fit_digest(plan, part) for part in plan.fusions}
+    monkeypatch.setattr("stemfuse.__version__", "9.9.9" if package == "stemfuse" else stemfuse.__version__)
+    monkeypatch.setattr(
+        "stemfuse.experiments.machine.version",
+        lambda name: "9.9.9" if name == package else version(name),
+    )
+    changed = {part.name for part in plan.fusions if fit_digest(plan, part) != before[part.name]}
+    assert changed == {"torch": {"gram_mixer"}, "optuna": {"search", "bandwise"}}.get(package, set(parts))
 
 
 RUN_FILES = ["scores.parquet", "fusions/mean.npz", "report/index.html", "config.yaml", "checksums.json"]
