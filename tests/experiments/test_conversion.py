@@ -23,7 +23,7 @@ def song(channels=2, rate=44_100, length=3_000, seed=0):
 def test_a_fusion_of_mono_songs_fuses_each_channel(channels, rate):
     mono, track = song(1), song(channels, rate)
     fusion = make_fusion("fixed", blend=WEIGHTS).fit([mono])
-    with pytest.raises(RunError, match="fitted on mono at .* Hz: add --convert"):
+    with pytest.raises(RunError, match=r"fitted on mono at .* Hz: add --convert"):
         fuse_track(fusion, track, allowed=False)
     fused = fuse_track(fusion, track, allowed=True)
     assert (fused.rate, fused.channels, fused.length) == (rate, channels, track.length)
