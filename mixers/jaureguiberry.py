@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from stemfuse.separators import Track
 
 from .power_spectra import own_stems
 from .segments import identity_of
 from .stem_mixer import StemMixer
-from .stem_network import StemNetwork
+
+if TYPE_CHECKING:
+    from .stem_network import StemNetwork
 
 
 @dataclass(eq=False, repr=False)
@@ -56,6 +58,8 @@ class Jaureguiberry2016(StemMixer):
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> StemNetwork:
         """Make the network, not trained, for inputs and outputs of these labels."""
+        from .stem_network import StemNetwork
+
         stems = own_stems(inputs, outputs)
         return StemNetwork(inputs, outputs, stems, self.bands, self.hidden, self.dropout, self.variant)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from stemfuse.blending import FusionError
 from stemfuse.separators import Track
@@ -13,7 +13,9 @@ from stemfuse.separators.errors import wrong_usage
 from .power_spectra import own_stems
 from .segments import identity_of
 from .stem_mixer import StemMixer
-from .stem_network import StemNetwork
+
+if TYPE_CHECKING:
+    from .stem_network import StemNetwork
 
 
 @dataclass(eq=False, repr=False)
@@ -62,6 +64,8 @@ class Manilow2017(StemMixer):
 
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> StemNetwork:
         """Make the network, not trained, for inputs and outputs of these labels."""
+        from .stem_network import StemNetwork
+
         return StemNetwork(
             inputs,
             outputs,

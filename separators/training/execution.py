@@ -137,7 +137,7 @@ class Execution:
     precision : str
         ``"32-true"``, or ``"bf16-mixed"``: networks in bfloat16, audio and mix in float32.
     workers : int
-        Processes that read audio.
+        Processes that read audio; with none, a thread reads ahead.
     compile : bool
         Whether ``torch.compile`` is used.
     packs : path-like, optional

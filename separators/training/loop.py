@@ -24,7 +24,7 @@ from stemfuse.separators.errors import CheckpointError, TrainingError
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
-from .schedule import Batches, Schedule, collate
+from .schedule import Ahead, Batches, Schedule, collate
 
 log = logging.getLogger(__name__)
 
@@ -151,14 +151,16 @@ class _Training:
         self.best = self._state()
 
     def _load(self, data: Batches, schedule: Any) -> Any:
-        workers = self.execution.workers
+        pinned = self.fabric.device.type == "cuda"
+        if not self.execution.workers:
+            return Ahead(data, schedule, pinned)
         return DataLoader(
             data,  # type: ignore[arg-type]
             batch_sampler=schedule,
-            num_workers=workers,
+            num_workers=self.execution.workers,
             collate_fn=collate,
-            pin_memory=self.fabric.device.type == "cuda",
-            persistent_workers=workers > 0,
+            pin_memory=pinned,
+            persistent_workers=True,
         )
 
     def _state(self) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,3 +83,47 @@ class Schedule:
 def collate(batch: Sequence[Any]) -> list[Tensor]:
     """Stacked arrays as tensors, which worker processes hand over by shared memory."""
     return [torch.as_tensor(part) for part in batch]
+
+
+class Ahead:
+    """Batches of a schedule, in its order; a thread reads the following ones while one is used.
+
+    Parameters
+    ----------
+    data : Batches
+        What is read.
+    schedule : iterable of list of int
+        Numbers of the items of every batch; may be gone through again.
+    pinned : bool
+        Whether batches lie in page-locked memory, from which they go to a GPU beside its work.
+    count : int
+        Number of batches that are read ahead.
+
+    Examples
+    --------
+    >>> class Squares(list):
+    ...     def __getitems__(self, indices):
+    ...         return [np.array([self[index] ** 2 for index in indices])]
+    >>> [batch[0].tolist() for batch in Ahead(Squares(range(5)), [[0, 4], [3]])]
+    [[0, 16], [9]]
+    """
+
+    def __init__(self, data: Batches, schedule: Iterable[list[int]], pinned: bool = False, count: int = 2) -> None:
+        self.data, self.schedule, self.pinned, self.count = data, schedule, pinned, count
+
+    def _read(self, items: list[int]) -> list[Tensor]:
+        batch = collate(self.data.__getitems__(items))
+        return [part.pin_memory() for part in batch] if self.pinned else batch
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        reader, waiting = ThreadPoolExecutor(1), deque[Future[list[Tensor]]]()
+        try:
+            for items in self.schedule:
+                waiting.append(reader.submit(self._read, items))
+                if len(waiting) > self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # an epoch may be cut short
+            reader.shutdown(cancel_futures=True)
