@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
@@ -22,9 +22,6 @@ from .errors import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-GUARD = re.compile(r"""__name__\s*==\s*['"]__main__""")
-"""How scripts see whether they are run or imported."""
 
 ENDING_S = 2.0
 """How long a worker may take to end before it is killed."""
@@ -74,7 +71,7 @@ def run_tasks(
         for future in as_completed(futures):
             outcome = _result(future.result)
             if isinstance(outcome, BrokenProcessPool):
-                raise RunError("a worker was killed, perhaps because memory ran out; run again with fewer workers")
+                raise RunError(_why_broken(pool))
             yield futures[future], outcome
 
 
@@ -143,10 +140,15 @@ def _start_tracker() -> None:
 class _Pool(ProcessPoolExecutor):
     """Processes that never see Ctrl-C, not even while they start: this one ends them."""
 
+    started: Sequence[BaseProcess] = ()
+
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Start the processes with the first task; they inherit which signals are blocked."""
         with _without_main():
-            return self._submit(function, *arguments, **named)
+            future = self._submit(function, *arguments, **named)
+        # a broken pool forgets them
+        self.started = self.started or list(self._processes.values())
+        return future
 
     def _submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         if not hasattr(signal, "pthread_sigmask"):  # Windows
@@ -158,30 +160,61 @@ class _Pool(ProcessPoolExecutor):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _why_broken(pool: Executor) -> str:
+    """What to say of a pool whose processes ended: those that Python ended had an error while they started."""
+    started = pool.started if isinstance(pool, _Pool) else ()
+    if any(process.exitcode == 1 for process in started):
+        return (
+            "a worker could not start, its own message stands above; in a script, put what starts the run under "
+            'if __name__ == "__main__":, or run it with workers=1'
+        )
+    return "a worker was killed, perhaps because memory ran out; run again with fewer workers"
+
+
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Let processes that start in this block not run the user's script again, unless it has a guard against that.
 
-    A new process imports the script that started it; one without ``if __name__ == "__main__":`` would begin the whole
-    run again in every process. What is sent to processes comes from modules, so that they can do without the script.
+    A new process imports the script (or the module of ``python -m``) that started it; one that calls this outside
+    ``if __name__ == "__main__":`` would begin the whole run again in every process. What is sent to processes comes
+    from modules, so that they can do without the script.
     """
     names = vars(sys.modules["__main__"])
-    file, spec = names.get("__file__"), names.get("__spec__")
-    if file is None or spec is not None or _is_guarded(Path(file)):
+    # packages, folders and zip files are not imported again by Python itself
+    is_package = getattr(names.get("__spec__"), "name", "").rpartition(".")[2] == "__main__"
+    if "__file__" not in names or is_package or _is_guarded(names):
         yield
         return
+    hidden: dict[str, Any] = {name: names[name] for name in ("__file__", "__spec__") if name in names}
     del names["__file__"]
+    names["__spec__"] = None
     try:
         yield
     finally:
-        names["__file__"] = file
+        names.update(hidden)
 
 
-def _is_guarded(script: Path) -> bool:
+def _is_guarded(main: dict[str, Any]) -> bool:
+    """Whether the script's statement that is running stands under ``if __name__ == "__main__":``."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    line = None
+    while frame is not None:
+        if frame.f_globals is main and frame.f_code.co_name == "<module>":
+            line = frame.f_lineno
+        frame = frame.f_back
     try:
-        return GUARD.search(script.read_text("utf-8", "replace")) is not None
-    except OSError:
-        return True
+        tree = ast.parse(Path(main["__file__"]).read_bytes())
+    except (OSError, SyntaxError, ValueError):  # standard input, or compiled
+        return False
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and _asks_for_main(node.test)]
+    if line is None:  # the script has ended, and left a thread or a server
+        return bool(guards)
+    return any(node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0) for node in guards)
+
+
+def _asks_for_main(test: ast.expr) -> bool:
+    equal = [part for part in ast.walk(test) if isinstance(part, ast.Compare) and isinstance(part.ops[0], ast.Eq)]
+    return any({"__name__", "'__main__'"} <= {ast.unparse(side) for side in (p.left, *p.comparators)} for p in equal)
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
