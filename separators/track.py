@@ -24,6 +24,13 @@ LENGTH_TOLERANCE = 2048
 """Samples by which stems may be longer or shorter than their mixture: two AAC frames, 46 ms."""
 
 
+_STEMS_BY_NAME = "{separator: Stems(array, sources, rate)}, with arrays (source, channel, time)"
+
+
+def _kind(given: object) -> str:
+    return type(given).__name__
+
+
 class StoredStems(NamedTuple):
     """Where a track's stems are stored, so that what is computed of them can be kept beside them.
 
@@ -91,12 +98,7 @@ class Track:
     data_set: str = ""
 
     def __post_init__(self) -> None:
-        given = [self.mixture, self.references, *self.stems.values()]
-        if any(isinstance(part, np.ndarray) for part in given) or not isinstance(self.subset, str):
-            raise TrackError(
-                f"track {self.name!r}: got arrays; call Track.from_arrays(name, mixture, references, stems), or with "
-                "stems: track.with_stems({name: Stems(array, sources, rate)})"
-            )
+        self._check_kinds()
         for name in ("name", "subset", "data_set"):
             # one name has several forms in Unicode, and file systems give any of them
             object.__setattr__(self, name, unicodedata.normalize("NFC", vars(self)[name]))
@@ -114,6 +116,29 @@ class Track:
                         f"{converting}export them again"
                     )
 
+    def _check_kinds(self) -> None:
+        """Refuse arrays, lists and tensors, and say what makes a track of them."""
+        start = f"track {self.name!r}: got "
+        hint = "Track.from_arrays(name, mixture, references, stems) takes arrays"
+        if not isinstance(self.mixture, Signal):
+            raise TrackError(f"{start}a mixture of type {_kind(self.mixture)}, expected a Signal: {hint}")
+        if not isinstance(self.subset, str):
+            raise TrackError(f"{start}a subset of type {_kind(self.subset)}, expected a word such as 'test': {hint}")
+        if self.references is not None and not isinstance(self.references, Stems):
+            raise TrackError(
+                f"{start}references of type {_kind(self.references)}, expected Stems: give references=Stems(array, "
+                f"sources, rate); {hint}"
+            )
+        if not isinstance(self.stems, Mapping):
+            raise TrackError(f"{start}stems of type {_kind(self.stems)}, expected {_STEMS_BY_NAME}")
+        if not all(isinstance(text, str) for text in (self.name, *self.stems)):
+            raise TrackError(f"{start}names {[self.name, *self.stems]}, expected text for the track and its separators")
+        for label, stems in self.stems.items():
+            if not isinstance(stems, Stems):
+                raise TrackError(
+                    f"{start}stems of type {_kind(stems)} for {label!r}, expected Stems: give {_STEMS_BY_NAME}"
+                )
+
     @classmethod
     def from_arrays(
         cls,
@@ -126,6 +151,20 @@ class Track:
         **attributes: Any,
     ) -> Track:
         """Make a track from arrays: mixture (channel, time), references and stems (source, channel, time)."""
+        if stems is not None and not isinstance(stems, Mapping):
+            raise TrackError(f"track {name!r}: got stems of type {_kind(stems)}, expected {{separator: array}}")
+        by_name = {f"stems of {separator}": audio for separator, audio in (stems or {}).items()}
+        for what, audio in {"a mixture": mixture, "references": references, **by_name}.items():
+            if isinstance(audio, Signal | Stems):
+                raise TrackError(
+                    f"track {name!r}: got {what} of type {_kind(audio)}, expected an array: Track(name, mixture, "
+                    "references=..., stems={separator: ...}) takes signals and Stems"
+                )
+            if isinstance(audio, Mapping):
+                raise TrackError(
+                    f"track {name!r}: got {what} of type {_kind(audio)}, expected an array (source, channel, time): "
+                    "give np.stack(list(given.values())), and sources=list(given)"
+                )
         return cls(
             name,
             ArraySignal(mixture, rate),
@@ -156,6 +195,8 @@ class Track:
 
     def with_stems(self, stems: Mapping[str, Stems], stored: Mapping[str, StoredStems] | None = None) -> Track:
         """The same track with these stems beside or in place of those it has."""
+        if not isinstance(stems, Mapping):
+            raise TrackError(f"track {self.name!r}: got stems of type {_kind(stems)}, expected {_STEMS_BY_NAME}")
         kept = {label: where for label, where in self.stored.items() if label not in stems}
         return replace(self, stems={**self.stems, **stems}, stored={**kept, **(stored or {})})
 

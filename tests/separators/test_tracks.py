@@ -10,7 +10,7 @@ import soundfile as sf
 
 from makers.audio import LENGTH, sources, write_track
 from stemfuse.experiments.data.tracks import open_song
-from stemfuse.separators import SOURCES, AudioError, TrackError
+from stemfuse.separators import SOURCES, ArraySignal, AudioError, Stems, Track, TrackError
 
 
 def test_a_stem_file_with_missing_streams_is_an_error(tmp_path):
@@ -188,3 +188,64 @@ def test_silence_mono_48_khz_and_8_bits_are_read_as_they_are(tmp_path):
     assert np.abs(open_song(tmp_path / "coarse").required_references().audio - audio).max() <= 2**-7
     write_track(tmp_path / "one sample", sources(1))
     assert open_song(tmp_path / "one sample").mixture.read().shape == (2, 1)
+
+
+class Tensor:
+    """What is no array but can become one."""
+
+    def __array__(self, *_, **__):
+        return np.zeros((4, 2, 100), np.float32)
+
+
+ARRAY = np.zeros((4, 2, 100), np.float32)
+MIXTURE = ArraySignal(ARRAY.sum(0))
+WITHOUT = Track("song", MIXTURE)
+
+
+@pytest.mark.parametrize("given", [ARRAY, [ARRAY], None, Stems(ARRAY)])
+@pytest.mark.parametrize("call", [WITHOUT.with_stems, lambda given: Track("song", MIXTURE, stems=given)])
+def test_stems_without_a_separator_are_refused_in_words(call, given):
+    with pytest.raises(TrackError, match=r"^track 'song': got stems of type \w+, expected \{separator: Stems\(array, "):
+        call(given)
+
+
+@pytest.mark.parametrize("given", [ARRAY, Tensor(), [1.0], {"vocals": ARRAY[0]}, None, MIXTURE])
+def test_arrays_of_any_form_in_place_of_stems_are_refused_in_words(given):
+    with pytest.raises(TrackError, match=r"got stems of type \w+ for 'a', expected Stems: give \{separator: Stems\("):
+        WITHOUT.with_stems({"a": given})
+    if given is not None:
+        with pytest.raises(
+            TrackError, match=r"got references of type .*: give references=Stems\(array, sources, rate\)"
+        ):
+            Track("song", MIXTURE, references=given)
+
+
+@pytest.mark.parametrize("given", [ARRAY[0], Tensor(), ARRAY[0].tolist(), {"mixture": ARRAY[0]}, None, "song.wav"])
+def test_a_mixture_that_is_no_signal_is_refused_in_words(given):
+    with pytest.raises(TrackError, match=r"got a mixture of type \w+, expected a Signal: Track\.from_arrays\(name, "):
+        Track("song", given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "words"),
+    [
+        ([MIXTURE], {}, r"got a mixture of type ArraySignal, expected an array: Track\(name, mixture, references="),
+        ([ARRAY[0], Stems(ARRAY)], {}, r"got references of type Stems, expected an array: Track\("),
+        ([ARRAY[0], {"vocals": ARRAY[0]}], {}, r"got references of type dict, .*give np\.stack\(list\(given"),
+        ([ARRAY[0]], {"stems": {"a": Stems(ARRAY)}}, r"got stems of a of type Stems, expected an array"),
+        ([ARRAY[0]], {"stems": ARRAY}, r"got stems of type ndarray, expected \{separator: array\}"),
+    ],
+)
+def test_from_arrays_says_what_takes_the_rest(arguments, named, words):
+    with pytest.raises(TrackError, match=words):
+        Track.from_arrays("song", *arguments, **named)
+
+
+def test_what_the_messages_say_works():
+    stems = Stems(ARRAY, SOURCES, 44_100)
+    assert WITHOUT.with_stems({"a": stems}).stems["a"] is stems
+    given = dict(zip(SOURCES, ARRAY, strict=True))
+    track = Track.from_arrays("song", ARRAY[0], np.stack(list(given.values())), sources=list(given))
+    assert track.required_references().sources == SOURCES
+    with pytest.raises(TrackError, match="got names"):
+        WITHOUT.with_stems({1: stems})
