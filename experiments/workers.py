@@ -18,6 +18,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stemfuse.separators import StemfuseError
+
 from .errors import RunError
 
 Task = TypeVar("Task")
@@ -264,14 +266,32 @@ def run_all(
     progress: Progress,
     name: Callable[[Task], str],
 ) -> None:
-    """Run tasks with progress; when some fail the others are finished first, and the error names them all."""
+    """Run tasks with progress; when some fail the others are finished first, and the error names them all.
+
+    An error that nobody foresaw is raised as it is, with a note that names its task.
+    """
     failed: list[tuple[str, Exception]] = []
     progress(stage, 0, len(tasks))
     for done, (task, outcome) in enumerate(run_tasks(function, tasks, workers), start=1):
         if isinstance(outcome, Exception):
             failed.append((name(task), outcome))
         progress(stage, done, len(tasks))
+    for task, error in failed:
+        if not isinstance(error, FORESEEN) and not _is_memory(error):
+            error.add_note(f"{stage}: {task}")
+            raise error
     if failed:
-        lines = "; ".join(f"{task}: {error}" for task, error in failed[:5])
+        lines = "; ".join(f"{task}: {NO_MEMORY if _is_memory(error) else error}" for task, error in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise RunError(f"{stage}: {len(failed)} of {len(tasks)} failed: {lines}{more}") from failed[0][1]
+
+
+FORESEEN = (StemfuseError, OSError)
+"""Errors of tasks that a user can mend."""
+
+NO_MEMORY = "not enough memory; close other programs, or take fewer workers or shorter chunks"
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch, which may not be loaded, has an error of its own for that of a GPU."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 from rich.logging import RichHandler
 
+from stemfuse.experiments.workers import NO_MEMORY
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
 
@@ -68,7 +69,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
     except MemoryError:
-        _fail("not enough memory; close other programs, or take fewer workers or shorter chunks", 1)
+        _fail(NO_MEMORY, 1)
     # the last net: nothing that nobody foresaw shows a traceback
     except Exception as error:
         _fail(crash_message(error), 1)

@@ -16,11 +16,16 @@ PREFIX = "stemfuse-crash-"
 def crash_message(error: BaseException) -> str:
     """One line about an unforeseen error, with the path of a file that has the traceback."""
     reason = " ".join(str(error).split())[:200]
-    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    said = ", ".join([f"{type(error).__name__}: {reason}" if reason else type(error).__name__, *_notes(error)])
     try:
         return f"unforeseen error ({said}); please report it with the file {_write(error)}"
     except OSError:
         return f"unforeseen error ({said}); please report it"
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was done when it happened, such as the stage and the song."""
+    return [" ".join(str(note).split())[:200] for note in getattr(error, "__notes__", [])]
 
 
 def _write(error: BaseException) -> Path:

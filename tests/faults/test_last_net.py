@@ -14,9 +14,11 @@ import torch
 from rich.console import Console
 
 from stemfuse.blending import MixingWeights
-from stemfuse.experiments import cli
+from stemfuse.experiments import RunError, cli
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.cli import crashes
+from stemfuse.experiments.workers import run_all, silent
+from stemfuse.separators import StemfuseError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -248,3 +250,55 @@ def test_the_last_net_says_where_the_traceback_lies(place, monkeypatch):
     assert "\x1b" not in said.getvalue()
     assert str(path) in said.getvalue()
     assert "Traceback" in path.read_text()
+
+
+def _fail_of(song):
+    if song in FAILURES:
+        raise FAILURES[song]
+    Path(f"{song}.done").touch()
+
+
+FAILURES = {
+    "key": KeyError("drums"),
+    "assertion": AssertionError(),
+    "type": TypeError("no\nnumber \x1b[2J"),
+    "memory": MemoryError(),
+    "disk": OSError(28, "No space left on device"),
+    "mendable": StemfuseError("too short"),
+}
+
+
+@pytest.mark.parametrize(
+    ("failing", "workers"),
+    [("key", 1), ("assertion", 1), ("type", 1), pytest.param("type", 2, marks=pytest.mark.slow)],
+)
+def test_an_unforeseen_error_of_a_task_meets_the_last_net_and_names_its_song(place, monkeypatch, failing, workers):
+    songs = ["first", "mendable", failing, "last"]
+    with pytest.raises(type(FAILURES[failing])) as found:
+        run_all(_fail_of, songs, workers, "score", silent, str)
+    assert found.value.__notes__[-1] == f"score: {failing}"
+    assert {path.stem for path in place.glob("*.done")} == {"first", "last"}
+    said = crashes.crash_message(found.value)
+    assert type(FAILURES[failing]).__name__ in said
+    assert f"score: {failing}" in said
+    (path,) = crash_files(place)
+    assert f"score: {failing}" in path.read_text()
+    assert "_fail_of" in path.read_text()
+
+
+def test_foreseen_errors_of_tasks_are_named_together_with_their_reasons(place):
+    with pytest.raises(RunError) as found:
+        run_all(_fail_of, ["mendable", "memory", "disk", "fine"], 1, "score", silent, str)
+    assert str(found.value) == (
+        "score: 3 of 4 failed: mendable: too short; memory: not enough memory; close other programs, or take fewer "
+        "workers or shorter chunks; disk: [Errno 28] No space left on device"
+    )
+
+
+def test_a_fault_in_a_stage_leaves_a_crash_file(place, monkeypatch):
+    monkeypatch.setattr("stemfuse.separators.StemStore.attach", lambda *_: {}["drums"])
+    recipe = {"out": "run", "store": "store", "data": ["band"], "separators": ["centre_channel"], "bounds": None}
+    Path("r.yaml").write_text(json.dumps({**recipe, "workers": 1, "players": {"tracks": 0}}))
+    code, said = call(["run", "r.yaml"])
+    assert code == 1, said
+    assert len(crash_files(place)) == 1
