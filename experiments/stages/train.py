@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from stemfuse.separators import Stems, Track, whole_file
 from stemfuse.separators.audio.whole_files import clear_remains
 from stemfuse.separators.networks.training import Augmentation, Stretching, stretched_copies
 from stemfuse.separators.training import Execution, Recipe
+
+from .unfinished import rows_before
 
 HISTORY = ("epoch", "step", "train_loss", "valid_sdr_db", "seconds")
 """Columns of ``history.csv``."""
@@ -72,11 +74,8 @@ class Journal:
 
     def __call__(self, row: dict[str, float]) -> None:
         """Write a row of the loop's history, whose ``valid_loss`` is minus the SDR."""
-        rows: list[dict[str, Any]] = [_with_sdr(row)]
-        if self.path.exists() and row["epoch"]:
-            with self.path.open(newline="") as file:
-                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]] + rows
-        self._write(rows)
+        earlier = rows_before(self.path, row["epoch"]) if row["epoch"] else []
+        self._write([*earlier, _with_sdr(row)])
         if self.show is not None:
             self.show(row)
 
@@ -84,7 +83,7 @@ class Journal:
         """Write all rows: a training that was killed may have kept an epoch and not written its row."""
         self._write([_with_sdr(row) for row in history])
 
-    def _write(self, rows: Iterable[dict[str, Any]]) -> None:
+    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()

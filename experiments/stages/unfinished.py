@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stemfuse.separators import whole_file, write_whole
-from stemfuse.separators.foreign.documents import read_object
+from stemfuse.separators.foreign.documents import read_object, read_text
+from stemfuse.separators.foreign.table import DOCUMENT_BYTES
+
+log = logging.getLogger(__name__)
 
 STOPPED = "stopped.json"
 
@@ -53,11 +57,7 @@ class UnfinishedFit:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Keep the row of an epoch in place of those of the same and later epochs."""
-        rows: list[Mapping[str, Any]] = []
-        if self.history.is_file():
-            with self.history.open(newline="") as file:
-                rows = [old for old in csv.DictReader(file) if float(old["epoch"]) < row["epoch"]]
-        write_rows(self.history, [*rows, row])
+        write_rows(self.history, [*rows_before(self.history, row["epoch"]), row])
 
     def stop(self) -> None:
         """Remember that the new file holds what was learnt until now, so that going on may replace it."""
@@ -75,6 +75,32 @@ class UnfinishedFit:
     def end(self) -> None:
         """Delete the folder: the fit is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rows_before(path: Path, epoch: float) -> list[dict[str, str]]:
+    r"""Rows of a history of earlier epochs; a damaged history has none, with a warning.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "history.csv")
+    >>> _ = path.write_text("epoch,loss\n0,2.5\n1,0.5\n")
+    >>> rows_before(path, 1)
+    [{'epoch': '0', 'loss': '2.5'}]
+    """
+    try:
+        rows = csv.DictReader(read_text(path, DOCUMENT_BYTES).splitlines())
+        kept = [row for row in rows if float(row["epoch"]) < epoch]
+        for row in kept:
+            # a row that is too short has None in it, one that is too long a list
+            for text in row.values():
+                float("nan" if text == "" else text)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning("%s: damaged (%s); its earlier epochs are left out", path, error)
+        return []
+    return kept
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

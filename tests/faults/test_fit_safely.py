@@ -11,6 +11,7 @@ import pytest
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.outputs import room_for
 from stemfuse.experiments.stages import fit_fusion
+from stemfuse.experiments.stages.train import Journal
 from stemfuse.experiments.stages.unfinished import UnfinishedFit
 
 pytest.importorskip("torch")
@@ -153,3 +154,43 @@ def test_only_what_the_fit_itself_left_may_be_replaced(tmp_path):
     assert unfinished.may_replace()
     out.write_bytes(b"another one")
     assert not unfinished.may_replace()
+
+
+DAMAGED = [
+    b"",
+    b"epoci,loss\n0,1\n",
+    b"epoch,loss\nx,1\n",
+    b"epoch,loss\n0,x\n",
+    b"\xff\xfe",
+    b"epoch,loss\n\n0\n",
+    b"epoch,loss\n0,1,2\n",
+    b"epoch,loss\n0,\x00\n",
+    b'epoch,loss\n"0,1\n',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_history_is_begun_anew_with_a_warning(tmp_path, caplog, content):
+    unfinished = UnfinishedFit(tmp_path / "blend.npz", "0" * 64)
+    unfinished.begin()
+    unfinished.add({"epoch": 0, "loss": 2.0})
+    unfinished.history.write_bytes(content)
+    unfinished.add({"epoch": 1, "loss": 1.5})
+    assert unfinished.history.read_text() == "epoch,loss\n1,1.5\n"
+    journal = Journal(tmp_path / "history.csv")
+    row = {"step": 9, "train_loss": 0.5, "valid_loss": -1.5, "seconds": 2.0}
+    journal.path.write_bytes(content)
+    journal({"epoch": 1, **row})
+    journal({"epoch": 2, **row})
+    assert journal.path.read_text().splitlines()[1:] == ["1,9,0.5,1.5,2.0", "2,9,0.5,1.5,2.0"]
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == (2 if content else 0)
+    assert all("damaged" in text and "\n" not in text for text in warned)
+
+
+def test_rows_of_earlier_epochs_stay_in_a_history(tmp_path):
+    unfinished = UnfinishedFit(tmp_path / "blend.npz", "0" * 64)
+    unfinished.begin()
+    for epoch in (0, 1, 2, 3, 1, 2):
+        unfinished.add({"epoch": epoch, "loss": 2.0, **({"rate": 0.1} if epoch else {})})
+    assert unfinished.history.read_text() == "epoch,loss,rate\n0,2.0,\n1,2.0,0.1\n2,2.0,0.1\n"
