@@ -21,7 +21,7 @@ from stemfuse.separators import (
 )
 from stemfuse.separators.errors import listed
 from stemfuse.separators.labels import MIXTURE
-from stemfuse.separators.names import shown
+from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
 
@@ -195,10 +195,16 @@ def _known_key(name: str, store: StemStore) -> str | None:
     try:
         key = store.find(name)
     except StoreError:
-        folders = store.keys()
-        if name in list_separators() and not any(key.rpartition("-")[0] == name for key in folders):
+        labels = {key.rpartition("-")[0] for key in store.keys()}
+        if name in labels:
+            raise
+        if name in list_separators():
             return None
-        raise
+        near = did_you_mean(name, [*sorted(labels), *list_separators()])
+        raise ConfigError(
+            f"{store.root}: no separator named {name!r}{near}; the store has {listed(sorted(labels), 20) or 'none'}, and "
+            "stemfuse list separators names those that can make stems; others are adopted first"
+        ) from None
     return key if store.entries(key) else None
 
 

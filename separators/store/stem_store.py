@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemfuse.separators.audio.whole_files import clear_remains_below, remains_below
-from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed
-from stemfuse.separators.names import check_name
+from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed, wrong_usage
+from stemfuse.separators.names import check_name, did_you_mean
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import StoredStems, Track
@@ -119,7 +119,10 @@ class StemStore:
             return fitting[0]
         what = "several separators" if fitting else "no separator"
         known = listed(fitting or keys, most=20) or "none"
-        raise StoreError(f"{self.root}: {what} named {name!r}; name one of {known}, or separate or adopt stems first")
+        near = "" if fitting else did_you_mean(name, (key.rpartition("-")[0] for key in keys))
+        raise wrong_usage(
+            StoreError(f"{self.root}: {what} named {name!r}{near}; name one of {known}, or separate or adopt stems first")
+        )
 
     def path(self, track: Track, separator: Separator | str) -> Path:
         """Folder of the entry of a track's mixture; where there is none, the folder that its name gives it."""

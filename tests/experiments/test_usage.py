@@ -16,6 +16,13 @@ def place(tmp_path_factory):
     MixingWeights.same_source({s: {"a": 0.25, "b": 0.5} for s in ("drums", "bass", "other", "vocals")}).save(
         folder / "blend.npz"
     )
+    audio = folder / "band" / "test"
+    stems = ["adopt", next(audio.iterdir()), "--as", "near", "--data", next(audio.iterdir()), "--store"]
+    assert command(*stems, folder / "near store", "--as-is").returncode == 0
+    (folder / "stored.yaml").write_text(
+        f"out: {folder}/run\nstore: {folder}/near store\ndata: [{folder}/band]\nfusions: [mean]\n"
+        "separators: [{name: neer, stored: true}]\n"
+    )
     return folder
 
 
@@ -59,6 +66,16 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
             for subtype, meant in (("PCM24", "PCM_24"), ("FLOAT32", "FLOAT"), ("pcm16", "PCM_16"))
         ),
         (["fuse", "blend.npz", "band", "--subtype", "GSM610", "--out", "f"], "expected one of FLOAT, DOUBLE, PCM_16"),
+        *(
+            (["fit", "mean", *FIT, "--separators", names, "--out", "x.npz"], f"did you mean '{meant}'?")
+            for names, meant in (
+                ("center_channel", "centre_channel"),
+                ("a=harmonic_percusive", "harmonic_percussive"),
+                ("repet_sim,demuks", "demucs"),
+            )
+        ),
+        (["fit", "mean", *FIT, "--separators", "neer", "--store", "near store", "--out", "x.npz"], "'near'?"),
+        (["run", "stored.yaml"], "no separator named 'neer' (did you mean 'near'?)"),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
         *(
             (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)
