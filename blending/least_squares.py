@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
@@ -16,6 +17,8 @@ from .aggregation import aggregate_frames, group_medians
 from .errors import FusionError
 from .fusion import LinearFusion
 from .space import BlendSpace, FrameErrors
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Constraint = Literal["free", "nonnegative", "simplex"]
@@ -133,7 +136,7 @@ class LeastSquares(LinearFusion):
         Strength of the pull to equal weights (the plain mean of the source's stems, nothing of anything else), as a
         share of the mean energy of an input. ``"auto"`` tries `RIDGES` and takes, per source, the one that is best, by
         the figure of the weighting, on the validation tracks; when there are none, on training tracks that are left
-        out in turn, or on fifths of a single one.
+        out in turn, or on fifths of a single one; 0 where there is nothing to leave out, which is logged.
 
     Attributes
     ----------
@@ -203,6 +206,7 @@ class LeastSquares(LinearFusion):
         validation = space.on(valid) if valid else None
         self.ridge_: dict[str, float] = {}
         solved = {}
+        unchosen: list[str] = []
         for source in space.sources:
             frames = space.frames(source)
             if not frames.counted.any():
@@ -211,9 +215,17 @@ class LeastSquares(LinearFusion):
             ridge = self.ridge
             if ridge == "auto":
                 left_out = None if validation is None else validation.frames(source)
-                ridge = self._choose_ridge(frames, left_out, groups, prior)
+                chosen = self._choose_ridge(frames, left_out, groups, prior)
+                ridge = 0.0 if chosen is None else chosen
+                unchosen += [source] if chosen is None else []
             self.ridge_[source] = float(ridge)
             solved[source] = self._solve(frames, float(ridge), groups, prior)
+        if unchosen:
+            log.warning(
+                "ridge='auto' is 0 for %s: nothing to leave out in which every reference sounds; longer or more tracks "
+                "would tell",
+                ", ".join(unchosen),
+            )
         self.weights_ = space.weights(solved)
         self.theta_ = {
             source: dict(zip(space.names(source), values.tolist(), strict=True)) for source, values in solved.items()
@@ -247,15 +259,12 @@ class LeastSquares(LinearFusion):
 
     def _choose_ridge(
         self, frames: FrameErrors, valid: FrameErrors | None, groups: Sequence[Any], prior: Array
-    ) -> float:
-        """The strength of least error on frames that were not fitted to."""
+    ) -> float | None:
+        """The strength of least error on frames that were not fitted to; None where there are none."""
         folds = [(frames, valid)] if valid is not None else _left_out(frames)
         folds = [fold for fold in folds if all(part.counted.any() for part in fold)]
         if not folds:
-            raise FusionError(
-                "ridge='auto': got no frames to leave out in which every reference sounds; give longer or more tracks, "
-                "or ridge=0"
-            )
+            return None
         tried = (0.0, *RIDGES)
         figures = [
             sum(

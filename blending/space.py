@@ -192,8 +192,9 @@ class BlendSpace:
         ]
         if not silent:
             return "some reference is silent in each; give longer or other tracks"
-        others = ",".join(name for name in every if name not in silent)
-        return f"{' and '.join(silent)} is silent in all of them: fit without (--sources {others})"
+        others = [name for name in every if name not in silent]
+        how = f"--sources {','.join(others)}, in a recipe sources: [{', '.join(others)}]"
+        return f"{' and '.join(silent)} is silent in all of them: fit without ({how})"
 
     def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
         """The matrix of a blend, from the weights of every source."""

@@ -95,11 +95,13 @@ class FusionRecord(_Part):
     folds: list[str] = []
     """Files of the fusions that were fitted once more, each for some of the songs: those that the fit has not seen, or
     that not all separators have stems of. Empty where all songs are fused by the one file."""
+    unfitted: list[str] = []
+    """Songs that it has no scores of, as it cannot be fitted without them, each with the reason."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
 
     def file_of(self, refit: int | None) -> str:
-        """The file of the fusion that fuses some of the songs."""
+        """The file of the fusion that fuses some of the songs; empty where it cannot be fitted for them."""
         return self.file if refit is None or not self.folds else self.folds[refit]
 
     def all_files(self) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, fusion_class, leaks, load_fusion, make_fusion
+from stemfuse.blending import BaseFusion, FusionError, fusion_class, leaks, load_fusion, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
@@ -22,6 +23,8 @@ from stemfuse.separators import StemStore, Track, listed
 
 from .measure import measure
 from .unfinished import UnfinishedFit
+
+log = logging.getLogger(__name__)
 
 
 class FitTracks(NamedTuple):
@@ -64,6 +67,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         # those that come later are still known when this is interrupted
         run.checksums.keep(run.path / file for file in record.fusions[label].files)
         run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
+    record.notes += [f"{label}: {text}" for label, fitted in record.fusions.items() for text in fitted.unfitted]
     run.write_record(record)
     progress("fit", len(plan.fusions), len(plan.fusions))
 
@@ -144,7 +148,16 @@ def _fit_again(
         if not learns and refit.separators == plan.together:
             files[same] = record.file
         if same not in files:
-            files[same] = _fit_refit(plan, part, number, record, separators, run, progress)
+            try:
+                files[same] = _fit_refit(plan, part, number, record, separators, run, progress)
+            except FusionError as error:
+                songs = [planned.named for planned in plan.tested() if plan.refit_of(planned.track) == number]
+                record.unfitted = [
+                    *record.unfitted,
+                    f"no scores of {listed(songs, most=20)}, not fitted there: {error}",
+                ]
+                log.warning("%s: %s", part.label or part.name, record.unfitted[-1])
+                files[same] = ""
         record.folds = [*record.folds, files[same]]
 
 

@@ -35,6 +35,8 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
         methods = dict(track.stems)
         run.checksums.forget(_files_of(run, record, shown).__contains__)
         for label, fitted in record.fusions.items():
+            if not fitted.file_of(plan.refit_of(track)):
+                continue
             fusion = run.fusion(label, plan.refit_of(track))
             methods[label] = fuse_track(fusion, track, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
@@ -54,7 +56,9 @@ def _is_kept(run: Run, record: RunRecord, track: Track) -> bool:
     varying = [
         fusion for fusion in record.fusions.values() if fusion.linear and fusion_class(fusion.kind).varies_in_time
     ]
-    if not is_written(run.path, track, record.identity) or not all(track.name in fusion.songs for fusion in varying):
+    if not is_written(run.path, track, record.identity) or not all(
+        track.name in fusion.songs or fusion.unfitted for fusion in varying
+    ):
         return False
     return set(_files_of(run, record, track)) <= run.checksums.read().keys()
 

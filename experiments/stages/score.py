@@ -181,9 +181,11 @@ def _content_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> _Conte
     for label, fusion in record.fusions.items():
         # not the journal of a search, which grows
         apart = {fusion.journal, fusion.history}
+        if not (own := fusion.file_of(plan.refit_of(track))):
+            continue
         if fusion.folds:
             # of the fusion that was fitted for the song, nothing but its own file
-            apart = set(fusion.files) - {fusion.file_of(plan.refit_of(track))}
+            apart = set(fusion.files) - {own}
         files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
         methods[label] = [fusion.digest, files, content["stems"]]
     return _Content(audio, methods)
@@ -201,7 +203,7 @@ def _parts_of(plan: Plan, used: _Content) -> dict[str, str]:
 def _places_of(plan: Plan, run: Run, record: RunRecord, track: Track, used: _Content) -> dict[str, Estimates]:
     """By fusion, where its stems of a track lie; the names of their records are of what they are made of."""
     places = {}
-    for label in record.fusions:
+    for label in filter(used.methods.__contains__, record.fusions):
         name = part_name(
             estimates=label,
             stems=used.methods[label],
@@ -242,8 +244,8 @@ def _tasks_of(
         return []
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys_of(track)}
     for label, fusion in record.fusions.items():
-        file = run.path / fusion.file_of(plan.refit_of(track))
-        methods[label] = FusionMethod(file, unwritten.get(label), plan.config.convert)
+        if file := fusion.file_of(plan.refit_of(track)):
+            methods[label] = FusionMethod(run.path / file, unwritten.get(label), plan.config.convert)
     attached = plan.attach(track)
     return [
         ScoreTask(

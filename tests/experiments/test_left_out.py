@@ -177,6 +177,31 @@ def test_what_cannot_be_fitted_is_said_with_what_to_do(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("sounding", "silent"), [(0, "vocals"), (2, "drums"), (1, "bass")])
+def test_a_song_without_which_nothing_can_be_fitted_ends_no_run(tmp_path, sounding, silent):
+    write_songs(tmp_path / "songs", 3)
+    for number in {0, 1, 2} - {sounding}:
+        song = tmp_path / "songs" / f"song {number}"
+        parts = {name: sf.read(song / f"{name}.wav", dtype="float32")[0] for name in ("mixture", silent)}
+        sf.write(song / "mixture.wav", parts["mixture"] - parts[silent], RATE, subtype="FLOAT")
+        sf.write(song / f"{silent}.wav", 0 * parts[silent], RATE, subtype="FLOAT")
+    finished = run(recipe(tmp_path, estimates=True, players={"tracks": 3}))
+    (note,) = [note for note in finished.record().notes if note.startswith("least_squares: no scores of")]
+    assert f"test/song {sounding}" in note
+    assert f"{silent} is silent in all of them" in note
+    scores = finished.scores().query("metric == 'SDR' and frame >= 0")
+    of_song = scores[scores["track"] == f"song {sounding}"]
+    assert set(of_song["fusion"]) == {"mean", "centre_channel", "harmonic_percussive"}
+    estimates = tmp_path / "run" / "estimates"
+    assert not (estimates / "least_squares" / "test" / f"song {sounding}").exists()
+    assert (estimates / "mean" / "test" / f"song {sounding}").is_dir()
+    # as it is done, a second run computes nothing and says the same
+    again = run(recipe(tmp_path, estimates=True, players={"tracks": 3}))
+    assert again.record().notes == finished.record().notes
+    assert again.record().finished == finished.record().finished
+
+
+@pytest.mark.slow
 def test_stems_in_the_store_are_separated_once(flat):
     store = StemStore(flat[0] / "store")
     assert [len(store.tracks_of(key)) for key in StemStore.keys(store)] == [3, 3]

@@ -351,7 +351,7 @@ class TestSilence:
         adopt(folder, "a", "b")
         given = ("least_squares", {}, folder / "data", folder / "store", "ab", folder / "l.npz")
         with pytest.raises(
-            ValueError, match=r"effects is silent in all of them: fit without \(--sources music,speech\)"
+            ValueError, match=r"effects is silent in all of them: fit without \(--sources music,speech, in a recipe "
         ):
             fit_fusion(*given, workers=1)
         table = fit_fusion(*given, workers=1, sources=parse_sources("speech,music"))
