@@ -31,12 +31,27 @@ class Preset:
         Where they were published.
     note : str
         What a user has to know.
+    separators : tuple of tuple of str
+        By role, the registered separators that are the paper's.
     """
 
     roles: tuple[str, ...]
     weights: Mapping[str, tuple[float, ...]]
     paper: str
     note: str = ""
+    separators: tuple[tuple[str, ...], ...] = ()
+
+    def has_others(self, names: Sequence[str]) -> bool:
+        """Whether roles are filled by other separators than the paper's, by their registered names in order.
+
+        Examples
+        --------
+        >>> danna = PRESETS["danna-sep"]
+        >>> danna.has_others(["xumx", "unet_danna", "demucs_danna"]), danna.has_others(["xumx", "repet_sim", "demucs"])
+        (False, True)
+        """
+        own = self.separators or ((),) * len(self.roles)
+        return any(name not in known for name, known in zip(names, own, strict=False))
 
 
 PRESETS = {
@@ -50,12 +65,14 @@ PRESETS = {
         },
         paper="Yu and Cheuk, Danna-Sep: unite to separate them all, MDX workshop 2021",
         note="The workshop's slides print 0.2 for the X-UMX bass: a misprint, the three would sum to 1.1.",
+        separators=(("xumx",), ("unet_danna",), ("demucs_danna",)),
     ),
     "kuielab-mdx": Preset(
         roles=("mdx_net", "demucs"),
         weights={"drums": (0.5, 0.5), "bass": (0.5, 0.5), "other": (0.7, 0.3), "vocals": (0.9, 0.1)},
         paper="Kim, Choi, Chung, Lee and Jung, KUIELab-MDX-Net, MDX workshop 2021",
         note="mdx_net is the output of the four TFC-TDF networks after their Mixer; demucs is Demucs v2.",
+        separators=(("kuielab_mdx",), ("demucs_v2",)),
     ),
     "uhlich2017": Preset(
         roles=("feed_forward", "blstm"),
@@ -181,6 +198,25 @@ class Fixed(LinearFusion):
             track.channels,
         )
         return self
+
+    def stand_ins(self, made: Mapping[str, str]) -> str:
+        """What is to be said of a preset whose roles other separators fill than the paper's; empty where none does.
+
+        Parameters
+        ----------
+        made : mapping of str to str
+            By label, the registered name of each separator, in order.
+
+        Examples
+        --------
+        >>> Fixed("kuielab-mdx").stand_ins({"a": "kuielab_mdx", "b": "repet_sim"})
+        'kuielab-mdx weights on a, b, not on the separators of the paper'
+        """
+        preset = PRESETS.get(self.blend) if isinstance(self.blend, str) else None
+        labels = list(made) if self.separators is None else list(self.separators)
+        if preset is None or not preset.has_others([made.get(label, "") for label in labels]):
+            return ""
+        return f"{self.blend} weights on {', '.join(labels)}, not on the separators of the paper"
 
     def files(self) -> tuple[Path, ...]:
         """The file of the weights, where one is given."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, FusionError, fusion_class, leaks, load_fusion, make_fusion
+from stemfuse.blending import BaseFusion, Fixed, FusionError, fusion_class, leaks, load_fusion, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
@@ -54,7 +54,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         fitted = known.get(label, FusionRecord())
         kept = run.checksums.read()
         # the songs that are tested may be others
-        fitted.note = seen_before(make_fusion(part.name, **part.options), plan.store, tracks.tested)
+        fitted.note = _note(make_fusion(part.name, **part.options), plan.store, tracks.tested, separators)
         if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
@@ -215,7 +215,7 @@ def _fit_part(
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
-        note=seen_before(fusion, store, tracks.tested),
+        note=_note(fusion, store, tracks.tested, separators),
         files=[
             name for name in dict.fromkeys((file, beside, history, journal)) if name and (run.path / name).is_file()
         ],
@@ -225,6 +225,13 @@ def _fit_part(
         journal=journal,
         studies={source: study.study_name for source, study in fusion.studies_.items()},
     )
+
+
+def _note(fusion: BaseFusion, store: StemStore, tested: Sequence[Track], separators: Mapping[str, Any]) -> str:
+    """What has to be known of a fusion's scores: whose weights they are, and on which songs."""
+    made = {label: str(described.get("name", "")) for label, described in separators.items()}
+    stand_ins = fusion.stand_ins(made) if isinstance(fusion, Fixed) else ""
+    return "; ".join(filter(None, (stand_ins, seen_before(fusion, store, tested))))
 
 
 def _journal_of(part: FusionConfig, label: str) -> str:

@@ -121,7 +121,9 @@ class StemStore:
         known = listed(fitting or keys, most=20) or "none"
         near = "" if fitting else did_you_mean(name, (key.rpartition("-")[0] for key in keys))
         raise wrong_usage(
-            StoreError(f"{self.root}: {what} named {name!r}{near}; name one of {known}, or separate or adopt stems first")
+            StoreError(
+                f"{self.root}: {what} named {name!r}{near}; name one of {known}, or separate or adopt stems first"
+            )
         )
 
     def path(self, track: Track, separator: Separator | str) -> Path:
