@@ -33,6 +33,43 @@ def test_the_wheel_holds_every_file(tmp_path):
     assert not {name.split("/")[0] for name in names} & set(FOLDERS), "no generic name lands in site-packages"
 
 
+def requirements(extra):
+    """What an extra installs, those that it names included, by the packages' names."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found = set()
+    for text in extras[extra]:
+        name, names = re.fullmatch(r"([\w-]+)(?:\[([\w,-]+)\])?.*", text).groups()
+        found |= set().union(*map(requirements, names.split(","))) if name == "stemfuse" else {name}
+    return found
+
+
+def test_the_extra_all_installs_every_extra_that_is_named():
+    """In the README, in docs, and by the messages on missing packages."""
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / name for name in sources())]
+    texts = [path.read_text() for path in texts if path.suffix in (".md", ".py")]
+    named = {
+        extra for text in texts for found in re.findall(r"stemfuse\[([\w,]+)\]", text) for extra in found.split(",")
+    }
+    assert {"all", "search", "mixers", "demucs", "networks"} <= named
+    everything = requirements("all")
+    for extra in named - {"test", "dev"}:
+        assert requirements(extra) <= everything, extra
+    assert {"torch", "demucs", "optuna", "onnxruntime", "lightning-fabric", "python-stretch"} <= everything
+
+
+def test_every_package_that_is_asked_for_is_in_the_extra_that_is_named():
+    """A message that says what to install has to be right: by name, or by the project that has the module."""
+    projects = {"lightning_fabric": "lightning-fabric", "python_stretch": "python-stretch"}
+    asked = set()
+    for name in sources():
+        text = (ROOT / name).read_text() if name.endswith(".py") else ""
+        asked |= set(re.findall(r"""import_optional\(\s*"(\w+)[\w.]*",\s*"(\w+)\"""", text))
+    asked -= {("json", "search"), ("nobody_has_this", "onnx")}
+    assert len(asked) >= 3
+    for module, extra in asked:
+        assert projects.get(module, module) in requirements(extra), (module, extra)
+
+
 def test_importing_stemfuse_is_light():
     heavy = ("torch", "matplotlib", "pandas", "scipy", "librosa", "museval", "demucs", "av")
     for module, allowed in (("stemfuse", ()), ("stemfuse.separators", ("numpy",)), ("stemfuse.blending", ("numpy",))):

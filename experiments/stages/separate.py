@@ -106,6 +106,11 @@ def make_missing(
         separator: [track for track in tracks if keys_of is None or separator.label in keys_of(track)]
         for separator in separators
     }
+    known = set(store.keys())
+    for separator, needing in wanted.items():
+        # without a single stem it is sure to separate: what it lacks is said before songs are read
+        if needing and not separator.stored and separator.key not in known:
+            require_packages(needed_packages(separator.name), f"separator {separator.label}")
     pairs = [(track, separator.key) for separator, needing in wanted.items() for track in needing]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}

@@ -1,5 +1,8 @@
 """Wrong usage is found before any work, and ends with exit code 2, one line, and what was probably meant."""
 
+import subprocess
+import sys
+
 import pytest
 
 from makers.commands import command
@@ -119,13 +122,45 @@ def test_a_missing_package_is_said_before_any_work(place, monkeypatch, package, 
     found = optional.find_spec
     monkeypatch.setattr(optional, "find_spec", lambda name: None if name == package else found(name))
     result = command(*arguments, cwd=place)
-    assert result.returncode in (1, 2)
+    assert result.returncode == 2
     assert f"pip install '{extra}'" in result.stderr
     assert "separate: " not in result.stderr
     assert (
         f"[not installed: pip install '{extra}']"
         in command("list", arguments[0].replace("fit", "fusions").replace("separate", "separators")).stdout
     )
+
+
+WITHOUT = """import sys
+sys.modules[sys.argv.pop(1)] = None
+from stemfuse.experiments.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("torch", ["fit", "conv1x1", *FIT, "--out", "x.npz"], "mixers"),
+        ("lightning_fabric", ["fit", "mlp_mixer", *FIT, "--out", "x.safetensors"], "mixers"),
+        ("optuna", ["fit", "search", *FIT, "--out", "x.npz"], "search"),
+        ("torch", ["separate", "band", "--separator", "xumx_small", "--store", "st2"], "networks"),
+        (
+            "torch",
+            ["fit", "mean", "--data", "band", "--store", "st", "--separators", "xumx_small", "--out", "x.npz"],
+            "",
+        ),
+    ],
+)
+def test_a_package_that_is_missing_in_truth_is_wrong_usage(place, package, arguments, extra):
+    before = sorted(place.rglob("*"))
+    program = [sys.executable, "-c", WITHOUT, package, *map(str, arguments)]
+    done = subprocess.run(program, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"pip install 'stemfuse[{extra}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(place.rglob("*")) == before
 
 
 def test_an_output_that_is_there_is_kept_beside_unless_replaced(place, tmp_path):
