@@ -148,6 +148,44 @@ def test_a_fault_of_one_stem_is_named(truth: np.ndarray, fault, words: str, has_
     assert problem.startswith(words)
 
 
+FAULTS = {
+    "left and right of {} are swapped": lambda audio: audio[::-1],
+    "the polarity of {} is inverted": lambda audio: -audio,
+    "the polarity of the right channel of {} is inverted": lambda audio: audio * np.array([[1], [-1]]),
+    "{} has a constant (DC) of -0.200": lambda audio: audio - 0.2,
+    "{} is 12.0 dB louder than its reference": lambda audio: 4 * audio,
+}
+SETS = {
+    "four": (band, SOURCES),
+    "a pair": (lambda: np.stack([band()[3], band()[:3].sum(0)]), ("vocals", "accompaniment")),
+    "speech": (lambda: band()[[0, 2, 3]], ("speech", "music", "effects")),
+    "mono": (lambda: band()[:, :1], SOURCES),
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+@pytest.mark.parametrize(("kind", "place"), [("four", 2), ("four", 3), ("a pair", 0), ("a pair", 1), ("speech", 1)])
+def test_a_fault_of_any_stem_of_any_set_is_named(kind: str, place: int, words: str) -> None:
+    make, sources = SETS[kind]
+    named_alone(make(), sources, place, words)
+
+
+@pytest.mark.parametrize("words", [words for words in FAULTS if "left" not in words and "right" not in words])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_fault_of_a_mono_stem_is_named(place: int, words: str) -> None:
+    make, sources = SETS["mono"]
+    named_alone(make(), sources, place, words)
+
+
+def named_alone(truth: np.ndarray, sources: tuple[str, ...], place: int, words: str) -> None:
+    """Check that the fault of one stem is the only problem, with and without faults of its level."""
+    stems = truth.copy() if "louder" in words else estimated(truth)
+    stems[place] = FAULTS[words](stems[place])
+    track = Track.from_arrays("Song", truth.sum(0), truth, sources=sources)
+    problems = [text for text in check_alignment(Stems(stems, sources), track).problems if "their sum" not in text]
+    assert [text.partition(", ")[0] for text in problems] == [words.format(sources[place])]
+
+
 def test_dc_of_all_stems_and_a_large_residual_are_said(truth: np.ndarray) -> None:
     alignment = measured(truth + 0.3, truth, has_references=False)
     assert sum("constant (DC) of +0.300" in problem for problem in alignment.problems) == 4
@@ -206,3 +244,19 @@ def test_real_systems_of_sisec(system: str, expected: int) -> None:
             alignment = check_alignment({"vocals": estimate}, track)
             assert alignment.late == {"vocals": expected}
             assert alignment.problems == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["JY3", "MDL1", "TAK2", "UHL3"])
+def test_real_systems_have_no_false_faults(system: str) -> None:
+    folders = sorted((SISEC / "references" / "test").glob("*"))
+    if not folders:
+        pytest.skip("needs the real songs beside the repository")
+    for folder in folders[::3]:
+        names = ("vocals", "accompaniment")
+        references = Stems.from_signals({name: open_signal(folder / f"{name}.flac") for name in names})
+        vocals = open_signal(SISEC / "estimates" / system / "test" / folder.name / "vocals.flac")
+        track = Track.from_arrays(folder.name, references.audio.sum(0))
+        alignment = check_alignment({"vocals": vocals}, Track(track.name, track.mixture, references=references))
+        assert alignment.faults == ()
+        assert not any("residual" in warning for warning in alignment.warnings)
