@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stemfuse.separators.labels import BEST_PER_SOURCE
+
 from .aggregates import MEAN, OverFrames, OverTracks, aggregate, common_sources, source_order, track_scores
 from .errors import ScoreError
 from .scores import check_scores
-
-BEST_PER_SOURCE = "best per source"
-"""Name of the pseudo-method that takes each source from the single separator that is best at it."""
 
 FEWEST_TRACKS = 3
 """With fewer tracks a bootstrap interval has no meaning."""

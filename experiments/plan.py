@@ -14,11 +14,12 @@ from stemfuse.blending.search import FEW
 from stemfuse.separators import StemStore, Track, listed, matched, separator_class, track_labels
 
 from .config import FusionConfig, RunConfig
-from .data import EVERY_SEVENTH, DataSet, open_data
+from .data import open_data
 from .errors import RunError
 from .missing_stems import Who, find_absent, in_common, say_absent, who
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, check_labels, stored_separator
+from .subsets import check_asked, is_small
 from .workers import cores
 
 log = logging.getLogger(__name__)
@@ -233,11 +234,6 @@ class Plan:
         return list(dict.fromkeys(tracks))
 
 
-def is_small(found: DataSet) -> bool:
-    """Whether a data set has too few training tracks for some to be set aside to validate on, unless it does so."""
-    return found.split == EVERY_SEVENTH and sum(len(found.names(subset)) for subset in ("train", "valid")) < FEW
-
-
 def plan_run(config: RunConfig) -> Plan:
     """Open the data and name the separators; nothing is separated and no weights are loaded.
 
@@ -256,6 +252,7 @@ def plan_run(config: RunConfig) -> Plan:
         for subset in part.subsets or found.subsets:
             tracks = found.tracks(subset)[: part.tracks]
             planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
+    check_asked(config, [entry.track.subset for entry in planned])
     separators = tuple(
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators

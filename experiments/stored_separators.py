@@ -20,7 +20,7 @@ from stemfuse.separators import (
     separator_class,
 )
 from stemfuse.separators.errors import listed
-from stemfuse.separators.labels import MIXTURE
+from stemfuse.separators.labels import BEST_PER_SOURCE, MIXTURE
 from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
@@ -125,8 +125,6 @@ def check_label(label: str, others: Sequence[str] = (), advice: str = "give one 
     ConfigError
         The label is taken.
     """
-    from stemfuse.analysis.significance import BEST_PER_SOURCE
-
     if label in others:
         raise ConfigError(f"a separator and a fusion are called {shown(label)!r}; {advice}")
     means = {MIXTURE: "the song itself in labels of channels", BEST_PER_SOURCE: "a row of tables"}
@@ -195,15 +193,16 @@ def _known_key(name: str, store: StemStore) -> str | None:
     try:
         key = store.find(name)
     except StoreError:
-        labels = {key.rpartition("-")[0] for key in store.keys()}
+        folders = store.keys()
+        labels = sorted({folder.rpartition("-")[0] for folder in folders})
         if name in labels:
             raise
         if name in list_separators():
             return None
-        near = did_you_mean(name, [*sorted(labels), *list_separators()])
+        near = did_you_mean(name, [*labels, *list_separators()])
         raise ConfigError(
-            f"{store.root}: no separator named {name!r}{near}; the store has {listed(sorted(labels), 20) or 'none'}, and "
-            "stemfuse list separators names those that can make stems; others are adopted first"
+            f"{store.root}: no separator named {name!r}{near}; the store has {listed(labels, 20) or 'none'}, "
+            "and stemfuse list separators names those that can make stems; others are adopted first"
         ) from None
     return key if store.entries(key) else None
 

@@ -21,6 +21,10 @@ MIXTURE = "mixture"
 """The word in place of a separator's name in labels of the mixture's channels."""
 
 
+BEST_PER_SOURCE = "best per source"
+"""The word in place of a method's name where each source is taken from the separator that is best at it."""
+
+
 class ChannelLabel(NamedTuple):
     """The name of one input or output channel.
 

@@ -16,7 +16,7 @@ import yaml
 
 from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
-from stemfuse.separators.names import check_name, name_fault
+from stemfuse.separators.names import check_name, did_you_mean, name_fault
 from stemfuse.separators.sources import part_names
 
 from .musdb_tracks import musdb_places
@@ -184,7 +184,9 @@ class DataSet:
             return self.subsets
         if subset not in self.places:
             hint = "; fewer than seven training tracks make no validation split" if subset == "valid" else ""
-            raise TrackError(f"{self.path}: no subset {subset!r}, expected one of {', '.join(self.subsets)}{hint}")
+            near = did_you_mean(subset, self.subsets)
+            known = ", ".join(self.subsets)
+            raise wrong_usage(TrackError(f"{self.path}: no subset {subset!r}{near}, expected one of {known}{hint}"))
         return (subset,)
 
     def __iter__(self) -> Iterator[Track]:

@@ -13,9 +13,10 @@ import pandas as pd
 from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sources, track_scores
 from stemfuse.analysis.reasons import method_notes
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
-from stemfuse.analysis.significance import BEST_PER_SOURCE, FEWEST_TRACKS, best_single, compare, with_best_per_source
+from stemfuse.analysis.significance import FEWEST_TRACKS, best_single, compare, with_best_per_source
 from stemfuse.experiments.record import TrackRecord
 from stemfuse.experiments.run import Run
+from stemfuse.separators.labels import BEST_PER_SOURCE
 
 
 @dataclass(frozen=True, eq=False)

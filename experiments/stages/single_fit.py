@@ -14,8 +14,8 @@ from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
-from stemfuse.experiments.plan import is_small
 from stemfuse.experiments.stored_separators import check_labels, find_separator
+from stemfuse.experiments.subsets import check_subsets, is_small
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, listed
 from stemfuse.separators.audio.whole_files import clear_remains
@@ -175,6 +175,8 @@ def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int
     if out.suffix != fusion.suffix:
         raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
     check_output(out)
+    if folds == 1:
+        raise ConfigError("--folds: got 1 group, which leaves no song to fit on; expected at least 2, or 0 for none")
     if folds and not fusion.is_linear:
         raise ConfigError(f"--folds: a {name} fusion has no weights, expected a linear fusion")
     return fusion
@@ -253,6 +255,8 @@ def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) ->
 
     Of fewer than eight tracks none is set aside to validate on, unless the data set itself does so.
     """
+    check_subsets("--train", train, FitConfig().train, found.subsets, str(found.path))
+    check_subsets("--valid", valid, FitConfig().valid, found.subsets, str(found.path))
     subsets = [subset for subset in train if subset in found.subsets]
     if not subsets and tuple(train) == FitConfig().train:
         subsets = [subset for subset in found.subsets if subset not in valid] or list(found.subsets)

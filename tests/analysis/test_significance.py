@@ -11,7 +11,8 @@ from scipy import stats
 from stemfuse.analysis.aggregates import aggregate, by_source
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.scores import check_scores, common_mask, scores_table
-from stemfuse.analysis.significance import BEST_PER_SOURCE, best_single, compare, with_best_per_source
+from stemfuse.analysis.significance import best_single, compare, with_best_per_source
+from stemfuse.separators.labels import BEST_PER_SOURCE
 
 SOURCES = ("drums", "bass", "other", "vocals")
 NAN = float("nan")

@@ -26,6 +26,7 @@ def place(tmp_path_factory):
         f"out: {folder}/run\nstore: {folder}/near store\ndata: [{folder}/band]\nfusions: [mean]\n"
         "separators: [{name: neer, stored: true}]\n"
     )
+    (folder / "recipe.yaml").write_text((folder / "stored.yaml").read_text().replace("neer", "near"))
     return folder
 
 
@@ -79,6 +80,19 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
         ),
         (["fit", "mean", *FIT, "--separators", "neer", "--store", "near store", "--out", "x.npz"], "'near'?"),
         (["run", "stored.yaml"], "no separator named 'neer' (did you mean 'near'?)"),
+        *(
+            (["fit", "mean", *FIT, "--out", "x.npz", option, given], f"no tracks in {missing}{words}")
+            for option, given, missing, words in (
+                ("--valid", "vaild", "vaild", ", the subsets are train, test; choose with --valid"),
+                ("--valid", "tset", "tset", " (did you mean 'test'?)"),
+                ("--train", "train,trian", "trian", " (did you mean 'train'?)"),
+            )
+        ),
+        (["fit", "mean", *FIT, "--out", "x.npz", "--folds", 1], "--folds: got 1 group"),
+        *(
+            (["run", "recipe.yaml", f"fit.{name}=[{given}]"], f"(did you mean '{meant}'?)")
+            for name, given, meant in (("test", "tset", "test"), ("train", "trian", "train"), ("valid", "tesd", "test"))
+        ),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
         *(
             (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)
