@@ -25,7 +25,8 @@ from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
 from stemfuse.separators.names import did_you_mean, name_fault, shown
 from stemfuse.separators.sources import parse_sources
 
-from .data.musdb_tracks import musdb_part
+from .data.datasets import open_data
+from .data.musdb_tracks import musdb_places
 from .errors import ConfigError
 
 LONGEST_VALUE = 200
@@ -60,6 +61,9 @@ class DataConfig(_Part):
     real: bool = Field(True, description="real music or synthetic; the report lists the two apart")
     subsets: tuple[Label, ...] | None = Field(None, description="only these subsets; all when not given")
     tracks: int | None = Field(None, ge=1, description="only the first tracks of each subset, at most this many")
+    names: tuple[str, ...] | None = Field(
+        None, description="only these tracks: names, or <subset>/<name>; all when not given"
+    )
     mixture: Literal["file", "sum"] = Field("file", description="sum: add up the stems where mixture.wav is missing")
 
     @property
@@ -174,8 +178,11 @@ class RunConfig(_Part):
             for key, field in (("separators", "name"), ("fusions", "name"), ("data", "path")):
                 if isinstance(given.get(key), list | tuple):
                     given[key] = [{field: part} if isinstance(part, str | Path) else part for part in given[key]]
-            if isinstance(given.get("data"), list | tuple):
-                given["data"] = [musdb_part(part) or part for part in given["data"]]
+            data = given.get("data")
+            if isinstance(data, list | tuple):
+                given["data"] = [_opened(part) for part in data]
+            elif (part := _musdb_part(data)) is not None:
+                given["data"] = [part]
         return given
 
     @model_validator(mode="after")
@@ -189,6 +196,32 @@ class RunConfig(_Part):
         _differ(labels, "separators and fusions", "label")
         _differ([part.name for part in self.data], "data sets", "label")
         return self
+
+
+def _musdb_part(data: Any) -> Mapping[str, Any] | None:
+    """The part of a recipe that stands for a ``musdb.DB`` or a track of it; None for anything else."""
+    if musdb_places(data) is None:
+        return None
+    found = open_data(data)
+    (first, *more) = [place for places in found.places.values() for place in places.values()]
+    if not more:
+        return {"path": first, "label": found.names()[0]}
+    part = {"path": found.path, "subsets": found.subsets}
+    tree = open_data(found.path)
+    whole = all(found.names(subset) == tree.names(subset) for subset in found.subsets)
+    return (
+        part
+        if whole
+        else part | {"names": [f"{subset}/{name}" for subset in found.subsets for name in found.names(subset)]}
+    )
+
+
+def _opened(part: Any) -> Any:
+    """A part of the data as it is, but for one that the package musdb has opened, alone or as its path."""
+    if isinstance(part, Mapping):
+        found = _musdb_part(part.get("path"))
+        return part if found is None else {**found, **{key: value for key, value in part.items() if key != "path"}}
+    return _musdb_part(part) or part
 
 
 def _differ(labels: Sequence[str], what: str, key: str) -> None:

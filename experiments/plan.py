@@ -248,7 +248,7 @@ def plan_run(config: RunConfig) -> Plan:
         make_fusion(fusion.name, **fusion.options).check()
     planned: list[PlannedTrack] = []
     for part in config.data:
-        found = open_data(part.path, mixture=part.mixture, sources=config.sources)
+        found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
         for subset in part.subsets or found.subsets:
             tracks = found.tracks(subset)[: part.tracks]
             planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]

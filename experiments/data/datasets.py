@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name, did_you_mean, name_fault
 from stemfuse.separators.sources import part_names
 
-from .musdb_tracks import musdb_places
+from .musdb_tracks import musdb_places, musdb_validation
 from .tracks import (
     NONE_WANTED,
     PASSED_OVER,
@@ -157,7 +153,7 @@ class DataSet:
     @property
     def identity(self) -> str:
         """``"musdb18hq"`` where it has tracks of musdb's list; otherwise the name of its folder."""
-        return "musdb18hq" if _musdb_validation().intersection(self.names()) else track_name(self.path)
+        return "musdb18hq" if musdb_validation().intersection(self.names()) else track_name(self.path)
 
     @property
     def name(self) -> str:
@@ -168,6 +164,26 @@ class DataSet:
         is_single = not self.path.is_dir() or is_track(self.path)
         name = unicodedata.normalize("NFC", (folder.parent if is_single else folder).name)
         return "" if name_fault(name) else name
+
+    def only(self, names: Collection[str] | None) -> DataSet:
+        """Some of the tracks, by ``<name>`` or ``<subset>/<name>``, in the subsets that they have; all for None.
+
+        Raises
+        ------
+        TrackError
+            There is no track of a name.
+        """
+        if names is None:
+            return self
+        known = {*self.names(), *(f"{subset}/{name}" for subset in self.subsets for name in self.places[subset])}
+        if unknown := [name for name in names if name not in known]:
+            near = did_you_mean(unknown[0], sorted(known))
+            raise wrong_usage(TrackError(f"{self.path}: no track {unknown[0]!r}, expected names of its tracks{near}"))
+        kept = {
+            subset: {name: place for name, place in places.items() if {name, f"{subset}/{name}"} & {*names}}
+            for subset, places in self.places.items()
+        }
+        return replace(self, places={subset: places for subset, places in kept.items() if places})
 
     def describe(self) -> dict[str, Any]:
         """Name, path, layout, split, and the number of tracks of each subset."""
@@ -207,7 +223,7 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     * the same without subsets: all tracks are in the subset ``"test"``;
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
       ``"songs"``;
-    * a ``musdb.DB``, or one track of it: its files are read here, as if they were given by their paths;
+    * a ``musdb.DB``, or one track of it: its files are read here, those of its root that it has, split as the root is;
     * tracks that are open already, or made of arrays: they keep their subsets and names, and nothing is split.
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
@@ -252,17 +268,37 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     if isinstance(path, Sequence) and not isinstance(path, str):
         return DataSet(Path("tracks"), _given(path), "none", mixture, sources)
     known = musdb_places(path)
-    if known is None:
+    if known is not None:
+        path, places = known
+        if (same := _in_tree(path, places, mixture, sources)) is not None:
+            return same
+    else:
         path = Path(path).expanduser()
         places = {subset: _by_name(subset, found) for subset, found in _find(path, wanted).items() if found}
-    else:
-        path, places = known
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))
         places["valid"] = {name: places["train"].pop(name) for name in names}
     order = [*SUBSETS, *sorted(set(places) - set(SUBSETS))]
     return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture, sources)
+
+
+def _in_tree(
+    root: Path, places: Mapping[str, Mapping[str, Path]], mixture: MixtureRule, sources: Sums | None
+) -> DataSet | None:
+    """Those tracks of a tree that a musdb.DB has, split as the tree is; None where some are not in the tree."""
+    try:
+        tree = open_data(root, mixture, sources)
+    except TrackError:
+        return None
+    wanted = {place.resolve() for of_subset in places.values() for place in of_subset.values()}
+    kept = {
+        subset: {name: place for name, place in of_subset.items() if Path(str(place)).resolve() in wanted}
+        for subset, of_subset in tree.places.items()
+    }
+    if sum(map(len, kept.values())) < len(wanted):
+        return None
+    return replace(tree, places={subset: of_subset for subset, of_subset in kept.items() if of_subset})
 
 
 def _given(tracks: Sequence[Any]) -> dict[str, dict[str, Track]]:
@@ -347,19 +383,9 @@ def _by_name(subset: str, places: Sequence[Path]) -> dict[str, Path]:
     return dict(named)
 
 
-@cache
-def _musdb_validation() -> frozenset[str]:
-    """The names of musdb's validation tracks, from its file: importing musdb fails where there is no ffmpeg."""
-    package = importlib.util.find_spec("musdb")
-    if package is None or package.origin is None:
-        raise TrackError("the package musdb is missing, its list of validation tracks is needed: pip install musdb")
-    settings = yaml.safe_load(Path(package.origin).with_name("configs").joinpath("mus.yaml").read_text("utf-8"))
-    return frozenset(settings["validation_tracks"])
-
-
 def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
     """The rule that applies to these training tracks, and the validation tracks among them, sorted."""
-    listed = [name for name in names if name in _musdb_validation()]
+    listed = [name for name in names if name in musdb_validation()]
     if listed:
         return "musdb", listed
     seventh = list(names[6::7])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stemfuse.separators import TrackError
 
@@ -44,15 +47,11 @@ def musdb_places(data: Any) -> tuple[Path, dict[str, dict[str, Path]]] | None:
     return next(iter(next(iter(places.values())).values())).parent.parent, places
 
 
-def musdb_part(data: Any) -> Mapping[str, Any] | None:
-    """The part of a recipe that stands for a ``musdb.DB`` or a track of it; None for anything else."""
-    found = musdb_places(data)
-    if found is None:
-        return None
-    root, places = found
-    names = [place for of_subset in places.values() for place in of_subset.values()]
-    if len(names) == 1:
-        return {"path": names[0], "label": next(iter(next(iter(places.values()))))}
-    # a training set is split again in the same way when it is opened by its path
-    subsets = [part for subset in places for part in (("train", "valid") if subset == "train" else (subset,))]
-    return {"path": root, "subsets": subsets}
+@cache
+def musdb_validation() -> frozenset[str]:
+    """The names of musdb's validation tracks, from its file: importing musdb fails where there is no ffmpeg."""
+    package = importlib.util.find_spec("musdb")
+    if package is None or package.origin is None:
+        raise TrackError("the package musdb is missing, its list of validation tracks is needed: pip install musdb")
+    settings = yaml.safe_load(Path(package.origin).with_name("configs").joinpath("mus.yaml").read_text("utf-8"))
+    return frozenset(settings["validation_tracks"])

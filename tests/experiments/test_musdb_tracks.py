@@ -1,12 +1,15 @@
 """Data sets and tracks of the package musdb are opened, separated and run as their paths are."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from makers.audio import sources, write_track
 from makers.places import CLIP
 from stemfuse.analysis.bss_eval.museval import import_musdb
-from stemfuse.experiments import open_data, run
+from stemfuse.experiments import open_data, parse_config, run
+from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.stages.separate import separate_paths
 from stemfuse.separators import SOURCES, TrackError
 from stemfuse.separators.audio.signals import FileSignal
@@ -74,6 +77,67 @@ def test_what_asks_for_other_audio_is_an_error(wav):
     wav[0].chunk_duration, wav[0].path = None, "/nowhere/mixture.wav"
     with pytest.raises(TrackError, match="is missing; expected a track that lies on disk"):
         open_data(wav[0])
+
+
+@pytest.fixture
+def large(tmp_path, musdb):
+    """Ten training tracks, two of them of musdb's validation list, and two to test on."""
+    train = [*(f"A{number} - Song" for number in range(8)), "Meaxic - Take A Step", "Skelpolu - Human Mistakes"]
+    for subset, names in (("train", train), ("test", ["B1 - x", "B2 - y"])):
+        for seed, name in enumerate(names):
+            write_track(tmp_path / "HQ" / subset / name, sources(5_000, seed=seed))
+    return lambda **options: musdb.DB(root=str(tmp_path / "HQ"), is_wav=True, **options)
+
+
+def counts(tracks):
+    return dict(Counter(track.subset for track in tracks))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"train": 8, "valid": 2, "test": 2}),
+        ({"subsets": "train"}, {"train": 8, "valid": 2}),
+        ({"subsets": "train", "split": "train"}, {"train": 8}),
+        ({"subsets": "train", "split": "valid"}, {"valid": 2}),
+        ({"subsets": "test"}, {"test": 2}),
+    ],
+)
+def test_a_db_that_was_split_is_not_split_again(large, options, expected, tmp_path):
+    db = large(**options)
+    assert counts(open_data(db)) == expected
+    for data in ([db], db, [{"path": db, "label": "music"}]):
+        config = parse_config(recipe(tmp_path, data))
+        assert counts(entry.track for entry in plan_run(config).tracks) == expected
+        assert config.data[0].name == ("music" if isinstance(data, list) and data[0] is not db else "HQ")
+        # what the run keeps as its recipe means the same
+        assert parse_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("chosen", [slice(3), slice(7, 10), slice(9, 12), slice(0, 10, 9)])
+def test_a_db_of_some_tracks_is_those_tracks(large, chosen, tmp_path):
+    db = large()
+    whole = {(track.name, track.subset) for track in open_data(db)}
+    db.tracks = db.tracks[chosen]
+    names = {track.name for track in db.tracks}
+    planned = [entry.track for entry in plan_run(parse_config(recipe(tmp_path, db))).tracks]
+    for tracks in (open_data(db), planned):
+        assert {(track.name, track.subset) for track in tracks} == {one for one in whole if one[0] in names}
+    config = parse_config(recipe(tmp_path, [{"path": db, "subsets": ["train"]}]))
+    assert config.data[0].subsets == ("train",)
+
+
+def test_names_that_no_track_has_are_wrong_usage(large, tmp_path):
+    config = parse_config(recipe(tmp_path, [{"path": str(tmp_path / "HQ"), "names": ["A1 - Son"]}]))
+    large()
+    with pytest.raises(TrackError, match=r"no track 'A1 - Son'.*did you mean 'A1 - Song'") as caught:
+        plan_run(config)
+    assert caught.value.is_usage
+
+
+def recipe(folder, data):
+    given = {"out": str(folder / "run"), "store": str(folder / "store"), "data": data, "fusions": ["mean"]}
+    return given | {"separators": ["centre_channel"], "bounds": None}
 
 
 @pytest.mark.slow
