@@ -99,7 +99,8 @@ def older_entries(root: Path) -> Iterator[Path]:
 class Places:
     """Where the stems of each mixture lie, so that a song that has another name now keeps its stems.
 
-    It only spares searching: a note that is missing, or leads to other stems, is as good as none.
+    It only spares searching: a note that is missing, or leads to other stems, is as good as none. What a search
+    has found is kept in a list for each separator, so that every entry is looked at once.
 
     Parameters
     ----------
@@ -134,6 +135,22 @@ class Places:
         except StoreError:
             return None
         return found if found.is_dir() else None
+
+    def listed(self, key: str) -> dict[str, str]:
+        """By entry of a separator, as a path in the store, the mixture that it was of when it was looked at."""
+        try:
+            return {str(path): str(sha256) for path, sha256 in read_object(self._list(key))["entries"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def keep_list(self, key: str, entries: Mapping[str, str]) -> None:
+        """Keep what `listed` gives; nothing happens where the store cannot be written."""
+        text = json.dumps({"entries": dict(entries)}, ensure_ascii=False)
+        with contextlib.suppress(WriteError):
+            write_whole(self._list(key), lambda file: file.write(text.encode()))
+
+    def _list(self, key: str) -> Path:
+        return self.root / ".places" / f"{digest({'entries': key})[:32]}.json"
 
     def _note(self, key: str, mixture_sha256: str) -> Path:
         return self.root / ".places" / f"{digest({'key': key, 'mixture': mixture_sha256})[:32]}.json"

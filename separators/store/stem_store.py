@@ -82,6 +82,8 @@ class StemStore:
         self.contents = Contents(self.root / ".contents")
         self._places = Places(self.root)
         self._is_current = False
+        # by separator and mixture, what was found by looking at every entry
+        self._found: dict[str, dict[str, Path]] = {}
 
     @staticmethod
     def key(separator: Separator | str) -> str:
@@ -145,7 +147,22 @@ class StemStore:
         places = [own, beside(own, mixture), self._places.find(key, mixture)]
         found = [place for place in places if place is not None and place.is_dir()]
         of = {place: mixture_of(place) for place in found}
-        return next((place for place in found if of[place] == mixture), next((p for p in found if of[p] is None), None))
+        own_or_damaged = next(
+            (place for place in found if of[place] == mixture), next((p for p in found if of[p] is None), None)
+        )
+        return own_or_damaged or self._search(key, mixture)
+
+    def _search(self, key: str, mixture: str) -> Path | None:
+        """Where the stems of a mixture lie of which there is no note; each entry is looked at once."""
+        if key not in self._found:
+            known = self._places.listed(key)
+            entries = {path.relative_to(self.root).as_posix(): path for path in self.entries(key)}
+            if new := {name: mixture_of(path) for name, path in entries.items() if name not in known}:
+                known |= {name: sha256 for name, sha256 in new.items() if sha256 is not None}
+                self._places.keep_list(key, known)
+            self._found[key] = {known[name]: entries[name] for name in reversed(entries) if name in known}
+        found = self._found[key].get(mixture)
+        return found if found is not None and mixture_of(found) == mixture else None
 
     def get(self, track: Track, separator: Separator | str) -> Stems | None:
         """Stems of a track, left in their files.

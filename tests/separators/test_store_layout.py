@@ -3,6 +3,7 @@
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from stemfuse.analysis import GramStatistics
 from stemfuse.experiments import open_data
 from stemfuse.separators import StemStore, StoreError, Track
 from stemfuse.separators.separator import digest
-from stemfuse.separators.store import move_store
+from stemfuse.separators.store import move_store, stem_store
+from stemfuse.separators.store.entry import mixture_of
 
 LENGTH = 3001
 
@@ -114,9 +116,38 @@ def test_a_song_that_has_another_name_now_keeps_its_stems(tmp_path, new):
     assert_own_stems(store, track, separator)
     assert list(store.attach(track, [separator]).stems) == ["quarter"]
     shutil.rmtree(store.root / ".places")
-    assert StemStore(store.root).missing([track], separator) == [track], "a note that is lost costs work, no more"
-    fill(store, [track])
-    assert_own_stems(store, track, separator)
+    again = StemStore(store.root)
+    assert again.missing([track], separator) == []
+    assert_own_stems(again, track, separator)
+
+
+@pytest.mark.parametrize("hidden", ["lost", "unwritable", "emptied"])
+def test_a_store_that_was_copied_without_its_hidden_folders_knows_its_songs(tmp_path, monkeypatch, hidden):
+    tracks = [Track.from_arrays(f"song {seed}", audio(seed).sum(0)) for seed in range(3)]
+    store = StemStore(tmp_path / "store")
+    separator = fill(store, tracks)
+    copy = tmp_path / "copy"
+    shutil.copytree(store.root, copy, ignore=shutil.ignore_patterns(".*"))
+    if hidden == "unwritable":
+        (copy / ".places").write_text("a file in the place of the notes")
+    if hidden == "emptied":
+        shutil.copytree(store.root / ".places", copy / ".places")
+        for note in (copy / ".places").iterdir():
+            note.write_text("{}")
+    looked = []
+    monkeypatch.setattr(stem_store, "mixture_of", lambda path: looked.append(path) or mixture_of(path))
+    for number, track in enumerate(tracks):
+        renamed = replace(track, name=f"another name {number}", subset="live", data_set="elsewhere")
+        assert_own_stems(StemStore(copy), renamed, separator)
+        assert StemStore(copy).missing([Track.from_arrays("new", audio(9).sum(0))], separator) != []
+    # every entry once, and then what is found
+    assert len(looked) <= 3 + 12 or hidden == "unwritable"
+    # what was added since is found as well
+    added = Track.from_arrays("added", audio(7).sum(0))
+    fill(store, [added])
+    place = store.path(added, separator)
+    shutil.copytree(place, copy / place.relative_to(store.root))
+    assert_own_stems(StemStore(copy), replace(added, name="yet another name"), separator)
 
 
 def test_a_note_that_leads_elsewhere_is_not_followed(tmp_path):
