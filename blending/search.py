@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+import stemfuse
 from stemfuse.separators import Track, digest
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean
@@ -189,6 +190,10 @@ class Search(LinearFusion):
         if self.storage is not None:
             check_storage(self.storage)
 
+    def packages(self) -> tuple[str, ...]:
+        """Optuna, and what its sampler needs."""
+        return (*self.needs, *SAMPLER_NEEDS.get(self.sampler, {}))
+
     def _metrics(self) -> tuple[str, ...]:
         """What is maximised; the arguments are checked."""
         metrics = (self.objectives,) if isinstance(self.objectives, str) else tuple(self.objectives)
@@ -245,6 +250,8 @@ class Search(LinearFusion):
             "space": [self.stems, self.mixture, self.tied, self.constraint, domain.low, domain.high],
             "objectives": [self.objectives, self.over_frames, self.over_tracks],
             "draws": [self.sampler, self.seed, optuna.__version__],
+            # other versions may score the same trials otherwise
+            "stemfuse": stemfuse.__version__,
             "points": self.trials if self.sampler == "grid" else None,
             "starts": [start.tolist() for start in starts],
             "tracks": [[gram.track, gram.inputs, sha256(gram.moments.tobytes()).hexdigest()] for gram in space.grams],

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from stemfuse.blending import FusionError, open_studies
+from stemfuse.blending import FusionError, open_studies, search
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.blending.search import Search
 
@@ -244,3 +244,16 @@ def test_a_full_disk_is_one_line(tracks, undisturbed, tmp_path, monkeypatch):
         Search(trials=TRIALS, storage=storage).fit(tracks)
     monkeypatch.undo()
     assert same(Search(trials=TRIALS, storage=storage).fit(tracks), undisturbed)
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "random"}, {"constraint": "simplex"}])
+def test_scores_that_another_version_has_kept_are_not_taken(tracks, tmp_path, monkeypatch, options):
+    given = {"trials": 3, **options}
+    Search(**given, storage=str(tmp_path / "kept.journal")).fit(tracks)
+    monkeypatch.setattr("stemfuse.__version__", "9.9.9")
+    scored = search.criterion
+    monkeypatch.setattr(search, "criterion", lambda *about: lambda weights: -scored(*about)(weights))
+    kept, expected = (
+        Search(**given, storage=storage).fit(tracks) for storage in (str(tmp_path / "kept.journal"), None)
+    )
+    assert same(kept, expected)
