@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ class _Sealed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     files: Kept
+    old: dict[str, list[int]] = {}
+    """Stamps of files that were taken off the record: what is not written again is deleted when the work is done."""
     seal: str
     """Digest of the above: a flipped bit in a name or a checksum is damage of the record, and not of a file."""
 
@@ -61,37 +64,53 @@ class Checksums:
 
     def read(self) -> Kept:
         """Checksum and stamp by path; empty where nothing can be read."""
-        try:
-            content = self._record.read_bytes()
-            try:
-                sealed = _Sealed.model_validate_json(content)
-            except ValidationError:
-                kept = _OLDER.validate_json(content)
-            else:
-                kept = sealed.files if sealed.seal == digest(_plain(sealed.files)) else {}
-        except (OSError, ValidationError):
-            return {}
-        return {name: entry for name, entry in kept.items() if _is_inside(name)}
+        return self._read()[0]
+
+    def old(self) -> dict[str, list[int]]:
+        """Stamps of files that were taken off the record and not put on it again."""
+        return self._read()[1]
 
     def keep(self, files: Iterable[Path]) -> None:
         """Put files on record as they are now."""
-        kept = self.read()
+        found: Kept = {}
         for file in files:
             stamp = file_stamp(file)
-            kept[file.relative_to(self.folder).as_posix()] = (_sha256(file), stamp)
-        self._write(kept)
+            found[file.relative_to(self.folder).as_posix()] = (_sha256(file), stamp)
+        self.take(found)
 
-    def take(self, kept: Kept) -> None:
+    def take(self, found: Kept) -> None:
         """Put files on record whose checksums are known."""
-        if kept:
-            self._write(self.read() | kept)
+        if found:
+            kept, old = self._read()
+            self._write(kept | found, {name: stamp for name, stamp in old.items() if name not in found})
 
     def forget(self, wanted: Callable[[str], bool]) -> None:
-        """Take files off the record, those that are about to be written."""
-        kept = self.read()
-        left = {name: entry for name, entry in kept.items() if not wanted(name)}
-        if left != kept:
-            self._write(left)
+        """Take files off the record, those that are about to be written; see `discard_old`."""
+        kept, old = self._read()
+        for name in [name for name in kept if wanted(name)]:
+            del kept[name]
+            with contextlib.suppress(OSError):
+                old[name] = file_stamp(self.folder / name)
+        if (kept, old) != self._read():
+            self._write(kept, old)
+
+    def discard_old(self, wanted: Callable[[str], bool] = lambda name: True) -> list[str]:
+        """Delete files that were taken off the record and have not been written since; their names."""
+        kept, old = self._read()
+        gone = []
+        for name in [name for name in old if wanted(name)]:
+            file, stamp = self.folder / name, old.pop(name)
+            with contextlib.suppress(OSError):
+                if file_stamp(file) == stamp and not file.is_symlink():
+                    file.unlink()
+                    gone.append(name)
+        for folder in sorted({parent for name in gone for parent in (self.folder / name).parents}, reverse=True):
+            # those that are empty now, but for the folder itself
+            if self.folder in folder.parents:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        self._write(kept, old)
+        return gone
 
     def sha256(self, name: str) -> str | None:
         """The checksum on record."""
@@ -121,15 +140,37 @@ class Checksums:
         except OSError:
             return True
 
-    def _write(self, kept: Kept) -> None:
-        files = _plain(dict(sorted(kept.items())))
-        text = json.dumps({"files": files, "seal": digest(files)}, indent=0, ensure_ascii=False)
+    def _read(self) -> tuple[Kept, dict[str, list[int]]]:
+        """What is on record, and what was."""
+        try:
+            content = self._record.read_bytes()
+            try:
+                sealed = _Sealed.model_validate_json(content)
+            except ValidationError:
+                kept, old = _OLDER.validate_json(content), {}
+            else:
+                kept, old = sealed.files, sealed.old
+                if sealed.seal != _seal(_plain(kept), old):
+                    return {}, {}
+        except (OSError, ValidationError):
+            return {}, {}
+        inside = {name: entry for name, entry in kept.items() if _is_inside(name)}
+        return inside, {name: stamp for name, stamp in old.items() if _is_inside(name)}
+
+    def _write(self, kept: Kept, old: dict[str, list[int]]) -> None:
+        files, old = _plain(dict(sorted(kept.items()))), dict(sorted(old.items()))
+        sealed = {"files": files, **({"old": old} if old else {}), "seal": _seal(files, old)}
+        text = json.dumps(sealed, indent=0, ensure_ascii=False)
         write_whole(self._record, lambda file: file.write(text.encode("utf-8", "surrogatepass")), RunError)
 
 
 def _plain(kept: Kept) -> dict[str, list[Any]]:
     """As JSON has it."""
     return {name: list(entry) for name, entry in kept.items()}
+
+
+def _seal(files: dict[str, list[Any]], old: dict[str, list[int]]) -> str:
+    return digest({"files": files, "old": old} if old else files)
 
 
 def _is_inside(name: str) -> bool:

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from stemfuse.separators import listed
 from stemfuse.separators.audio.whole_files import clear_remains_below
+from stemfuse.separators.store import file_stamp
 
 from .config import RunConfig, parse_config
 from .contents import read_contents, signals_of
@@ -75,7 +78,9 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     run.write_config(config)
     record.finished = None
     run.write_record(record)
-    kept = {file for fusion in record.fusions.values() for file in fusion.all_files()}
+    foreign = _foreign_files(run)
+    wanted = {part.label or part.name for part in plan.fusions}
+    kept = {file for label, fusion in record.fusions.items() if label in wanted for file in fusion.all_files()}
     run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
     with kept_processes(plan.workers):
         for name, stage in STAGES.items():
@@ -87,7 +92,8 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
             run.write_record(record)
     # workers of a killed run may have outlived it for a moment
     _clear(plan, run)
-    run.checksums.keep(run.results())
+    _discard_others(run)
+    run.checksums.keep(file for file in run.results() if foreign.get(file) != file_stamp(file))
     record.finished = _now()
     run.write_record(record)
     return run
@@ -112,6 +118,18 @@ def _discard_changed(run: Run, verify: bool) -> bool:
             file.unlink(missing_ok=True)
     run.checksums.forget(lambda name: name in changed)
     return not changed and run.checksums.sha256(run.scores_path.name) is not None
+
+
+def _foreign_files(run: Run) -> dict[Path, list[int]]:
+    """Files among the results that no run has written, with their stamps: they are the user's."""
+    known = run.checksums.read().keys() | run.checksums.old().keys()
+    return {file: file_stamp(file) for file in run.results() if file.relative_to(run.path).as_posix() not in known}
+
+
+def _discard_others(run: Run) -> None:
+    """Delete what earlier runs have written here and this recipe does not have."""
+    if gone := run.checksums.discard_old():
+        log.warning("%s: deleted what the recipe does not have any more: %s", run.path, listed(gone))
 
 
 def _forget(plan: Plan) -> None:

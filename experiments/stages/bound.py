@@ -18,19 +18,21 @@ def bound(plan: Plan, run: Run, progress: Progress) -> None:
 
     options = plan.config.bounds
     by_data = {} if options is None else _tracks_by_data(plan)
-    if options is None or not by_data:
-        return
-    measure([track for tracks in by_data.values() for track in tracks], plan.workers, progress)
     reached, worth = [], []
-    for done, (data, tracks) in enumerate(by_data.items()):
-        progress("bound", done, len(by_data))
-        reached.append(bounds(tracks, **options.model_dump()).assign(data=data))
-        if len(plan.separators) > 1:
-            worth.append(leave_one_out(tracks).assign(data=data))
-    progress("bound", len(by_data), len(by_data))
+    if options is not None and by_data:
+        measure([track for tracks in by_data.values() for track in tracks], plan.workers, progress)
+        for done, (data, tracks) in enumerate(by_data.items()):
+            progress("bound", done, len(by_data))
+            reached.append(bounds(tracks, **options.model_dump()).assign(data=data))
+            if len(plan.separators) > 1:
+                worth.append(leave_one_out(tracks).assign(data=data))
+        progress("bound", len(by_data), len(by_data))
     for name, tables in ((BOUNDS, reached), (LEAVE_ONE_OUT, worth)):
         if tables:
             run.write_text(name, pd.concat(tables, ignore_index=True).to_csv(index=False))
+        else:
+            # that of another recipe would be shown with the scores of this one
+            (run.path / name).unlink(missing_ok=True)
 
 
 def _tracks_by_data(plan: Plan) -> dict[str, list[Track]]:
