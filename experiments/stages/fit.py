@@ -179,12 +179,11 @@ def _fit_refit(
     journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
     fusion = make_fusion(part.name, **(journal | part.options))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
-    file = str(Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}"))
+    file = Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}").as_posix()
     described = {label: separators[label] for label in plan.refits[number].separators}
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
     fit_and_save(fusion, train, valid, described, plan.store, run.path / file, plan.config.convert)
-    beside = str(Path(file).with_suffix(".json"))
-    record.files = record.files + [name for name in dict.fromkeys((file, beside)) if (run.path / name).is_file()]
+    record.files = record.files + [saved.as_posix() for saved in fusion.saved_files(file)]
     return file
 
 
@@ -208,7 +207,7 @@ def _fit_part(
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
     fit_and_save(fusion, train, valid, separators, store, run.path / file, run.config.convert)
     history = _keep_history(run, label, fusion)
-    beside = str(Path(file).with_suffix(".json"))
+    kept_by_search = [journal] if journal and (run.path / journal).is_file() else []
     return FusionRecord(
         kind=part.name,
         file=file,
@@ -217,7 +216,9 @@ def _fit_part(
         options=part.model_dump(mode="json")["options"],
         note=_note(fusion, store, tracks.tested, separators),
         files=[
-            name for name in dict.fromkeys((file, beside, history, journal)) if name and (run.path / name).is_file()
+            *(saved.as_posix() for saved in fusion.saved_files(file)),
+            *([history] if history else []),
+            *kept_by_search,
         ],
         digest=digest,
         seconds=round(time.perf_counter() - started, 3),

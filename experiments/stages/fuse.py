@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -19,6 +18,7 @@ from stemfuse.experiments.conversion import fuse_track, save_weights
 from stemfuse.experiments.data import SONGS, MixtureRule, open_data
 from stemfuse.experiments.data.tracks import is_audio_file
 from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.identity import fit_versions, sha256_of
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
@@ -26,6 +26,7 @@ from stemfuse.separators.audio.levels import check_subtype
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.store import file_stamp
 from stemfuse.separators.store.adoption import How
 
 from .separate import make_missing
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
+
+"""File with the weights of a song, beside its stems."""
 
 CHECKSUMS = ".checksums.json"
 """File of an output folder with checksums of what was written there."""
@@ -65,11 +68,11 @@ class FuseTask:
         """Folder of the fused stems."""
         return self.out / self.name
 
-    def digest(self, fusion_sha256: str) -> str:
-        """Digest of all that the fused stems depend on, but for the inputs, which may not be there any more."""
+    def digest(self, fusion_sha256: Sequence[str]) -> str:
+        """Digest of song and fusion, by the digests of its files; inputs and versions are on record beside it."""
         mixture = StemStore(self.store).contents.sha256(self.track.mixture)
         written = [self.subtype, self.save_weights]
-        about = {"fusion": fusion_sha256, "keys": self.keys, "song": mixture, "as": written}
+        about = {"fusion": list(fusion_sha256), "keys": self.keys, "song": mixture, "as": written}
         return digest(about | ({"given": sorted(self.given_keys)} if self.given_keys else {}))
 
     def inputs(self) -> dict[str, str]:
@@ -183,23 +186,25 @@ def fuse_paths(
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)
             for name, track in folders.items()
         ]
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        wanted = {task.name: task.digest(sha256) for task in tasks}
+        sha256, versions = sha256_of(_files_of(fusion, file)), fit_versions(fusion)
+        wanted = {task.name: {"digest": task.digest(sha256), "versions": versions} for task in tasks}
         fused, kept = _read_record(out), Checksums(out, out / CHECKSUMS)
-        again = _to_repair(tasks, kept, replace)
+        again, edited = _to_repair(tasks, kept, replace)
         missing = [
-            task for task in tasks if task in again or not _is_fused(task, wanted[task.name], fused.get(task.name))
+            task
+            for task in tasks
+            if task in again or not (task in edited or _is_fused(task, wanted[task.name], fused.get(task.name)))
         ]
         if not replace:
-            _check_places(missing, wanted, fused)
+            _check_places([*missing, *edited], wanted, fused)
         make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
         for batch in _batches(missing, workers):
             # whose folders they are is known even when this is killed before they are done
-            fused |= {task.name: {"digest": wanted[task.name]} for task in batch}
+            fused |= {task.name: wanted[task.name] for task in batch}
             _write_record(out, fused)
-            run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
-            kept.keep(file for task in batch for file in sorted(task.folder.iterdir()) if file.is_file())
-            fused |= {task.name: {"digest": wanted[task.name], "inputs": task.inputs()} for task in batch}
+            with _on_record(batch, kept):
+                run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
+            fused |= {task.name: {**wanted[task.name], "inputs": task.inputs()} for task in batch}
             _write_record(out, fused)
         for task in tasks:
             clear_remains(task.folder)
@@ -242,23 +247,54 @@ def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule) -> d
     return folders
 
 
-def _to_repair(tasks: Sequence[FuseTask], kept: Checksums, replace: bool) -> list[FuseTask]:
-    """Songs of which a stem is missing; a stem that has changed may have been edited: it is named, and kept unasked."""
-    changed, again = kept.changed(), []
+def _files_of(fusion: BaseFusion, file: Path) -> tuple[Path, ...]:
+    """All files of a saved fusion; of several, a fusion can be read by the name of any of the first two."""
+    return fusion.saved_files(file.with_suffix(fusion.suffix) if file.suffix in (".json", ".safetensors") else file)
+
+
+def _is_of(task: FuseTask, name: str) -> bool:
+    """Whether a file on record is one that was written of a song."""
+    file = task.out / name
+    return file.parent == task.folder and (file.suffix == ".wav" or file.match("weights*.npz"))
+
+
+@contextmanager
+def _on_record(batch: Sequence[FuseTask], kept: Checksums) -> Iterator[None]:
+    """Keep checksums of what the block writes; what another fusion wrote of the songs goes, other files stay."""
+
+    def is_own(name: str) -> bool:
+        return any(_is_of(task, name) for task in batch)
+
+    def stamps() -> dict[Path, list[int]]:
+        found = (file for task in batch if task.folder.is_dir() for file in task.folder.iterdir() if file.is_file())
+        return {file: file_stamp(file) for file in sorted(found)}
+
+    kept.forget(is_own)
+    before = stamps()
+    yield
+    kept.discard_old(is_own)
+    kept.keep(file for file, stamp in stamps().items() if before.get(file) != stamp)
+
+
+def _to_repair(tasks: Sequence[FuseTask], kept: Checksums, replace: bool) -> tuple[list[FuseTask], list[FuseTask]]:
+    """Songs of which a stem is missing, and those with a changed one: it may have been edited, is named, and stays."""
+    changed = kept.changed()
+    again, left = [], []
     for task in tasks:
-        own = [name for name in changed if name.startswith(f"{task.name}/")]
+        own = [name for name in changed if _is_of(task, name)]
         edited = [name for name in own if (kept.folder / name).exists()]
         if edited and not replace:
             log.warning(
                 "%s: damaged or changed since it was fused, and left as it is; --replace makes it again",
                 ", ".join(str(kept.folder / name) for name in edited),
             )
+            left.append(task)
         elif own:
             again.append(task)
-    return again
+    return again, left
 
 
-def _check_places(tasks: Sequence[FuseTask], wanted: Mapping[str, str], fused: Mapping[str, Any]) -> None:
+def _check_places(tasks: Sequence[FuseTask], wanted: Mapping[str, Any], fused: Mapping[str, Any]) -> None:
     """Refuse to write over stems of another song or fusion, before anything is computed."""
     taken = [task for task in tasks if _is_taken(task, wanted[task.name], fused.get(task.name))]
     if taken:
@@ -269,9 +305,9 @@ def _check_places(tasks: Sequence[FuseTask], wanted: Mapping[str, str], fused: M
         )
 
 
-def _is_taken(task: FuseTask, wanted: str, done: Any) -> bool:
+def _is_taken(task: FuseTask, wanted: Mapping[str, Any], done: Any) -> bool:
     """Whether a folder has audio in it that is not from this song by this fusion."""
-    is_own = isinstance(done, dict) and done.get("digest") == wanted
+    is_own = isinstance(done, dict) and done.get("digest") == wanted["digest"]
     return not is_own and any(is_audio_file(file) for file in task.folder.glob("*"))
 
 
@@ -292,9 +328,11 @@ def _temporary_store(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_fused(task: FuseTask, wanted: str, done: Any) -> bool:
-    """Whether a song was fused from the same song, fusion and stems before."""
-    if not isinstance(done, dict) or done.get("digest") != wanted or not task.folder.is_dir():
+def _is_fused(task: FuseTask, wanted: Mapping[str, Any], done: Any) -> bool:
+    """Whether a song was fused from the same song, fusion and stems, by the same versions, before."""
+    if not isinstance(done, dict) or not task.folder.is_dir():
+        return False
+    if any(done.get(name) != value for name, value in wanted.items()):
         return False
     inputs = done.get("inputs")
     return isinstance(inputs, dict) and all(inputs.get(label) == sha for label, sha in task.inputs().items())

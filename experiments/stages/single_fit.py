@@ -200,7 +200,7 @@ def _fit_safely(
     if not _goes_on(fusion):
         show_progress(fusion, fusion.kind, progress)
         fusion.fit(train, valid or None)
-        with room_for(out, overwrite, _beside(out)):
+        with room_for(out, overwrite, _beside(fusion, out)):
             fusion.save(out)
         return
     unfinished = UnfinishedFit(out, identity)
@@ -217,7 +217,7 @@ def _fit_safely(
         fusion.storage = given
     mine = overwrite or unfinished.may_replace()
     before = out.read_bytes() if out.is_file() else None
-    with room_for(out, mine, _beside(out)):
+    with room_for(out, mine, _beside(fusion, out)):
         fusion.save(out)
     if fusion.history_:
         history = out.with_name(f"{out.stem}-history.csv")
@@ -236,9 +236,9 @@ def _fit_safely(
     unfinished.end()
 
 
-def _beside(out: Path) -> tuple[str, ...]:
-    """Suffixes of the files that a fusion of this suffix has beside it."""
-    return (".json",) if out.suffix == ".safetensors" else ()
+def _beside(fusion: BaseFusion, out: Path) -> list[str]:
+    """What the names of a fusion's other files have in place of the suffix of the first."""
+    return [file.name.removeprefix(out.stem) for file in fusion.saved_files(out)[1:]]
 
 
 def _digest_of(

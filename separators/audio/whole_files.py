@@ -166,22 +166,19 @@ def set_aside(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> Path 
     ('blend.1.npz', None)
     """
     path = Path(path)
-    files = [file for file in (path, *(path.with_suffix(suffix) for suffix in beside)) if os.path.lexists(file)]
-    if path not in files:
+    if not os.path.lexists(path):
         return None
+    # the number stands before the whole suffix: files that belong together are found by the name of the first
+    suffixes = [suffix for suffix in (path.suffix, *beside) if os.path.lexists(path.with_suffix(suffix))]
     number = 1
-    while any(os.path.lexists(_numbered(file, number)) for file in files):
+    while any(os.path.lexists(path.with_suffix(f".{number}{suffix}")) for suffix in suffixes):
         number += 1
     try:
-        for file in files:
-            file.rename(_numbered(file, number))
+        for suffix in suffixes:
+            path.with_suffix(suffix).rename(path.with_suffix(f".{number}{suffix}"))
     except OSError as problem:
         raise WriteError(_message(path, problem, ADVICE)) from problem
-    return _numbered(path, number)
-
-
-def _numbered(file: Path, number: int) -> Path:
-    return file.with_name(f"{file.stem}.{number}{file.suffix}")
+    return path.with_suffix(f".{number}{path.suffix}")
 
 
 def temporary_in(folder: Path, suffix: str = "") -> Path:
