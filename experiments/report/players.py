@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +60,7 @@ def write_players(
         Where the excerpt starts; when not given, where the most sources sound, see `busiest_start_s`.
 
     identity : str
-        Of the run that the excerpts are of; see `is_written`.
+        Of all that the excerpts are made of; see `is_written`.
 
     Returns
     -------
@@ -103,13 +103,26 @@ def write_players(
         "files": [file for part in parts for file in _write_part(folder, part, track, start, stop, gain)],
     }
     others = [other for other in read_players(run_folder) if other["track"] != track.name]
-    described = json.dumps({"tracks": [*others, entry]}, indent=1, ensure_ascii=False)
-    Run(run_folder).write_text("report/audio/players.json", described)
+    _write_entries(run_folder, [*others, entry])
     return entry
 
 
+def _write_entries(run_folder: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]]) -> None:
+    described = json.dumps({"tracks": entries}, indent=1, ensure_ascii=False)
+    Run(run_folder).write_text("report/audio/players.json", described)
+
+
+def sort_players(run_folder: str | os.PathLike[str], names: Sequence[str]) -> bool:
+    """List these songs' excerpts in this order, and no others'; whether the list has changed."""
+    listed = read_players(run_folder)
+    wanted = sorted((entry for entry in listed if entry["track"] in names), key=lambda each: names.index(each["track"]))
+    if wanted != listed:
+        _write_entries(run_folder, wanted)
+    return wanted != listed
+
+
 def is_written(run_folder: str | os.PathLike[str], track: Track, identity: str) -> bool:
-    """Whether a song's excerpts have all been written, for the run of this identity."""
+    """Whether a song's excerpts have all been written, of what this identity names."""
     found = [entry for entry in read_players(run_folder) if entry["track"] == track.name]
     folder = Path(run_folder, "report")
     return any(

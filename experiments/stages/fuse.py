@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 RECORD = ".fused.json"
 """File of an output folder with a digest of what each track was fused from: an interrupted command goes on there."""
 
-"""File with the weights of a song, beside its stems."""
-
 CHECKSUMS = ".checksums.json"
 """File of an output folder with checksums of what was written there."""
 

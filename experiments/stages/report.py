@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from stemfuse.blending import LinearFusion, fusion_class
 from stemfuse.experiments.conversion import fuse_track
+from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord, SongRecord
 from stemfuse.experiments.run import AUDIO, PLAYERS, Run
 from stemfuse.experiments.workers import Progress
-from stemfuse.separators import AudioError, Track
+from stemfuse.separators import AudioError, Track, digest
+
+from .song_content import song_content
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +29,13 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
     record = run.record()
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
+    _discard_others(run, record, [plan.labels[track] for track in chosen])
     for done, planned in enumerate(chosen):
         progress("report", done, len(chosen) + 1)
         track = plan.attach(planned)
         shown = replace(track, name=plan.labels[planned])
-        if _is_kept(run, record, shown):
+        identity = _identity_of(plan, run, record, planned)
+        if _is_kept(run, record, shown, identity):
             continue
         methods = dict(track.stems)
         run.checksums.forget(_files_of(run, record, shown).__contains__)
@@ -43,20 +48,48 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
                 fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, track, shown.name)}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
-        write_players(run.path, shown, methods, plan.config.players.duration_s, identity=record.identity)
+        write_players(run.path, shown, methods, plan.config.players.duration_s, identity=identity)
         run.checksums.keep(run.path / file for file in _files_of(run, record, shown))
+    _discard_others(run, record, [plan.labels[track] for track in chosen])
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
 
 
-def _is_kept(run: Run, record: RunRecord, track: Track) -> bool:
-    """Whether all that the report has of a song was made for this run, and is as it was made."""
+def _identity_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> str:
+    """Digest of what the excerpts of a song, and the weights that were predicted for it, are made of."""
+    content, config = song_content(plan, run, record, track), plan.config
+    about = {"audio": content.audio, "methods": list(content.methods.items()), "duration_s": config.players.duration_s}
+    return digest(about | {"sources": config.sources, "convert": config.convert, "versions": numeric_versions()})
+
+
+def _discard_others(run: Run, record: RunRecord, names: Sequence[str]) -> None:
+    """Take off the page what it has of songs that are not chosen any more; the others are in the order of the run."""
+    from stemfuse.experiments.report import read_players, sort_players
+
+    others = {entry["track"] for entry in read_players(run.path)} - set(names)
+    gone = [file for name in others for file in _excerpts_of(run, name)]
+    for fusion in record.fusions.values():
+        dropped = [name for name in fusion.songs if name not in names]
+        gone += [fusion.songs[name].file for name in dropped]
+        if dropped:
+            fusion.songs = {name: song for name, song in fusion.songs.items() if name in names}
+    if gone:
+        run.write_record(record)
+    if sort_players(run.path, names):
+        players = f"{AUDIO}/{PLAYERS}"
+        run.checksums.forget(players.__eq__)
+        run.checksums.keep(path for path in [run.path / players] if path.is_file())
+    run.checksums.forget(gone.__contains__)
+
+
+def _is_kept(run: Run, record: RunRecord, track: Track, identity: str) -> bool:
+    """Whether all that the report has of a song was made of what it is made of now, and is as it was made."""
     from stemfuse.experiments.report import is_written
 
     varying = [
         fusion for fusion in record.fusions.values() if fusion.linear and fusion_class(fusion.kind).varies_in_time
     ]
-    if not is_written(run.path, track, record.identity) or not all(
+    if not is_written(run.path, track, identity) or not all(
         track.name in fusion.songs or fusion.unfitted for fusion in varying
     ):
         return False
@@ -65,11 +98,16 @@ def _is_kept(run: Run, record: RunRecord, track: Track) -> bool:
 
 def _files_of(run: Run, record: RunRecord, track: Track) -> list[str]:
     """What the report has of a song: excerpts, their list, and weights that vary in time."""
+    songs = [fusion.songs[track.name].file for fusion in record.fusions.values() if track.name in fusion.songs]
+    return [f"{AUDIO}/{PLAYERS}", *_excerpts_of(run, track.name), *songs]
+
+
+def _excerpts_of(run: Run, name: str) -> list[str]:
+    """Files of a song's excerpts."""
     from stemfuse.experiments.report import read_players
 
-    excerpts = [entry["files"] for entry in read_players(run.path) if entry["track"] == track.name]
-    songs = [fusion.songs[track.name].file for fusion in record.fusions.values() if track.name in fusion.songs]
-    return [f"{AUDIO}/{PLAYERS}", *(f"report/{file['path']}" for files in excerpts for file in files), *songs]
+    entries = [entry["files"] for entry in read_players(run.path) if entry["track"] == name]
+    return [f"report/{file['path']}" for files in entries for file in files]
 
 
 def _discard_damaged_players(run: Run) -> None:

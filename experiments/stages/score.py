@@ -27,6 +27,7 @@ from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
 
 from .estimates import EstimatedStems, Missing, find_estimates, name_methods, say_late
+from .song_content import SongContent, song_content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,12 +141,11 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     from stemfuse.analysis import write_museval_json, write_scores
 
     record, tested = run.record(), [planned.track for planned in plan.tested()]
-    used = {track: _content_of(plan, run, record, track) for track in tested}
+    used = {track: song_content(plan, run, record, track) for track in tested}
     # a song without references is fused, if estimates are wanted, and not scored
     wanted = {track: _parts_of(plan, used[track]) if track.references is not None else {} for track in tested}
-    places = {
-        track: _places_of(plan, run, record, track, used[track]) if plan.config.estimates else {} for track in tested
-    }
+    known = {track: _places_of(plan, run, record, track, used[track]) for track in tested}
+    places = known if plan.config.estimates else {track: {} for track in tested}
     names = [name for parts in wanted.values() for name in parts.values()]
     folder = run.path / PARTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,38 +160,13 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     table = read_parts(folder, names, [label for _, label in labelled])
     write_scores(table, run.scores_path)
     run.checksums.keep([run.scores_path])
-    run.checksums.take(_on_record(run, [place for of_track in places.values() for place in of_track.values()]))
+    # those of a recipe that asked for them stay while they are of the same weights and stems
+    written = [place for of_track in known.values() for place in of_track.values()]
+    run.checksums.take(_on_record(run, [place for place in written if plan.config.estimates or place.are_whole()]))
     write_museval_json(table[table["frame"] >= 0], run.path / "museval")
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What the scores of a track depend on."""
-
-    audio: Mapping[str, object]
-    """Of mixture and references."""
-    methods: Mapping[str, object]
-    """By method, the stems and the fusion."""
-
-
-def _content_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> _Content:
-    content, kept = plan.store.content(track, plan.keys_of(track)), run.checksums.read()
-    audio = {what: content[what] for what in content if what != "stems"}
-    methods: dict[str, object] = dict(content["stems"])
-    for label, fusion in record.fusions.items():
-        # not the journal of a search, which grows
-        apart = {fusion.journal, fusion.history}
-        if not (own := fusion.file_of(plan.refit_of(track))):
-            continue
-        if fusion.folds:
-            # of the fusion that was fitted for the song, nothing but its own file
-            apart = set(fusion.files) - {own}
-        files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
-        methods[label] = [fusion.digest, files, content["stems"]]
-    return _Content(audio, methods)
-
-
-def _parts_of(plan: Plan, used: _Content) -> dict[str, str]:
+def _parts_of(plan: Plan, used: SongContent) -> dict[str, str]:
     """Names of the scores of every method."""
     scored = plan.config.score.model_dump()
     about: dict[str, object] = {"audio": used.audio, "score": scored, "versions": numeric_versions()}
@@ -200,7 +175,7 @@ def _parts_of(plan: Plan, used: _Content) -> dict[str, str]:
     return {label: part_name(label=label, stems=method, **about) for label, method in used.methods.items()}
 
 
-def _places_of(plan: Plan, run: Run, record: RunRecord, track: Track, used: _Content) -> dict[str, Estimates]:
+def _places_of(plan: Plan, run: Run, record: RunRecord, track: Track, used: SongContent) -> dict[str, Estimates]:
     """By fusion, where its stems of a track lie; the names of their records are of what they are made of."""
     places = {}
     for label in filter(used.methods.__contains__, record.fusions):
