@@ -1,9 +1,10 @@
-"""What a song's scores and excerpts are made of: its audio, its stems by each separator, and the fusions that fuse it."""
+"""What a song's scores and excerpts are made of: its audio, its stems, and the fusions that fuse it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
@@ -32,8 +33,9 @@ def song_content(plan: Plan, run: Run, record: RunRecord, track: Track) -> SongC
         if not (own := fusion.file_of(plan.refit_of(track))):
             continue
         if fusion.folds:
-            # of the fusion that was fitted for the song, nothing but its own file
-            apart = set(fusion.files) - {own}
+            # of the fusion that was fitted for the song, nothing but its own file and those beside it
+            beside = f"{own.removesuffix(Path(own).suffix)}."
+            apart = {file for file in fusion.files if not file.startswith(beside)}
         files = [kept.get(file, ("",))[0] for file in fusion.files if file not in apart]
         methods[label] = [fusion.digest, files, content["stems"]]
     return SongContent(audio, methods)
