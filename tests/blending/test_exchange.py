@@ -18,6 +18,7 @@ from demucs.demucs import Demucs as TimeDemucs
 from demucs.repo import BagOnlyRepo, LocalRepo
 from demucs.states import get_state, save_with_checksum
 
+from makers.commands import command
 from makers.places import DATA, GOLDEN
 from stemfuse.blending import Fixed, FusionError, MixingWeights, apply_weights, redistribute
 from stemfuse.blending.exchange import (
@@ -230,6 +231,64 @@ def test_blends_that_are_more_are_refused_unless_the_nearest_is_asked_for(tmp_pa
     assert not path.exists()
     EXPORTS[program](more, path, nearest=True, **needs)
     assert path.read_text().count("0.4") >= 4
+
+
+OTHER_SETS = {
+    "a pair": ("vocals", "accompaniment"),
+    "speech": ("speech", "music", "effects"),
+    "six": ("drums", "bass", "other", "vocals", "guitar", "piano"),
+}
+
+
+@pytest.fixture(scope="module", params=OTHER_SETS)
+def other_set(request, tmp_path_factory):
+    """A fusion of other sources than the papers' four, as fit saves it."""
+    sources = OTHER_SETS[request.param]
+    shares = np.linspace(0.2, 0.6, len(sources))
+    blend = {source: {"a": share, "b": 1 - share} for source, share in zip(sources, shares.tolist(), strict=True)}
+    path = tmp_path_factory.mktemp("sets") / "blend.npz"
+    Fixed(blend).fit([make_track(sources)]).save(path)
+    return path, blend
+
+
+def make_track(sources):
+    audio = np.random.default_rng(4).normal(0, 0.1, (len(sources), 2, 2000)).astype("float32")
+    return Track.from_arrays("song", audio.sum(0), audio, {"a": audio, "b": audio}, sources=sources)
+
+
+def test_other_sources_are_exported_as_commands_of_msst(tmp_path, other_set):
+    path, blend = other_set
+    done = command("export", path, "--as", "msst", "--out", tmp_path / "blend.sh")
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line) for line in (tmp_path / "blend.sh").read_text().splitlines() if "ensemble.py" in line]
+    found = {line[-1]: [float(number) for number in line[line.index("--weights") + 1 : -2]] for line in lines}
+    assert found == {f"{source}.wav": pytest.approx(list(shares.values())) for source, shares in blend.items()}
+
+
+def test_other_sources_are_exported_as_presets_of_audio_separator(tmp_path, other_set):
+    path, blend = other_set
+    options = ["--option", "models=a=one.ckpt,b=two.ckpt"]
+    done = command("export", path, "--as", "audio-separator", "--out", tmp_path / "blend.json", *options)
+    assert done.returncode == 0, done.stderr
+    presets = json.loads((tmp_path / "blend.json").read_text())["presets"]
+    found = {name: preset["weights"] for name, preset in presets.items()}
+    assert found == {f"stemfuse_{source}": pytest.approx(list(shares.values())) for source, shares in blend.items()}
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "out", "words"),
+    [
+        ("demucs", ["--option", "models=a=955717e8,b=f7e0c4bc"], "blend.yaml", "exactly the sources"),
+        ("kuielab", [], "blend.ckpt", "drums"),
+    ],
+)
+def test_programs_of_four_sources_refuse_others_in_one_line(tmp_path, other_set, program, options, out, words):
+    path, _ = other_set
+    done = command("export", path, "--as", program, "--out", tmp_path / out, *options)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_place_is_named(tmp_path):
