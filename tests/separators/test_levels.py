@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 from makers.audio import noise32
+from makers.commands import command, process
 from stemfuse.analysis import bss_eval, song_sdr
+from stemfuse.blending import MixingWeights
 from stemfuse.separators import ArraySignal, AudioError, ContainerSignal, FileSignal, Stems, load_separator, open_signal
 from stemfuse.separators.audio import as_samples, write_audio
 
@@ -201,3 +203,45 @@ def test_formats_that_a_file_cannot_have_are_refused_before_it_is_begun(tmp_path
         write_audio([tmp_path / name], [np.zeros((1, 2, 100), "float32")], 44_100, 2, subtype)
     assert error.value.is_usage
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loud song, its stems by one tool, and weights that are too large."""
+    place = tmp_path_factory.mktemp("loud")
+    stems = Stems(np.stack([MUSIC] * 2), ("vocals", "accompaniment"))
+    (place / "data" / "test" / "song").mkdir(parents=True)
+    soundfile.write(place / "data" / "test" / "song" / "mixture.wav", 2 * MUSIC.T, 44_100, subtype="FLOAT")
+    (place / "a" / "test" / "song").mkdir(parents=True)
+    stems.write(place / "a" / "test" / "song")
+    MixingWeights.same_source({source: {"a": 3.0} for source in stems.sources}).save(place / "three.npz")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("subtype", "is_said"), [("PCM_16", True), ("PCM_24", True), ("FLOAT", False)])
+def test_fuse_reports_clipping_from_any_worker(
+    tmp_path: Path, loud: Path, subtype: str, is_said: bool, workers: int
+) -> None:
+    done = process(
+        *("fuse", "three.npz", "data", "--stems", "a=a", "--out", tmp_path / "out", "--subtype", subtype),
+        *("--store", tmp_path / "store", "--workers", workers),
+        cwd=loud,
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert said.count(f"are clipped to {subtype}, the peak is ") == (2 if is_said else 0)
+    assert ("--subtype FLOAT" in said) == is_said
+    assert {soundfile.info(path).subtype for path in (tmp_path / "out").rglob("*.wav")} == {subtype}
+
+
+@pytest.mark.parametrize(("name", "advice"), [("c.flac", "write a .wav"), ("c.wav", None), ("C.FLAC", "write a .wav")])
+def test_combine_reports_clipping_where_the_format_clips(tmp_path: Path, name: str, advice: str | None) -> None:
+    for file in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / file, 2 * MUSIC.T, 44_100, subtype="FLOAT")
+    done = command("combine", "a.wav", "b.wav", "--how", "avg_wave", "--out", name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert ("samples are clipped to PCM_24, the peak is " in said) == (advice is not None)
+    assert advice is None or advice in said
