@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stemfuse.separators import digest, write_whole
+from stemfuse.separators.foreign.table import CHECKSUM_BYTES
 from stemfuse.separators.store import file_stamp
 
 from .errors import RunError
@@ -143,6 +144,8 @@ class Checksums:
     def _read(self) -> tuple[Kept, dict[str, list[int]]]:
         """What is on record, and what was."""
         try:
+            if self._record.stat().st_size > CHECKSUM_BYTES:
+                return {}, {}
             content = self._record.read_bytes()
             try:
                 sealed = _Sealed.model_validate_json(content)

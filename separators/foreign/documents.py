@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def parse_json(text: str, most: int = DOCUMENT_BYTES) -> Any:
     """
     if len(text) > most:
         raise ForeignFileError(f"has more than {most} characters")
+    _check_count(text)
     try:
         value = json.loads(text)
     except RecursionError as error:
@@ -76,6 +78,19 @@ def parse_json(text: str, most: int = DOCUMENT_BYTES) -> Any:
         raise ForeignFileError(f"is no JSON ({error})") from error
     check_plain(value)
     return value
+
+
+_MARKS = ",:[{"
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _check_count(text: str) -> None:
+    """Count values before any is made: an empty list of two characters takes the memory of fifty."""
+    if sum(map(text.count, _MARKS)) > VALUES:
+        text = _STRING.sub("", text)
+        parts, lists = (sum(map(text.count, marks)) for marks in (_MARKS[:2], _MARKS[2:]))
+        if max(parts, lists) > VALUES:
+            raise ForeignFileError(f"has more than {VALUES} values")
 
 
 def parse_object(text: str, most: int = DOCUMENT_BYTES) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def read_onnx(path: str | os.PathLike[str]) -> Any:
     onnx = import_optional("onnx", "onnx", str(path))
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
-        for tensor in _tensors(model.graph, onnx):
+        for tensor in _tensors(model):
             _check(tensor, onnx)
     except (OSError, ForeignFileError):
         raise
@@ -36,12 +36,29 @@ def read_onnx(path: str | os.PathLike[str]) -> Any:
     return model
 
 
-def _tensors(graph: Any, onnx: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
+def _tensors(model: Any) -> Iterator[Any]:
+    """All tensors of a model: also those of functions, and of graphs within nodes, such as branches and loops."""
+    graphs = [model.graph, *(part for step in model.training_info for part in (step.initialization, step.algorithm))]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        for graph in graphs:
+            yield from graph.initializer
+            if graph.sparse_initializer:
+                raise ForeignFileError("has sparse tensors, expected all values of a network")
+            nodes.extend(graph.node)
+        attributes = [attribute for node in nodes for attribute in node.attribute]
+        graphs, nodes = [], []
+        for attribute in attributes:
+            yield from attribute.tensors
+            if attribute.HasField("t"):
                 yield attribute.t
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise ForeignFileError("has sparse tensors, expected all values of a network")
+            graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+
+
+_VALUES = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+"""Where a tensor has its values when it has no bytes; two small ones may share one of them."""
 
 
 def _check(tensor: Any, onnx: Any) -> None:
@@ -56,3 +73,5 @@ def _check(tensor: Any, onnx: Any) -> None:
             raise ForeignFileError(
                 f"has a tensor {tensor.name[:80]!r} of shape {list(tensor.dims)} with {len(tensor.raw_data)} bytes"
             )
+    elif values > 2 * (held := max(len(getattr(tensor, name)) for name in _VALUES)):
+        raise ForeignFileError(f"has a tensor {tensor.name[:80]!r} of shape {list(tensor.dims)} with {held} values")

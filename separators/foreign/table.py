@@ -10,6 +10,8 @@ MEBI = 1 << 20
 
 DOCUMENT_BYTES = 16 * MEBI
 """Most bytes of a JSON document."""
+CHECKSUM_BYTES = 256 * MEBI
+"""Most bytes of the checksums of a run."""
 RECIPE_BYTES = MEBI
 """Most bytes of a YAML document."""
 DEPTH = 64
@@ -95,7 +97,7 @@ FORMATS = (
         (".json",),
         f"{_HERE}.documents:read_json",
         "text that is not UTF-8",
-        f"{DOCUMENT_BYTES // MEBI} MiB, {DEPTH} levels, integers of 64 bits",
+        f"{DOCUMENT_BYTES // MEBI} MiB, {VALUES} values, {DEPTH} levels, integers of 64 bits",
     ),
     ForeignFormat(
         "YAML",
@@ -143,7 +145,7 @@ FORMATS = (
         "ONNX",
         (".onnx",),
         f"{_HERE}.onnx_files:read_onnx",
-        "tensors in other files",
+        "tensors in other files, sparse tensors; in all graphs, functions and branches",
         "2 GiB; shape times item size is the size of the data",
     ),
     ForeignFormat(
@@ -153,6 +155,34 @@ FORMATS = (
         "columns of anything but numbers, truth values and text",
         f"{ROWS_PER_BYTE} rows per byte (or {FEWEST_ROWS}), {COLUMNS} columns; unpacked, and its text written out, "
         f"{TABLE_BYTES} times the file's size (or {FEWEST_TABLE_BYTES // MEBI} MiB)",
+    ),
+    ForeignFormat(
+        "CSV of a run, a fit or a training",
+        (".csv",),
+        f"{_HERE}.documents:read_text",
+        "text that is not UTF-8, tables without their columns; histories of a fit are begun anew then",
+        f"{DOCUMENT_BYTES // MEBI} MiB",
+    ),
+    ForeignFormat(
+        "checksums of a run",
+        ("checksums.json",),
+        "stemfuse.experiments.checksums:Checksums",
+        "anything but checksums, and names of files that are not in the folder",
+        f"{CHECKSUM_BYTES // MEBI} MiB",
+    ),
+    ForeignFormat(
+        "journal of a search",
+        (".journal",),
+        "stemfuse.blending.journal:open_journal",
+        "lines that are no entries of Optuna, and all after them; trials without their checksum",
+        "none: Optuna reads it line by line, and keeps all of its trials",
+    ),
+    ForeignFormat(
+        "SQLite database of a search",
+        (".db",),
+        "stemfuse.blending.databases:open_database",
+        "files that do not begin as SQLite's do; trials without their checksum",
+        "none: SQLite reads what Optuna asks for",
     ),
     ForeignFormat(
         "audio that libsndfile decodes",

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
@@ -22,6 +22,9 @@ Progress = Callable[[str, int, int], None]
 """Called with a file's name, the megabytes received and its size in megabytes."""
 BLOCK = 1 << 16
 """Bytes that are written at once, and so the most that an interruption loses."""
+
+MOST_BYTES = 4 << 30
+"""Most bytes of a download whose size is not published: an archive, for instance."""
 
 _OTHER = "the downloaded file is not the published one; it was not kept"
 
@@ -152,8 +155,9 @@ def _download(row: PublishedFile, folder: Path, progress: Progress | None) -> Pa
     pooch.get_logger().setLevel("WARNING")
     name = Path(urlsplit(row.url).path).name
     known = f"sha256:{row.sha256}" if name == row.name and len(row.sha256) == 64 else None
+    most = row.bytes if name == row.name and row.bytes else MOST_BYTES
     try:
-        path = pooch.retrieve(row.url, known, name, folder, downloader=_Resumed(name, folder, progress))
+        path = pooch.retrieve(row.url, known, name, folder, downloader=_Resumed(name, folder, progress, most))
     except RequestException as error:
         part = folder / f"{name}.part"
         kept = f"; {part.stat().st_size} bytes are kept, run it again to go on" if part.exists() else ""
@@ -180,15 +184,15 @@ def _reason(error: Any) -> str:
 class _Resumed:
     """A downloader for pooch that keeps the part that it received, and asks the server for the rest."""
 
-    def __init__(self, name: str, folder: Path, progress: Progress | None) -> None:
-        self.part = folder / f"{name}.part"
+    def __init__(self, name: str, folder: Path, progress: Progress | None, most: int) -> None:
+        self.part, self.most = folder / f"{name}.part", most
         self.bar = _Bar(name, progress)
 
     def __call__(self, url: str, target: str, _pooch: Any) -> None:
         held = self.part.stat().st_size if self.part.exists() else 0
         try:
             with self.part.open("ab") as file:
-                self._append(url, file, held)
+                self._append(url, _Bounded(file, held, self.most), held)
         finally:
             if not self.part.stat().st_size:
                 self.part.unlink()
@@ -212,6 +216,29 @@ class _Resumed:
             if not held or error.response is None or error.response.status_code != 416:
                 raise
             self._append(url, file, 0)
+
+
+class _Bounded:
+    """A file that is given up when it becomes larger than the published one: a server could send without end."""
+
+    def __init__(self, file: BinaryIO, held: int, most: int) -> None:
+        self.file, self.held, self.most = file, held, most
+
+    def write(self, block: bytes) -> int:
+        """Append bytes."""
+        self.held += len(block)
+        if self.held > self.most:
+            self.file.truncate(0)
+            raise SeparatorError(f"got more than {self.most} bytes")
+        return self.file.write(block)
+
+    def flush(self) -> None:
+        """Write what is kept back."""
+        self.file.flush()
+
+    def truncate(self, size: int) -> None:
+        """Begin anew."""
+        self.held = self.file.truncate(size)
 
 
 class _Bar:

@@ -1,7 +1,10 @@
 """Small files that would take much time, memory or space are refused before they do."""
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -14,10 +17,14 @@ from pyarrow import parquet
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.scores import read_scores
 from stemfuse.separators import SeparatorError, demucs_files
+from stemfuse.separators.audio.whole_files import HOST, PREFIX
 from stemfuse.separators.foreign import tables
 from stemfuse.separators.foreign.archives import open_archive, unpack_known
+from stemfuse.separators.foreign.documents import parse_json
+from stemfuse.separators.foreign.onnx_files import read_onnx
 from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.foreign.tables import read_table
+from stemfuse.separators.weights.placing import workplace
 from stemfuse.separators.weights.published import known_files
 from stemfuse.separators.weights.tensors import read_state
 
@@ -153,3 +160,73 @@ def test_networks_of_more_layers_than_any_has_are_not_made(tmp_path, arguments):
     with pytest.raises(SeparatorError, match="expected at most 64"):
         demucs_files._check_size(tmp_path / "a.th", demucs.HTDemucs, [["a", "b"]], arguments, {})
     assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" + "[]," * 5_000_000 + "0]", "[" + "[" * 40 + "0" + "]" * 40 + ",[]" * 1_200_000 + "]"]
+)
+def test_a_document_of_too_many_values_is_refused_before_it_is_read(monkeypatch, text):
+    monkeypatch.setattr("json.loads", None)
+    with pytest.raises(ForeignFileError, match="more than 1000000 values"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", [",[:{" * 300_000, '\\"' + "[]," * 400_000, "\\\\"])
+def test_text_within_a_document_does_not_count_as_values(text):
+    assert len(parse_json('["' + text.replace('\\"', '\\"') + '", 1]')) == 2
+
+
+def onnx_files():
+    """By name, models that keep values elsewhere or claim more of them than they have."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    outside = make.make_tensor("w", onnx.TensorProto.FLOAT, [1], [1.0])
+    outside.ClearField("float_data")
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="../../etc/passwd")
+    huge = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1 << 40], float_data=[1.0])
+    sparse = onnx.SparseTensorProto(dims=[1 << 40])
+
+    def graph(tensors=(), nodes=(), **more):
+        return make.make_graph(nodes, "g", [], [], list(tensors), **more)
+
+    def constant(tensor):
+        return make.make_node("Constant", [], ["y"], value=tensor)
+
+    branch = make.make_node("If", ["x"], ["y"], then_branch=graph([outside]), else_branch=graph())
+    deep = make.make_node("Loop", ["x"], ["y"], body=graph(nodes=[branch]))
+    function = make.make_function("d", "f", [], ["y"], [constant(outside)], [make.make_opsetid("", 13)])
+    training = make.make_model(graph())
+    training.training_info.add().algorithm.initializer.append(outside)
+    return {
+        "initializer": make.make_model(graph([outside])),
+        "constant": make.make_model(graph(nodes=[constant(outside)])),
+        "branch": make.make_model(graph(nodes=[branch])),
+        "branch in a loop": make.make_model(graph(nodes=[deep])),
+        "function": make.make_model(graph(), functions=[function]),
+        "training": training,
+        "huge": make.make_model(graph([huge])),
+        "sparse": make.make_model(graph(sparse_initializer=[sparse])),
+        "sparse constant": make.make_model(graph(nodes=[make.make_node("C", [], ["y"], sparse_value=sparse)])),
+    }
+
+
+ONNX = ["initializer", "constant", "branch", "function", "training", "huge", "sparse"]
+
+
+@pytest.mark.parametrize("name", [*ONNX, "branch in a loop", "sparse constant"])
+def test_tensors_of_an_onnx_file_are_checked_wherever_they_are(tmp_path, name):
+    (tmp_path / "a.onnx").write_bytes(onnx_files()[name].SerializeToString())
+    with pytest.raises(ForeignFileError, match=r"in another file|sparse tensors|with 1 values"):
+        read_onnx(tmp_path / "a.onnx")
+
+
+def test_what_a_killed_command_left_in_the_weights_folder_is_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEMFUSE_WEIGHTS", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid in (ended.pid, 2**30, os.getpid()):
+        (tmp_path / f"{PREFIX}{HOST}-{pid}-0a").mkdir()
+    with workplace() as folder:
+        assert folder.parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == [f"{PREFIX}{HOST}-{os.getpid()}-0a"]

@@ -120,6 +120,21 @@ def test_wrong_files_are_not_kept(own, server, table, known):
     assert files_in(own) == []
 
 
+@pytest.mark.parametrize(("held", "sent"), [(0, 1_000_001), (0, 50_000_000), (500_000, 50_000_000)])
+def test_downloads_end_at_the_published_size(own, server, table, held, sent):
+    row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
+    table(row)
+    server.files["/net.onnx"] = CONTENT + bytes(sent - len(CONTENT))
+    if held:
+        (own / ".downloads").mkdir(parents=True)
+        (own / ".downloads" / "net.onnx.part").write_bytes(CONTENT[:held])
+    largest = []
+    with expect("net.onnx: the downloaded file is not the published one; it was not kept"):
+        fetch_weights(row, lambda *_: largest.append((own / ".downloads" / "net.onnx.part").stat().st_size))
+    assert max(largest, default=0) <= len(CONTENT)
+    assert files_in(own) == []
+
+
 def test_downloads_that_no_digest_vouches_for_have_to_load(own, server, table):
     row = row_of(CONTENT, "net.pth", url=f"{server.url}/net.pth", sha256="")
     table(row)
