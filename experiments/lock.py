@@ -27,7 +27,9 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
+def run_lock(
+    folder: str | os.PathLike[str], advice: str = "wait until that ends, or choose another folder with out="
+) -> Iterator[None]:
     """Hold a run's folder until the block ends.
 
     The system itself locks the file, and unlocks it when the process ends, however that happens: a file that a killed
@@ -37,6 +39,8 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     ----------
     folder : path-like
         The run's folder; made when missing.
+    advice : str
+        What to do when another process works in it, for the message.
 
     Raises
     ------
@@ -66,9 +70,7 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
         return
     if descriptor is None:
-        raise RunError(
-            f"{folder}: is in use by {_holder(path)}; wait until that ends, or choose another folder with out="
-        )
+        raise RunError(f"{folder}: is in use by {_holder(path)}; {advice}")
     try:
         os.ftruncate(descriptor, 0)
         # a full disk takes the names away, not the lock

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Self
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stemfuse.separators import digest
 from stemfuse.separators.foreign.documents import read_json
 
 from .errors import RunError
+
+
+def _within(file: str) -> str:
+    """The name of a file, which has to lie in the run's folder."""
+    if PurePosixPath(file).is_absolute() or ".." in file.split("/") or "\0" in file:
+        raise ValueError("expected a file in the run's folder")
+    return file
+
+
+RunFile = Annotated[str, AfterValidator(_within)]
 
 
 class _Part(BaseModel):
@@ -37,7 +47,7 @@ class TrackRecord(_Part):
     data: str = ""
     """Label of its data set."""
     subset: str = ""
-    duration_s: float | None = None
+    duration_s: FiniteFloat | None = None
     rate: int | None = None
     notes: list[str] = []
     """What was done to its files, such as zeros added to an end."""
@@ -64,7 +74,7 @@ class SeparatorRecord(_Part):
 class SongRecord(_Part):
     """Weights that a fusion predicted for one song."""
 
-    file: str
+    file: RunFile
     levels_db: dict[str, list[float]] = {}
     """Level of every source, second by second."""
 
@@ -73,26 +83,26 @@ class FusionRecord(_Part):
     """One fitted fusion; files are relative to the run's folder."""
 
     kind: str = ""
-    file: str = ""
+    file: RunFile = ""
     linear: bool = True
     devices: list[str] = []
     """Where it was fitted."""
     options: dict[str, Any] = {}
     """As they were used, with the seed."""
-    files: list[str] = []
+    files: list[RunFile] = []
     """All files that belong to it."""
     note: str = ""
     """What has to be known of its scores, such as that its file was fitted on these songs."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None
-    history: str = ""
+    history: RunFile = ""
     """Table of its training; empty where nothing was trained."""
-    journal: str = ""
+    journal: RunFile = ""
     """File with the trials of its search."""
     studies: dict[str, str] = {}
     """By source, the name of its search in the journal."""
-    folds: list[str] = []
+    folds: list[RunFile] = []
     """Files of the fusions that were fitted once more, each for some of the songs: those that the fit has not seen, or
     that not all separators have stems of. Empty where all songs are fused by the one file."""
     unfitted: list[str] = []
@@ -143,7 +153,7 @@ class RunRecord(_Part):
     data: dict[str, DataRecord] = {}
     tracks: list[TrackRecord] = []
     separators: dict[str, SeparatorRecord] = {}
-    fusions: dict[str, FusionRecord] = {}
+    fusions: dict[RunFile, FusionRecord] = {}
     warnings: list[str] = []
     missing: str = "error"
     """What the recipe says of songs that a separator has no stems of."""

@@ -276,12 +276,12 @@ def run_all(
         if isinstance(outcome, Exception):
             failed.append((name(task), outcome))
         progress(stage, done, len(tasks))
-    for task, error in failed:
+    for named, error in failed:
         if not isinstance(error, FORESEEN) and not _is_memory(error):
-            error.add_note(f"{stage}: {task}")
+            error.add_note(f"{stage}: {named}")
             raise error
     if failed:
-        lines = "; ".join(f"{task}: {NO_MEMORY if _is_memory(error) else error}" for task, error in failed[:5])
+        lines = "; ".join(f"{named}: {NO_MEMORY if _is_memory(error) else error}" for named, error in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise RunError(f"{stage}: {len(failed)} of {len(tasks)} failed: {lines}{more}") from failed[0][1]
 

@@ -168,10 +168,13 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Write the report of a run again from its folder."""
+    from stemfuse.experiments.lock import run_lock
     from stemfuse.experiments.report import write_report
     from stemfuse.experiments.run import Run
 
-    page = write_report(Run.open(path).path)
+    run = Run.open(path)
+    with run_lock(run.path, "wait until that ends: it writes the report"):
+        page = write_report(run.path)
     results.print(str(page))
     if open_it:
         webbrowser.open(page.resolve().as_uri())

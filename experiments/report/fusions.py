@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from stemfuse.analysis.figures.matrices import largest_weight, plot_weights
 from stemfuse.blending import MixingWeights, decompose, open_studies
+from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
 from stemfuse.separators import StemfuseError
+from stemfuse.separators.foreign.documents import read_text
+from stemfuse.separators.foreign.table import DOCUMENT_BYTES
 
 from .figures import Figures
 from .players import safe_name
@@ -21,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
-    """By data set, a grid of bounds and one of what separators are worth; None where not computed."""
+    """By data set, a grid of bounds and one of what separators are worth; None where not computed.
+
+    Raises
+    ------
+    RunError
+        A file has changed since it was written, or is no such table.
+    """
     grids: dict[str, dict[str, Any]] = {}
     for file, kind, row, value in (
         (BOUNDS, "bounds", "bound", "sdr_db"),
@@ -30,17 +40,27 @@ def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
         path = run.path / file
         if not path.is_file():
             continue
-        table = pd.read_csv(run.checksums.require(file), keep_default_na=False)
-        for data, rows in table.groupby("data", sort=False):
-            # a loss is not known, and its cell empty, where a mix is perfect with and without a separator
-            rows = rows[rows[row] != ""].assign(**{value: lambda part, of=value: pd.to_numeric(part[of], "coerce")})
-            grid = rows.pivot(index=row, columns="source", values=value)
-            order = list(dict.fromkeys(rows[row])), list(dict.fromkeys(rows["source"]))
-            entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
-            entry[kind] = grid.loc[order[0], order[1]]
-            if kind == "bounds":
-                entry["weights"] = rows[rows["source"] == "mean"].set_index("bound")["weights"].astype(float).to_dict()
+        whole = run.checksums.require(file)
+        try:
+            table = pd.read_csv(StringIO(read_text(whole, DOCUMENT_BYTES)), keep_default_na=False)
+            for data, rows in table.groupby("data", sort=False):
+                entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
+                entry[kind] = _grid(rows, row, value)
+                if kind == "bounds":
+                    of_mean = rows[(rows["source"] == "mean") & (rows[row] != "")]
+                    entry["weights"] = of_mean.set_index("bound")["weights"].astype(float).to_dict()
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path}: damaged ({' '.join(str(error).split())[:200]}); delete it and run again"
+            ) from error
     return grids
+
+
+def _grid(rows: pd.DataFrame, row: str, value: str) -> pd.DataFrame:
+    # a loss is not known, and its cell empty, where a mix is perfect with and without a separator
+    rows = rows[rows[row] != ""].assign(**{value: lambda part: pd.to_numeric(part[value], "coerce")})
+    grid = rows.pivot(index=row, columns="source", values=value)
+    return grid.loc[list(dict.fromkeys(rows[row])), list(dict.fromkeys(rows["source"]))]
 
 
 def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[str, Any]:
@@ -86,7 +106,9 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
         for kind, name, figure in _traces(run, label, described, notes)
     ]
     searches = [
-        figures.add(f"search-{safe_name(label)}-{source}-{name}", figure, f"{name} of the search {label}, {source}")
+        figures.add(
+            f"search-{safe_name(label)}-{safe_name(source)}-{name}", figure, f"{name} of the search {label}, {source}"
+        )
         for source, name, figure in _searches(run, label, described, notes)
     ]
     return {"matrices": matrices, "traces": traces, "searches": searches, "notes": notes}
@@ -152,9 +174,10 @@ def _traces(run: Run, label: str, described: FusionRecord, notes: list[str]) -> 
                 name = f"{label}, {song}"
                 yield "weights over time", name, plot_weights_over_time(weights, kept.levels_db)
         if described.history:
-            rows = pd.read_csv(run.checksums.require(described.history)).to_dict("records")
+            text = read_text(run.checksums.require(described.history), DOCUMENT_BYTES)
+            rows = pd.read_csv(StringIO(text)).to_dict("records")
             if rows and "epoch" in rows[0]:
                 history = [{str(key): float(value) for key, value in row.items()} for row in rows]
                 yield "training", label, plot_training(history, label)
-    except (StemfuseError, OSError, ValueError) as error:
+    except (StemfuseError, OSError, ValueError, LookupError, TypeError) as error:
         notes.append(f"{label}: some of its weights over time or its training cannot be shown ({error})")

@@ -15,6 +15,8 @@ from stemfuse.experiments.printed import PrintedTable, tables_as_json
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import TABLES, Run
 from stemfuse.experiments.workers import run_tasks
+from stemfuse.separators.foreign.documents import read_text
+from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 from stemfuse.separators.names import shown as shown_name
 
 from .figures import Figures
@@ -160,7 +162,13 @@ def _songs(
 
 def _config(run: Run) -> str:
     path = run.path / "config.yaml"
-    return run.checksums.require(path.name).read_text(encoding="utf-8") if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    whole = run.checksums.require(path.name)
+    try:
+        return read_text(whole, DOCUMENT_BYTES)
+    except ForeignFileError as error:
+        raise RunError(f"{path}: damaged ({error}); run again with the recipe") from error
 
 
 def _shown(value: Any) -> Any:

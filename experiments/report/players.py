@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, FiniteFloat, ValidationError, field_validator
 
 from stemfuse.experiments.run import Run
 from stemfuse.separators import AudioError, Stems, Track
@@ -24,6 +25,37 @@ WAVEFORM_POINTS = 240
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 """Names that Windows keeps for devices."""
+
+
+class _File(BaseModel):
+    kind: str
+    method: str
+    source: str
+    path: str
+    waveform: str
+
+    @field_validator("path")
+    @classmethod
+    def _lies_beside_the_list(cls, path: str) -> str:
+        if not path.startswith("audio/") or ".." in path.split("/"):
+            raise ValueError("expected a file below audio/")
+        return path
+
+
+class _Entry(BaseModel):
+    """What `write_players` writes of a song, as far as it is read."""
+
+    track: str
+    start_s: FiniteFloat
+    duration_s: FiniteFloat
+    song_s: FiniteFloat
+    gain_db: FiniteFloat
+    identity: str = ""
+    files: list[_File]
+
+
+class _Players(BaseModel):
+    tracks: list[_Entry]
 
 
 class _Part(NamedTuple):
@@ -159,11 +191,17 @@ def read_players(run_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     path = Path(run_folder) / "report" / "audio" / "players.json"
     try:
-        entries: list[dict[str, Any]] = read_object(path)["tracks"]
+        content = read_object(path)
+        _Players.model_validate(content)
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise AudioError(f"{path}: damaged ({reason}); delete its folder and run again") from error
+    except (OSError, ValueError) as error:
         raise AudioError(f"{path}: damaged ({error}); delete its folder and run again") from error
+    entries: list[dict[str, Any]] = content["tracks"]
     return entries
 
 

@@ -77,6 +77,10 @@ COMMANDS = {
     "score": ["--references", "@", "--estimates", "@", "--window", "@", "--metrics", "@", "--backend", "@"],
     "run": ["@", "@", "@"],
     "report": ["@"],
+    "show": ["@"],
+    "compare": ["@", "@", "@", "--out", "@"],
+    "store verify": ["@"],
+    "store move": ["@"],
     "train": ["@", "@", "@"],
 }
 """What commands take; each ``@`` becomes a value, most of them usable ones and some hostile."""
