@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from stemfuse.separators import Sums
@@ -137,6 +138,7 @@ def compare_stems(
     missing: Literal["error", "skip", "refit"] = "error",
     workers: int | None = None,
     progress: Progress = silent,
+    models: Mapping[str, str] = MappingProxyType({}),
 ) -> Run:
     """Adopt stems that several tools made, fit the ladder of fusions, and score all on songs they have not seen.
 
@@ -165,6 +167,8 @@ def compare_stems(
         Processes; one per core when not given.
     progress : callable
         Called as ``progress(stage, done, total)``.
+    models : mapping of str to str
+        By label, which model's stems are taken from a folder that has several.
 
     Returns
     -------
@@ -201,7 +205,16 @@ def compare_stems(
         progress("adopt", done, len(methods))
         # the store is this comparison's own: what lies there was taken from these folders before
         adopt_folder(
-            folder, label, data, recipe.store, how, replace=True, show=log.info, mixture=mixture, convert=convert
+            folder,
+            label,
+            data,
+            recipe.store,
+            how,
+            models.get(label),
+            replace=True,
+            show=log.info,
+            mixture=mixture,
+            convert=convert,
         )
     progress("adopt", len(methods), len(methods))
     return run(recipe, progress)

@@ -68,6 +68,12 @@ Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help
 Convert = Annotated[bool, typer.Option("--convert", help="resample and copy mono to stereo where needed, and back")]
 Shift = Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")]
 AsIs = Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", metavar="LABEL=MODEL", help="whose stems, where a folder has some by several models; may be repeated"
+    ),
+]
 Sources = Annotated[
     str | None,
     typer.Option(

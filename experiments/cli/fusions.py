@@ -15,6 +15,7 @@ from .console import (
     Convert,
     Json,
     Mixture,
+    Models,
     Option,
     Replace,
     Shift,
@@ -214,11 +215,12 @@ def fuse(
     replace: Annotated[
         bool, typer.Option("--replace", help="replace stems of other songs or fusions in --out")
     ] = False,
+    model: Models = [],  # noqa: B006  (typer reads the default, nobody changes it)
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
     from stemfuse.experiments.stages.fuse import fuse_paths
-    from stemfuse.experiments.stages.song_stems import parse_stems
+    from stemfuse.experiments.stages.song_stems import parse_models, parse_stems
 
     given, how = parse_stems(stems, "--stems"), how_to_take(shift, as_is)
     if how != "refuse" and not given:
@@ -239,6 +241,7 @@ def fuse(
             given,
             replace,
             how,
+            models=parse_models(model, given),
         )
     for folder in folders:
         results.print(str(folder))

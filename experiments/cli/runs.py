@@ -16,6 +16,7 @@ from .console import (
     AsIs,
     Convert,
     Json,
+    Models,
     Shift,
     Sources,
     Workers,
@@ -90,18 +91,19 @@ def compare(
         ),
     ] = "error",
     convert: Convert = False,
+    model: Models = [],  # noqa: B006  (typer reads the default, nobody changes it)
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """From folders of stems to the verdict: which weights, how much better than the best tool, and how sure."""
     from stemfuse.experiments.comparison import compare_stems
-    from stemfuse.experiments.stages.song_stems import parse_stems
+    from stemfuse.experiments.stages.song_stems import parse_models, parse_stems
 
-    how = how_to_take(shift, as_is)
+    how, methods = how_to_take(shift, as_is), parse_stems(stems)
     with progress_bars() as progress:
         finished = compare_stems(
             data,
-            parse_stems(stems),
+            methods,
             out,
             one_of("--mixture", mixture, ("file", "sum")),
             given_sources(sources),
@@ -110,10 +112,13 @@ def compare(
             one_of("--missing", missing, ("error", "skip", "refit")),
             workers,
             progress,
+            parse_models(model, methods),
         )
     # a new song's stems come as these did
     repeated = {"--shift": shift, "--as-is": as_is, "--convert": convert}
-    show_comparison(finished, stems, [option for option, is_given in repeated.items() if is_given], as_json)
+    options = [option for option, is_given in repeated.items() if is_given]
+    options += [f"--model {shlex.quote(text)}" for text in model]
+    show_comparison(finished, stems, options, as_json)
 
 
 def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str], as_json: bool) -> None:

@@ -111,6 +111,7 @@ def fuse_paths(
     stems: Mapping[str, Path] = MappingProxyType({}),
     replace: bool = False,
     how: How = "refuse",
+    models: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -145,6 +146,8 @@ def fuse_paths(
         Whether stems in ``out`` that were fused from another song, or by another fusion, are replaced.
     how : {"refuse", "shift", "as-is"}
         What to do with stems in ``stems`` that are offset against their song; see `take_stems`.
+    models : mapping of str to str
+        By the separator's label, which model's stems are taken from its folder in ``stems``, where it has several.
 
     Returns
     -------
@@ -178,7 +181,7 @@ def fuse_paths(
             out.mkdir(parents=True, exist_ok=True)
             given = stack.enter_context(_temporary_store(out))
             songs, needed = list(folders.values()), sources_to_take(fusion, sums)
-            taken = take_stems(stems, songs, StemStore(given), convert, how, needed)
+            taken = take_stems(stems, songs, StemStore(given), convert, how, needed, models)
             given_keys = {separator.label: separator.key for separator in taken}
         tasks = [
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from stemfuse.blending import BaseFusion
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
 from stemfuse.separators import SOURCES, ChannelLabel, StemStore, Sums, Track, TrackError, in_order, listed
+from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST
 from stemfuse.separators.store.adoption import How
 
@@ -75,6 +76,33 @@ def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:
     return folders
 
 
+def parse_models(given: Sequence[str], labels: Collection[str]) -> dict[str, str]:
+    """Which model's stems are taken from a folder that has several, by label, from ``label=model``.
+
+    Raises
+    ------
+    ConfigError
+        One has another form, is of a label that has no folder, or a label comes twice.
+
+    Examples
+    --------
+    >>> parse_models(["mdx=UVR_MDXNET_KARA"], ["mdx", "demucs"])
+    {'mdx': 'UVR_MDXNET_KARA'}
+    """
+    models: dict[str, str] = {}
+    for text in given:
+        label, equals, model = text.partition("=")
+        if not (label and equals and model):
+            raise ConfigError(f"got --model {text}, expected LABEL=MODEL, such as {next(iter(labels), 'a')}={text}")
+        if label not in labels:
+            near = did_you_mean(label, labels)
+            raise ConfigError(f"got --model {text}, the folders of stems are {listed(labels) or 'none'}{near}")
+        if label in models:
+            raise ConfigError(f"got --model {text}, but {label} has the model {models[label]} already; give one")
+        models[label] = model
+    return models
+
+
 def take_stems(
     folders: Mapping[str, Path],
     tracks: Sequence[Track],
@@ -82,6 +110,7 @@ def take_stems(
     convert: bool = False,
     how: How = "refuse",
     sources: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    models: Mapping[str, str] = MappingProxyType({}),
 ) -> list[StoredSeparator]:
     """Take stems that other tools made of these songs into a store, checked against the songs.
 
@@ -99,6 +128,8 @@ def take_stems(
         What to do with stems that are offset against their song; see `stemfuse.separators.FoundStems.load`.
     sources : mapping of str to sequence of str, optional
         By label, the sources to take, as `sources_to_take` says; else all that have a well-known name.
+    models : mapping of str to str, optional
+        By label, which model's stems, where a folder has some by several.
 
     Returns
     -------
@@ -112,7 +143,9 @@ def take_stems(
     """
     made = []
     for label, folder in folders.items():
-        adoption, alignments = store.adopt(folder, label, tracks, how, sources=sources.get(label), convert=convert)
+        adoption, alignments = store.adopt(
+            folder, label, tracks, how, models.get(label), sources.get(label), convert=convert
+        )
         if adoption.without:
             raise TrackError(f"{folder}: no stems of {listed(adoption.without)}; expected those of every song")
         # a folder may have stems of many other songs

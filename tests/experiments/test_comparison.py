@@ -2,12 +2,17 @@
 
 import json
 import math
+import shlex
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from makers.audio import write_systems
+from makers.commands import command
 from stemfuse.experiments import ConfigError
 from stemfuse.experiments.cli import app
 from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
@@ -65,6 +70,77 @@ def test_the_next_command_takes_stems_as_they_were_taken(place, compared, option
     given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", str(place / "out")]
     shown = CliRunner().invoke(app, ["compare", *given, *options, "--workers", "1"], catch_exceptions=False)
     assert f"--stems far={place / 'far'} {' '.join(options)} --out fused" in shown.stdout
+
+
+def one_folder_of_two_models(root):
+    """Stems as audio-separator writes them, of both systems in one folder."""
+    (root / "out").mkdir()
+    for system in SYSTEMS:
+        for file in (root / system).rglob("*.wav"):
+            shutil.move(file, root / "out" / f"{file.parent.name}_({file.stem.title()})_model {system}.wav")
+    return [f"{name}={root / 'out'}" for name in SYSTEMS] + [
+        part for name in SYSTEMS for part in ("--model", f"{name}=model {name}")
+    ]
+
+
+def other_names(root):
+    """A source of a name that nobody knows."""
+    for song in (root / "songs").iterdir():
+        parts = [soundfile.read(file)[0] for file in sorted(song.iterdir())]
+        soundfile.write(song / "mixture.wav", sum(parts), 44_100, subtype="FLOAT")
+    for name, other in (("speech", "kazoo"), ("music", "vocals")):
+        for file in list(root.rglob(f"{name}.wav")):
+            file.rename(file.with_name(f"{other}.wav"))
+    return [f"{name}={root / name}" for name in SYSTEMS]
+
+
+def late(root):
+    """One system is late."""
+    for file in (root / "far").rglob("*.wav"):
+        audio, rate = soundfile.read(file)
+        soundfile.write(file, np.pad(audio, ((500, 0), (0, 0)))[: len(audio)], rate, subtype="FLOAT")
+    return [*(f"{name}={root / name}" for name in SYSTEMS), "--shift"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [one_folder_of_two_models, other_names, late])
+def test_the_commands_that_come_next_work(tmp_path, given):
+    write_systems(tmp_path, 3, {"near": 0.02, "far": 0.03}, seconds=6)
+    arguments = [str(part) for part in given(tmp_path)]
+    out = ["--out", str(tmp_path / "out put"), "--workers", "1"]
+    shown = CliRunner().invoke(app, ["compare", str(tmp_path / "songs"), *arguments, *out], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    sources = {file.stem: soundfile.read(file)[0] for file in (tmp_path / "songs/song 1").iterdir()}
+    sources.pop("mixture", None)
+    song = tmp_path / "new" / "song 1.wav"
+    song.parent.mkdir()
+    soundfile.write(song, sum(sources.values()), 44_100, subtype="FLOAT")
+    following = [shlex.split(line) for line in shown.stdout.splitlines() if line.startswith("  stemfuse ")]
+    assert [command[1] for command in following] == ["fuse", "export"]
+    fuse = [str(song) if part == "SONG" else part for part in following[0][1:]]
+    fused = CliRunner().invoke(app, [*fuse[:-1], str(tmp_path / "fused"), "--workers", "1"], catch_exceptions=False)
+    assert fused.exit_code == 0, fused.output
+    for name, part in sources.items():
+        made, _ = soundfile.read(tmp_path / "fused" / "song 1" / f"{name}.wav")
+        error = made[:-500] - part[:-500]
+        assert 10 * np.log10((part**2).sum() / (error**2).sum()) > 15
+    export = CliRunner().invoke(app, [*following[1][1:-1], str(tmp_path / "x.sh")], catch_exceptions=False)
+    assert export.exit_code == 0, export.output
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("near", "got --model near, expected LABEL=MODEL, such as near=near"),
+        ("nera=x", "did you mean 'near'"),
+        ("near=", "expected LABEL=MODEL"),
+    ],
+)
+def test_models_are_named_by_label(place, tmp_path, model, words):
+    given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", tmp_path / "out"]
+    shown = command("compare", *given, "--model", model)
+    assert shown.returncode == 2
+    assert words in " ".join(shown.stderr.split())
 
 
 @pytest.mark.slow
