@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, FusionError, input_labels, output_labels, read_inputs
 from stemfuse.separators import ChannelLabel, Samples, Signal, Track, in_order, listed
-from stemfuse.separators.training import mean_and_deviation
+from stemfuse.separators.training import audio_contents, mean_and_deviation
 
 BLOCK = 1 << 16
 """Number of samples read at a time: 9 MB with 26 inputs and 8 references."""
@@ -359,7 +359,14 @@ def training_blocks(
 
 
 def identity_of(mixer: BaseFusion, blocks: TrackBlocks, held_out: TrackBlocks | None) -> dict[str, Any]:
-    """What a checkpoint has to agree with to be resumed: the mixer's kind and arguments, and the tracks."""
+    """What a checkpoint has to agree with to be resumed: the mixer's kind and arguments, the tracks and their audio."""
     arguments = {name: value for name, value in mixer.arguments().items() if name not in ("epochs", "patience")}
-    tracks = [[[track.name, track.length] for track in part.tracks] for part in (blocks, held_out) if part]
-    return {"kind": mixer.kind, "arguments": arguments, "inputs": blocks.inputs, "tracks": tracks}
+    parts = [part.tracks for part in (blocks, held_out) if part]
+    folder = None if mixer.execution is None else mixer.execution.checkpoints
+    return {
+        "kind": mixer.kind,
+        "arguments": arguments,
+        "inputs": blocks.inputs,
+        "tracks": [[[track.name, track.length] for track in part] for part in parts],
+        "contents": [audio_contents(part, folder) for part in parts],
+    }

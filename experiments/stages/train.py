@@ -178,7 +178,11 @@ def _copies(config: TrainConfig, tracks: list[Track], progress: Progress) -> lis
     if config.stretch is None:
         return []
     folder = config.out / "stretched"
-    return stretched_copies(tracks, folder, config.stretch, lambda done, total: progress("stretch", done, total))
+
+    def show(done: int, total: int) -> None:
+        progress("stretch", done, total)
+
+    return stretched_copies(tracks, folder, config.stretch, show, config.out)
 
 
 def _plot(out: Path, title: str, history: list[dict[str, float]]) -> None:

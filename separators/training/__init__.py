@@ -5,10 +5,12 @@
 ``loop``             `run_training`, from an objective and data to the best epoch; imports PyTorch
 ``checkpoints``      tensors and a description in one file
 ``standardisation``  mean and deviation of a song
+``audio_contents``   digests of the audio that a checkpoint has seen
 
 What separators learn from, chunks of songs and losses, is in `stemfuse.separators.networks.training`.
 """
 
+from .audio_contents import audio_contents
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import OPTIMISER_NAMES, Execution, History, Recipe
 from .standardisation import mean_and_deviation
@@ -18,6 +20,7 @@ __all__ = [
     "Execution",
     "History",
     "Recipe",
+    "audio_contents",
     "mean_and_deviation",
     "read_checkpoint",
     "write_checkpoint",

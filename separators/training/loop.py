@@ -28,6 +28,9 @@ from .schedule import Ahead, Batches, Schedule, collate
 
 log = logging.getLogger(__name__)
 
+CONTENTS = "contents"
+"""What the identity of a training has of the content of its audio; see `audio_contents`."""
+
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "rmsprop": torch.optim.RMSprop,
@@ -56,7 +59,8 @@ def run_training(
     execution : Execution
         Where and how it runs.
     identity : mapping, optional
-        JSON values that a checkpoint has to agree with to be resumed: arguments, data.
+        JSON values that a checkpoint has to agree with to be resumed: arguments, data. Where only ``contents`` differ,
+        the training begins again.
     drawn : bool
         Whether the items of ``data`` are drawn at random by their number. Then they are numbered on from epoch to
         epoch, so that every epoch has items of its own.
@@ -314,9 +318,14 @@ class _Training:
         try:
             groups, described = read_checkpoint(self._checkpoint)
         except CheckpointError as error:
-            self._put_aside(self._checkpoint, error)
+            self._put_aside(self._checkpoint, error, "damaged")
             return False
-        if described.pop("identity") != self.identity:
+        if (seen := described.pop("identity")) != self.identity:
+            if isinstance(seen, dict) and {**seen, CONTENTS: []} == {**self.identity, CONTENTS: []}:
+                self._put_aside(
+                    self._checkpoint, f"{self._checkpoint}: of a training on other audio in the same files", "other"
+                )
+                return False
             raise TrainingError(
                 f"{self._checkpoint}: of a training with other arguments or tracks; delete it or choose another folder"
             )
@@ -333,13 +342,13 @@ class _Training:
         log.info("%s: resumed after step %d", self._checkpoint, self.steps)
         return True
 
-    def _put_aside(self, checkpoint: Path, error: CheckpointError) -> None:
-        """Rename a damaged checkpoint, once every process has seen that it is damaged."""
+    def _put_aside(self, checkpoint: Path, why: object, suffix: str) -> None:
+        """Rename a checkpoint that cannot be gone on from, once every process has seen so."""
         self.fabric.barrier()
         if self.fabric.is_global_zero:
-            aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+            aside = checkpoint.with_name(f"{checkpoint.name}.{suffix}")
             checkpoint.replace(aside)
-            log.warning("%s; it is put aside as %s, and the training begins again", error, aside.name)
+            log.warning("%s; it is put aside as %s, and the training begins again", why, aside.name)
 
 
 def device_of(execution: Execution) -> torch.device:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,16 @@ from stemfuse.blending.conformance import check_fusion, conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.exact import solve
 from stemfuse.mixers.segments import Normalisation, Segments, TrackBlocks, segment_starts
-from stemfuse.separators import SOURCES, AudioError, Stems, Track, TrackError, TrainingError, write_audio
+from stemfuse.separators import (
+    SOURCES,
+    ArraySignal,
+    AudioError,
+    Stems,
+    Track,
+    TrackError,
+    TrainingError,
+    write_audio,
+)
 from stemfuse.separators.training import Execution, Recipe, read_checkpoint, write_checkpoint
 
 RATE = 8000
@@ -288,6 +298,30 @@ def test_two_processes_are_one_with_the_summed_batch():
     np.testing.assert_allclose(one.weights_.matrix, two.weights_.matrix, atol=1e-6)
     for name in ("train_loss", "valid_loss"):
         np.testing.assert_allclose([row[name] for row in one.history_], [row[name] for row in two.history_], rtol=1e-5)
+
+
+@pytest.mark.parametrize("changed", ["mixture", "references", "stems"])
+def test_a_training_begins_again_when_its_audio_is_other(tmp_path, caplog, changed):
+    (song,) = planted_songs(1)
+
+    def half(stems):
+        return Stems(0.5 * stems.read(), stems.sources, stems.rate)
+
+    parts = {
+        "mixture": ArraySignal(0.5 * song.mixture.read(), song.rate),
+        "references": half(song.references),
+        "stems": {label: half(given) for label, given in song.stems.items()},
+    }
+    other = replace(song, **{changed: parts[changed]})
+
+    def fit(track, folder):
+        mixer = Conv1x1Mixer(segment=512, shift=512, epochs=1)
+        mixer.execution = Execution(accelerator="cpu", checkpoints=folder)
+        return mixer.fit([track]).weights_.matrix
+
+    fit(song, tmp_path / "again")
+    np.testing.assert_array_equal(fit(other, tmp_path / "again"), fit(other, tmp_path / "fresh"))
+    assert "it is put aside as training.safetensors.other, and the training begins again" in caplog.text
 
 
 def test_a_checkpoint_of_another_training_is_refused_and_a_damaged_one_put_aside(tmp_path, caplog):

@@ -14,6 +14,7 @@ import torch
 from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import Track
+from stemfuse.separators.training.audio_contents import audio_contents
 from stemfuse.separators.training.execution import Execution, History, Recipe
 from stemfuse.separators.training.loop import run_training
 from stemfuse.separators.weights.tensors import load_strictly, save_state
@@ -99,6 +100,7 @@ def fit_network(
         "augmentation": asdict(data.augmentation),
         "initial": None if initial is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         "tracks": [[[track.name, track.length] for track in part] for part in (train, valid)],
+        "contents": [audio_contents(part, execution.checkpoints) for part in (train, valid)],
     }
     history = run_training(objective, data, validation, recipe, execution, identity, drawn=True)
     notes: dict[str, Any] = {**trainable.notes(), "trained_on": list(trained_on)}

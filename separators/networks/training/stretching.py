@@ -15,6 +15,7 @@ from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.optional import import_optional
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
+from stemfuse.separators.training.audio_contents import audio_contents
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def stretched_copies(
     folder: str | os.PathLike[str],
     stretching: Stretching,
     progress: Callable[[int, int], None] | None = None,
+    remembered: str | os.PathLike[str] | None = None,
 ) -> list[list[Stems]]:
     """Stretched copies of the stems of tracks; those that are in the folder already are not made again.
 
@@ -118,11 +120,14 @@ def stretched_copies(
     tracks : sequence of Track
         With references.
     folder : path-like
-        ``<folder>/<track>/<semitones>_<percent>/<source>.wav``, 16 bit. A copy appears whole or not at all.
+        ``<folder>/<track>-<digest of its audio>/<semitones>_<percent>/<source>.wav``, 16 bit. A copy appears whole or
+        not at all.
     stretching : Stretching
         How many copies, and their changes.
     progress : callable, optional
         Called as ``progress(done, total)`` after each track.
+    remembered : path-like, optional
+        Folder in which digests of the tracks' audio are kept, such as that of the checkpoint; ``folder`` if not given.
 
     Returns
     -------
@@ -135,9 +140,11 @@ def stretched_copies(
         The package python-stretch is not installed, or the folder cannot be written.
     """
     songs = []
-    for number, track in enumerate(tracks):
+    contents = audio_contents(tracks, folder if remembered is None else remembered)
+    for number, (track, content) in enumerate(zip(tracks, contents, strict=True)):
         changes = stretching.drawn(number)
-        places = [Path(folder, track.name, f"{semitones:+d}_{percent:+d}") for semitones, percent in changes]
+        song = Path(folder, f"{track.name}-{content[:12]}")
+        places = [song / f"{semitones:+d}_{percent:+d}" for semitones, percent in changes]
         for place, change in zip(places, changes, strict=True):
             if not place.is_dir():
                 _render(track, place, *change)

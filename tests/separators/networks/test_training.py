@@ -2,10 +2,12 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,6 +368,40 @@ def test_another_training_in_the_folder_is_refused(tree, tmp_path):
     train_separator("demucs_v2", config_of(tree, tmp_path, "demucs_v2", recipe={"epochs": 0}))
     with pytest.raises(TrainingError, match="of a training with other arguments or tracks"):
         train_separator("demucs_v2", config_of(tree, tmp_path, "demucs_v2", recipe={"epochs": 0}, chunks=9))
+
+
+@pytest.mark.parametrize("source", ["vocals", "drums", "bass"])
+def test_a_training_begins_again_when_its_audio_is_other(tree, tmp_path, caplog, source):
+    shutil.copytree(tree, tmp_path / "tree")
+
+    def train(out):
+        config = config_of(tmp_path / "tree", tmp_path / out, "demucs_v2", recipe={"epochs": 1}, chunks=2, valid=[])
+        return train_separator("demucs_v2", config).read_bytes()
+
+    first = train("again")
+    assert train("again") == first
+    assert not list((tmp_path / "again").glob("*.other"))
+    for path in (tmp_path / "tree" / "train").rglob(f"{source}.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, 0.5 * samples[::-1], rate, subtype=soundfile.info(path).subtype)
+    assert train("again") == train("fresh")
+    said = "of a training on other audio in the same files; it is put aside as training.safetensors.other"
+    assert said in caplog.text
+    assert (tmp_path / "again" / "training.safetensors.other").is_file()
+
+
+@pytest.mark.parametrize("other", ["mixture", "references", "subset"])
+def test_copies_are_of_the_songs_content(tmp_path, other):
+    audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, RATE // 4))
+    song = Track.from_arrays("song", audio.sum(0), audio)
+    changed = Track.from_arrays("song", 0.5 * audio.sum(0), audio if other == "mixture" else 0.5 * audio)
+    if other == "subset":
+        changed = replace(changed, subset="train")
+    stretching = Stretching(copies=1, semitones=0, percent=10)
+    (before,), (after,) = stretched_copies([song, changed], tmp_path, stretching)
+    assert len(list(tmp_path.rglob("drums.wav"))) == 2
+    assert {stems["drums"].path.parent.parent.name[:5] for stems in (before, after)} == {"song-"}
+    assert len({stems["drums"].path.parent.parent for stems in (before, after)}) == 2
 
 
 def test_stretched_copies_are_made_once(tmp_path):
