@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from stemfuse.separators import Sums
+from stemfuse.separators import StemStore, Sums
 from stemfuse.separators.names import check_name
 
 from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig
@@ -201,23 +201,28 @@ def compare_stems(
         workers=workers,
         **given,
     )
-    for done, (label, folder) in enumerate(methods.items()):
-        progress("adopt", done, len(methods))
-        # the store is this comparison's own: what lies there was taken from these folders before
-        adopt_folder(
-            folder,
-            label,
-            data,
-            recipe.store,
-            how,
-            models.get(label),
-            replace=True,
-            show=log.info,
-            mixture=mixture,
-            convert=convert,
-        )
-    progress("adopt", len(methods), len(methods))
-    return run(recipe, progress)
+
+    def adopt() -> None:
+        for done, (label, folder) in enumerate(methods.items()):
+            progress("adopt", done, len(methods))
+            taken = adopt_folder(
+                folder,
+                label,
+                data,
+                recipe.store,
+                how,
+                models.get(label),
+                replace=True,
+                show=log.info,
+                mixture=mixture,
+                convert=convert,
+            )
+            # the store is this comparison's own: all that it has is of these folders, nothing of earlier ones
+            store = StemStore(recipe.store)
+            store.keep_only(store.find(label), [Path(entry["path"]) for entry in taken])
+        progress("adopt", len(methods), len(methods))
+
+    return run(recipe, progress, prepare=adopt)
 
 
 def verdicts(finished: Run) -> list[Verdict]:

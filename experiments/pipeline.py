@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,12 @@ STAGES = {"separate": separate, "fit": fit, "bound": bound, "score": score, "rep
 """In their order; each is called as ``stage(plan, run, progress)`` and keeps what it finds in the run's folder."""
 
 
-def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent, verify: bool = False) -> Run:
+def run(
+    config: RunConfig | Mapping[str, Any],
+    progress: Progress = silent,
+    verify: bool = False,
+    prepare: Callable[[], object] | None = None,
+) -> Run:
     """Do a whole run, or what is left of it.
 
     Parameters
@@ -41,6 +46,8 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent, veri
         Called as ``progress(stage, done, total)``.
     verify : bool
         Read all audio and all files of the run again, even those that do not seem to have changed.
+    prepare : callable, optional
+        Called first, when no other process works in the folder: it may change the store.
 
     Returns
     -------
@@ -54,9 +61,12 @@ def run(config: RunConfig | Mapping[str, Any], progress: Progress = silent, veri
         run goes on from there.
     """
     config = config if isinstance(config, RunConfig) else parse_config(config)
-    plan = plan_run(config)
+    # what is wrong with a recipe is said before its folder is made
+    plan = plan_run(config) if prepare is None else None
     with run_lock(config.out):
-        return _run(plan, progress, verify)
+        if prepare is not None:
+            prepare()
+        return _run(plan or plan_run(config), progress, verify)
 
 
 def _run(plan: Plan, progress: Progress, verify: bool) -> Run:

@@ -365,6 +365,13 @@ class StemStore:
         if path is not None:
             discard(path)
 
+    def keep_only(self, separator: Separator | str, entries: Iterable[Path]) -> None:
+        """Delete all entries of a separator but these folders."""
+        kept = set(entries)
+        for path in self.entries(separator):
+            if path not in kept:
+                discard(path)
+
     def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
         """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
         self._check_layout()

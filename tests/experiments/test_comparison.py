@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 
 from makers.audio import write_systems
 from makers.commands import command
-from stemfuse.experiments import ConfigError
+from stemfuse.experiments import ConfigError, RunError
 from stemfuse.experiments.cli import app
 from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
+from stemfuse.experiments.lock import run_lock
+from stemfuse.experiments.stages import separate
+from stemfuse.separators import StemStore
 
 SYSTEMS = ("near", "far")
 
@@ -184,3 +187,25 @@ def test_how_many_songs_are_needed():
     assert Verdict("", 9, "a", "b", 6.0, 5.9, -0.4, 0.2, 4).songs_needed is None
     assert Verdict("", 2, "a", "b", 6.0, 6.2).lines()[-1] == "enough songs? no: 2 are too few for an interval"
     assert Verdict("", 9, "a", "b", 6.0, 6.2).to_dict()["low_db"] is None
+
+
+@pytest.mark.parametrize("lacking", [{"song 2"}, {"song 1", "song 2"}, {"song 0", "song 1", "song 2"}])
+def test_stems_of_an_earlier_folder_are_not_mixed_in(tmp_path, monkeypatch, lacking):
+    write_systems(tmp_path / "first", 4, {"near": 0.02, "far": 0.03})
+    write_systems(tmp_path / "second", 4, {"near": 0.04}, {"near": lacking})
+    monkeypatch.setattr("stemfuse.experiments.pipeline.STAGES", {"separate": separate})
+    songs, out = tmp_path / "first" / "songs", tmp_path / "out"
+    compare_stems(songs, {name: tmp_path / "first" / name for name in SYSTEMS}, out, workers=1)
+    given = {"near": tmp_path / "second" / "near", "far": tmp_path / "first" / "far"}
+    with pytest.raises(RunError, match=f"no usable stems by near .* of {', '.join(sorted(lacking))}"):
+        compare_stems(songs, given, out, workers=1)
+    store = StemStore(out / "store")
+    assert len(store.tracks_of(store.find("near"))) == 4 - len(lacking)
+
+
+@pytest.mark.parametrize("labels", [("near", "far"), ("far", "near"), ("near", "other")])
+def test_nothing_is_adopted_while_another_process_works_in_the_folder(tmp_path, labels):
+    write_systems(tmp_path, 1, dict.fromkeys(labels, 0.02))
+    with run_lock(tmp_path / "out" / "run"), pytest.raises(RunError, match="is in use by process"):
+        compare_stems(tmp_path / "songs", {name: tmp_path / name for name in labels}, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / "store").exists()
