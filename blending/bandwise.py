@@ -8,13 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from stemfuse.separators import Samples, Signal, Stems, Track
+from stemfuse.separators import ChannelLabel, Samples, Signal, Stems, Track
 
 from .bounds import BAND_EDGES_HZ
 from .classical.spectral import BandSplit
 from .errors import FusionError
 from .fusion import BaseFusion
 from .registry import load_fusion, make_fusion
+from .weights import MixingWeights
 
 
 class Bandwise(BaseFusion):
@@ -103,6 +104,24 @@ class Bandwise(BaseFusion):
             {label: part for name, stems in track.stems.items() for label, part in _bands(name, stems, filters)},
             data=track.data,
         )
+
+    @property
+    def band_weights(self) -> dict[str, MixingWeights]:
+        """Weights of each band, lowest first, by its name such as ``"0-250"``; none where they are not constant.
+
+        The mixture, which is not split, has the same weights in all bands.
+        """
+        weights = self._fitted().constant_weights
+        if weights is None:
+            return {}
+        labels = [ChannelLabel.parse(label) for label in weights.inputs]
+        bands = dict.fromkeys(label.separator.rpartition("@")[2] for label in labels if not label.is_mixture)
+        found = {}
+        for band in bands:
+            kept = [n for n, label in enumerate(labels) if label.is_mixture or label.separator.endswith(f"@{band}")]
+            names = [labels[n]._replace(separator=labels[n].separator.removesuffix(f"@{band}")) for n in kept]
+            found[band] = MixingWeights(weights.matrix[:, :, kept], tuple(map(str, names)), weights.outputs)
+        return found
 
     def _fitted(self) -> BaseFusion:
         if self.fusion_ is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from .console import (
     escape_json,
     given_sources,
     how_to_take,
+    json_text,
     messages,
     named_songs,
     one_of,
@@ -35,7 +37,7 @@ from .console import (
     results,
 )
 from .exporting import MODELS, export_options
-from .pivot import show_weights
+from .pivot import show_weights, weights_of
 
 app = typer.Typer()
 
@@ -160,6 +162,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit a fusion on a data set; missing stems are separated first. What is stopped goes on with the same command."""
+    from stemfuse.blending import load_fusion
     from stemfuse.experiments.stages.single_fit import fit_fusion
 
     options = parse_options(option)
@@ -182,7 +185,9 @@ def fit(
             replace,
         )
     if as_json:
-        print(escape_json(table.to_json(orient="records", indent=1, force_ascii=False)))
+        rows = json.loads(table.to_json(orient="records", force_ascii=False))
+        # the fusion's own row has its weights
+        print(json_text([row | (weights_of(load_fusion(out)) if row["SDR, dB"] == fusion else {}) for row in rows]))
     else:
         if len(table):
             print_table(PrintedTable.of(table))

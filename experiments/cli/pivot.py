@@ -25,17 +25,25 @@ def show(
 ) -> None:
     """Show the weights of a saved fusion, source by separator."""
     from stemfuse.blending import load_fusion
-    from stemfuse.blending.pivot import describe_weights
 
     fusion = load_fusion(file)
     if as_json:
-        weights = fusion.constant_weights
-        described: dict[str, Any] = {"kind": fusion.kind, "options": _plain(fusion)}
-        print(json_text(described | (describe_weights(weights) if weights is not None else {"weights": None})))
+        print(json_text({"kind": fusion.kind, "options": _plain(fusion)} | weights_of(fusion)))
         return
     options = ", ".join(f"{name}={value!r}" for name, value in _plain(fusion).items())
     messages.print(f"{fusion.kind}{options and f' ({options})'}", markup=False)
     _print(fusion)
+
+
+def weights_of(fusion: BaseFusion) -> dict[str, Any]:
+    """Weights of a fusion as JSON takes them: those of each band where there are bands, None where there are none."""
+    from stemfuse.blending.bandwise import Bandwise
+    from stemfuse.blending.pivot import describe_weights
+
+    if isinstance(fusion, Bandwise):
+        return {"bands_hz": {band: describe_weights(weights) for band, weights in fusion.band_weights.items()}}
+    weights = fusion.constant_weights
+    return describe_weights(weights) if weights is not None else {"weights": None}
 
 
 def show_weights(file: Path) -> None:
@@ -47,9 +55,15 @@ def show_weights(file: Path) -> None:
 
 
 def _print(fusion: BaseFusion) -> None:
+    from stemfuse.blending.bandwise import Bandwise
+
     weights = fusion.constant_weights
     if weights is not None:
         print_weights(weights)
+    elif isinstance(fusion, Bandwise) and fusion.band_weights:
+        for band, of_band in fusion.band_weights.items():
+            results.print(f"{band} Hz")
+            print_weights(of_band)
     elif fusion.is_linear:
         results.print(
             "its weights are predicted for each song: stemfuse fuse --save-weights writes those of a song, "

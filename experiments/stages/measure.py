@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
@@ -45,12 +44,12 @@ def measure_one(track: Track) -> None:
 
 
 def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
-    """Scores of single separators, their mean and a linear fusion, from statistics; no audio is fused.
+    """Scores of single separators, their mean and a fusion: from statistics where its weights hold for all tracks.
 
     Parameters
     ----------
     fusion : BaseFusion
-        Fitted; one that is not linear is left out.
+        Fitted; one that is neither linear nor learnt is left out, of all others without constant weights audio is made.
     tracks : sequence of Track
         With stems; those without references are left out.
 
@@ -74,8 +73,10 @@ def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
         songs.append(f"{track.subset}/{track.name}")
         methods: dict[str, BaseFusion] = {own: _single(own, track) for own in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
-            if isinstance(method, LinearFusion):
+            if isinstance(method, LinearFusion) and not method.varies_in_time:
                 tables.append(_scores_of(method, label, gram, track).assign(track=name))
+            elif method.learns:
+                tables.append(_scores_of_audio(method, label, track).assign(track=name))
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     scores.attrs["songs"] = songs
     return scores
@@ -198,8 +199,6 @@ def _scores_of(method: LinearFusion, label: str, gram: GramStatistics, track: Tr
     weights = method.weights(track)
     given = [source for source in gram.sources if source in weights.sources]
     rows = [gram.sources.index(source) for source in given]
-    if method.varies_in_time:
-        return scores_table(track.name, label, given, {"SDR": _sdr_of_audio(method, track)[rows]})
     values, matrix = gram.sdr(weights)[rows], gram.matrices(weights)
     shape = (len(gram.moments), len(gram.sources), -1)
     energies, errors = (
@@ -215,9 +214,12 @@ def _single(name: str, track: Track) -> Fixed:
     return Fixed({source: {name: 1.0} for source in track.stems[name].sources}).fit([track])
 
 
-def _sdr_of_audio(fusion: BaseFusion, track: Track) -> NDArray[np.float64]:
-    """SDR of a fusion whose weights vary in time, (source, frame), from the audio that it makes."""
-    from stemfuse.analysis import GramStatistics
+def _scores_of_audio(fusion: BaseFusion, label: str, track: Track) -> pd.DataFrame:
+    """SDR of a fusion without constant weights, from the audio that it makes."""
+    from stemfuse.analysis import GramStatistics, scores_table
 
-    fused = replace(track, stems={fusion.kind: fusion.fuse(track)}, stored={})
-    return GramStatistics.from_track(fused).sdr(_single(fusion.kind, fused).weights_)
+    fused = replace(track, stems={label: fusion.fuse(track)}, stored={})
+    gram = GramStatistics.from_track(fused)
+    given = [source for source in gram.sources if source in fused.stems[label].sources]
+    values = gram.sdr(_single(label, fused).weights_)
+    return scores_table(track.name, label, given, {"SDR": values[[gram.sources.index(source) for source in given]]})

@@ -133,7 +133,8 @@ def fit_fusion(
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
     if wanted < 2:
         # what chose among them says little of other songs
-        return table if seen or scores.empty or not fusion.is_linear else _joined(table, gain_rows(scores, fusion.kind))
+        has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
+        return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
     try:
         return _with_cross_validation(table, sdr_scores(fusion, crossed), make_fusion(name, **options), crossed, wanted)
     except FusionError as error:
@@ -162,7 +163,9 @@ def _to_leave_out(
         return tracks, 0
     quick = fusion.execution is None and isinstance(fusion, LinearFusion) and not fusion.varies_in_time
     if folds is None and not quick:
-        if few and fusion.is_linear:
+        if not fusion.is_linear:
+            log.warning(f"{UNKNOWN}: give songs of their own to score it on, in a subset that --valid names")
+        elif few:
             log.warning(f"{UNKNOWN}: few songs chose %s; --folds leaves songs out in turn", fusion.chosen_by_valid)
         return tracks, 0
     return tracks, wanted

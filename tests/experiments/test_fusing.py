@@ -278,6 +278,10 @@ def test_json_is_for_programs(place, tmp_path):
     narrow = {**os.environ, "COLUMNS": "20"}
     result = process("fit", "least_squares", *data, "--workers", 1, "--out", tmp_path / "a.npz", "--json", env=narrow)
     assert result.returncode == 0, result.stderr
-    rows = [row["SDR, dB"] for row in json.loads(result.stdout)]
+    found = {row["SDR, dB"]: row for row in json.loads(result.stdout)}
+    weights = found["least_squares"]["weights"]
+    assert set(weights) == set(SOURCES)
+    assert set(weights["vocals"]) == {*SEPARATORS, "sum"}
+    rows = list(found)
     assert len(rows) == 8
     assert rows[-1] == "gain over the mean"

@@ -1,6 +1,8 @@
 """What is said of scores on songs that a fusion has seen, and what it gains on those that it has not."""
 
+import json
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -89,6 +91,30 @@ def test_a_file_that_was_fitted_on_these_songs_says_so(place, name, options, cap
     assert set(load_fusion(place / "again.npz").songs_) == set(load_fusion(place / "ls.npz").songs_)
     if name == "residual":
         assert "its file was fitted on 4 of these 4 songs" in "".join(caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("options", "tree"),
+    [({}, "both"), ({"edges_hz": [1000.0]}, "both"), ({"options": {"ridge": 0.01}, "edges_hz": [300.0]}, "live")],
+)
+def test_a_bandwise_fusion_has_its_row_its_gain_and_its_weights(place, options, tree, caplog):
+    table = fitted(place, "bandwise", "bands.json", tree, options, train=["train", "live"])
+    assert table["mean"]["bandwise"] > table["mean"]["a"] - 0.5
+    bands = load_fusion(place / "bands.json").band_weights
+    edges = options.get("edges_hz", [250.0, 1000.0, 4000.0])
+    assert list(bands) == [f"{low:g}-{high:g}" for low, high in pairwise([0, *edges, 22050])]
+    assert all(weights.separators == ("a", "b") for weights in bands.values())
+    if tree == "both":
+        gain = table["mean"]["bandwise"] - table["mean"]["mean"]
+        assert table["mean"]["gain over the mean"] == pytest.approx(gain)
+    else:
+        assert table["note"]["bandwise"] == "fitted on these very songs: on others it gains less"
+        assert "give songs of their own to score it on" in "".join(caplog.messages)
+    shown = command("show", place / "bands.json")
+    assert [line for line in shown.stdout.splitlines() if line.endswith(" Hz")] == [f"{band} Hz" for band in bands]
+    described = json.loads(command("show", place / "bands.json", "--json").stdout)["bands_hz"]
+    assert set(described) == set(bands)
+    assert set(described[f"0-{edges[0]:g}"]["weights"]["speech"]) == {"a", "b", "sum"}
 
 
 @pytest.mark.parametrize(
