@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stemfuse.separators.labels import BEST_PER_SOURCE
+from stemfuse.separators.labels import BEST_PER_SOURCE as BEST_PER_SOURCE
 
 from .aggregates import MEAN, OverFrames, OverTracks, aggregate, common_sources, source_order, track_scores
 from .errors import ScoreError

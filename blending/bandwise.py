@@ -11,7 +11,7 @@ from typing import Any, Self
 from stemfuse.separators import ChannelLabel, Samples, Signal, Stems, Track
 
 from .bounds import BAND_EDGES_HZ
-from .classical.spectral import BandSplit
+from .classical.spectral import BandSplit, check_edges
 from .errors import FusionError
 from .fusion import BaseFusion
 from .registry import load_fusion, make_fusion
@@ -69,13 +69,29 @@ class Bandwise(BaseFusion):
         self.width_hz = width_hz
 
     def check(self) -> None:
-        """Raise unless the fusion that finds the weights can be made and fitted."""
+        """Raise unless the fusion that finds the weights can be made and fitted, and bands can have such edges."""
         super().check()
+        check_edges(self.edges_hz, self.width_hz)
         self._made().check()
 
     def parts(self) -> tuple[BaseFusion, ...]:
         """The fusion that finds the weights."""
         return (self._made(),)
+
+    @property
+    def needs_one_rate(self) -> bool:
+        """Whether the fusion that finds the weights needs tracks of one sample rate."""
+        return self._made().needs_one_rate
+
+    @property
+    def fitted_rate(self) -> int | None:
+        """Sample rate in Hz of the tracks that it fuses; None where any will do."""
+        return None if self.fusion_ is None else self.fusion_.fitted_rate
+
+    @property
+    def fitted_channels(self) -> int | None:
+        """Number of channels of the tracks that it fuses; None where any will do."""
+        return None if self.fusion_ is None else self.fusion_.fitted_channels
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the fusion on the bands of the tracks' stems.

@@ -74,8 +74,6 @@ class BaseFusion:
         See `Fusion`.
     needs_no_stems : bool
         Whether it fuses tracks without stems too, from the mixture alone.
-    needs_one_rate : bool
-        Whether all tracks that it is fitted to must have one sample rate.
     needs : mapping of str to str
         Packages that fitting needs and that are not always installed; by each, the extra that installs it.
     separators_ : mapping of str to mapping
@@ -99,7 +97,6 @@ class BaseFusion:
     is_linear: ClassVar[bool] = False
     varies_in_time: ClassVar[bool] = False
     needs_no_stems: ClassVar[bool] = False
-    needs_one_rate: ClassVar[bool] = False
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     suffix: ClassVar[str] = ".json"
     separators: Sequence[str] | None = None
@@ -157,6 +154,11 @@ class BaseFusion:
     def constant_weights(self) -> MixingWeights | None:
         """The fitted weights that hold for all tracks; None where there are none."""
         return None
+
+    @property
+    def needs_one_rate(self) -> bool:
+        """Whether all tracks that it is fitted to must have one sample rate."""
+        return False
 
     @property
     def fitted_rate(self) -> int | None:

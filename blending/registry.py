@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stemfuse.separators import Registry
+from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.documents import parse_object, read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 
@@ -111,6 +112,8 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
         The file is missing or damaged, or holds a kind that is not installed.
     """
     path = Path(path)
+    if path.suffix == ".safetensors" and not path.exists():
+        raise wrong_usage(FusionError(f"{path}: no such file; stemfuse fit makes one"))
     if path.suffix in (".json", ".safetensors"):
         description = path.with_suffix(".json")
         return _from_description(description, _read_text(description)).restore(path)
@@ -128,6 +131,8 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
 def _read_text(path: Path) -> str:
     try:
         return read_text(path, DOCUMENT_BYTES)
+    except FileNotFoundError as error:
+        raise wrong_usage(FusionError(f"{path}: no such file; stemfuse fit makes one")) from error
     except (OSError, ForeignFileError) as error:
         raise FusionError(f"{path}: no fusion can be read ({error}); stemfuse fit makes one") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -319,6 +320,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"key {where} is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = problem.get("input")
+    if problem["type"] == "literal_error":
+        message += did_you_mean(str(value), re.findall("'([^']*)'", message))
     if not where:
         return message
     return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {_short(value)}, {_lower(message)}"

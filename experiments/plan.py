@@ -12,6 +12,7 @@ from typing import NamedTuple
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.blending.search import FEW
 from stemfuse.separators import StemStore, Track, listed, matched, separator_class, track_labels
+from stemfuse.separators.errors import usage_errors
 
 from .config import FusionConfig, RunConfig
 from .data import open_data
@@ -244,8 +245,9 @@ def plan_run(config: RunConfig) -> Plan:
     """
     store = StemStore(config.store)
     fusions = tuple(with_seed(part, fusion_class(part.name), config.seed) for part in config.fusions)
-    for fusion in fusions:
-        make_fusion(fusion.name, **fusion.options).check()
+    with usage_errors():
+        for fusion in fusions:
+            make_fusion(fusion.name, **fusion.options).check()
     planned: list[PlannedTrack] = []
     for part in config.data:
         found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)

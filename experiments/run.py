@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stemfuse.blending import BaseFusion, load_fusion
 from stemfuse.separators import whole_file
+from stemfuse.separators.errors import wrong_usage
 
 from .checksums import Checksums
 from .config import RunConfig, dump_config, load_config
@@ -63,7 +64,9 @@ class Run:
         """
         run = cls(path)
         if not run.record_path.is_file():
-            raise RunError(f"{path}: no run folder, record.json is missing; make one with stemfuse run CONFIG.yaml")
+            raise wrong_usage(
+                RunError(f"{path}: no run folder, record.json is missing; make one with stemfuse run CONFIG.yaml")
+            )
         return run
 
     @property

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .segments import Segments, TrackBlocks
 
 
+SIZES = frozenset({"segment", "shift", "fold", "frame_s", "bands", "hidden", "run"})
+"""Arguments of mixers that are positive numbers."""
+
+
 class Mixer(LinearFusion):
     """A linear fusion that is trained by gradient.
 
@@ -37,15 +41,22 @@ class Mixer(LinearFusion):
     """
 
     execution: Execution = Execution()
-    needs_one_rate: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, str]] = {"torch": "mixers", "lightning_fabric": "mixers", "safetensors": "mixers"}
 
     def __post_init__(self) -> None:
         check_fields(self, FusionError)
 
+    @property
+    def needs_one_rate(self) -> bool:
+        """Segments and frames of all songs are as long in samples."""
+        return True
+
     def check(self) -> None:
-        """Raise unless the recipe makes sense and the packages are installed."""
+        """Raise unless the recipe and the network's sizes make sense and the packages are installed."""
         super().check()
+        for name, value in self.arguments().items():
+            if name in SIZES and not value > 0:
+                raise FusionError(f"got {name}={value}, expected a positive number; take --option {name}=...")
         if self.recipe.optimiser not in OPTIMISER_NAMES:
             near = did_you_mean(self.recipe.optimiser, OPTIMISER_NAMES)
             raise wrong_usage(

@@ -28,7 +28,8 @@ Each package has an ``errors.py``. All errors of stemfuse, and where they are de
 Most of them are a ValueError too, so that code that knows nothing of stemfuse can catch them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 
@@ -57,6 +58,16 @@ def wrong_usage(error: Raised) -> Raised:
     """
     error.is_usage = True
     return error
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Inside it options are checked and nothing is done: all errors are of usage."""
+    try:
+        yield
+    except StemfuseError as error:
+        wrong_usage(error)
+        raise
 
 
 class AudioError(StemfuseError, ValueError):

@@ -14,7 +14,7 @@ from stemfuse.blending.fusion import BaseFusion
 from stemfuse.blending.registry import make_fusion
 from stemfuse.separators import SOURCES, AudioError, Stems, Track, fit_length, open_signal, write_audio
 from stemfuse.separators.audio.levels import check_subtype
-from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.errors import usage_errors, wrong_usage
 from stemfuse.separators.names import did_you_mean
 
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover
@@ -78,7 +78,9 @@ def combine_files(
     """
     out = Path(out)
     subtype = check_subtype(out, subtype)
-    fusion = _fusion_of_files(how, [str(number) for number, _ in enumerate(files, 1)], weights, options)
+    with usage_errors():
+        fusion = _fusion_of_files(how, [str(number) for number, _ in enumerate(files, 1)], weights, options)
+        fusion.check()
     track = _track_of_files(files)
     stem = fusion.fit([track]).fuse(track)[STEM]
     # reading and writing take the time; threads that wait for the next small product would only burn processors

@@ -18,7 +18,7 @@ from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.labels import stem_labels
 from stemfuse.separators.names import did_you_mean
 
-from .spectral import BandSplit, ShortTimeFourier
+from .spectral import BandSplit, ShortTimeFourier, check_edges
 
 Array = NDArray[Any]
 AVERAGES = ("avg_wave", "avg_fft")
@@ -209,12 +209,13 @@ class Combine(WeightlessFusion):
         self.hop = hop
 
     def check(self) -> None:
-        """Raise unless ``how`` is a rule that is not linear."""
+        """Raise unless ``how`` is a rule that is not linear, and the transform can be inverted."""
         super().check()
         if self.how not in RULES:
             near = did_you_mean(self.how, RULES)
             hint = "linear, make an Average" if self.how in AVERAGES else f"unknown, there are {', '.join(RULES)}{near}"
             raise wrong_usage(FusionError(f"how={self.how!r} is {hint}"))
+        ShortTimeFourier(self.n_fft, self.hop)
 
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range: memory does not grow with the song.
@@ -276,6 +277,15 @@ class Crossover(WeightlessFusion):
         self.bands = bands
         self.width_hz = width_hz
 
+    def check(self) -> None:
+        """Raise unless edges and bands fit each other."""
+        super().check()
+        if len(self.bands) != len(self.edges_hz) + 1:
+            raise FusionError(
+                f"got {len(self.bands)} bands and {len(self.edges_hz)} edges, expected one band more than edges"
+            )
+        check_edges(self.edges_hz, self.width_hz)
+
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range: memory does not grow with the song.
 
@@ -284,10 +294,7 @@ class Crossover(WeightlessFusion):
         FusionError
             Edges and bands do not fit each other or the sample rate, or a band's weights do not fit the track.
         """
-        if len(self.bands) != len(self.edges_hz) + 1:
-            raise FusionError(
-                f"got {len(self.bands)} bands and {len(self.edges_hz)} edges, expected one band more than edges"
-            )
+        self.check()
         blends = [Average({band: 1.0} if isinstance(band, str) else band) for band in self.bands]
         parts = [blend.fit([track]).fuse(track) for blend in blends]
         for number, part in enumerate(parts):

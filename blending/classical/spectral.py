@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -151,6 +152,32 @@ class ShortTimeFourier:
         return np.concatenate(parts, axis=-1)
 
 
+def check_edges(edges_hz: Sequence[float], width_hz: float, top_hz: float = math.inf) -> None:
+    """Raise unless bands have such edges.
+
+    Raises
+    ------
+    FusionError
+        The edges do not ascend, or their transitions overlap or reach beyond 0 or the top.
+
+    Examples
+    --------
+    >>> check_edges([1000, 500], 60)
+    Traceback (most recent call last):
+    ...
+    stemfuse.blending.errors.FusionError: got edges at 1000, 500 Hz, each 60 Hz wide; expected ascending edges above ...
+    """
+    borders = np.array([0.0, *edges_hz, top_hz], float)
+    half = width_hz / 2
+    room = np.diff(borders) - np.array([half, *[2 * half] * (len(borders) - 3), half])
+    if not len(edges_hz) or not width_hz > 0 or not (room >= 0).all():
+        within = f"between 0 and {top_hz:g} Hz" if math.isfinite(top_hz) else "above 0 Hz"
+        raise FusionError(
+            f"got edges at {', '.join(map(str, edges_hz)) or 'no'} Hz, each {width_hz} Hz wide; "
+            f"expected ascending edges {within} whose transitions do not overlap"
+        )
+
+
 @dataclass(frozen=True)
 class BandSplit:
     """Adjacent frequency bands whose sum is the signal, by linear-phase filters of finite length.
@@ -184,14 +211,7 @@ class BandSplit:
     rate: int
 
     def __post_init__(self) -> None:
-        borders = np.array([0.0, *self.edges_hz, self.rate / 2], float)
-        half = self.width_hz / 2
-        room = np.diff(borders) - np.array([half, *[2 * half] * (len(borders) - 3), half])
-        if not self.edges_hz or not self.width_hz > 0 or not (room >= 0).all():
-            raise FusionError(
-                f"got edges at {', '.join(map(str, self.edges_hz)) or 'no'} Hz, each {self.width_hz} Hz wide; "
-                f"expected ascending edges between 0 and {self.rate / 2:g} Hz whose transitions do not overlap"
-            )
+        check_edges(self.edges_hz, self.width_hz, self.rate / 2)
 
     @property
     def reach(self) -> int:

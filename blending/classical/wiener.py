@@ -26,6 +26,11 @@ class _SpectralRule(WeightlessFusion):
         self.n_fft = n_fft
         self.hop = hop
 
+    def check(self) -> None:
+        """Raise unless the transform can be inverted."""
+        super().check()
+        ShortTimeFourier(self.n_fft, self.hop)
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, the base as JSON takes it."""
         return {**super().arguments(), "base": describe_base(self.base)}

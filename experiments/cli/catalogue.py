@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stemfuse.blending import PRESETS, fusion_class, list_fusions
 from stemfuse.separators import SeparatorError, list_separators, separator_class
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.optional import install_command, missing_packages
 from stemfuse.separators.separator import needed_packages
 
@@ -93,8 +95,11 @@ def published_weights(name: str = "") -> list[dict[str, Any]]:
 
     rows = [row for row in known_files() if name in ("", row.system, *row.separators)]
     if not rows:
-        systems = ", ".join(dict.fromkeys(row.system for row in known_files()))
-        raise SeparatorError(f"weights of {name!r} are not known, expected one of {systems}")
+        systems = list(dict.fromkeys(row.system for row in known_files()))
+        near = did_you_mean(name, [*systems, *(separator for row in known_files() for separator in row.separators)])
+        raise wrong_usage(
+            SeparatorError(f"weights of {name!r} are not known{near}, expected one of {', '.join(systems)}")
+        )
     with remembered_digests() as digest:
         return [
             dataclasses.asdict(row) | {"here": {file.separator: file.state for file in published_state(row, digest)}}

@@ -140,7 +140,7 @@ def given_sources(text: str | None) -> dict[str, tuple[str, ...]] | None:
 def one_of(option: str, given: str, known: Sequence[str]) -> Any:
     """A word that an option takes; a ConfigError names those that there are."""
     if given not in known:
-        raise ConfigError(f"got {option} {given}, expected {' or '.join(known)}")
+        raise ConfigError(f"got {option} {given}, expected {' or '.join(known)}{did_you_mean(given, known)}")
     return given
 
 

@@ -82,7 +82,7 @@ def _expected(name: str, program: str, separators: Sequence[str]) -> str:
 def _models(given: Any, program: str, separators: Sequence[str]) -> dict[str, str]:
     """Model by separator, from a mapping, from ``a=ID,b=ID``, or from models in the order of the separators."""
     if isinstance(given, Mapping):
-        return {str(name): str(model) for name, model in given.items()}
+        given = [f"{name}={model}" for name, model in given.items()]
     parts = [part.strip() for part in str(given).split(",")] if not isinstance(given, list) else list(map(str, given))
     if all("=" in part for part in parts):
         pairs = [part.partition("=") for part in parts]
@@ -96,5 +96,9 @@ def _models(given: Any, program: str, separators: Sequence[str]) -> dict[str, st
         raise ConfigError(
             f"got --option models for {unknown[0]!r}{near}, the blend has {', '.join(separators)}; "
             f"{_expected('models', program, separators)}"
+        )
+    if missing := [name for name in separators if name not in models]:
+        raise ConfigError(
+            f"got --option models without {', '.join(missing)}; {_expected('models', program, separators)}"
         )
     return models

@@ -21,7 +21,7 @@ from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.identity import fit_versions, sha256_of
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import StemStore, Sums, Track, digest, matched, parse_sources, write_whole
+from stemfuse.separators import StemfuseError, StemStore, Sums, Track, digest, matched, parse_sources, write_whole
 from stemfuse.separators.audio.levels import check_subtype
 from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
@@ -166,8 +166,8 @@ def fuse_paths(
     workers = workers or cores()
     with ExitStack() as stack:
         clear_remains(out)
+        folders = _output_folders(paths, out, mixture)
         if store is None:
-            out.mkdir(parents=True, exist_ok=True)
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
         check_labels([find_separator(text, target) for text in separators])
@@ -175,10 +175,8 @@ def fuse_paths(
         keys = {separator.label: separator.key for separator in chosen}
         described = {label: dict(fusion.separators_.get(label, {})) for label in keys}
         sums = {label: parse_sources(each["sums"]) for label, each in described.items() if each.get("sums")}
-        folders = _output_folders(paths, out, mixture)
         given, given_keys = None, dict[str, str]()
         if stems:
-            out.mkdir(parents=True, exist_ok=True)
             given = stack.enter_context(_temporary_store(out))
             songs, needed = list(folders.values()), sources_to_take(fusion, sums)
             taken = take_stems(stems, songs, StemStore(given), convert, how, needed, models)
@@ -219,6 +217,8 @@ def _separators_of(
     weights, described = fusion.constant_weights, fusion.separators_
     labels = list(described if weights is None else weights.separators)
     named = {text.partition("=")[0]: text for text in given}
+    if twice := [label for label in named if label in stems]:
+        raise ConfigError(f"got {twice[0]} in --separators and in --stems; name it in one of them")
     if labels and (unknown := [label for label in stems if label not in labels]):
         near = did_you_mean(unknown[0], labels)
         raise ConfigError(f"got --stems {unknown[0]}=...{near}; {file} fuses {', '.join(labels)}: use these labels")
@@ -321,12 +321,19 @@ def _batches(tasks: Sequence[FuseTask], workers: int) -> Iterable[Sequence[FuseT
 @contextmanager
 def _temporary_store(out: Path) -> Iterator[Path]:
     """A store that goes when the command ends; the next command in this folder deletes what a killed one leaves."""
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
     folder = temporary_in(out)
     folder.mkdir()
     try:
         yield folder
+    except StemfuseError as error:
+        error.args = tuple(str(part).replace(str(folder), "the temporary store") for part in error.args)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _is_fused(task: FuseTask, wanted: Mapping[str, Any], done: Any) -> bool:

@@ -19,6 +19,7 @@ from stemfuse.experiments.subsets import check_subsets, is_small
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, listed
 from stemfuse.separators.audio.whole_files import clear_remains
+from stemfuse.separators.errors import usage_errors
 
 from .fit import at_one_rate, seen_before, show_progress, songs_of, songs_seen, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
@@ -173,8 +174,9 @@ def _to_leave_out(
 
 def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int | None) -> BaseFusion:
     """The fusion to fit; whatever can be known to be wrong is refused before any work."""
-    fusion = make_fusion(name, **options)
-    fusion.check()
+    with usage_errors():
+        fusion = make_fusion(name, **options)
+        fusion.check()
     if out.suffix != fusion.suffix:
         raise ConfigError(f"{out}: a {name} fusion is saved as {fusion.suffix}; choose such a name")
     check_output(out)

@@ -13,7 +13,8 @@ from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFI
 from stemfuse.separators.audio.signals import Signal
 from stemfuse.separators.audio.sums import SumSignal
 from stemfuse.separators.conversion import converted_to
-from stemfuse.separators.errors import AudioError, TrackError, listed
+from stemfuse.separators.errors import AudioError, TrackError, listed, wrong_usage
+from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST, without_sums
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track, fit_length
@@ -231,6 +232,10 @@ def find_stems(
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
     claims, ignored, left_over = claim_all(audible, TrackNames(tracks), stem_names, model)
+    if not claims:
+        everything = StemNames([*_sources_of(tracks), REST])
+        others, *_ = claim_all(audible, TrackNames(tracks), everything if sources else stem_names, None)
+        _refuse_names(folder, others, everything, model, sources)
     label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
     found = _assign(folder, tracks, of_model, stem_names, wanted, not sources, ignored)
     return Adoption(
@@ -257,6 +262,34 @@ def _sources_of(tracks: Iterable[Track]) -> tuple[str, ...]:
     """Sources of the tracks' references, and the four, which can be summed up to others; all where there are none."""
     named = dict.fromkeys(source for track in tracks if track.references for source in track.references.sources)
     return tuple(named | dict.fromkeys(SOURCES if named else (*SOURCES, *INSTRUMENTS, *OTHERS, REST)))
+
+
+def _refuse_names(
+    folder: Path,
+    claims: Mapping[str, list[Claim]],
+    stem_names: StemNames,
+    model: str | None,
+    sources: Sequence[str] | None,
+) -> None:
+    """Raise where there are stems of the tracks, but none by the model, or of the sources, that were asked for."""
+    if not claims:
+        return
+    if model is not None and not any(model in (name, name.rpartition("/")[2]) for name in claims):
+        known = sorted(name or "(no model's name)" for name in claims)
+        raise wrong_usage(
+            TrackError(
+                f"{folder}: no stems by model {shown(model)!r}{did_you_mean(model, known)}, there are those by "
+                f"{listed(known)}; choose with --model"
+            )
+        )
+    if sources:
+        words = {stem_names.source(claim.word) or claim.word for of_model in claims.values() for claim in of_model}
+        raise wrong_usage(
+            TrackError(
+                f"{folder}: no stems of {', '.join(sources)}{did_you_mean(sources[0], sorted(words))}, there are those "
+                f"of {listed(sorted(words), most=20)}; choose with --sources"
+            )
+        )
 
 
 def _one_model(

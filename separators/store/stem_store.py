@@ -341,6 +341,14 @@ class StemStore:
         check_name(name, "separator", StoreError)
         key = adopted_key(name)
         adoption = find_stems(folder, tracks, sources, model)
+        if missing := [source for source in sources or () if source not in adoption.sources]:
+            near = did_you_mean(missing[0], adoption.ignored)
+            raise wrong_usage(
+                StoreError(
+                    f"{folder}: no stems of {missing[0]}{near}, there are those of {listed(adoption.sources, 20)}; "
+                    "choose with --sources"
+                )
+            )
         present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
             raise StoreError(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from stemfuse.separators.errors import MissingWeightsError, SeparatorError
+from stemfuse.separators.errors import MissingWeightsError, SeparatorError, wrong_usage
+from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.separator import list_separators, separator_class
 
 from .filing import add_weights, file_published
@@ -55,15 +56,18 @@ def find_rows(name: str) -> list[PublishedFile]:
     rows = [row for row in table if name in (row.name, f"{row.system}/{row.name}")]
     if len(rows) > 1:
         several = " and ".join(f"{row.system}/{row.name}" for row in rows)
-        raise SeparatorError(f"{name}: there are {several}; name one of them")
+        raise wrong_usage(SeparatorError(f"{name}: there are {several}; name one of them"))
     if not rows and name in list_separators():
         return _missing(name)
     rows = rows or [row for row in table if row.system == name]
     if not rows:
-        systems = ", ".join(dict.fromkeys(row.system for row in table))
-        raise SeparatorError(
-            f"{name}: is neither a published file (stemfuse weights list shows them), nor a separator, nor one of "
-            f"{systems}"
+        systems = list(dict.fromkeys(row.system for row in table))
+        near = did_you_mean(name, [*systems, *list_separators(), *(row.name for row in table)])
+        raise wrong_usage(
+            SeparatorError(
+                f"{name}: is neither a published file (stemfuse weights list shows them), nor a separator, nor one of "
+                f"{', '.join(systems)}{near}"
+            )
         )
     return rows
 

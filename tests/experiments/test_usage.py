@@ -1,5 +1,6 @@
 """Wrong usage is found before any work, and ends with exit code 2, one line, and what was probably meant."""
 
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ def place(tmp_path_factory):
     audio = folder / "band" / "test"
     stems = ["adopt", next(audio.iterdir()), "--as", "near", "--data", next(audio.iterdir()), "--store"]
     assert command(*stems, folder / "near store", "--as-is").returncode == 0
+    shutil.copytree(next(audio.iterdir()), folder / "stems" / "htdemucs" / next(audio.iterdir()).name)
     (folder / "stored.yaml").write_text(
         f"out: {folder}/run\nstore: {folder}/near store\ndata: [{folder}/band]\nfusions: [mean]\n"
         "separators: [{name: neer, stored: true}]\n"
@@ -93,6 +95,75 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
             (["run", "recipe.yaml", f"fit.{name}=[{given}]"], f"(did you mean '{meant}'?)")
             for name, given, meant in (("test", "tset", "test"), ("train", "trian", "train"), ("valid", "tesd", "test"))
         ),
+        *(
+            (["fit", fusion, *FIT, "--out", out, "--option", option], words)
+            for fusion, out, option, words in (
+                ("combine", "x.json", "hop=0", "got n_fft=2048 and hop=0"),
+                ("wiener", "x.json", "n_fft=3", "got n_fft=3 and hop=1024"),
+                ("bandwise", "x.json", "edges_hz=[500, 100]", "got edges at 500, 100 Hz"),
+                ("bandwise", "x.json", "width_hz=-1", "Hz, each -1"),
+                ("conv1x1", "x.npz", "epochs=-1", "got epochs=-1, expected at least 0"),
+                ("conv1x1", "x.npz", "segment=0", "got segment=0, expected a positive number"),
+                ("gram_mixer", "x.safetensors", "frame_s=-1", "got frame_s=-1, expected a positive number"),
+            )
+        ),
+        *(
+            (["adopt", "stems", "--as", "x", "--data", "SONG", "--store", "st", *options], words)
+            for options, words in (
+                (["--sources", "vocls"], "no stems of vocls (did you mean 'vocals'?)"),
+                (["--sources", "drums,basss"], "no stems of basss (did you mean 'bass'?)"),
+                (["--model", "htdemics"], "no stems by model 'htdemics' (did you mean 'htdemucs'?)"),
+            )
+        ),
+        *(
+            (command, words)
+            for command, words in (
+                (["show", "nowhere.json"], "nowhere.json: no such file"),
+                (["show", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+                (["export", "nowhere.npz", "--as", "msst", "--out", "y.sh"], "nowhere.npz: no such file"),
+                (["weights", "list", "xumxx"], "did you mean 'xumx'?"),
+                (["weights", "get", "xumxx"], "did you mean 'xumx'?"),
+                (["weights", "get", "bass.onx"], "did you mean 'bass.onnx'?"),
+                (["report", "nowhere"], "nowhere: no run folder"),
+                (["fuse", "blend.npz", "nowhere.wav", "--out", "f"], "nowhere.wav: no such folder or file"),
+                (
+                    [
+                        "fuse",
+                        "blend.npz",
+                        "band",
+                        "--separators",
+                        "a=centre_channel",
+                        "--stems",
+                        "a=band",
+                        "--out",
+                        "f",
+                    ],
+                    "got a in",
+                ),
+                (["score", "--references", "band", "--estimates", "band", "--backend", "fsat"], "did you mean 'fast'?"),
+                (
+                    ["score", "--references", "band", "--estimates", "band", "--metrics", "SI_SDDR"],
+                    "did you mean 'SI_SDR'?",
+                ),
+                (["score", "--references", "band", "--estimates", "band", "--missing", "skp"], "did you mean 'skip'?"),
+            )
+        ),
+        *(
+            (
+                ["export", "blend.npz", "--as", program, "--out", "y", "--option", f"models={models}"],
+                "without b; say what",
+            )
+            for program, models in (("demucs", "a=one"), ("audio-separator", "a=one.ckpt"), ("demucs", "{a: one}"))
+        ),
+        *(
+            (["combine", "blend.npz", "blend.npz", "--how", how, "--out", out, *options], words)
+            for how, out, options, words in (
+                ("avg_wave", "c.wav", ["--weights", "1,2,3"], "for 2 files"),
+                ("median_fft", "c.wav", ["--weights", "1,2"], "only avg_wave and avg_fft take them"),
+                ("avg_wave", "c.mp3", [], "c.mp3: got .mp3, expected a name that ends in .wav or .flac"),
+                ("median_fft", "c.wav", ["--option", "hop=0"], "hop=0"),
+            )
+        ),
         (["combine", "none.wav", "--how", "avg_wave", "--out", "c.wav"], "none.wav: no such file"),
         *(
             (["fit", fusion, *FIT, "--separators", f"{label}=centre_channel", "--out", "x.npz"], words)
@@ -115,6 +186,7 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
     ],
 )
 def test_it_is_said_before_any_work(place, arguments, words):
+    arguments = [next((place / "band/test").iterdir()) if part == "SONG" else part for part in arguments]
     before = sorted(place.rglob("*"))
     result = command(*arguments, cwd=place)
     assert result.returncode == 2, result.stderr
