@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stemfuse.separators import SOURCES
-from stemfuse.separators.sources import REST, without_sums
+from stemfuse.separators.source_names import REST
+from stemfuse.separators.sources import without_sums
 
 from .errors import ScoreError
 from .scores import WHOLE_SONG, check_scores

@@ -50,6 +50,7 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         "" if set(common) == set(sources) else f"mean: of {listed(common, 20)}" if common else "mean: no common source"
     )
     counts = _counts(scores, values, sources, rows["track"].nunique())
+    finite = values[values["value"].notna()].groupby("source")["track"].nunique()
     songs, scored = rows["track"].nunique(), rows.groupby("fusion")["track"].nunique()
     notes = {}
     for method in rows["fusion"].unique():
@@ -59,6 +60,10 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         )
         mean = [said] if said and len(has) else []
         some = [f"on {scored[method]} of {songs} songs"] if scored[method] < songs else []
+        # files that this method alone does not have, or that cannot be read
+        own = has.groupby("source")["track"].nunique()
+        fewer = [name for name in sources if 0 < own.get(name, 0) < min(finite.get(name, 0), scored[method])]
+        some += [f"its {name} in {own[name]} of {scored[method]} songs" for name in fewer]
         notes[str(method)] = "; ".join([*some, *mean, *(counts if len(has) else []), *reasons])
     return notes
 

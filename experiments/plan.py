@@ -126,12 +126,22 @@ class Plan:
             Only of these separators.
         """
         keys = {label: key for label, key in self.keys_of(track).items() if labels is None or label in labels}
-        attached = matched(self.store.attach(track, keys), self.config.sources)
+        attached = matched(self.store.attach(track, keys), self.config.sources, usual=self._usual)
         for note in attached.notes:
             if note not in (*track.notes, *self.said):
                 log.warning("%s", note)
                 self.said.add(note)
         return attached
+
+    @cached_property
+    def _usual(self) -> dict[str, set[str]]:
+        """By separator whose stems were adopted, its sources in all songs."""
+        stored = {separator.label for separator in self.separators if separator.stored}
+        found: dict[str, set[str]] = {label: set() for label in stored}
+        for track in self.needed():
+            for label, key in self.keys_of(track).items():
+                found.get(label, set()).update(self.store.record(track, key)["sources"] if label in stored else ())
+        return found
 
     def of(self, *subsets: str) -> list[Track]:
         """Tracks of some subsets."""

@@ -12,7 +12,8 @@ from .audio.signals import Samples
 from .errors import ConformanceError, StemfuseError
 from .labels import MIXTURE
 from .separator import Separator
-from .sources import in_order, source_fault
+from .source_names import source_fault
+from .sources import in_order
 from .stems import SOURCES, Stems
 
 Rule = Callable[[Separator, Samples], None]

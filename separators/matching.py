@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from .errors import TrackError
@@ -11,7 +11,12 @@ from .stems import Stems
 from .track import StoredStems, Track
 
 
-def matched(track: Track, wanted: Sums | None = None, recorded: Mapping[str, Sums] | None = None) -> Track:
+def matched(
+    track: Track,
+    wanted: Sums | None = None,
+    recorded: Mapping[str, Sums] | None = None,
+    usual: Mapping[str, Collection[str]] | None = None,
+) -> Track:
     """The track with stems of the sources that its references have, as far as stems are sums of others.
 
     Parameters
@@ -22,6 +27,8 @@ def matched(track: Track, wanted: Sums | None = None, recorded: Mapping[str, Sum
         What the user wants; see `stemfuse.separators.sources.stem_sums` for what is done without it.
     recorded : mapping of str to mapping, optional
         By the separator's label, the sums that a fusion was fitted to: they alone are made then.
+    usual : mapping of str to collection of str, optional
+        By the separator's label, its sources in all songs; see `stemfuse.separators.sources.stem_sums`.
 
     Returns
     -------
@@ -53,7 +60,8 @@ def matched(track: Track, wanted: Sums | None = None, recorded: Mapping[str, Sum
         if recorded is not None and label not in recorded:
             continue
         try:
-            sums, note = (recorded[label], "") if recorded else stem_sums(given.sources, references, wanted)
+            of_all = (usual or {}).get(label, ())
+            sums, note = (recorded[label], "") if recorded else stem_sums(given.sources, references, wanted, of_all)
             found = summed(given, sums)
         except TrackError as error:
             raise TrackError(f"{label}, track {track.name!r}: {error}") from error

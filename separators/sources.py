@@ -1,68 +1,17 @@
-"""Sources: how tools spell them, in which order they come, and how some are picked and others summed up."""
+"""Sources: in which order they come, and how some are picked and others summed up."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from .audio.sums import SumSignal
-from .errors import StemfuseError, TrackError, listed
-from .names import name_fault, shown
+from .errors import TrackError, listed
+from .source_names import REST, check_source, is_instrument, source_of
 from .stems import SOURCES, Stems
-
-REST = "accompaniment"
-"""All sources but the voice, as one."""
-
-SPELLINGS = {"drum": "drums", "others": "other", "vocal": "vocals", "voice": "vocals", "voices": "vocals"}
-SPELLINGS |= dict.fromkeys(("instrumental", "instrumentals", "instrum", "inst", "backing_track"), REST)
-SPELLINGS |= dict.fromkeys(("no_vocals", "no_vocal", "novocals", "minus_vocals", "without_vocals"), REST)
-"""How tools spell sources; names that are not here are taken as they are."""
-
-INSTRUMENTS = ("guitar", "piano", "keys", "strings", "wind", "brass", "woodwinds", "synth", "synthesizer")
-"""Parts of ``other`` that models of more than four stems have of their own; their ``other`` is what is left then."""
-
-OTHERS = ("speech", "music", "effects", "dialogue", "dialog", "sfx")
-"""Sources of other fields than music."""
-
-NOT_SOURCES = ("mixture", "mix", "mean", "linear_mixture")
-"""Words that a source cannot be called: tables and labels use them for something else."""
 
 Sums = Mapping[str, tuple[str, ...]]
 """By the name of a source, the sources that it is the sum of; its own name alone where it is picked."""
-
-
-def source_of(word: str) -> str:
-    """The source that a file's name or a tool's word means.
-
-    Examples
-    --------
-    >>> source_of("Vocal"), source_of("no_vocals"), source_of("kazoo")
-    ('vocals', 'accompaniment', 'kazoo')
-    """
-    word = word.lower()
-    return SPELLINGS.get(word, word)
-
-
-def source_fault(name: str) -> str:
-    """What is wrong with a name of a source; empty when nothing is.
-
-    Examples
-    --------
-    >>> source_fault("lead guitar"), source_fault("a.b")
-    ('', 'has a dot')
-    """
-    if name in NOT_SOURCES:
-        return "is no name of a source"
-    # dots part labels, the other signs part what recipes and commands say
-    marks = {"has a dot": ".", "has a comma": ",", "has a plus": "+", "has an equals sign": "="}
-    return name_fault(name) or next((fault for fault, mark in marks.items() if mark in name), "")
-
-
-def check_source(name: str, error: type[StemfuseError] = TrackError) -> str:
-    """A name that a source can have; else a TrackError, or ``error``, that says why not."""
-    if fault := source_fault(name):
-        raise error(f"source '{shown(name)[:100]}' {fault}, give it another name, such as drums or vocals")
-    return name
 
 
 def in_order(sources: Iterable[str]) -> tuple[str, ...]:
@@ -78,15 +27,15 @@ def in_order(sources: Iterable[str]) -> tuple[str, ...]:
 
 
 def without_sums(sources: Collection[str]) -> tuple[str, ...]:
-    """Sources of one partition of the mixture: the accompaniment is left out where its parts are there.
+    """Sources of one partition of the mixture: the accompaniment is left out where known parts of it are there.
 
     Examples
     --------
-    >>> without_sums(["vocals", "accompaniment"]), without_sums(["drums", "vocals", "accompaniment"])
-    (('vocals', 'accompaniment'), ('drums', 'vocals'))
+    >>> without_sums(["vocals", "accompaniment", "kazoo"]), without_sums(["drums", "vocals", "accompaniment"])
+    (('vocals', 'accompaniment', 'kazoo'), ('drums', 'vocals'))
     """
-    parts = [source for source in sources if source not in ("vocals", REST)]
-    return tuple(source for source in sources if source != REST or not parts)
+    has_parts = any((source in SOURCES and source != "vocals") or is_instrument(source) for source in sources)
+    return tuple(source for source in sources if source != REST or not has_parts)
 
 
 def parse_sources(given: Any) -> dict[str, tuple[str, ...]]:
@@ -101,7 +50,8 @@ def parse_sources(given: Any) -> dict[str, tuple[str, ...]]:
     Returns
     -------
     dict
-        By name, in the order in which they are given; see `Sums`.
+        By name, in the order in which they are given; see `Sums`. Parts are spelled as files' sources are: see
+        `source_of`.
 
     Raises
     ------
@@ -118,14 +68,16 @@ def parse_sources(given: Any) -> dict[str, tuple[str, ...]]:
     if isinstance(given, Mapping):
         pairs = [(str(name), parts) for name, parts in given.items()]
     elif isinstance(given, Sequence):
-        pairs = [(name.strip(), parts or name) for name, _, parts in (str(text).partition("=") for text in given)]
+        pairs = [(name.strip(), parts) for name, _, parts in (str(text).partition("=") for text in given)]
     else:
         pairs = []
     sums: dict[str, tuple[str, ...]] = {}
-    for name, parts in pairs:
-        texts = parts.split("+") if isinstance(parts, str) else list(parts or [name])
-        names = tuple(check_source(str(text).strip()) for text in texts)
-        if check_source(name) in sums or len(set(names)) < len(names):
+    for label, parts in pairs:
+        texts = parts.split("+") if isinstance(parts, str) and parts else list(parts or [label])
+        names = tuple(source_of(check_source(str(text).strip())) for text in texts)
+        # what is picked has the name of its source, however it is spelled; others have the name that they are given
+        name = names[0] if texts == [check_source(label)] else label
+        if name in sums or len(set(names)) < len(names):
             raise TrackError(f"sources: {name} is given twice, expected every name once")
         sums[name] = names
     if not sums:
@@ -159,6 +111,8 @@ def summed(stems: Stems, sums: Sums) -> Stems:
     >>> pair.sources, pair["accompaniment"].read(0, 1)[0].tolist()
     (('vocals', 'accompaniment'), [3.0])
     """
+    own = _spelled_in(stems.sources)
+    sums = {name: tuple(own(part) or part for part in parts) for name, parts in sums.items()}
     if all(parts == (name,) for name, parts in sums.items()):
         return stems.select(tuple(sums))
     return Stems.from_signals(
@@ -167,6 +121,12 @@ def summed(stems: Stems, sums: Sums) -> Stems:
             for name, parts in sums.items()
         }
     )
+
+
+def _spelled_in(given: Collection[str]) -> Callable[[str], str | None]:
+    """What gives a source's name as ``given`` spells it; None where it is not there."""
+    known = {source_of(name): name for name in given}
+    return lambda name: name if name in given else known.get(source_of(name))
 
 
 def part_names(stems: Stems) -> tuple[str, ...]:
@@ -194,18 +154,37 @@ def reference_sums(given: Collection[str], wanted: Sums) -> dict[str, tuple[str,
     >>> reference_sums(("drums", "other"), parse_sources("vocals,accompaniment=drums+bass+other"))
     {'accompaniment': ('drums', 'other')}
     """
+    own = _spelled_in(given)
+    absent = absent_parts(given, wanted)
     chosen: dict[str, tuple[str, ...]] = {}
     for name, parts in wanted.items():
-        present = tuple(part for part in parts if part in given)
-        if name in given and len(present) < len(parts):
-            present = (name,)
+        present = tuple(filter(None, map(own, parts)))
+        whole = own(name)
+        if whole is not None and len(present) < len(parts) and name not in absent:
+            present = (whole,)
         if present:
             chosen[name] = present
     return chosen
 
 
+def absent_parts(given: Collection[str], wanted: Sums) -> dict[str, tuple[str, ...]]:
+    """By wanted source, the parts that a song has no reference of; a source that is there as a whole lacks none.
+
+    Examples
+    --------
+    >>> absent_parts(("drums", "other"), parse_sources("vocals,accompaniment=drums+bass+other"))
+    {'vocals': ('vocals',), 'accompaniment': ('bass',)}
+    """
+    own = _spelled_in(given)
+    absent = {name: tuple(part for part in parts if own(part) is None) for name, parts in wanted.items()}
+    return {name: parts for name, parts in absent.items() if parts and own(name) is None}
+
+
 def stem_sums(
-    given: Collection[str], references: Collection[str] | None, wanted: Sums | None = None
+    given: Collection[str],
+    references: Collection[str] | None,
+    wanted: Sums | None = None,
+    usual: Collection[str] = (),
 ) -> tuple[dict[str, tuple[str, ...]], str]:
     """What a separator's stems become beside a song's references, and a note that says so where that is a sum.
 
@@ -219,6 +198,8 @@ def stem_sums(
     wanted : mapping, optional
         What the user wants. When not given, instruments that the references do not have are added to ``other``, and
         the stems of all instruments to an accompaniment, if the references have one.
+    usual : collection of str
+        The separator's sources in all songs: a sum is left out where a part of it is missing in this song alone.
 
     Raises
     ------
@@ -233,28 +214,34 @@ def stem_sums(
     {'vocals': ('vocals',), 'accompaniment': ('drums', 'bass', 'other')}
     """
     if wanted is not None:
-        sums = _wanted_sums(given, references, wanted)
-    elif references is None or set(given) <= set(references):
+        sums = _wanted_sums(given, references, wanted, usual)
+    elif references is None or {*given, *usual} <= set(references):
         return {source: (source,) for source in given}, ""
-    elif REST in references and REST not in given and {"vocals", "other"} <= set(given):
-        sums = {"vocals": ("vocals",), REST: tuple(source for source in given if source != "vocals")}
+    elif REST in references and REST not in given and {"vocals", "other"} <= {*given, *usual}:
+        parts = tuple(source for source in given if source != "vocals")
+        is_whole = parts and set(usual) <= {*given, "vocals"}
+        sums = {source: (source,) for source in given if source == "vocals"} | ({REST: parts} if is_whole else {})
     else:
-        sums = _with_other(given, references)
+        sums = _with_other(given, references, usual)
     said = [f"{name} is the sum of {listed(parts[:-1])} and {parts[-1]}" for name, parts in sums.items() if parts[1:]]
     return sums, "; ".join(said)
 
 
 def _wanted_sums(
-    given: Collection[str], references: Collection[str] | None, wanted: Sums
+    given: Collection[str], references: Collection[str] | None, wanted: Sums, usual: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
+    own, true = _spelled_in(given), _spelled_in(references or ())
+    lost = {source_of(source) for source in usual if own(source) is None}
     sums: dict[str, tuple[str, ...]] = {}
     for name, parts in wanted.items():
-        present = tuple(part for part in parts if part in given)
-        # a part that is silent in the song need not be there
-        if present and all(part in present or (references is not None and part not in references) for part in parts):
+        present = tuple(filter(None, map(own, parts)))
+        # a part that is silent in the song need not be there; a reference of the whole does not say which are
+        unsure = lost if true(name) else set()
+        needed = [part for part in parts if references is None or true(part) is not None or part in unsure]
+        if present and all(own(part) is not None for part in needed):
             sums[name] = present
-        elif name in given:
-            sums[name] = (name,)
+        elif (whole := own(name)) is not None:
+            sums[name] = (whole,)
     if not sums:
         raise TrackError(
             f"got stems of {', '.join(given)}, expected those that sources names: {show_sources(wanted)}; "
@@ -263,22 +250,35 @@ def _wanted_sums(
     return sums
 
 
-def _with_other(given: Collection[str], references: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _with_other(
+    given: Collection[str], references: Collection[str], usual: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     """Instruments that the references do not have go to ``other``, which holds them there."""
-    sums: dict[str, tuple[str, ...]] = {source: (source,) for source in given}
     known = (*SOURCES, REST, *references)
-    extras = tuple(source for source in given if source not in known)
+    extras = tuple(source for source in dict.fromkeys((*given, *usual)) if source not in known)
     if not extras or "other" not in references or "other" not in given:
-        return sums
-    unknown = [source for source in extras if source not in INSTRUMENTS]
-    if unknown:
-        picked = ",".join(source for source in references if source in given)
-        raise TrackError(
-            f"got stems of {', '.join(given)}, the references have {', '.join(references)}: say whether "
-            f"{listed(unknown)} is a part of other (--sources {picked.replace('other', f'other=other+{unknown[0]}')}) "
-            f"or left out (--sources {picked})"
-        )
-    return {source: ("other", *extras) if source == "other" else (source,) for source in given if source not in extras}
+        return {source: (source,) for source in given}
+    check_parts_of_other(extras, given, references)
+    sums = {source: ("other", *extras) if source == "other" else (source,) for source in given if source not in extras}
+    return {source: parts for source, parts in sums.items() if set(parts) <= set(given)}
+
+
+def check_parts_of_other(extras: Collection[str], given: Collection[str], references: Collection[str]) -> None:
+    """Refuse stems beside ``other`` of which nobody knows whether they belong to it; a TrackError says what to do."""
+    unknown = [source for source in extras if not is_instrument(source)]
+    if not unknown:
+        return
+    whole = "other"
+    picked: dict[str, tuple[str, ...]] = {source: (source,) for source in references if source in given}
+    if whole not in references:
+        whole = REST
+        picked |= {REST: tuple(source for source in given if source not in ("vocals", *extras))}
+    with_extras = picked | {whole: (*picked[whole], *extras)}
+    raise TrackError(
+        f"got stems of {listed(given, most=12)}, the references have {', '.join(references)}: say whether "
+        f"{listed(unknown)} is a part of {whole} (--sources {show_sources(with_extras)}) or left out "
+        f"(--sources {show_sources(picked)})"
+    )
 
 
 def scored_sums(references: Collection[str], given: Collection[str]) -> tuple[dict[str, tuple[str, ...]], ...]:

@@ -27,7 +27,7 @@ from stemfuse.separators.audio.whole_files import clear_remains, temporary_in
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.store import file_stamp
-from stemfuse.separators.store.adoption import How
+from stemfuse.separators.store.found_stems import How
 
 from .separate import make_missing
 from .song_stems import sources_to_take, take_stems

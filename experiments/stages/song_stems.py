@@ -14,7 +14,7 @@ from stemfuse.experiments.stored_separators import StoredSeparator
 from stemfuse.separators import SOURCES, ChannelLabel, StemStore, Sums, Track, TrackError, in_order, listed
 from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST
-from stemfuse.separators.store.adoption import How
+from stemfuse.separators.store.found_stems import How
 
 log = logging.getLogger(__name__)
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
-from stemfuse.separators.audio.signals import Signal
-from stemfuse.separators.audio.sums import SumSignal
-from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.errors import AudioError, TrackError, listed, wrong_usage
 from stemfuse.separators.names import did_you_mean, shown
-from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST, without_sums
-from stemfuse.separators.stems import SOURCES, Stems
-from stemfuse.separators.track import Track, fit_length
+from stemfuse.separators.source_names import INSTRUMENTS, OTHERS, REST, is_instrument
+from stemfuse.separators.sources import Sums, check_parts_of_other
+from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.track import Track
 
-from .alignment import Alignment, check_alignment, fit_stems
-from .claims import Claim, TrackNames, claim_all
+from .claims import Claim, TrackNames, claim_all, unknown_stems
+from .found_stems import FoundStems, assign
 from .stem_names import StemNames, spelled
 
 TOOLS = {
@@ -36,86 +34,8 @@ TOOLS = {
 }
 """The tool of each layout; folders in another order are read too."""
 
-How = Literal["refuse", "shift", "as-is"]
-
 MOST = 10
 """Tracks and files that are named one by one; of more, the number is said."""
-
-
-@dataclass(frozen=True)
-class FoundStems:
-    """The files of one track.
-
-    Attributes
-    ----------
-    track : Track
-        Whose stems they are.
-    files : mapping of str to Path
-        One per source, in the order of the sources that were asked for.
-    added : mapping of str to tuple of Path
-        Files that are added to that of a source: the instruments of a model that has more sources than the data set.
-    """
-
-    track: Track
-    files: Mapping[str, Path]
-    added: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-
-    def signals(self) -> dict[str, Signal]:
-        """The audio of every source; an `AudioError` where files that are added up differ in rate or channels."""
-        signals: dict[str, Signal] = {}
-        for source, path in self.files.items():
-            parts = [open_signal(part) for part in (path, *self.added.get(source, ()))]
-            if len(parts) > 1:
-                fitted = {str(part): fit_length(part, self.track.length)[0] for part in parts}
-                Stems.from_signals(fitted)
-                signals[source] = SumSignal(fitted)
-            else:
-                signals[source] = parts[0]
-        return signals
-
-    def load(self, how: How = "refuse", convert: bool = False, **limits: float) -> tuple[Stems, Alignment]:
-        """Open the files, check them by the rules of `check_alignment`, and return the stems as they are to be stored.
-
-        Parameters
-        ----------
-        how : {"refuse", "shift", "as-is"}
-            With ``"refuse"`` an offset and `Alignment.problems` are errors; with ``"shift"`` an offset is corrected and
-            the problems are errors; with ``"as-is"`` the stems are taken as they are.
-        convert : bool
-            Whether stems at another rate than the track, or with other channels, are resampled, copied to stereo or
-            mixed down to mono; see `converted_to`.
-        **limits
-            The limits of `check_alignment`.
-
-        Returns
-        -------
-        stems : Stems
-            Of the track's length.
-        alignment : Alignment
-            What was measured.
-
-        Raises
-        ------
-        AudioError
-            There is an error by ``how``; or, in any case, rate, channels or length do not fit or a sample is not
-            finite.
-        """
-        if how not in ("refuse", "shift", "as-is"):
-            raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
-        signals = self.signals()
-        if convert:
-            form = self.track.rate, self.track.channels
-            signals = {source: converted_to(signal, *form) for source, signal in signals.items()}
-        alignment = check_alignment(signals, self.track, **limits)
-        late = alignment.late
-        refused = {"refuse": alignment.faults, "shift": alignment.problems, "as-is": ()}[how]
-        shift = "--shift to move them, or " if how == "refuse" and any(late.values()) else ""
-        if refused:
-            raise AudioError(
-                f"track {self.track.name!r}: {'; '.join(refused)}: separate or export them again, or add "
-                f"{shift}--as-is to take them as they are"
-            )
-        return fit_stems(signals, self.track, late if how == "shift" else None), alignment
 
 
 @dataclass(frozen=True)
@@ -180,7 +100,7 @@ class Adoption:
 def find_stems(
     folder: str | os.PathLike[str],
     tracks: Iterable[Track],
-    sources: Sequence[str] | None = None,
+    sources: Sequence[str] | Sums | None = None,
     model: str | None = None,
 ) -> Adoption:
     """Find the stems of tracks in a folder that another tool wrote.
@@ -194,7 +114,8 @@ def find_stems(
 
     ``no_vocals``, ``instrumental`` and the like are the ``accompaniment`` where the data set has such a source, or
     where there is nothing beside the vocals. Where a model has parts of ``other`` (`INSTRUMENTS`) that are not asked
-    for, these are added to its ``other``, which is only what is left beside them.
+    for, these are added to its ``other``, which is only what is left beside them; a stem beside ``other`` of which
+    nobody knows whether it is a part of it is an error, unless ``sources`` says so.
 
     Parameters
     ----------
@@ -202,15 +123,17 @@ def find_stems(
         It is read with all its sub-folders.
     tracks : iterable of Track
         The tracks that were separated; only their names, subsets and sources are used.
-    sources : sequence of str, optional
-        Adopt these sources; those of the tracks' references when not given, `SOURCES` where there are none.
+    sources : sequence of str, or mapping, optional
+        Adopt these sources, or sums of them (see `stemfuse.separators.parse_sources`); those of the tracks' references
+        when not given, all where there are none.
     model : str, optional
         Where there are files of several models, only those with this name in their paths.
 
     Raises
     ------
     TrackError
-        Nothing is found, a name fits two tracks, two files are the same stem, or there are stems of several models.
+        Nothing is found, a name fits two tracks, two files are the same stem, there are stems of several models, or a
+        stem beside ``other`` that nobody knows.
 
     Examples
     --------
@@ -227,17 +150,24 @@ def find_stems(
     folder, tracks = Path(folder), list(tracks)
     if not folder.is_dir():
         raise TrackError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; expected a folder of stems")
-    wanted = list(sources or _sources_of(tracks))
+    given = sources or _sources_of(tracks)
+    sums = dict(given) if isinstance(given, Mapping) else {source: (source,) for source in given}
+    wanted = list(dict.fromkeys(name for pair in sums.items() for name in (pair[0], *pair[1])))
     stem_names = StemNames([*wanted, *([] if sources else [REST])])
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     audible = [path for path in paths if path.suffix.lower() in LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES]
-    claims, ignored, left_over = claim_all(audible, TrackNames(tracks), stem_names, model)
+    names = TrackNames(tracks)
+    claims, ignored, left_over = claim_all(audible, names, stem_names, model)
     if not claims:
         everything = StemNames([*_sources_of(tracks), REST])
-        others, *_ = claim_all(audible, TrackNames(tracks), everything if sources else stem_names, None)
+        others, *_ = claim_all(audible, names, everything if sources else stem_names, None)
         _refuse_names(folder, others, everything, model, sources)
     label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
-    found = _assign(folder, tracks, of_model, stem_names, wanted, not sources, ignored)
+    if not sources:
+        _check_unknown(folder, of_model, stem_names, unknown_stems(of_model, left_over, names))
+        if not any(track.references for track in tracks):
+            sums |= {word: (word,) for word in map(spelled, (claim.word for claim in of_model)) if is_instrument(word)}
+    found = assign(folder, tracks, of_model, stem_names, sums, not sources, ignored)
     return Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
@@ -308,46 +238,26 @@ def _one_model(
     )
 
 
-def _assign(
-    folder: Path,
-    tracks: Sequence[Track],
-    claims: Sequence[Claim],
-    stem_names: StemNames,
-    wanted: Sequence[str],
-    is_open: bool,
-    ignored: dict[str, list[Path]],
-) -> list[FoundStems]:
-    """The files of every track, one for each source, and those that are added to ``other``.
-
-    Unless sources were asked for, an accompaniment beside its parts is ignored: it is their sum.
-    """
-    by_track: dict[int, list[Claim]] = defaultdict(list)
+def _check_unknown(
+    folder: Path, claims: Iterable[Claim], stem_names: StemNames, unknown: Mapping[Path, tuple[Track, str]]
+) -> None:
+    """Refuse stems beside a model's ``other`` that may be parts of it, where a track's references hold them so."""
+    beside: dict[int, dict[str, None]] = defaultdict(dict)
     for claim in claims:
-        by_track[id(claim.track)].append(claim)
-    sources = [stem_names.source(claim.word) for claim in claims]
-    is_two_stem = not set(sources) - {None, "vocals", REST}
-    taken = [*wanted, *([REST] if is_two_stem and REST not in wanted else [])]
-    instruments = {spelled(claim.word) for claim in claims if stem_names.source(claim.word) is None}
-    has_other = "other" in wanted and "other" in sources
-    found = []
-    for track in tracks:
-        of_track: dict[str, list[Claim]] = defaultdict(list)
-        for claim in by_track[id(track)]:
-            of_track[stem_names.source(claim.word) or spelled(claim.word)].append(claim)
-        kept = without_sums(of_track) if is_open else tuple(of_track)
-        for word, of in list(of_track.items()):
-            is_stem = word in taken or (has_other and word in instruments)
-            if word not in kept or not is_stem:
-                del of_track[word]
-                for claim in of:
-                    ignored[claim.word].append(claim.path)
-            elif len(of) > 1:
-                same = listed(folder / claim.path for claim in of)
-                raise TrackError(f"track {track.name!r}: got {len(of)} files for {word}, expected one: {same}")
-        files = {source: folder / of_track[source][0].path for source in taken if source in of_track}
-        added = {word: folder / of_track[word][0].path for word in sorted(instruments) if word in of_track}
-        if has_other and instruments and "other" in files and len(added) < len(instruments):
-            del files["other"]
-        is_sum = has_other and bool(instruments) and "other" in files
-        found.append(FoundStems(track, files, {"other": tuple(added.values())} if is_sum else {}))
-    return found
+        beside[id(claim.track)][stem_names.source(claim.word) or spelled(claim.word)] = None
+    odd: dict[int, dict[str, None]] = defaultdict(dict)
+    tracks = {id(claim.track): claim.track for claim in claims}
+    for path, (track, word) in unknown.items():
+        with contextlib.suppress(AudioError):
+            open_signal(folder / path)
+            odd[id(track)][word] = None
+    for key, words in beside.items():
+        references = tracks[key].references
+        extras = [word for word in (*words, *odd[key]) if word in OTHERS or word in odd[key] or is_instrument(word)]
+        if references is None or "other" not in words or not {"other", REST} & set(references.sources):
+            continue
+        extras = [word for word in extras if word not in references.sources]
+        try:
+            check_parts_of_other(extras, [*words, *odd[key]], references.sources)
+        except TrackError as error:
+            raise TrackError(f"{folder}: track {tracks[key].name!r}: {error}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators.audio.signals import Samples, Signal
-from stemfuse.separators.sources import REST
+from stemfuse.separators.source_names import REST
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.errors import TrackError, listed
-from stemfuse.separators.sources import INSTRUMENTS
+from stemfuse.separators.source_names import OTHERS, is_instrument
 from stemfuse.separators.track import Track
 
-from .stem_names import StemNames, spelled
+from .stem_names import StemNames
 
 _INPUT_SUFFIX = re.compile(r"(\.stem)?(\.(wav|flac|mp3|m4a|mp4))?$", re.IGNORECASE)
 
@@ -40,7 +40,7 @@ def claim_all(
         claim = _read_path(path, known, stem_names)
         if claim is None:
             left_over.append(path)
-        elif stem_names.source(claim.word) is None and spelled(claim.word) not in INSTRUMENTS:
+        elif stem_names.source(claim.word) is None and claim.word not in OTHERS and not is_instrument(claim.word):
             ignored[claim.word].append(path)
         elif model is not None and model not in (claim.model, claim.model.rpartition("/")[2]):
             ignored[f"{claim.word} of model {claim.model!r}"].append(path)
@@ -54,7 +54,7 @@ class TrackNames:
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self.tracks = tracks
-        self.subsets = {track.subset.casefold() for track in tracks}
+        self.subsets = {_fold(track.subset) for track in tracks}
         self._names: dict[tuple[int, str], list[Track]] = defaultdict(list)
         for track in tracks:
             for key in enumerate(_folds(track.name)):
@@ -62,14 +62,14 @@ class TrackNames:
 
     def find(self, name: str, path: Path) -> Track | None:
         """The track with this name that a path may belong to; an error where several fit equally well."""
-        named = {part.casefold() for part in path.parts[:-1]} & self.subsets
+        named = {_fold(part) for part in path.parts[:-1]} & self.subsets
         for level, fold in enumerate(_folds(name)):
             fitting = self._names.get((level, fold), []) if fold else []
             if named:
                 fitting = [track for track in fitting if named & _subset_folders(track)]
             if len(fitting) > 1:
                 # other tools keep validation tracks where their files are, in train
-                own = [track for track in fitting if track.subset.casefold() in named]
+                own = [track for track in fitting if _fold(track.subset) in named]
                 fitting = own if len(own) == 1 else fitting
             if len(fitting) > 1:
                 has_subsets = len({track.subset for track in fitting}) > 1
@@ -85,7 +85,7 @@ class TrackNames:
 
 def _subset_folders(track: Track) -> set[str]:
     """Folders that a track may lie in, by its subset."""
-    return {track.subset.casefold(), *(("train",) if track.subset == "valid" else ())}
+    return {_fold(track.subset), *(("train",) if track.subset == "valid" else ())}
 
 
 def _read_path(path: Path, known: TrackNames, stem_names: StemNames) -> Claim | None:
@@ -104,16 +104,46 @@ def _read_path(path: Path, known: TrackNames, stem_names: StemNames) -> Claim | 
             form = form.removeprefix("<track>_")
         if track is not None:
             roles = dict.fromkeys(folders, "<model>")
-            roles |= {name: "<subset>" for name in folders if name.casefold() in subsets}
+            roles |= {name: "<subset>" for name in folders if _fold(name) in subsets}
             roles |= {name: "<track>" for name, found in folders.items() if found is track}
             models = [name for name, role in roles.items() if role == "<model>" and name != "mixture"]
             layout = re.sub("(<model>/)+", "<model>/", "/".join((*roles.values(), form)))
-            word = re.sub("[ -]", "_", word.casefold())
-            return Claim(path, track, word, layout, "/".join(filter(None, (*models, model))))
+            return Claim(path, track, _word(word), layout, "/".join(filter(None, (*models, model))))
     return None
+
+
+def unknown_stems(
+    claims: Iterable[Claim], left_over: Iterable[Path], known: TrackNames
+) -> dict[Path, tuple[Track, str]]:
+    """Track and word of files that are named as a track's stems are, but for a word that nobody knows.
+
+    They lie in the track's own folder, or in that of all stems as ``<track>_<word>`` or ``<track>_(<word>)``.
+    """
+    forms: dict[Path, dict[tuple[str, str], Track]] = defaultdict(dict)
+    for claim in claims:
+        before, _, after = _word(claim.path.stem).rpartition(claim.word)
+        forms[claim.path.parent][before, after] = claim.track
+    found: dict[Path, tuple[Track, str]] = {}
+    for path in left_over:
+        name = _word(path.stem)
+        for (before, after), track in sorted(forms[path.parent].items(), key=lambda form: len(form[0][0])):
+            word = name[len(before) : len(name) - len(after)]
+            is_marked = not before or (before.endswith("(") and after.startswith(")")) or word.isalnum()
+            if name.startswith(before) and name.endswith(after) and word and is_marked and not is_clutter(path.name):
+                found[path] = track, word
+    return {path: named for path, named in found.items() if known.find(path.stem, path) is None}
+
+
+def _fold(name: str) -> str:
+    """A name in any case and Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _word(name: str) -> str:
+    return re.sub("[ -]", "_", _fold(name))
 
 
 def _folds(name: str) -> tuple[str, str, str]:
     """A name as it is, in any case and Unicode form, and by its letters and digits alone."""
-    composed = unicodedata.normalize("NFC", name).casefold().strip(" .")
+    composed = _fold(name).strip(" .")
     return name, composed, "".join(filter(str.isalnum, _INPUT_SUFFIX.sub("", composed)))

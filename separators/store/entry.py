@@ -18,7 +18,7 @@ from stemfuse.separators.audio.whole_files import temporary_in, whole_folder
 from stemfuse.separators.errors import AudioError, StoreError, WriteError
 from stemfuse.separators.foreign.documents import read_object
 from stemfuse.separators.separator import Separator, digest
-from stemfuse.separators.sources import source_fault
+from stemfuse.separators.source_names import source_fault
 from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import Track
 

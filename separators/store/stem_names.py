@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST, SPELLINGS
+from stemfuse.separators.source_names import INSTRUMENT_KINDS, INSTRUMENTS, OTHERS, REST, SPELLINGS
 from stemfuse.separators.stems import SOURCES
 
 STEM_NAMES = {source: source for source in (*SOURCES, REST)} | SPELLINGS
 """How tools spell sources, in any case; with ``no_``, ``lead_`` and the like before it, it is another stem."""
 
-OTHER_STEMS = ["karaoke", "mixture", "mix", "residual", "percussion", *INSTRUMENTS]
+OTHER_STEMS = ["karaoke", "mixture", "mix", "residual", *INSTRUMENTS, *(f"{one}s" for one in INSTRUMENTS)]
 """Stems that are recognised and reported, and taken in only as parts of a sum or where they are asked for."""
 
-_BEFORE = "(?:no|minus|without|lead|back|backing|male|female)[ _-]"
+_BEFORE = f"(?:no|minus|without|lead|back|backing|male|female|{'|'.join(INSTRUMENT_KINDS)})[ _-]"
 
 
 class Reading(NamedTuple):

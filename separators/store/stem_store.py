@@ -13,10 +13,11 @@ from stemfuse.separators.audio.whole_files import clear_remains_below, remains_b
 from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed, wrong_usage
 from stemfuse.separators.names import check_name, did_you_mean
 from stemfuse.separators.separator import Separator, digest
+from stemfuse.separators.sources import Sums
 from stemfuse.separators.stems import Stems
 from stemfuse.separators.track import StoredStems, Track
 
-from .adoption import Adoption, How, find_stems
+from .adoption import Adoption, find_stems
 from .alignment import Alignment
 from .contents import Contents, file_stamp
 from .entry import (
@@ -33,6 +34,7 @@ from .entry import (
     read_record,
     training_data,
 )
+from .found_stems import How
 from .layout import Places, beside, check_links, check_place, folders_in, name_of, older_entries, own_place
 
 log = logging.getLogger(__name__)
@@ -301,7 +303,7 @@ class StemStore:
         tracks: Iterable[Track],
         how: How = "refuse",
         model: str | None = None,
-        sources: Sequence[str] | None = None,
+        sources: Sequence[str] | Sums | None = None,
         replace: bool = False,
         convert: bool = False,
     ) -> tuple[Adoption, list[Alignment]]:
@@ -319,8 +321,8 @@ class StemStore:
             What to do with stems that are offset against their mixture; see `FoundStems.load`.
         model : str, optional
             Which one, where the folder holds stems by several models.
-        sources : sequence of str, optional
-            The sources to take in; see `find_stems`.
+        sources : sequence of str, or mapping, optional
+            The sources to take in, or sums of them; see `find_stems`.
         replace : bool
             Whether to replace stems that were adopted before under this name.
         convert : bool

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from stemfuse.separators import SOURCES, Stems, Track, TrackError
+from stemfuse.separators import SOURCES, Stems, Track, TrackError, parse_sources
 from stemfuse.separators.clutter import is_clutter
 from stemfuse.separators.store.adoption import Adoption, find_stems
 
@@ -150,3 +152,59 @@ def test_long_lists_are_counted(tmp_path: Path) -> None:
     text = str(find_stems(tmp_path, [track("A"), *(track(f"Song {number}") for number in range(25))]))
     assert "no stems of 15 more tracks" in text
     assert "left over, not a track's stem: 20 more files" in text
+
+
+def write_stems(folder: Path, template: str, sources: tuple[str, ...], name: str = "A") -> dict[str, np.ndarray]:
+    audio = dict(zip(sources, np.random.default_rng(1).normal(0, 0.1, (len(sources), LENGTH, 2)), strict=True))
+    for source, samples in audio.items():
+        path = folder / template.format(track=name, source=source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, 44_100, subtype="FLOAT")
+    return audio
+
+
+@pytest.mark.parametrize("template", ["{track}/{source}.wav", "{track}_{source}.wav", "{track}_({source})_model.wav"])
+@pytest.mark.parametrize(
+    "part", ["guitars", "synths", "organ", "acoustic_guitar", "Lead Guitar", "percussion", "bowed_strings"]
+)
+def test_every_instrument_is_a_part_of_other(tmp_path: Path, part: str, template: str) -> None:
+    audio = write_stems(tmp_path, template, (*SOURCES, part))
+    for sources in (SOURCES, ("vocals", "accompaniment")):
+        (found,) = find_stems(tmp_path, [track("A", sources)]).found
+        np.testing.assert_allclose(found.signals()["other"].read(), (audio["other"] + audio[part]).T, atol=1e-6)
+    (found,) = find_stems(tmp_path, [track("A")]).found
+    assert len(found.files) == 5, "without references it is a stem of its own"
+    assert not found.added
+
+
+@pytest.mark.parametrize("template", ["{track}/{source}.wav", "{track}_{source}.wav", "{track}_({source})_model.wav"])
+@pytest.mark.parametrize("part", ["kazoo", "choir", "effects", "Kick"])
+def test_a_stem_beside_other_that_nobody_knows_is_refused(tmp_path: Path, part: str, template: str) -> None:
+    audio = write_stems(tmp_path, template, (*SOURCES, part))
+    for sources, whole in ((SOURCES, "other"), (("vocals", "accompaniment"), "accompaniment")):
+        with pytest.raises(TrackError, match=f"say whether {part.lower()} is a part of {whole} ") as refused:
+            find_stems(tmp_path, [track("A", sources)])
+        with_it, without = re.findall(r"--sources ([^)]*)", str(refused.value))
+        for advice, parts in ((with_it, {"other", part}), (without, {"other"})):
+            given = parse_sources(advice)
+            (found,) = find_stems(tmp_path, [track("A", sources)], given).found
+            assert set(found.files) == set(given)
+            of_whole = parts | ({"drums", "bass"} if whole == "accompaniment" else set())
+            expected = sum(audio[name] for name in of_whole).T
+            np.testing.assert_allclose(found.signals()[whole].read(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("word", ["no_drums", "lead_vocals", "mixture", "residual", "karaoke"])
+def test_what_is_known_to_be_no_part_of_other_is_ignored(tmp_path: Path, word: str) -> None:
+    write_stems(tmp_path, "{track}/{source}.wav", (*SOURCES, word))
+    adoption = find_stems(tmp_path, [track("A", SOURCES)])
+    assert adoption.sources == SOURCES
+    assert list(adoption.ignored) == [word]
+
+
+@pytest.mark.parametrize("subset", ["Übung", "Café", "Prüfung"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_subsets_are_told_apart_in_any_form_of_unicode(tmp_path: Path, form: str, subset: str) -> None:
+    touch(tmp_path, *(f"{unicodedata.normalize(form, name)}/Song/vocals.wav" for name in (subset, "Tést")))
+    found = find_stems(tmp_path, [track("Song", subset=name) for name in (subset, "Tést")]).found
+    assert [unicodedata.normalize("NFC", one.files["vocals"].parts[-3]) for one in found] == [subset, "Tést"]
