@@ -212,10 +212,12 @@ def compare_stems(
                 recipe.store,
                 how,
                 models.get(label),
+                sources=sources,
                 replace=True,
                 show=log.info,
                 mixture=mixture,
                 convert=convert,
+                apart=True,
             )
             # the store is this comparison's own: all that it has is of these folders, nothing of earlier ones
             store = StemStore(recipe.store)

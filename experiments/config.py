@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def _safe_label(label: str) -> str:
     if fault := name_fault(label):
         raise ValueError(f"{fault}; give it a name that a file can have")
-    return label
+    # subsets are compared in one form of Unicode
+    return unicodedata.normalize("NFC", label)
 
 
 Label = Annotated[str, AfterValidator(_safe_label)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import StemfuseError
 from .names import name_fault, shown
-from .sources import source_fault
+from .source_names import source_fault
 from .stems import SOURCES
 
 if TYPE_CHECKING:

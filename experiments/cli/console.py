@@ -80,6 +80,12 @@ Sources = Annotated[
         "--sources", help="sources to pick or sum up: vocals,accompaniment=drums+bass+other [all]", show_default=False
     ),
 ]
+NamedSources = Annotated[
+    str | None,
+    typer.Option(
+        "--sources", help="names of files that are sources, where nobody knows them: lead,backing", show_default=False
+    ),
+]
 Mixture = Annotated[
     str, typer.Option("--mixture", help="sum: add up the sources where a track has no mixture file; else file")
 ]

@@ -17,6 +17,7 @@ from .console import (
     Json,
     Mixture,
     Models,
+    NamedSources,
     Option,
     Replace,
     Shift,
@@ -217,6 +218,7 @@ def fuse(
     subtype: Annotated[str, typer.Option("--subtype", help="sample format: FLOAT, PCM_24, PCM_16")] = "FLOAT",
     convert: Convert = False,
     mixture: Mixture = "file",
+    sources: NamedSources = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="replace stems of other songs or fusions in --out")
     ] = False,
@@ -247,6 +249,7 @@ def fuse(
             replace,
             how,
             models=parse_models(model, given),
+            sources=given_sources(sources),
         )
     for folder in folders:
         results.print(str(folder))

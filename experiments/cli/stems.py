@@ -11,19 +11,20 @@ from rich.table import Table
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators.names import check_name
-from stemfuse.separators.sources import check_source
 
 from .console import (
     AsIs,
     Convert,
     Json,
     Mixture,
+    NamedSources,
     NamesConsole,
     Option,
     Shift,
     Store,
     Workers,
     check_choice,
+    given_sources,
     how_to_take,
     json_text,
     messages,
@@ -47,6 +48,7 @@ def separate(
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     convert: Convert = False,
     mixture: Mixture = "file",
+    sources: NamedSources = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +57,10 @@ def separate(
 
     with progress_bars() as progress:
         rule = one_of("--mixture", mixture, ("file", "sum"))
-        entries = separate_paths(paths, separator, parse_options(option), store, convert, workers, progress, rule)
+        named = given_sources(sources)
+        entries = separate_paths(
+            paths, separator, parse_options(option), store, convert, workers, progress, rule, named
+        )
     show_entries(entries, as_json)
 
 
@@ -70,7 +75,12 @@ def adopt(
     model: Annotated[
         str | None, typer.Option("--model", help="which one, where the folder has stems by several models")
     ] = None,
-    sources: Annotated[str, typer.Option("--sources", help="sources to take in [all]", show_default=False)] = "",
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            "--sources", help="sources to take in, or to sum up: drums,other=other+kazoo [all]", show_default=False
+        ),
+    ] = None,
     mixture: Mixture = "file",
     replace: Annotated[bool, typer.Option("--replace", help="replace stems adopted before")] = False,
     convert: Convert = False,
@@ -81,9 +91,7 @@ def adopt(
 
     check_name(name, "separator", ConfigError)
     how = how_to_take(shift, as_is)
-    wanted = [check_source(source, ConfigError) for source in sources.split(",") if source]
-    if len(set(wanted)) < len(wanted):
-        raise ConfigError(f"got --sources {sources}, expected different names")
+    wanted = given_sources(sources)
     rule = one_of("--mixture", mixture, ("file", "sum"))
 
     def show(text: str) -> None:

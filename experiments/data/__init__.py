@@ -2,8 +2,10 @@
 
 from stemfuse.separators.audio.sums import SumSignal
 
-from .datasets import EVERY_SEVENTH, SUBSETS, DataSet, open_data
-from .tracks import SONGS, MixtureRule, open_song, open_track
+from .datasets import EVERY_SEVENTH, DataSet, open_data
+from .places import SUBSETS
+from .track_folders import MixtureRule, is_audio_file
+from .tracks import SONGS, open_song, open_track
 
 __all__ = [
     "EVERY_SEVENTH",
@@ -12,6 +14,7 @@ __all__ = [
     "DataSet",
     "MixtureRule",
     "SumSignal",
+    "is_audio_file",
     "open_data",
     "open_song",
     "open_track",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,21 +11,18 @@ from typing import Any
 
 from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
-from stemfuse.separators.names import check_name, did_you_mean, name_fault
-from stemfuse.separators.sources import part_names
+from stemfuse.separators.names import did_you_mean, name_fault
+from stemfuse.separators.sources import absent_parts, part_names
 
 from .musdb_tracks import musdb_places, musdb_validation
+from .places import SUBSETS, find_places, given_places
+from .track_folders import PASSED_OVER, MixtureRule
 from .tracks import (
     NONE_WANTED,
-    PASSED_OVER,
-    SONGS,
-    STEM_SUFFIX,
-    MixtureRule,
-    is_audio_file,
-    is_beside_songs,
+    UNSURE,
     is_stem_file,
     is_track,
-    list_folder,
+    named_in,
     open_song,
     open_track,
     pick_references,
@@ -39,9 +35,6 @@ log = logging.getLogger(__name__)
 
 EVERY_SEVENTH = "every seventh"
 """Where a validation split comes from that neither the data set nor musdb has: every seventh training track."""
-
-SUBSETS = ("train", "valid", "test")
-"""The subsets that the pipeline uses; a tree may have others."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,8 @@ class DataSet:
         See `open_data`.
     sources : mapping, optional
         See `open_data`.
+    complete : bool
+        See `open_data`.
 
     See Also
     --------
@@ -71,6 +66,7 @@ class DataSet:
     split: str = "none"
     mixture: MixtureRule = "file"
     sources: Sums | None = None
+    complete: bool = True
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -106,14 +102,14 @@ class DataSet:
         data, data_set = self.identity, self.name
         for part in self._asked(subset):
             for name, place in self.places[part].items():
-                if isinstance(place, Track):
-                    good.append(pick_references(place, self.sources))
-                    continue
                 try:
-                    track = open_track(place, name, part, self.mixture, self.sources)
+                    if isinstance(place, Track):
+                        good.append(pick_references(place, self.sources if self.complete else None))
+                        continue
+                    track = open_track(place, name, part, self.mixture, self.sources, self.complete)
                     good.append(replace(track, data=data, data_set=data_set))
                 except TrackError as error:
-                    if _is_lone_file(place, self.places[part], error):
+                    if isinstance(place, Path) and _is_lone_file(place, self.places[part], error):
                         log.warning("left out: %s", error)
                     else:
                         bad.append(str(error))
@@ -128,22 +124,18 @@ class DataSet:
         return good
 
     def _check_sources(self, tracks: Sequence[Track]) -> None:
-        """Say what was passed over; raise where a wanted source, or a part of one, is in no track."""
-        notes = [note for track in tracks for note in track.notes if note.startswith(PASSED_OVER)]
-        if notes:
-            log.warning("%s: %s; %d such files", self.path, notes[0], len(notes))
+        """Say what was passed over or is missing; raise where a wanted source, or a part of one, is in no track."""
+        for start in (PASSED_OVER, UNSURE, NONE_WANTED):
+            notes = [(track.name, note) for track in tracks for note in track.notes if note.startswith(start)]
+            if notes:
+                names = listed(map(repr, dict.fromkeys(name for name, _ in notes)))
+                log.warning("%s: %s; %d in all, in %s", self.path, notes[0][1], len(notes), names)
         found = in_order(name for track in tracks if track.references for name in part_names(track.references))
         lost = [note for track in tracks for note in track.notes if note.startswith(NONE_WANTED)]
-        if self.sources is None or not (found or lost):
+        if self.sources is None or not self.complete or not (found or lost):
             return
-        missing = [
-            part
-            for name, parts in self.sources.items()
-            for part in parts
-            # a source may lie there whole, and be a sum in what separators give
-            if part not in found and name not in found
-        ]
-        if missing:
+        if absent := absent_parts(found, self.sources):
+            missing = dict.fromkeys(part for parts in absent.values() for part in parts)
             there = f"the sources that are wanted are {', '.join(found)}" if found else lost[0]
             raise TrackError(
                 f"{self.path}: no track has {listed(missing)} of sources {show_sources(self.sources)}; {there}: "
@@ -198,6 +190,7 @@ class DataSet:
     def _asked(self, subset: str | None) -> tuple[str, ...]:
         if subset is None:
             return self.subsets
+        subset = unicodedata.normalize("NFC", subset)
         if subset not in self.places:
             hint = "; fewer than seven training tracks make no validation split" if subset == "valid" else ""
             near = did_you_mean(subset, self.subsets)
@@ -212,7 +205,7 @@ class DataSet:
         return sum(map(len, self.places.values()))
 
 
-def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = None) -> DataSet:
+def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = None, complete: bool = True) -> DataSet:
     """Find the tracks under a path.
 
     What a path may be:
@@ -227,10 +220,12 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     * tracks that are open already, or made of arrays: they keep their subsets and names, and nothing is split.
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
-    ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, are passed over. Two
-    or three of the four whose sum is not the mixture are an error. What begins with a dot, what file systems leave
-    (``@eaDir``, ``__MACOSX``) and folders whose files are no audio are passed over; so are single songs that cannot be
-    decoded, with a warning when they are opened. Tracks come in the order of their names' code points.
+    ``accompaniment`` beside its own parts, and unknown names beside a mixture and the usual four, or a voice and its
+    accompaniment, are passed over, unless ``sources`` names them; so are files of unknown names that cannot be decoded.
+    Two or three of the four whose sum is not the mixture are an error, and so is a sum of ``sources`` a part of which
+    is missing there. What begins with a dot and a letter, what file systems leave (``@eaDir``, ``__MACOSX``) and
+    folders whose files are no audio are passed over; so are single songs that cannot be decoded, with a warning when
+    they are opened. Tracks come in the order of their names' code points.
 
     A tree with a subset ``"train"`` but no ``"valid"`` is split. Musdb has a list of 14 validation tracks: those of
     them that are among the training tracks become the subset ``"valid"``, so that MUSDB18 has 86, 14 and 50 tracks;
@@ -246,6 +241,8 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     sources : mapping, optional
         The references, picked or summed up from the sources that there are; see
         `stemfuse.separators.parse_sources`.
+    complete : bool
+        Whether the references are needed. Else some may be missing, and ``sources`` only says which files are sources.
 
     Raises
     ------
@@ -264,9 +261,8 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
-    wanted = {name for pair in (sources or {}).items() for name in (pair[0], *pair[1])}
     if isinstance(path, Sequence) and not isinstance(path, str):
-        return DataSet(Path("tracks"), _given(path), "none", mixture, sources)
+        return DataSet(Path("tracks"), given_places(path), "none", mixture, sources, complete)
     known = musdb_places(path)
     if known is not None:
         path, places = known
@@ -274,13 +270,14 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
             return same
     else:
         path = Path(path).expanduser()
-        places = {subset: _by_name(subset, found) for subset, found in _find(path, wanted).items() if found}
+        places = find_places(path, named_in(sources))
     split = "folder" if "valid" in places else "none"
     if "train" in places and split == "none":
         split, names = _validation(list(places["train"]))
         places["valid"] = {name: places["train"].pop(name) for name in names}
     order = [*SUBSETS, *sorted(set(places) - set(SUBSETS))]
-    return DataSet(path, {subset: places[subset] for subset in order if places.get(subset)}, split, mixture, sources)
+    ordered = {subset: places[subset] for subset in order if places.get(subset)}
+    return DataSet(path, ordered, split, mixture, sources, complete)
 
 
 def _in_tree(
@@ -301,62 +298,13 @@ def _in_tree(
     return replace(tree, places={subset: of_subset for subset, of_subset in kept.items() if of_subset})
 
 
-def _given(tracks: Sequence[Any]) -> dict[str, dict[str, Track]]:
-    """Tracks by subset and name."""
-    if not tracks or not all(isinstance(track, Track) for track in tracks):
-        kinds = ", ".join(sorted({type(track).__name__ for track in tracks})) or "nothing"
-        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected a path, or a sequence of Track"))
-    places: dict[str, dict[str, Track]] = {}
-    for track in tracks:
-        if track.name in places.setdefault(track.subset, {}):
-            raise TrackError(f"two tracks of {track.subset} are called {track.name!r}; give one another name or subset")
-        places[track.subset][track.name] = track
-    return {subset: places[subset] for subset in (*SUBSETS, *sorted(set(places) - set(SUBSETS))) if subset in places}
-
-
-def _find(root: Path, sources: Collection[str] = ()) -> dict[str, list[Path]]:
-    """Folders and files of tracks by subset."""
-    if root.is_file() or (root.is_dir() and is_track(root, sources)):
-        return {SONGS: [root]}
-    if not root.is_dir():
-        raise wrong_usage(TrackError(f"{root}: no such folder or file; expected a data set, a track or a song"))
-    inside = list_folder(root)
-    tracks = [place for place in inside if is_track(place, sources)]
-    subsets = {
-        folder.name: [place for place in list_folder(folder) if _may_be_track(place)]
-        for folder in inside
-        if folder.is_dir() and folder not in tracks and _is_subset(folder, sources)
-    }
-    if tracks and subsets:
-        raise TrackError(
-            f"{root}: the track {tracks[0].name!r} lies beside the subset {next(iter(subsets))!r}; "
-            "expected tracks in subsets or tracks alone, move one of them"
-        )
-    for place in inside:
-        if place.is_dir() and place not in tracks and place.name not in subsets:
-            log.info("%s: no track in it, passed over", place)
-    songs = [place for place in inside if is_audio_file(place)]
-    found = subsets or ({"test": tracks} if tracks else {SONGS: songs})
-    if not any(found.values()):
-        raise TrackError(
-            f"{root}: no tracks found; expected <subset>/<track>/mixture.wav with one file for each source beside it, "
-            f"<subset>/<track>{STEM_SUFFIX}, or songs; sources of names that nobody knows are named with --sources"
-        )
-    return found
-
-
-def _may_be_track(place: Path) -> bool:
-    """Whether a path in a subset is a track, or a broken one; a folder without any audio is named and passed over."""
-    if place.is_file():
-        return is_stem_file(place)
-    if place.is_dir() and is_beside_songs(place):
-        log.warning("%s: no audio in it, passed over", place)
-        return False
-    return True
-
-
-def _is_subset(folder: Path, sources: Collection[str]) -> bool:
-    return folder.name in SUBSETS or any(is_track(place, sources) for place in list_folder(folder))
+def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The rule that applies to these training tracks, and the validation tracks among them, sorted."""
+    listed = [name for name in names if name in musdb_validation()]
+    if listed:
+        return "musdb", listed
+    seventh = list(names[6::7])
+    return (EVERY_SEVENTH if seventh else "none"), seventh
 
 
 def _is_lone_file(place: Path, among: Mapping[str, Path | Track], error: TrackError) -> bool:
@@ -371,22 +319,3 @@ def _form(place: Path | Track) -> str:
     if is_stem_file(place):
         return "stem.mp4"
     return "files" if place.is_file() else "folders"
-
-
-def _by_name(subset: str, places: Sequence[Path]) -> dict[str, Path]:
-    check_name(subset, "subset", TrackError)
-    named = sorted((check_name(track_name(place), "track", TrackError), place) for place in places)
-    for name, count in Counter(name for name, _ in named).items():
-        if count > 1:
-            both = ", ".join(str(place) for other, place in named if other == name)
-            raise TrackError(f"{count} tracks of {subset} are called {name!r}: {both}; rename all but one")
-    return dict(named)
-
-
-def _validation(names: Sequence[str]) -> tuple[str, list[str]]:
-    """The rule that applies to these training tracks, and the validation tracks among them, sorted."""
-    listed = [name for name in names if name in musdb_validation()]
-    if listed:
-        return "musdb", listed
-    seventh = list(names[6::7])
-    return (EVERY_SEVENTH if seventh else "none"), seventh

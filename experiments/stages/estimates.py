@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import (
     SOURCES,
     Adoption,
@@ -28,7 +30,7 @@ from stemfuse.separators import (
 from stemfuse.separators.audio.signals import by_hand
 from stemfuse.separators.errors import listed
 from stemfuse.separators.names import check_name
-from stemfuse.separators.sources import Sums, part_names
+from stemfuse.separators.sources import Sums, part_names, scored_sums, stem_sums, summed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +48,21 @@ class EstimatedStems:
     """One method's estimates of one track; travels to another process."""
 
     found: FoundStems
-
     convert: bool = False
     """Whether estimates at another rate, or in mono, are converted to the track's as they are read."""
+    sources: Sums | None = None
+    """What they are summed up to; see `stemfuse.separators.sources.stem_sums`."""
+    usual: tuple[str, ...] = ()
+    """The method's sources in all tracks."""
+
+    def sums(self, track: Track) -> tuple[dict[str, tuple[str, ...]], str]:
+        """What they are summed up to beside a track's references, and a note where that is a sum."""
+        references = track.required_references()
+        known = references.sources if self.sources is None else part_names(references)
+        return stem_sums(tuple(self.found.files), known, self.sources, self.usual)
 
     def stems(self, track: Track) -> Stems:
-        """Estimates, as long as the track's mixture by the rule of `fit_length`.
+        """Estimates, as long as the track's mixture by the rule of `fit_length`, summed up where that is wanted.
 
         Raises
         ------
@@ -71,7 +82,7 @@ class EstimatedStems:
                         f"{advice}"
                     )
             fitted[source], _ = fit_length(signal, track.length)
-        return Stems.from_signals(fitted)
+        return summed(Stems.from_signals(fitted), self.sums(track)[0])
 
     def content(self, contents: Contents) -> dict[str, str]:
         """Digest of every source's samples."""
@@ -114,6 +125,9 @@ def find_estimates(
     missing: Missing = "warn",
     convert: bool = False,
     sources: Sums | None = None,
+    contents: Contents | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
 ) -> list[tuple[Track, dict[str, EstimatedStems]]]:
     """Tracks that have estimates, with those of every method; what is missing or ignored is a warning.
 
@@ -132,6 +146,12 @@ def find_estimates(
         See `EstimatedStems`.
     sources : mapping, optional
         Sources that are picked or summed up: their parts are looked for as well.
+    contents : Contents, optional
+        What is known of the files. When given, all are read, so that a damaged one counts as missing.
+    workers : int
+        Threads that read.
+    progress : callable
+        Called as ``progress("read", done, total)``.
 
     Raises
     ------
@@ -139,15 +159,24 @@ def find_estimates(
         There are no estimates by a method, or no track has them by all methods and ``missing`` is ``"skip"``, or they
         are not unique; see `find_stems`.
     """
+    adoptions = {
+        label: find_stems(root, tracks, None if sources is None else stems_to_find(tracks, sources), model)
+        for label, root in methods.items()
+    }
+    pairs = [(label, stems) for label, adoption in adoptions.items() for stems in adoption.found]
+    read = in_threads(lambda pair: _readable(*pair, contents), pairs, workers, "read", progress)
     found: dict[str, dict[int, EstimatedStems]] = {}
     lacking = []
-    for label, root in methods.items():
-        adoption = find_stems(root, tracks, _names(tracks, sources), model)
+    for label, adoption in adoptions.items():
         _warn(label, adoption, tracks)
-        found[label] = {id(stems.track): EstimatedStems(stems, convert) for stems in adoption.found}
-        if adoption.without:
-            names = listed(map(repr, adoption.without), most=20)
-            lacking.append(f"{label} has none of {len(adoption.without)} of {len(tracks)} tracks: {names}")
+        usable = [stems for (of, _), stems in zip(pairs, read, strict=True) if of == label]
+        estimates = [EstimatedStems(stems, convert, sources, adoption.sources) for stems in usable if stems.files]
+        found[label] = {id(one.found.track): one for one in _comparable(label, estimates)}
+        if not found[label]:
+            raise TrackError(f"{label}: none of its files can be used, see the warnings; export them again")
+        if without := [track.name for track in tracks if id(track) not in found[label]]:
+            names = listed(map(repr, without), most=20)
+            lacking.append(f"{label} has none of {len(without)} of {len(tracks)} tracks: {names}")
     if lacking and missing == "error":
         raise TrackError(
             f"estimates are missing: {'; '.join(lacking)}; complete them, or compare on the tracks that all have with "
@@ -163,12 +192,41 @@ def find_estimates(
     return kept
 
 
-def _names(tracks: Sequence[Track], sources: Sums | None) -> list[str] | None:
-    """Stems to look for: where sums are given, their parts beside the references' sources."""
-    if sources is None:
-        return None
+def _readable(label: str, stems: FoundStems, contents: Contents | None) -> FoundStems:
+    """Stems without the sources whose files cannot be read, which are said."""
+    files = dict(stems.files)
+    for source in stems.files:
+        try:
+            signal = stems.signal(source)
+            if contents is not None:
+                contents.sha256(signal)
+        except AudioError as error:
+            log.warning("%s: track %r has no %s that can be read: %s", label, stems.track.name, source, error)
+            del files[source]
+    return stems if len(files) == len(stems.files) else replace(stems, files=files)
+
+
+def _comparable(label: str, estimates: Sequence[EstimatedStems]) -> list[EstimatedStems]:
+    """Estimates of tracks with something to score; where there is no such track, the first one's error is raised."""
+    found, errors = [], []
+    for one in estimates:
+        track = one.found.track
+        try:
+            scored_sums(track.required_references().sources, tuple(one.sums(track)[0]))
+            found.append(one)
+        except TrackError as error:
+            errors.append(TrackError(f"{label}, track {track.name!r}: {error}"))
+    if errors and not found:
+        raise errors[0]
+    for said in errors:
+        log.warning("left out: %s", said)
+    return found
+
+
+def stems_to_find(tracks: Sequence[Track], sources: Sums) -> list[str]:
+    """Stems to look for where sums are wanted: their parts beside the references' sources."""
     parts = (name for wanted in sources.items() for name in (wanted[0], *wanted[1]))
-    known = (name for track in tracks for name in part_names(track.required_references()))
+    known = (name for track in tracks if track.references for name in part_names(track.references))
     return list(dict.fromkeys([*SOURCES, *known, *parts]))
 
 

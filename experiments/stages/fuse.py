@@ -15,8 +15,7 @@ from typing import Any
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
 from stemfuse.experiments.checksums import Checksums
 from stemfuse.experiments.conversion import fuse_track, save_weights
-from stemfuse.experiments.data import SONGS, MixtureRule, open_data
-from stemfuse.experiments.data.tracks import is_audio_file
+from stemfuse.experiments.data import SONGS, MixtureRule, is_audio_file, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.identity import fit_versions, sha256_of
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
@@ -112,6 +111,7 @@ def fuse_paths(
     replace: bool = False,
     how: How = "refuse",
     models: Mapping[str, str] = MappingProxyType({}),
+    sources: Sums | None = None,
 ) -> list[Path]:
     """Fuse songs and data sets with a saved fusion.
 
@@ -148,6 +148,8 @@ def fuse_paths(
         What to do with stems in ``stems`` that are offset against their song; see `take_stems`.
     models : mapping of str to str
         By the separator's label, which model's stems are taken from its folder in ``stems``, where it has several.
+    sources : mapping, optional
+        Names of files that are sources, where nobody knows them.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def fuse_paths(
     workers = workers or cores()
     with ExitStack() as stack:
         clear_remains(out)
-        folders = _output_folders(paths, out, mixture)
+        folders = _output_folders(paths, out, mixture, sources)
         if store is None:
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
@@ -232,9 +234,9 @@ def _separators_of(
     ]
 
 
-def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule) -> dict[str, Track]:
+def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule, sources: Sums | None) -> dict[str, Track]:
     """Every track by the folder below ``out`` that its stems are written to."""
-    tracks = [track for path in paths for track in open_data(path, mixture)]
+    tracks = [track for path in paths for track in open_data(path, mixture, sources, complete=False)]
     names = [str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name)) for track in tracks]
     folders: dict[str, Track] = {}
     for track, name in zip(tracks, names, strict=True):

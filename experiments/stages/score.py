@@ -24,7 +24,7 @@ from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
-from stemfuse.separators.sources import part_names, scored_sums, stem_sums, summed
+from stemfuse.separators.sources import scored_sums
 
 from .estimates import EstimatedStems, Missing, find_estimates, name_methods, say_late
 from .song_content import SongContent, song_content
@@ -106,19 +106,10 @@ class ScoreTask:
     parts: Mapping[str, str]
     """By method, the name of its scores. Methods without one are not scored, only written."""
     options: ScoreConfig
-    sources: Sums | None = None
-    """What estimates are summed up to; see `stemfuse.separators.sources.stem_sums`."""
 
     def opened(self) -> dict[str, Stems]:
-        """Estimates of every method, of the wanted sources."""
-        found = {label: method.stems(self.track) for label, method in self.methods.items()}
-        if self.sources is None or self.track.references is None:
-            return found
-        references = part_names(self.track.references)
-        return {
-            label: summed(stems, stem_sums(stems.sources, references, self.sources)[0])
-            for label, stems in found.items()
-        }
+        """Estimates of every method."""
+        return {label: method.stems(self.track) for label, method in self.methods.items()}
 
 
 def score_one(task: ScoreTask) -> None:
@@ -308,13 +299,13 @@ def score_folders(
     roots = name_methods(estimates)
     data = open_data(references, mixture="sum", sources=sources)
     tracks = [track for track in data if track.references is not None]
-    found = find_estimates(tracks, roots, model, missing, convert, sources)
-    _say_sums(found, sources)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary) / PARTS
         folder.mkdir(parents=True, exist_ok=True)
         clear_remains_below(folder)
         contents = Contents(folder / "contents")
+        found = find_estimates(tracks, roots, model, missing, convert, sources, contents, workers or cores(), progress)
+        _say_sums(found)
         wanted = in_threads(
             lambda one: _names_of(*one, contents, options, sources), found, workers or cores(), "read", progress
         )
@@ -322,7 +313,7 @@ def score_folders(
         tasks = []
         for (track, methods), names in zip(found, wanted, strict=True):
             left = {label: name for label, name in names.items() if name not in present}
-            tasks += [ScoreTask(track, {label: methods[label] for label in left}, folder, left, options, sources)]
+            tasks += [ScoreTask(track, {label: methods[label] for label in left}, folder, left, options)]
         unfinished = [task for task in tasks if task.parts]
         run_all(score_one, unfinished, workers or cores(), "score", progress, lambda task: task.track.name)
         # workers of a killed process may have outlived it for a moment
@@ -364,21 +355,23 @@ def _names_of(
     }
     if sources is not None:
         about["sources"] = sources
+    lost = {label: sorted(set(one.usual) - set(one.found.files)) for label, one in methods.items()}
     return {
-        label: part_name(label=label, estimates=estimates.content(contents), **about)
-        for label, estimates in methods.items()
+        label: part_name(
+            label=label, estimates=one.content(contents), **about, **({"lost": lost[label]} if lost[label] else {})
+        )
+        for label, one in methods.items()
     }
 
 
-def _say_sums(found: Iterable[tuple[Track, Mapping[str, EstimatedStems]]], sources: Sums | None) -> None:
+def _say_sums(found: Iterable[tuple[Track, Mapping[str, EstimatedStems]]]) -> None:
     """Say once what estimates or references are summed up to, and which sources are not scored."""
     said: dict[str, None] = {}
     for track, methods in found:
         references = track.required_references().sources
         for label, folder in methods.items():
             given = tuple(folder.found.files)
-            parts_known = references if sources is None else part_names(track.required_references())
-            estimates, note = stem_sums(given, parts_known, sources)
+            estimates, note = folder.sums(track)
             truth, _ = scored_sums(references, tuple(estimates))
             sums = [
                 f"its reference of {name} is the sum of {', '.join(parts)}"

@@ -23,6 +23,8 @@ from stemfuse.separators.optional import require_packages
 from stemfuse.separators.separator import needed_packages, separate_signal
 from stemfuse.separators.store.entry import content_of
 
+from .estimates import stems_to_find
+
 log = logging.getLogger(__name__)
 
 Entry = dict[str, str]
@@ -175,7 +177,9 @@ def with_stems(
     """
     make_missing(tracks, separators, store, workers or cores(), progress, convert)
     keys = {separator.label: separator.key for separator in separators}
-    attached = [matched(store.attach(track, keys), sources) for track in tracks]
+    given = [store.attach(track, keys) for track in tracks]
+    usual = {label: {source for track in given for source in track.stems[label].sources} for label in keys}
+    attached = [matched(track, sources, usual=usual) for track in given]
     new = [note for track, found in zip(tracks, attached, strict=True) for note in found.notes[len(track.notes) :]]
     for note in dict.fromkeys(new):
         log.warning("%s", note)
@@ -191,6 +195,7 @@ def separate_paths(
     workers: int | None = None,
     progress: Progress = silent,
     mixture: MixtureRule = "file",
+    sources: Sums | None = None,
 ) -> list[Entry]:
     """Separate songs and data sets into a store.
 
@@ -213,6 +218,8 @@ def separate_paths(
         Called as ``progress(stage, done, total)``.
     mixture : {"file", "sum"}
         See `stemfuse.experiments.data.open_data`.
+    sources : mapping, optional
+        Names of files that are sources, where nobody knows them.
 
     Returns
     -------
@@ -221,7 +228,7 @@ def separate_paths(
     """
     target = StemStore(store)
     separator = stored_separator(SeparatorConfig(name=name, options=dict(options)), target)
-    tracks = [track for path in paths for track in open_data(path, mixture)]
+    tracks = [track for path in paths for track in open_data(path, mixture, sources, complete=False)]
     make_missing(tracks, [separator], target, workers or cores(), progress, convert)
     return [_entry(target, track, separator.key) for track in tracks]
 
@@ -233,20 +240,26 @@ def adopt_folder(
     store: Path,
     how: Literal["refuse", "shift", "as-is"] = "refuse",
     model: str | None = None,
-    sources: Sequence[str] | None = None,
+    sources: Sums | None = None,
     replace: bool = False,
     show: Callable[[str], object] = print,
     mixture: MixtureRule = "file",
     convert: bool = False,
+    apart: bool = False,
 ) -> list[Entry]:
-    """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`."""
+    """Take stems of another tool into a store, and show what was found; see `StemStore.adopt`.
+
+    What ``sources`` names is a source of the data set too. With ``apart`` the parts of its sums are taken in one by
+    one, beside all sources of the data set.
+    """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     check_label(name)
     target = StemStore(store)
     target.clear_remains()
-    tracks = open_data(data, mixture)
-    adoption, alignments = target.adopt(folder, name, tracks, how, model, sources, replace, convert)
+    tracks = open_data(data, mixture, sources, complete=False).tracks()
+    wanted = stems_to_find(tracks, sources) if sources and apart else sources
+    adoption, alignments = target.adopt(folder, name, tracks, how, model, wanted, replace, convert)
     show(str(adoption))
     for alignment in alignments:
         show(str(alignment))

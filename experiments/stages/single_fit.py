@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,8 @@ def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) ->
 
     Of fewer than eight tracks none is set aside to validate on, unless the data set itself does so.
     """
+    # track and subset names are kept in one form of Unicode
+    train, valid = ([unicodedata.normalize("NFC", subset) for subset in given] for given in (train, valid))
     check_subsets("--train", train, FitConfig().train, found.subsets, str(found.path))
     check_subsets("--valid", valid, FitConfig().valid, found.subsets, str(found.path))
     subsets = [subset for subset in train if subset in found.subsets]

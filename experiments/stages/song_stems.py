@@ -13,7 +13,7 @@ from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.stored_separators import StoredSeparator
 from stemfuse.separators import SOURCES, ChannelLabel, StemStore, Sums, Track, TrackError, in_order, listed
 from stemfuse.separators.names import did_you_mean
-from stemfuse.separators.sources import INSTRUMENTS, OTHERS, REST
+from stemfuse.separators.source_names import INSTRUMENTS, OTHERS, REST
 from stemfuse.separators.store.found_stems import How
 
 log = logging.getLogger(__name__)

@@ -161,7 +161,7 @@ def find_stems(
     if not claims:
         everything = StemNames([*_sources_of(tracks), REST])
         others, *_ = claim_all(audible, names, everything if sources else stem_names, None)
-        _refuse_names(folder, others, everything, model, sources)
+        _refuse_names(folder, others, everything, model, wanted if sources else None)
     label, of_model = _one_model(folder, claims, len(audible), len(tracks), wanted)
     if not sources:
         _check_unknown(folder, of_model, stem_names, unknown_stems(of_model, left_over, names))

@@ -15,7 +15,7 @@ import yaml
 from makers.audio import LENGTH, sources, write_track
 from makers.places import CLIP
 from stemfuse.experiments.data.datasets import DataSet, open_data, open_song
-from stemfuse.separators import SOURCES, Track, TrackError
+from stemfuse.separators import SOURCES, Track, TrackError, parse_sources
 
 MUSDB_LIST = yaml.safe_load(
     Path(importlib.util.find_spec("musdb").origin).with_name("configs").joinpath("mus.yaml").read_text()
@@ -240,3 +240,75 @@ def test_open_tracks_are_a_data_set():
     for given, kinds in (([], "nothing"), ([tracks[0], "b"], "Track, str")):
         with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, or a sequence of Track"):
             open_data(given)
+
+
+# what lies beside
+
+
+@pytest.mark.parametrize("name", ["...Baby One More Time", ".38 Special - Hold On", "..And Justice", ".5 Mile"])
+def test_a_title_may_begin_with_a_dot(name, tmp_path):
+    for title in (name, "Normal"):
+        write_track(tmp_path / "test" / title)
+    for clutter in (".git", "._Normal", ".DS_Store", ".writing-1", ".gram", ".contents"):
+        write_track(tmp_path / "test" / clutter)
+    (tmp_path / ".38 songs").mkdir()
+    sf.write(tmp_path / ".38 songs" / f"{name}.wav", np.zeros((100, 2)), 44_100)
+    assert open_data(tmp_path / "test").names() == (name, "Normal")
+    assert open_data(tmp_path / ".38 songs").names() == (name,)
+
+
+def write_parts(folder, names, mixture=()):
+    """Noise for every name, and a mixture that is the sum of some."""
+    parts = dict(zip(names, np.random.default_rng(0).normal(0, 0.1, (len(names), 1000, 2)), strict=True))
+    if mixture:
+        parts["mixture"] = sum(parts[name] for name in mixture)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, samples in parts.items():
+        sf.write(folder / f"{name}.wav", samples, 44_100, subtype="FLOAT")
+
+
+PAIR = ("vocals", "accompaniment")
+
+
+@pytest.mark.parametrize("extra", ["click", "preview", "speech rehearsal", "guitar", "drums"])
+def test_a_file_beside_voice_and_accompaniment_takes_nothing_away(extra, tmp_path, caplog):
+    write_parts(tmp_path / "test" / "s", (*PAIR, extra), mixture=PAIR)
+    with caplog.at_level(logging.WARNING):
+        (track,) = open_data(tmp_path).tracks()
+    assert track.references.sources == PAIR
+    assert f"passed over: {extra}.wav, " in caplog.text
+    (track,) = open_data(tmp_path, sources=parse_sources(f"vocals,{extra}")).tracks()
+    assert set(track.references.sources) == {"vocals", extra}, "what the note says works"
+
+
+@pytest.mark.parametrize("parts", [("drums", "bass", "other"), ("guitar", "other"), ("drums",)])
+def test_an_accompaniment_beside_its_parts_is_their_sum(parts, tmp_path, caplog):
+    write_parts(tmp_path / "test" / "s", (*PAIR, *parts), mixture=("vocals", *parts))
+    with caplog.at_level(logging.WARNING):
+        (track,) = open_data(tmp_path).tracks()
+    assert set(track.references.sources) == {"vocals", *parts}
+    assert "passed over: accompaniment.wav, the sum of other sources" in caplog.text
+    (track,) = open_data(tmp_path, sources=parse_sources("vocals,accompaniment")).tracks()
+    assert track.references.sources == PAIR
+
+
+@pytest.mark.parametrize("sources", [PAIR, ("speech", "music", "effects"), SOURCES, ("vocals", "kazoo")])
+@pytest.mark.parametrize("file", ["preview.mp3", "cover.m4a", "notes.wav"])
+@pytest.mark.parametrize("text", ["no music " * 50, ""])
+def test_a_file_of_another_name_that_is_no_audio_is_passed_over(sources, file, text, tmp_path, caplog):
+    write_parts(tmp_path / "test" / "s", sources, mixture=sources)
+    (tmp_path / "test" / "s" / file).write_text(text)
+    with caplog.at_level(logging.WARNING):
+        (track,) = open_data(tmp_path).tracks()
+    assert set(track.references.sources) == set(sources)
+    assert f"passed over: {file}, " in caplog.text
+
+
+@pytest.mark.parametrize("file", ["drums.wav", "mixture.flac", "guitar.mp3", "lead.wav"])
+def test_a_part_that_is_no_audio_is_an_error(file, tmp_path):
+    name = Path(file).stem
+    write_parts(tmp_path / "test" / "s", ("vocals", name) if name != "mixture" else SOURCES, mixture=("vocals",))
+    (tmp_path / "test" / "s" / f"{name}.wav").unlink()
+    (tmp_path / "test" / "s" / file).write_bytes(b"")
+    with pytest.raises(TrackError, match=rf"1 of 1 tracks cannot be used:\n.*{file}"):
+        open_data(tmp_path, sources=parse_sources("lead") if name == "lead" else None).tracks()

@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -210,3 +211,62 @@ def test_late_stems_are_named_where_scores_are_those_of_the_shift(
     assert said.startswith("late: ")
     assert "vocals is +300 samples late in" in said
     assert "adopt --shift" in said
+
+
+def spoil(path: Path, how: str) -> None:
+    """A file that is empty, no audio, or cut off where its header says more."""
+    if how == "cut":
+        data, rate = soundfile.read(path)
+        soundfile.write(path.with_suffix(".flac"), data, rate)
+        path.unlink()
+        whole = path.with_suffix(".flac").read_bytes()
+        path.with_suffix(".flac").write_bytes(whole[: len(whole) // 2])
+    else:
+        path.write_bytes(b"" if how == "empty" else b"no music " * 50)
+
+
+@pytest.mark.parametrize("how", ["empty", "text", "cut"])
+@pytest.mark.parametrize("sources", [("vocals",), ("drums", "other"), SOURCES])
+def test_a_file_that_cannot_be_read_is_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture, how: str, sources: tuple[str, ...]
+) -> None:
+    before = scored(folder, "a")
+    for source in sources:
+        spoil(folder / "b" / "test" / "Two" / f"{source}.wav", how)
+    with caplog.at_level(logging.WARNING):
+        table = scored(folder, "a", "b")
+    for source in sources:
+        assert f"b: track 'Two' has no {source} that can be read: " in caplog.text
+    columns = [*SOURCES, "mean", "tracks"]
+    assert table.loc["a", columns].tolist() == before.loc["a", columns].tolist()
+    assert np.isfinite(table.loc["b", list(SOURCES)].astype(float)).all()
+    if sources == SOURCES:
+        assert table.loc["b", "tracks"] == 2
+        options = ScoreConfig(window_s=0.5, hop_s=0.5)
+        with pytest.raises(TrackError, match="b has none of 1 of 3 tracks: 'Two'"):
+            score_folders(folder / "refs", [folder / "b"], options, workers=1, missing="error")
+
+
+def test_where_nothing_can_be_read_is_an_error(folder: Path) -> None:
+    for path in (folder / "b").rglob("*.wav"):
+        path.write_bytes(b"")
+    with pytest.raises(TrackError, match="b: none of its files can be used"):
+        scored(folder, "a", "b")
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".m4a", "aac"), (".ogg", "libvorbis")])
+def test_lossy_estimates_are_scored(folder: Path, suffix: str, codec: str) -> None:
+    for path in (folder / "b").rglob("*.wav"):
+        samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        if suffix == ".ogg":
+            soundfile.write(path.with_suffix(suffix), samples, RATE)
+        else:
+            with av.open(str(path.with_suffix(suffix)), "w") as container:
+                stream = container.add_stream(codec, rate=RATE, layout="mono")
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), "fltp", "mono")
+                frame.rate = RATE
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+        path.unlink()
+    table = scored(folder, "a", "b")
+    assert np.isfinite(table[list(SOURCES)].astype(float)).all(axis=None)
+    assert table.loc["a", "tracks"] == table.loc["b", "tracks"] == 3
