@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from stemfuse.separators import StemStore, Sums
+from stemfuse.separators import StemStore, Sums, listed
 from stemfuse.separators.names import check_name
 
-from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig
+from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig, load_config
 from .errors import ConfigError
 from .pipeline import run
 from .run import Run
@@ -188,6 +188,7 @@ def compare_stems(
         check_label(label, taken, f"give the separator another name: my_{label}=DIR")
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder, expected one with stems by {label}")
+    _check_same(out / "run", data, list(methods))
     given: dict[str, Any] = {"sources": sources} if sources else {}
     recipe = RunConfig(
         out=out / "run",
@@ -225,6 +226,23 @@ def compare_stems(
         progress("adopt", len(methods), len(methods))
 
     return run(recipe, progress, prepare=adopt)
+
+
+def _check_same(folder: Path, data: Path, labels: Sequence[str]) -> None:
+    """Refuse the folder of a comparison of other data or methods, whose results would be gone."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return
+    kept = load_config(file)
+    before = [part.label or part.name for part in kept.separators]
+    songs = [part.path for part in kept.data]
+    if [path.resolve() for path in songs] != [data.resolve()]:
+        raise ConfigError(f"{folder.parent}: has a comparison on {listed(songs)}, not on {data}; choose another --out")
+    if set(before) - set(labels):
+        raise ConfigError(
+            f"{folder.parent}: has a comparison of {', '.join(before)}, not of {', '.join(labels)}; name all of them, "
+            "or choose another --out"
+        )
 
 
 def verdicts(finished: Run) -> list[Verdict]:

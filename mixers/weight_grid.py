@@ -75,7 +75,7 @@ class WeightGrid(nn.Module):
             own = torch.tensor([[made[signal] == source for signal in signals] for source in sources])
         if constraint != "free" and not own.any(1).all():
             missing = sources[int((~own.any(1)).nonzero()[0])]
-            raise FusionError(f"constraint {constraint!r}: no separator gives {missing}; use constraint='free'")
+            raise FusionError(f"constraint {constraint!r}: no separator gives {missing}; take --option constraint=free")
         for name, value in (("rows", rows), ("columns", columns), ("reached", reached), ("own", own)):
             self.register_buffer(name, value, persistent=False)
 

@@ -210,7 +210,7 @@ class Demucs(BaseSeparator):
         if self.extra is None:
             raise SeparatorError(
                 f"demucs: {self._bag.name} gives {output}, which is none of {', '.join(SOURCES)}: "
-                "pass extra='other' to add it to the other instruments"
+                "--option extra=other adds it to the other instruments"
             )
         return self.extra
 

@@ -189,7 +189,7 @@ def find_files(bag: Bag, folders: Sequence[Path], download: bool = False) -> tup
     elif missing:
         names = ", ".join(Path(known.get(signature, f"{signature}-<checksum>.th")).name for signature in missing)
         published = {f"{ROOT_URL}{Path(known[signature]).parent}/" for signature in missing if signature in known}
-        remedy = f" (from {' and '.join(sorted(published))}) or pass download=True" if published else ""
+        remedy = f" (from {' and '.join(sorted(published))}) or add --option download=true" if published else ""
         raise MissingWeightsError(
             f"demucs: weights of {bag.name} are not on this machine: put {names} into {folders[0]}{remedy}"
         )

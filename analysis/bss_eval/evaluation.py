@@ -241,7 +241,9 @@ def _museval(references: SourceAudio, estimates: SourceAudio, window: float, hop
         return Scores(*import_museval().evaluate(*pair, win=window, hop=hop, mode=_checked(mode), padding=False))
     except AttributeError as error:
         # museval 0.4.1 names np.linalg.linalg.LinAlgError, which is gone from NumPy 2
-        raise AudioError("museval cannot solve for these references, which are singular; use backend='fast'") from error
+        raise AudioError(
+            "museval cannot solve for these references, which are singular; take --backend fast"
+        ) from error
 
 
 def _checked(mode: Any) -> Mode:

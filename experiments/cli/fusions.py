@@ -158,6 +158,9 @@ def fit(
     ] = None,
     sources: Sources = None,
     mixture: Mixture = "file",
+    missing: Annotated[
+        str, typer.Option("--missing", help="songs that a separator has no stems of: skip, or error")
+    ] = "error",
     workers: Workers = None,
     replace: Replace = False,
     as_json: Json = False,
@@ -184,6 +187,7 @@ def fit(
             one_of("--mixture", mixture, ("file", "sum")),
             given_sources(sources),
             replace,
+            one_of("--missing", missing, ("error", "skip")),
         )
     if as_json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))

@@ -15,14 +15,14 @@ from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import open_data
-from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.parts import find_parts, part_name, write_part
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, Stems, Sums, Track, track_labels
+from stemfuse.separators import Contents, Stems, Sums, Track, listed, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import scored_sums
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+SCORES = "scores.parquet"
 
 METHODS = 6
 """Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
@@ -266,7 +268,8 @@ def score_folders(
     options : ScoreConfig
         Window, hop and backend.
     out : Path, optional
-        Folder for ``scores.parquet``, ``museval/`` and ``summary.csv``; what was scored there before is kept.
+        Folder for ``scores.parquet``, ``museval/`` and ``summary.csv``; it goes on where it stopped. One with scores
+        of other methods or songs is refused.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable
@@ -305,6 +308,8 @@ def score_folders(
         clear_remains_below(folder)
         contents = Contents(folder / "contents")
         found = find_estimates(tracks, roots, model, missing, convert, sources, contents, workers or cores(), progress)
+        if out is not None:
+            _check_kept(out, list(roots), track_labels([track for track, _ in found]))
         _say_sums(found)
         wanted = in_threads(
             lambda one: _names_of(*one, contents, options, sources), found, workers or cores(), "read", progress
@@ -325,7 +330,7 @@ def score_folders(
     summary = summarise(table, common_tracks=False)
     summary.attrs["songs"] = [f"{track.subset}/{track.name}" for track, _ in found]
     if out is not None:
-        write_scores(table, out / "scores.parquet")
+        write_scores(table, out / SCORES)
         for subset in {track.subset for track, _ in found}:
             # in museval's tree the subset tells songs of one name apart
             names = {
@@ -335,6 +340,22 @@ def score_folders(
             write_museval_json(rows.assign(track=rows["track"].map(names)), out / "museval", subset)
         summary.to_csv(out / "summary.csv", index=False)
     return summary
+
+
+def _check_kept(out: Path, methods: Sequence[str], tracks: Sequence[str]) -> None:
+    """Refuse a folder with scores of other methods or songs, which new tables would replace."""
+    from stemfuse.analysis import read_scores
+
+    if not (out / SCORES).is_file():
+        return
+    kept = read_scores(out / SCORES)
+    others = [name for name in kept["fusion"].unique() if name not in methods]
+    songs = [name for name in kept["track"].unique() if name not in tracks]
+    if others or songs:
+        raise ConfigError(
+            f"{out}: has scores of {listed(others or songs)}, which this command does not score; give all folders of "
+            "--estimates at once (what was scored is not scored again), or choose another --out"
+        )
 
 
 def _names_of(

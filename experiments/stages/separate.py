@@ -131,8 +131,9 @@ def make_missing(
         tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
     if lacking:
         raise RunError(
-            f"{store.root}: no usable stems {'; '.join(lacking)}; adopt them, or separate them first; a run goes on "
-            "without these songs with missing=skip, or without these separators there with missing=refit"
+            f"{store.root}: no usable stems {'; '.join(lacking)}; adopt them, or separate them first; "
+            "fit and compare go on without these songs with --missing skip (in a recipe, missing: skip), compare "
+            "without these separators there with --missing refit"
         )
     run_all(separate_one, tasks, workers, "separate", progress, str)
     if tasks:  # workers of a killed process may have outlived it for a moment

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stemfuse.blending import BaseFusion, FusionError, LinearFusion, Search, leaks, make_fusion
 from stemfuse.blending.search import FEW
@@ -15,7 +15,7 @@ from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
-from stemfuse.experiments.stored_separators import check_labels, find_separator
+from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, listed
@@ -57,6 +57,7 @@ def fit_fusion(
     mixture: MixtureRule = "file",
     sources: Sums | None = None,
     overwrite: bool = False,
+    missing: Literal["error", "skip"] = "error",
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -93,6 +94,8 @@ def fit_fusion(
         `stemfuse.separators.parse_sources`.
     overwrite : bool
         Whether a file that is there is replaced; it is kept under another name otherwise.
+    missing : {"error", "skip"}
+        Songs that a separator whose stems cannot be made here has none of: an error, or left out.
 
     Returns
     -------
@@ -115,6 +118,10 @@ def fit_fusion(
     check_labels(chosen, ["mean", fusion.kind])
     fitted, validated = tracks_to_fit(open_data(data, mixture, sources), train, valid)
     parts = fitted, _not_among(fitted, validated, target)
+    if missing == "skip":
+        parts = _complete(parts[0], chosen, target), _complete(parts[1], chosen, target)
+        if not parts[0]:
+            raise ConfigError(f"{data}: no track to fit on has stems by all separators; leave one out, or adopt stems")
     # refused before stems are made
     at_one_rate(fusion, *parts, convert)
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
@@ -289,6 +296,19 @@ def _not_among(fitted: Sequence[Track], validated: Sequence[Track], store: StemS
     kept = [track for track, song in zip(validated, songs_of(store, validated), strict=True) if song not in known]
     if twice := [track.name for track in validated if track not in kept]:
         log.warning("%s: fitted on too, so not validated on", listed(twice))
+    return kept
+
+
+def _complete(tracks: Sequence[Track], separators: Sequence[StoredSeparator], store: StemStore) -> list[Track]:
+    """Tracks of which all separators have stems, or can make them; what is left out is said."""
+    kept = list(tracks)
+    for separator in separators:
+        if separator.stored and (lacking := [one for one in tracks if store.content_of(one, separator.key) is None]):
+            names = listed((track.name for track in lacking), most=20)
+            log.warning(
+                "%s has no stems of %d of %d songs, left out: %s", separator.label, len(lacking), len(tracks), names
+            )
+            kept = [track for track in kept if track not in lacking]
     return kept
 
 

@@ -110,7 +110,7 @@ class TFCTDF(SpectrogramSeparator):
             network = OnnxNetwork(self._file)
         else:
             raise SeparatorError(
-                f"{self.name}: runtime='onnxruntime' needs an ONNX file made for {frames} frames, "
+                f"{self.name}: --option runtime=onnxruntime needs an ONNX file made for {frames} frames, "
                 f"{self._file.name} is {f'made for {made_for}' if graph else 'none'}: leave out runtime or frames"
             )
         return self._checked(ChunkedSpectrograms(network, transform, frames, n_fft // 2, True, self.device))

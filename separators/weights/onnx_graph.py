@@ -149,7 +149,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        onnxruntime = import_optional("onnxruntime", "onnx", f"{path} with runtime='onnxruntime'")
+        onnxruntime = import_optional("onnxruntime", "onnx", f"{path} with --option runtime=onnxruntime")
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         try:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from makers.audio import write_systems
 from makers.commands import command
-from stemfuse.experiments import ConfigError, RunError
+from stemfuse.experiments import ConfigError, Run, RunError, parse_config
 from stemfuse.experiments.cli import app
 from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
 from stemfuse.experiments.lock import run_lock
@@ -180,6 +180,26 @@ def test_what_is_wrong_is_said_before_anything_is_done(place, tmp_path):
     with pytest.raises(ConfigError, match="has a slash"):
         compare_stems(place / "songs", {"a": place / "near", "../b": place / "far"}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "words"),
+    [
+        ("near", ("near", "far"), "has a comparison on .*songs, not on"),
+        ("songs", ("near", "third"), "of near, far, not of near, third"),
+        ("songs", ("x", "y"), "of near, far, not of x, y"),
+    ],
+)
+def test_a_comparison_of_others_is_not_replaced(place, tmp_path, data, labels, words):
+    before = {
+        "out": str(tmp_path / "run"),
+        "store": str(tmp_path / "store"),
+        "data": [str(place / "songs")],
+        "separators": [{"name": name, "stored": True} for name in SYSTEMS],
+    }
+    Run(tmp_path / "run").write_config(parse_config(before))
+    with pytest.raises(ConfigError, match=words):
+        compare_stems(place / data, dict(zip(labels, (place / "near", place / "far"), strict=True)), tmp_path)
 
 
 def test_how_many_songs_are_needed():

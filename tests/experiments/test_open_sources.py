@@ -319,7 +319,7 @@ def test_a_run_names_songs_that_a_separator_lacks_or_leaves_them_out(tmp_path, c
         "score": {"window_s": 0.5, "hop_s": 0.5},
         "workers": 1,
     }
-    with pytest.raises(RunError, match=r"no usable stems by b .* of song 1; .*missing=skip"):
+    with pytest.raises(RunError, match=r"no usable stems by b .* of song 1; .*--missing skip"):
         run(parse_config(recipe))
     with caplog.at_level(logging.WARNING):
         done = run(parse_config(recipe | {"missing": "skip"}))

@@ -1,12 +1,18 @@
 """Wrong usage is found before any work, and ends with exit code 2, one line, and what was probably meant."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import stemfuse
+from makers.audio import write_systems
 from makers.commands import command
+from stemfuse.analysis import read_scores
 from stemfuse.blending import MixingWeights
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.printed import read_tables
@@ -296,3 +302,47 @@ def test_show_prints_weights_by_source_and_separator(place):
 def test_printed_tables_that_are_none_are_computed_again(tmp_path, content):
     (tmp_path / "tables.json").write_text(content)
     assert read_tables(tmp_path / "tables.json") == []
+
+
+PYTHON = re.compile(r"\b(use|pass|add|give|take|with) ([a-z_]+=('|True|False|None)|missing=)")
+
+
+def test_advice_is_in_the_spelling_of_the_command_line():
+    found = []
+    for package in ("separators", "analysis", "blending", "mixers", "experiments"):
+        for file in (Path(stemfuse.__file__).parent / package).rglob("*.py"):
+            raised = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Raise)]
+            texts = [part.value for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            found += [f"{file}: {text}" for text in texts if isinstance(text, str) and PYTHON.search(text)]
+    assert not found
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_scores_of_other_methods_or_songs_are_not_replaced(scored, number):
+    refused = [
+        ["--references", "songs", "--estimates", "far"],
+        ["--references", "songs/song 1", "--estimates", "near/song 1"],
+        ["--references", "other", "--estimates", "near"],
+    ]
+    before = (scored / "S/scores.parquet").read_bytes()
+    result = command("score", *refused[number], "--out", "S", "--workers", 1, cwd=scored)
+    assert (result.returncode, "choose another --out" in result.stderr) == (2, True), result.stderr
+    assert (scored / "S/scores.parquet").read_bytes() == before
+
+
+def test_scores_go_on_with_more_methods(scored):
+    estimates = ["--estimates", "near", "--estimates", "far"]
+    shutil.copytree(scored / "S", scored / "T")
+    result = command("score", "--references", "songs", *estimates, "--out", "T", "--workers", 1, cwd=scored)
+    assert result.returncode == 0, result.stderr
+    assert set(read_scores(scored / "T/scores.parquet")["fusion"]) == {"near", "far"}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scored")
+    write_systems(root, 2, {"near": 0.02, "far": 0.03})
+    shutil.copytree(root / "songs/song 0", root / "other/song 7")
+    shutil.copytree(root / "near/song 0", root / "near/song 7")
+    assert command("score", "--references", "songs", "--estimates", "near", "--out", "S", cwd=root).returncode == 0
+    return root

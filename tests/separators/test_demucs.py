@@ -543,7 +543,7 @@ def test_download_is_verified_and_only_when_asked_for(tmp_path, monkeypatch, mix
     monkeypatch.setattr(demucs_files, "shipped_folder", lambda: remote)
     monkeypatch.setattr(demucs_files, "ROOT_URL", f"{(tmp_path / 'server').as_uri()}/")
     (tmp_path / "server" / "nets" / "cd34-01234567.th").write_bytes(b"another file")
-    with pytest.raises(MissingWeightsError, match=rf"put {published.name} into .*download=True"):
+    with pytest.raises(MissingWeightsError, match=rf"put {published.name} into .*--option download=true"):
         Demucs(model="bag").separate(mixture, 44_100)
     assert not (tmp_path / "own").exists()
     assert Demucs(model="bag", download=True).separate(mixture, 44_100).length == LENGTH
