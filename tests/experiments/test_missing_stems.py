@@ -201,3 +201,25 @@ def test_compare_keeps_all_songs(place, tmp_path):
     assert "of 6 songs won" in done.stdout
     read = command("compare", place / "songs", *given, "--out", tmp_path, "--missing", "refit", "--json")
     assert json.loads(read.stdout)["verdicts"][0]["songs"] == 6
+
+
+@pytest.mark.parametrize(
+    ("systems", "left", "said"),
+    [
+        (("near", "far"), 5, "far has no stems of 1 of 6 songs"),
+        (("near", "rough"), 4, "rough has no stems of 2 of 6"),
+        (("near", "far", "rough"), 4, "rough has no stems of 2 of 6 songs, left out: song 1, song 3"),
+    ],
+)
+def test_fit_leaves_songs_out_that_a_separator_lacks_where_it_is_told_to(place, tmp_path, systems, left, said):
+    for system in systems:
+        options = ("--as", system, "--data", place / "songs", "--store", tmp_path / "store", "--mixture", "sum")
+        assert command("adopt", place / system, *options).returncode == 0
+    fit = ["fit", "mean", "--data", place / "songs", "--store", tmp_path / "store", "--mixture", "sum", "--workers", 1]
+    fit += ["--separators", ",".join(systems), "--out", tmp_path / "x.npz"]
+    refused = command(*fit)
+    assert (refused.returncode, "--missing skip" in refused.stderr) == (1, True)
+    done = command(*fit, "--missing", "skip")
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert f"{left} songs: " in done.stdout
