@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-import stemfuse
 from stemfuse.separators import Track, digest
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean
@@ -251,7 +251,7 @@ class Search(LinearFusion):
             "objectives": [self.objectives, self.over_frames, self.over_tracks],
             "draws": [self.sampler, self.seed, optuna.__version__],
             # other versions may score the same trials otherwise
-            "stemfuse": stemfuse.__version__,
+            "stemfuse": version("stemfuse"),
             "points": self.trials if self.sampler == "grid" else None,
             "starts": [start.tolist() for start in starts],
             "tracks": [[gram.track, gram.inputs, sha256(gram.moments.tobytes()).hexdigest()] for gram in space.grams],

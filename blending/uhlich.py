@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from stemfuse.separators import Track, check_fields
 from stemfuse.separators.errors import wrong_usage
 
-from .candidates import CandidateScorer
 from .errors import FusionError
 from .fusion import LinearFusion, given_sources
 from .space import BlendSpace
@@ -129,6 +128,8 @@ class Uhlich2017(LinearFusion):
 
     def _score(self, space: BlendSpace, separators: Sequence[str]) -> Callable[[Array], Array]:
         """The average SDR, (candidate,), of weights (candidate, separator)."""
+        from .candidates import CandidateScorer
+
         scorers = []
         for source in space.sources:
             terms = {separator: space.terms(source)[f"{separator}.{source}"] for separator in separators}

@@ -1,4 +1,4 @@
-"""Chunks of WAV and AIFF files: whether the samples that a header promises are all that the file has."""
+"""Chunks of WAV, Wave64 and AIFF files: whether the samples that a header promises are all that the file has."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ SPARE = 1 << 12
 TAGS = (b"ID3", b"TAG", b"APE", b"LYR")
 """How tags begin that programs put after the samples."""
 
+W64 = bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a")
+"""What follows the name ``riff`` at the beginning of a Sony Wave64 file, and the names of its chunks."""
+
 Order = Literal["little", "big"]
 
 
 def data_fault(path: Path) -> str:
-    """What is wrong with the size that a WAV or AIFF header gives its samples; empty when nothing is.
+    """What is wrong with the size that a WAV, Wave64 or AIFF header gives its samples; empty when nothing is.
 
     libsndfile silently reads what the header says, or what there is. A size beyond 4 GiB that was written into 32 bits
     comes out smaller than it is, and a program that was killed leaves 0.
@@ -44,7 +47,12 @@ def data_fault(path: Path) -> str:
         long_size = 0
         for kind, name, size, order in _chunks(file):
             if name in (b"data", b"SSND"):
-                is_long = kind in (b"RF64", b"BW64") and size == 0xFFFFFFFF
+                is_long = kind == b"riff" or (kind in (b"RF64", b"BW64") and size == 0xFFFFFFFF)
+                if kind == b"riff":
+                    long_size = size
+                    # libsndfile takes all that follows for samples
+                    if _is_followed(file, size):
+                        return "chunks follow its samples, which is not read exactly: export it again"
                 return _fault(file, long_size if is_long else size, order, is_long)
             if name == b"ds64":
                 long_size = int.from_bytes(file.read(16)[8:], "little")
@@ -86,7 +94,10 @@ def clear_time(path: Path) -> None:
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, Order]]:
     """Kind of the file, name and size of every chunk, and the order of bytes; the file is read where a chunk begins."""
-    kind = file.read(12)[:4]
+    begins = file.read(12)
+    kind = begins[:4]
+    if kind == b"riff" and begins[4:] == W64[0][:8]:
+        yield from _long_chunks(file)
     if kind not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
         return
     order: Order = "big" if kind in (b"RIFX", b"FORM") else "little"
@@ -94,6 +105,24 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, Order]]:
         begin, size = file.tell(), int.from_bytes(head[4:], order)
         yield kind, head[:4], size, order
         file.seek(begin + size + size % 2)
+
+
+def _long_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, Order]]:
+    """The same of Wave64: names are 16 bytes, sizes 8, with the 24 bytes of both, and chunks begin at multiples of 8."""
+    file.seek(40)
+    while len(head := file.read(24)) == 24 and head[4:16] == W64[1]:
+        begin, size = file.tell(), int.from_bytes(head[16:], "little") - 24
+        yield b"riff", head[:4], max(size, 0), "little"
+        file.seek(begin + max(size, 0) + -size % 8)
+
+
+def _is_followed(file: BinaryIO, size: int) -> bool:
+    """Whether a chunk of Wave64 follows the one that begins here, where the file is left."""
+    begin = file.tell()
+    file.seek(begin + size + -size % 8)
+    name = file.read(16)
+    file.seek(begin)
+    return name[4:] == W64[1]
 
 
 def _fault(file: BinaryIO, size: int, order: Order, is_long: bool) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OPEN_FILES = 32
 """Decoders that a process keeps open between reads; the least recently used is closed first."""
 
-LIBSNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".rf64", ".flac", ".ogg", ".oga", ".aif", ".aiff", ".caf"})
+LIBSNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".aif", ".aiff", ".caf"})
 """Files that `open_signal` gives to libsndfile."""
 
 PYAV_SUFFIXES = frozenset(

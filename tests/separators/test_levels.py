@@ -15,8 +15,20 @@ from makers.audio import noise32
 from makers.commands import command, process
 from stemfuse.analysis import bss_eval, song_sdr
 from stemfuse.blending import MixingWeights
-from stemfuse.separators import ArraySignal, AudioError, ContainerSignal, FileSignal, Stems, load_separator, open_signal
+from stemfuse.experiments import open_data
+from stemfuse.separators import (
+    ArraySignal,
+    AudioError,
+    ContainerSignal,
+    FileSignal,
+    Stems,
+    Track,
+    find_stems,
+    load_separator,
+    open_signal,
+)
 from stemfuse.separators.audio import as_samples, write_audio
+from stemfuse.separators.audio.chunks import W64
 
 MUSIC = np.clip(noise32(2, 22_050, scale=0.2), -0.99, 0.99)
 
@@ -137,6 +149,34 @@ def test_a_size_that_wrapped_beyond_4_gib_is_noticed(tmp_path: Path) -> None:
     if path.stat().st_blocks * 512 > 1 << 30:
         pytest.skip("needs a file system with sparse files")
     with pytest.raises(AudioError, match=r"promises 88200 bytes .* beyond 4 GiB, which WAV cannot say; .* RF64"):
+        open_signal(path)
+
+
+@pytest.mark.parametrize("suffix", [".w64", ".W64", ".wav"])
+def test_wave64_is_a_format_of_data_sets_as_of_single_files(tmp_path: Path, suffix: str) -> None:
+    for number in range(2):
+        song = tmp_path / f"song {number}"
+        song.mkdir()
+        for name in ("vocals", "drums", "mixture"):
+            gain = 2.0 if name == "mixture" else 1.0
+            soundfile.write(song / f"{name}{suffix}", gain * MUSIC.T, 44_100, format="W64", subtype="FLOAT")
+    tracks = open_data(tmp_path).tracks()
+    assert [track.name for track in tracks] == ["song 0", "song 1"]
+    np.testing.assert_array_equal(tracks[1].required_references()["vocals"].read(), MUSIC)
+    found = find_stems(tmp_path, [Track.from_arrays("song 1", MUSIC)])
+    assert set(found.sources) == {"drums", "vocals"}
+    path = tmp_path / "song 0" / f"vocals{suffix}"
+    content = path.read_bytes()
+    path.write_bytes(content[:-4000])
+    with pytest.raises(AudioError, match="promises 4000 bytes of samples more than the file has: it is truncated"):
+        open_signal(path)
+    # libsndfile would read as samples what follows them
+    path.write_bytes(content + b"LIST" + W64[1] + (5024).to_bytes(8, "little") + bytes(5000))
+    with pytest.raises(AudioError, match="chunks follow its samples"):
+        open_signal(path)
+    size = content.index(b"data" + W64[1]) + 16
+    path.write_bytes(content[:size] + (24).to_bytes(8, "little") + content[size + 8 :])
+    with pytest.raises(AudioError, match="its size was never written"):
         open_signal(path)
 
 
