@@ -135,6 +135,17 @@ def test_a_report_on_a_damaged_run_ends_in_one_line(folder, kind):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("content", ['{"tracks": [1]}', '{"tracks": [{"track": "x"}]}', "\x00"])
+def test_a_run_writes_players_anew_where_their_list_is_damaged(folder, finished, content):
+    (folder / PLAYERS).write_text(content)
+    recipe = (folder / "config.yaml").read_text().replace(str(finished), str(folder))
+    (folder.parent / "r.yaml").write_text(recipe)
+    done = command("run", "r.yaml", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "players.json: damaged" in done.stderr
+    assert [entry["track"] for entry in read_players(folder)] == [entry["track"] for entry in read_players(finished)]
+
+
 def test_a_report_does_not_write_into_a_run_at_work(folder):
     page = (folder / "report" / "index.html").stat().st_mtime_ns
     with run_lock(folder):

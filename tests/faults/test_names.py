@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,10 @@ from stemfuse.experiments.config import parse_config
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.data.tracks import open_song
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.report.figures import Figures
+from stemfuse.experiments.report.fusions import fusion_view
+from stemfuse.experiments.run import Run
 from stemfuse.experiments.stages.separate import adopt_folder
 from stemfuse.mixers import GramMixer
 from stemfuse.separators import AudioError, StemfuseError, Stems, TrackError
@@ -194,3 +198,21 @@ def test_fusing_writes_nothing_outside_its_folder(tmp_path, source):
         assert "\x1b" not in done.stderr
     assert (tmp_path / "victim" / "precious.wav").read_text() == "mine"
     assert not list((tmp_path / "out").rglob("*.wav"))
+
+
+@pytest.mark.parametrize("source", ["lead guitar", "a" * 200, "曲" * 60, 'x"><script>', "\\1 \\g<0>"])
+def test_figures_of_a_search_have_plain_names_whatever_the_source(tmp_path, monkeypatch, source):
+    def searches(*_):
+        figure = new_figure(2, 2)
+        figure.subplots().plot(np.arange(3))
+        yield source, "history", figure
+
+    monkeypatch.setattr("stemfuse.experiments.report.fusions._searches", searches)
+    record = RunRecord(fusions={"search": FusionRecord(kind="search", linear=False)})
+    (tmp_path / "record.json").write_text(record.to_json())
+    (view,) = fusion_view(Run(tmp_path), "search", Figures(tmp_path / "figures"), 1.0)["searches"]
+    names = [path.name for path in (tmp_path / "figures").iterdir()]
+    assert len(names) == 2
+    assert all(re.fullmatch(r"search-search-[\w-]+\.(png|svg)", name, re.ASCII) for name in names)
+    drawing = ElementTree.fromstring(view["svg"])
+    assert all(re.fullmatch(r"[\w.-]+", node.get("id"), re.ASCII) for node in drawing.iter() if node.get("id"))
