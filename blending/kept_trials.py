@@ -46,7 +46,10 @@ class KeptTrials:
         self._trials = {int(trial.user_attrs["number"]): trial for trial in whole}
         self._written = set(self._trials)
         if len(whole) < len(found):
-            log.warning("the search %s: %d damaged trials are made again", name, len(found) - len(whole))
+            # those that follow are made again too: trials lie in the order of their numbers, as figures show them
+            first = next(number for number in range(len(found) + 1) if number not in self._trials)
+            log.warning("the search %s: damaged, its trials from %d on are made again", name, first)
+            self._trials = {number: trial for number, trial in self._trials.items() if number < first}
             self._begin_again()
 
     def all_of(self, count: int) -> list[FrozenTrial]:
