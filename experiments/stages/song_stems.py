@@ -39,7 +39,13 @@ def sources_to_take(fusion: BaseFusion, sums: Mapping[str, Sums]) -> dict[str, t
             needed.setdefault(channel.separator, []).append(channel.source)
     for label, wanted in sums.items():
         needed[label] = [part for parts in wanted.values() for part in parts]
-    return {label: in_order(names) for label, names in needed.items() if not WELL_KNOWN.issuperset(names)}
+    taken = {label: in_order(names) for label, names in needed.items() if not WELL_KNOWN.issuperset(names)}
+    for label, described in fusion.separators_.items():
+        adopted = described.get("adopted", {})
+        # what was added up where the fusion was fitted is added up here
+        if any(" + " in str(files) for files in adopted.values()):
+            taken[label] = tuple(dict.fromkeys([*SOURCES, *adopted]))
+    return taken
 
 
 def parse_stems(given: Sequence[str], option: str = "") -> dict[str, Path]:

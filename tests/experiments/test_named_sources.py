@@ -295,6 +295,30 @@ class TestPartialSets:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "part", ["guitar", *(pytest.param(name, marks=pytest.mark.slow) for name in ("organ", "synths"))]
+)
+def test_parts_of_other_are_added_to_new_songs_as_they_were_in_the_fit(part, tmp_path):
+    for number in range(2):
+        truth = song((*SOURCES, part), number)
+        four = without(truth, part) | {"other": truth["other"] + truth[part]}
+        write(tmp_path / "data" / "test" / f"s{number}", mixed(four))
+        write(tmp_path / "a" / "test" / f"s{number}", truth)
+        write(tmp_path / "b" / "test" / f"s{number}", truth)
+    store = ("--data", tmp_path / "data", "--store", tmp_path / "store")
+    for label in "ab":
+        assert command("adopt", tmp_path / label, "--as", label, *store).returncode == 0
+    given = ("--separators", "a,b", "--out", tmp_path / "m.npz", "--workers", 1)
+    assert command("fit", "mean", *store, *given).returncode == 0
+    write(tmp_path, {"new": sum(truth.values())})
+    write(tmp_path / "c" / "new", truth)
+    stems = [f"--stems={label}={tmp_path / 'c'}" for label in "ab"]
+    done = command("fuse", tmp_path / "m.npz", tmp_path / "new.wav", *stems, "--out", tmp_path / "f", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    fused, _ = soundfile.read(tmp_path / "f" / "new" / "other.wav")
+    np.testing.assert_allclose(fused.T, truth["other"] + truth[part], atol=1e-6)
+
+
 MAPPINGS = [
     "vocals,accompaniment=drums+bass+other",
     "rhythm=drums+bass,melody=other+vocals",
