@@ -256,7 +256,7 @@ def test_a_crossover_has_linear_phase():
         (Average("a"), "expected one weight for each of a, b"),
         (Average({"vocals": {"z": 1}}), "no such stem"),
         (Crossover([500], ["a"]), "got 1 bands and 1 edges, expected one band more"),
-        (Crossover([500, 400], ["a", "b", "a"]), "expected ascending edges between 0 and 22050 Hz"),
+        (Crossover([500, 400], ["a", "b", "a"]), "expected ascending edges above 0 Hz"),
         (Crossover([22_040], ["a", "b"]), "expected ascending edges"),
         (Crossover([500], ["a", "b"], width_hz=0), "expected ascending edges"),
         (Crossover([500], ["a", "nobody"]), "expected nobody"),
