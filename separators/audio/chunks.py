@@ -108,7 +108,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, Order]]:
 
 
 def _long_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, Order]]:
-    """The same of Wave64: names are 16 bytes, sizes 8, with the 24 bytes of both, and chunks begin at multiples of 8."""
+    """The same of Wave64: names of 16 bytes, sizes of 8 with the 24 bytes of both; chunks begin at multiples of 8."""
     file.seek(40)
     while len(head := file.read(24)) == 24 and head[4:16] == W64[1]:
         begin, size = file.tell(), int.from_bytes(head[16:], "little") - 24
