@@ -81,7 +81,9 @@ def score_track(
         for name, estimates, scores in zip(names, chosen, found, strict=True):
             song = {SONG_SDR: np.where(sounds, song_sdr(truth, estimates), np.nan)}
             if metrics:
-                song |= song_metrics(truth, estimates, track.rate, metrics)
+                found_by_name = song_metrics(truth, estimates, track.rate, metrics)
+                # of silence they say nothing of the estimate
+                song |= {metric: np.where(sounds, values, np.nan) for metric, values in found_by_name.items()}
             tables.append(scores_table(track.name, name, sources, scores._asdict(), song))
     return pd.concat(tables, ignore_index=True)
 

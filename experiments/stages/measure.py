@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean
+from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean, MixingWeights
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
 from stemfuse.separators import Track, convert, track_labels
 
@@ -74,7 +74,7 @@ def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
         methods: dict[str, BaseFusion] = {own: _single(own, track) for own in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion) and not method.varies_in_time:
-                tables.append(_scores_of(method, label, gram, track).assign(track=name))
+                tables.append(_scores_of(method.weights(track), label, gram, track).assign(track=name))
             elif method.learns:
                 tables.append(_scores_of_audio(method, label, track).assign(track=name))
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -192,11 +192,10 @@ def _too_few(songs: int) -> str:
     return f"{songs} songs are too few for an interval" if songs != 1 else "one song is too little for an interval"
 
 
-def _scores_of(method: LinearFusion, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
+def _scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
     """SDR of the sources that a method gives, and that of whole songs, which tells `method_notes` what is silent."""
     from stemfuse.analysis import SONG_SDR, scores_table
 
-    weights = method.weights(track)
     given = [source for source in gram.sources if source in weights.sources]
     rows = [gram.sources.index(source) for source in given]
     values, matrix = gram.sdr(weights)[rows], gram.matrices(weights)
@@ -215,11 +214,8 @@ def _single(name: str, track: Track) -> Fixed:
 
 
 def _scores_of_audio(fusion: BaseFusion, label: str, track: Track) -> pd.DataFrame:
-    """SDR of a fusion without constant weights, from the audio that it makes."""
-    from stemfuse.analysis import GramStatistics, scores_table
+    """The same of a fusion without constant weights, from the audio that it makes."""
+    from stemfuse.analysis import GramStatistics
 
     fused = replace(track, stems={label: fusion.fuse(track)}, stored={})
-    gram = GramStatistics.from_track(fused)
-    given = [source for source in gram.sources if source in fused.stems[label].sources]
-    values = gram.sdr(_single(label, fused).weights_)
-    return scores_table(track.name, label, given, {"SDR": values[[gram.sources.index(source) for source in given]]})
+    return _scores_of(_single(label, fused).weights_, label, GramStatistics.from_track(fused), track)

@@ -225,9 +225,16 @@ def _fit_safely(
     given = fusion.storage if isinstance(fusion, Search) else None
     if isinstance(fusion, Search) and given is None:
         fusion.storage = str(unfinished.journal)
-    fusion.fit(train, valid or None)
+    try:
+        fusion.fit(train, valid or None)
+    except FusionError:
+        unfinished.end_if_empty()
+        raise
     if isinstance(fusion, Search):
         fusion.storage = given
+    if stops and len(fusion.history_) < 2:
+        log.warning("stopped before the end of the first epoch: nothing was learnt yet, and %s is not written", out)
+        raise stops[0]
     mine = overwrite or unfinished.may_replace()
     before = out.read_bytes() if out.is_file() else None
     with room_for(out, mine, _beside(fusion, out)):

@@ -72,6 +72,11 @@ class UnfinishedFit:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    def end_if_empty(self) -> None:
+        """Delete the folder where there is nothing in it to go on from."""
+        if not any(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()):
+            self.end()
+
     def end(self) -> None:
         """Delete the folder: the fit is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)

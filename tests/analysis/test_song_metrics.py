@@ -15,7 +15,8 @@ from makers.audio import noise
 from makers.places import CLIP
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.song_metrics import SONG_METRICS, song_metrics
-from stemfuse.separators import AudioError, ContainerSignal, Stems
+from stemfuse.analysis.tracks import score_track
+from stemfuse.separators import ArraySignal, AudioError, ContainerSignal, Stems, Track
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,16 @@ def music():
     mixture, *stems = (signal.read().T.astype(np.float64) for signal in ContainerSignal.all_streams(CLIP))
     references = np.stack(stems)
     return references, 0.7 * references + 0.1 * mixture + 0.1 * np.roll(references, 3, axis=1)
+
+
+@pytest.mark.parametrize("metric", SONG_METRICS)
+def test_silent_references_have_no_value_in_tables(metric):
+    references = noise(3, 2, 44_100)
+    references[1] = 0
+    track = Track("song", ArraySignal(references.sum(0)), references=Stems(references, ("bass", "drums", "vocals")))
+    estimates = Stems(references + noise(3, 2, 44_100, seed=1, scale=0.01), ("bass", "drums", "vocals"))
+    scores = score_track(track, {"a": estimates}, metrics=[metric]).query("metric == @metric").set_index("source")
+    assert scores["value"].isna().to_dict() == {"bass": False, "drums": True, "vocals": False}
 
 
 def si_sdr(references, estimates):

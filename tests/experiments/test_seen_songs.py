@@ -5,6 +5,7 @@ import shutil
 from itertools import pairwise
 
 import pytest
+import soundfile
 
 from makers.audio import write_systems
 from makers.commands import command
@@ -146,6 +147,27 @@ def test_our_own_warnings_have_no_line_of_source(category, is_own, caplog):
     _show_warning(category("words"), category, "somewhere.py", 7)
     assert (caplog.messages == ["words"]) == is_own
     assert ("somewhere.py:7" in caplog.messages[0]) == (not is_own)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "out"),
+    [("gram_mixer", {"epochs": 1}, "g.safetensors"), ("bandwise", {}, "b.json"), ("least_squares", {}, "l.npz")],
+)
+def test_which_reference_is_silent_is_named_for_every_kind_of_fusion(tmp_path, name, options, out):
+    write_systems(tmp_path, 2, {"a": 0.02, "b": 0.03})
+    (tmp_path / "data" / "valid").mkdir(parents=True)
+    shutil.move(tmp_path / "songs" / "song 0", tmp_path / "data" / "train" / "song 0")
+    shutil.move(tmp_path / "songs" / "song 1", tmp_path / "data" / "valid" / "song 1")
+    file = tmp_path / "data" / "valid" / "song 1" / "speech.wav"
+    audio, rate = soundfile.read(file)
+    soundfile.write(file, 0 * audio, rate, subtype="FLOAT")
+    data = open_data(tmp_path / "data", "sum")
+    for system in "ab":
+        StemStore(tmp_path / "store").adopt(tmp_path / system, system, data, "as-is")
+    given = tmp_path / "data", tmp_path / "store", ["a", "b"], tmp_path / out
+    table = fit_fusion(name, options, *given, mixture="sum", workers=1).set_index("SDR, dB")
+    for method in ("a", name):
+        assert "the reference of speech is silent in all songs" in table["note"][method], method
 
 
 def test_what_learns_nothing_leaves_no_song_out(place, caplog):

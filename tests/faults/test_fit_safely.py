@@ -7,12 +7,16 @@ import time
 
 import numpy as np
 import pytest
+import soundfile
 
+from makers.audio import write_systems
+from stemfuse.experiments import open_data
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.outputs import room_for
 from stemfuse.experiments.stages import fit_fusion
 from stemfuse.experiments.stages.train import Journal
 from stemfuse.experiments.stages.unfinished import UnfinishedFit
+from stemfuse.separators import StemStore
 
 pytest.importorskip("torch")
 
@@ -94,6 +98,40 @@ def test_a_fit_stopped_between_epochs_gives_the_weights_of_an_undisturbed_one(pl
     rows = (place / "resumed-history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(OPTIONS["epochs"] + 1))]
     assert 1 not in calls[-3:]
+
+
+@pytest.mark.parametrize("name", ["conv1x1", "gram_mixer"])
+def test_what_is_stopped_before_the_first_epoch_writes_no_file(place, tmp_path, name, caplog):
+    options = OPTIONS if name == "conv1x1" else {"epochs": 6}
+    out = tmp_path / ("x.npz" if name == "conv1x1" else "x.safetensors")
+    given = (name, options, place / "band", place / "store", SEPARATORS, out)
+
+    def stop(stage, done, total):
+        if stage == name and done == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_fusion(*given, workers=1, progress=stop)
+    assert "nothing was learnt yet" in "".join(caplog.messages)
+    assert not out.exists()
+    fit_fusion(*given, workers=1)
+    assert out.is_file()
+    assert not list(tmp_path.glob(".x-*"))
+
+
+@pytest.mark.parametrize("silent", [["speech"], ["music"], ["speech", "music"]])
+def test_a_fit_that_fails_at_once_leaves_nothing_behind(tmp_path, silent):
+    write_systems(tmp_path, 2, {"a": 0.02, "b": 0.03})
+    for source in silent:
+        for file in (tmp_path / "songs").rglob(f"{source}.wav"):
+            audio, rate = soundfile.read(file)
+            soundfile.write(file, 0 * audio, rate, subtype="FLOAT")
+    store, out = tmp_path / "store", tmp_path / "s.npz"
+    for system in "ab":
+        StemStore(store).adopt(tmp_path / system, system, open_data(tmp_path / "songs", "sum"), "as-is")
+    with pytest.raises(ValueError, match="no frame in which every reference sounds"):
+        fit_fusion("search", {}, tmp_path / "songs", store, ["a", "b"], out, workers=1, mixture="sum")
+    assert not list(tmp_path.glob(".s-*"))
 
 
 def test_a_file_that_was_there_is_kept_unless_it_is_the_same(place, tmp_path):
