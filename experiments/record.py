@@ -153,7 +153,7 @@ class RunRecord(_Part):
     data: dict[str, DataRecord] = {}
     tracks: list[TrackRecord] = []
     separators: dict[str, SeparatorRecord] = {}
-    fusions: dict[RunFile, FusionRecord] = {}
+    fusions: dict[str, FusionRecord] = {}
     warnings: list[str] = []
     missing: str = "error"
     """What the recipe says of songs that a separator has no stems of."""

@@ -120,10 +120,10 @@ def _label_fault(text: str, is_output: bool) -> str:
         return "names no channel"
     if is_output:
         return f"is no name of a source: it {fault}" if (fault := source_fault(text.rpartition(".")[0])) else ""
+    # the separator's label is text alone: the store has rules of its own for its folders
     faults = {
         "channel": name_fault(channel),
         "source": source_fault(source) if source or separator != MIXTURE else "",
-        "separator": name_fault(separator) if separator else "",
     }
     return next((f"is no label: its {what} {fault}" for what, fault in faults.items() if fault), "")
 

@@ -16,6 +16,7 @@ from stemfuse.experiments.run import BOUNDS, LEAVE_ONE_OUT, Run
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES
+from stemfuse.separators.names import name_fault
 
 from .figures import Figures
 from .players import safe_name
@@ -147,7 +148,8 @@ def _shares(weights: MixingWeights) -> list[dict[str, Any]]:
 
 def _searches(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
     """A search's figures: source, name and figure."""
-    if not described.studies:
+    # older records do not name the file; labels that could lead out of the folder are none of ours
+    if not described.studies or (name_fault(label) and not described.journal):
         return
     try:
         from stemfuse.analysis import search_figures
