@@ -60,17 +60,19 @@ def recipe(place, out="run", **changes):
     return parse_config(given | changes)
 
 
-def adopt(place, gain, replace=False):
+def adopt(place, gain, replace=False, subset="test"):
     """Stems of another tool: the references and some of the mixture."""
-    for song in (place / "songs" / "test").iterdir():
+    songs = [
+        Track(song.name, FileSignal(song / "mixture.wav"), subset) for song in (place / "songs" / subset).iterdir()
+    ]
+    for song in (place / "songs" / subset).iterdir():
         mixture, _ = sf.read(song / "mixture.wav", dtype="float32")
-        folder = place / "estimates" / song.name
+        folder = place / "estimates" / subset / song.name
         folder.mkdir(parents=True, exist_ok=True)
         for source in SOURCES:
             samples, _ = sf.read(song / f"{source}.wav", dtype="float32")
             sf.write(folder / f"{source}.wav", (1 - gain) * samples + gain * mixture / 4, RATE, subtype="FLOAT")
-    songs = [Track(song.name, FileSignal(song / "mixture.wav")) for song in (place / "songs" / "test").iterdir()]
-    StemStore(place / "store").adopt(place / "estimates", "other", songs, "as-is", replace=replace)
+    StemStore(place / "store").adopt(place / "estimates" / subset, "other", songs, "as-is", replace=replace)
 
 
 @pytest.fixture(scope="module")
@@ -399,6 +401,113 @@ def test_fits_depend_on_the_versions_of_what_they_use(many, monkeypatch, package
     )
     changed = {part.name for part in plan.fusions if fit_digest(plan, part) != before[part.name]}
     assert changed == {"torch": {"gram_mixer"}, "optuna": {"search", "bandwise"}}.get(package, set(parts))
+
+
+@pytest.fixture
+def pictured(place, monkeypatch):
+    """A function that runs all but the scores; the page is not drawn."""
+    monkeypatch.setattr("stemfuse.experiments.report.write_report", lambda *_: None)
+
+    def pictured(out="run", **changes):
+        with only("separate", "fit", "bound", "report"):
+            return run(recipe(place, out, **({"players": {"tracks": 1, "duration_s": 0.5}} | changes))).path
+
+    return pictured
+
+
+def replace_references(place):
+    path = place / "songs" / "test" / "one" / "vocals.wav"
+    samples, _ = sf.read(path, dtype="float32")
+    sf.write(path, 0.5 * samples, RATE, subtype="FLOAT")
+
+
+CHANGES = {
+    "stems": lambda place: adopt(place, 0.7, replace=True),
+    "references": replace_references,
+    "length": {"players": {"tracks": 1, "duration_s": 0.25}},
+    "fusions": {"fusions": ["mean", {"name": "average", "label": "second"}]},
+    "fewer": {"fusions": []},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_excerpts_are_of_what_they_are_called(place, pictured, what):
+    changes = CHANGES[what] if isinstance(CHANGES[what], dict) else {}
+    before = excerpts(pictured())
+    if not changes:
+        CHANGES[what](place)
+    after = excerpts(pictured(**changes))
+    assert after != before
+    assert after == excerpts(pictured("fresh", **changes))
+
+
+def excerpts(finished):
+    return {name: audio for name, audio in contents(finished / "report" / "audio").items() if name.endswith(".wav")}
+
+
+def contents(folder):
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.*") if file.is_file()}
+
+
+@pytest.mark.slow
+def test_weights_that_are_predicted_for_a_song_follow_its_stems(place, pictured):
+    write_song(place / "songs" / "train" / "two", 2)
+    given = {
+        "separators": ["centre_channel", {"name": "other", "stored": True}],
+        "fusions": [{"name": "gram_mixer", "options": {"epochs": 1}}],
+        "fit": {"train": ["train"], "valid": []},
+    }
+    adopt(place, 0.2, replace=True)
+    adopt(place, 0.2, replace=True, subset="train")
+    before = contents(pictured(**given) / "fusions")
+    adopt(place, 0.7, replace=True)
+    after = contents(pictured(**given) / "fusions")
+    assert after["gram_mixer-one.npz"] != before["gram_mixer-one.npz"]
+    assert after["gram_mixer.safetensors"] == before["gram_mixer.safetensors"]
+    assert after["gram_mixer-one.npz"] == contents(pictured("fresh", **given) / "fusions")["gram_mixer-one.npz"]
+    finished = pictured(**given, players={"tracks": 0})
+    assert not (finished / "fusions" / "gram_mixer-one.npz").exists()
+    assert json.loads((finished / "record.json").read_text())["fusions"]["gram_mixer"].get("songs", {}) == {}
+
+
+def test_songs_that_are_not_chosen_leave_the_page(place, pictured):
+    for name, seed in (("three", 3), ("two", 2)):
+        write_song(place / "songs" / "test" / name, seed, RATE // 2)
+    given = {"separators": ["centre_channel"]}
+    for count in (3, 1, 2, 0):
+        finished = pictured(**given, players={"tracks": count, "duration_s": 0.25})
+        entries = json.loads((finished / "report" / "audio" / "players.json").read_text())["tracks"]
+        assert [entry["track"] for entry in entries] == ["one", "three", "two"][:count]
+        listed = {file["path"] for entry in entries for file in entry["files"]}
+        there = {file.relative_to(finished / "report").as_posix() for file in finished.rglob("report/audio/*/**/*.wav")}
+        assert there == listed
+
+
+@pytest.mark.parametrize("changes", [{"bounds": None}, {"separators": ["centre_channel"]}, {"damaged": "bounds.csv"}])
+def test_bounds_do_not_outlive_their_recipe(place, pictured, changes):
+    given = {"bounds": {"bands_hz": None}, "separators": ["centre_channel", "harmonic_percussive"], "fusions": []}
+    finished = pictured(**given)
+    assert {"bounds.csv", "leave_one_out.csv"} <= set(contents(finished))
+    if damaged := changes.pop("damaged", ""):
+        (finished / damaged).write_text("garbage")
+        changes = {"bounds": None}
+    left = contents(pictured(**(given | changes)))
+    assert "leave_one_out.csv" not in left
+    assert ("bounds.csv" in left) == ("bounds" not in changes)
+
+
+@pytest.mark.parametrize("mine", ["fusions/notes.txt", "figures/mine.png", "fusions/second.txt", "museval/mean/x.json"])
+def test_what_a_run_wrote_for_an_earlier_recipe_goes_and_the_users_files_stay(place, pictured, caplog, mine):
+    finished = pictured(fusions=["mean", {"name": "average", "label": "second"}])
+    assert (finished / "fusions" / "second.npz").is_file()
+    for _ in range(2):
+        (finished / mine).parent.mkdir(parents=True, exist_ok=True)
+        (finished / mine).write_text("mine")
+        pictured(fusions=["mean"])
+        assert not (finished / "fusions" / "second.npz").exists()
+        assert (finished / "fusions" / "mean.npz").is_file()
+        assert (finished / mine).read_text() == "mine"
+    assert "deleted what the recipe does not have any more: fusions/second.npz" in caplog.text
 
 
 RUN_FILES = ["scores.parquet", "fusions/mean.npz", "report/index.html", "config.yaml", "checksums.json"]
