@@ -22,7 +22,7 @@ from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, Stems, Sums, Track, listed, track_labels
+from stemfuse.separators import Contents, StemfuseError, Stems, Sums, Track, listed, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import scored_sums
 
@@ -348,7 +348,11 @@ def _check_kept(out: Path, methods: Sequence[str], tracks: Sequence[str]) -> Non
 
     if not (out / SCORES).is_file():
         return
-    kept = read_scores(out / SCORES)
+    try:
+        kept = read_scores(out / SCORES)
+    except StemfuseError:
+        # a damaged table is made anew
+        return
     others = [name for name in kept["fusion"].unique() if name not in methods]
     songs = [name for name in kept["track"].unique() if name not in tracks]
     if others or songs:

@@ -285,3 +285,61 @@ def test_json_is_for_programs(place, tmp_path):
     rows = list(found)
     assert len(rows) == 8
     assert rows[-1] == "gain over the mean"
+
+
+@pytest.mark.parametrize("inner", ["least_squares", "mean", "uhlich2017"])
+def test_all_files_of_a_bandwise_fusion_are_kept_and_looked_at(place, tmp_path, caplog, inner):
+    def refit(out, **options):
+        given = (place / "band", place / "store", SEPARATORS, tmp_path / out)
+        fit_fusion("bandwise", {"edges_hz": [1000.0], "fusion": inner} | options, *given, folds=0, workers=1)
+
+    def fuse(out, **options):
+        (folder,) = fuse_paths(tmp_path / "blend.json", [song], tmp_path / out, place / "store", workers=1, **options)
+        return {file.name: file.read_bytes() for file in folder.glob("*.wav")}
+
+    song = place / "band" / "test" / open_data(place / "band").tracks("test")[0].name
+    refit("blend.json")
+    first, weights = fuse("out"), (tmp_path / "blend.bands.npz").read_bytes()
+    # the description stays, the weights are other
+    blend = MixingWeights.load(tmp_path / "blend.bands.npz")
+    kept = json.loads((tmp_path / "blend.json").read_text())
+    arrays = dict(np.load(tmp_path / "blend.bands.npz"))
+    np.savez(tmp_path / "blend.bands.npz", **(arrays | {"matrix": 0.5 * blend.matrix}))
+    assert json.loads((tmp_path / "blend.json").read_text()) == kept
+    with pytest.raises(StemfuseError, match="by another fusion, are there already"):
+        fuse("out")
+    assert fuse("out", replace=True) == fuse("fresh") != first
+    refit("blend.json")
+    assert "blend.json was there already: it is kept as blend.1.json" in caplog.text
+    assert (tmp_path / "blend.bands.npz").read_bytes() == weights
+    np.testing.assert_array_equal(MixingWeights.load(tmp_path / "blend.1.bands.npz").matrix, 0.5 * blend.matrix)
+    assert fuse("out", replace=True) == first
+
+
+@pytest.mark.parametrize("sources", [("vocals",), ("drums", "bass"), ("bass", "other", "vocals")])
+def test_replaced_stems_leave_nothing_of_the_other_fusion(tmp_path, sources):
+    song, out = tmp_path / "song.wav", tmp_path / "out"
+    soundfile.write(song, np.random.default_rng(0).normal(0, 0.1, (22_050, 2)), 44_100, subtype="FLOAT")
+    for name, of in (("all", SOURCES), ("some", sources)):
+        MixingWeights.same_source({source: {"centre_channel": 0.5} for source in of}).save(tmp_path / f"{name}.npz")
+    fuse_paths(tmp_path / "all.npz", [song], out, tmp_path / "store", workers=1, save_weights=True)
+    (out / "song" / "notes.txt").write_text("mine")
+    soundfile.write(out / "song" / "mine.wav", np.zeros(100), 44_100)
+    fuse_paths(tmp_path / "some.npz", [song], out, tmp_path / "store", workers=1, replace=True)
+    written = {f"{source}.wav" for source in sources}
+    assert {file.name for file in (out / "song").iterdir()} == {*written, "notes.txt", "mine.wav"}
+    assert {name.partition("/")[2] for name in json.loads((out / ".checksums.json").read_text())["files"]} == written
+
+
+@pytest.mark.parametrize("package", ["numpy", "scipy", "stemfuse"])
+def test_songs_are_fused_again_by_other_versions(place, tmp_path, monkeypatch, package):
+    def fuse():
+        (folder,) = fuse_paths(place / "mean.npz", [place / "band" / "test"], tmp_path, place / "store", workers=1)
+        return {file: file.stat().st_mtime_ns for file in folder.glob("*.wav")}
+
+    first = fuse()
+    assert fuse() == first
+    versions = {"stemfuse": "1", "numpy": "1", "scipy": "1", package: "2"}
+    monkeypatch.setattr("stemfuse.experiments.stages.fuse.fit_versions", lambda fusion: versions)
+    assert fuse().keys() == first.keys()
+    assert fuse() != first
