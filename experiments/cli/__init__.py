@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 from rich.logging import RichHandler
@@ -48,7 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(arguments)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Where a warning of this package was raised is of no interest to those who read it."""
     is_own = category.__module__.partition(".")[0] == "stemfuse"
     text = str(message) if is_own else warnings.formatwarning(message, category, filename, lineno)
