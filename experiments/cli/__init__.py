@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler.setFormatter(EscapedLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]  # it takes more than it uses
+    warnings.showwarning = _show_warning
     with stopping_signals():
         _run(arguments)
 

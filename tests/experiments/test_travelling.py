@@ -267,7 +267,7 @@ def test_a_temporary_store_is_gone_after_an_error(place, tmp_path):
 
 def test_arrays_in_place_of_signals_say_what_to_call():
     audio = np.ones((4, 2, 100), "float32")
-    with pytest.raises(TrackError, match=r"call Track\.from_arrays\(name, mixture, references, stems\)"):
+    with pytest.raises(TrackError, match=r"Track\.from_arrays\(name, mixture, references, stems\) takes arrays"):
         Track("song", audio.sum(0), audio)
     with pytest.raises(TrackError, match="Stems"):
         Track("song", audio.sum(0))

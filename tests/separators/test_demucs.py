@@ -223,7 +223,7 @@ def test_caller_keeps_its_samples(tmp_path, mixture):
 def test_other_sources_are_added_where_the_user_says(tmp_path, mixture):
     six = ["drums", "bass", "other", "vocals", "guitar", "piano"]
     save(tmp_path, "ab12", make(sources=six))
-    with pytest.raises(SeparatorError, match=r"gives guitar, .* extra='other'"):
+    with pytest.raises(SeparatorError, match=r"gives guitar, .* --option extra=other"):
         Demucs(model="ab12", repo=tmp_path).separate(mixture, 44_100)
     expected = by_package(tmp_path, "ab12", mixture)
     stems = Demucs(model="ab12", repo=tmp_path, extra="other").separate(mixture, 44_100)
