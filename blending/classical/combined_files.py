@@ -69,6 +69,7 @@ def combine_files(
     --------
     >>> import tempfile
     >>> import numpy as np
+    >>> import soundfile as sf
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name, level in (("a", 0.1), ("b", 0.4)):
     ...         sf.write(f"{folder}/{name}.wav", np.full((1000, 2), level), 44100, subtype="FLOAT")

@@ -138,6 +138,7 @@ def find_stems(
     Examples
     --------
     >>> import tempfile, numpy as np
+    >>> from stemfuse.separators import Stems
     >>> noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 22050)).astype("float32")
     >>> track = Track.from_arrays("What?", noise.sum(0))
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -164,7 +164,7 @@ class StemStore:
                 self._places.keep_list(key, known)
             self._found[key] = {known[name]: entries[name] for name in reversed(entries) if name in known}
         found = self._found[key].get(mixture)
-        return found if found is not None and mixture_of(found) == mixture else None
+        return found if found is not None and _is_whole(found, mixture) else None
 
     def get(self, track: Track, separator: Separator | str) -> Stems | None:
         """Stems of a track, left in their files.
@@ -505,6 +505,15 @@ class StemStore:
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in self.entries(separator))
+
+
+def _is_whole(path: Path, mixture: str) -> bool:
+    """Whether an entry is of a mixture, and lies where its record says."""
+    try:
+        check_place(path, read_record(path))
+    except StemfuseError:
+        return False
+    return mixture_of(path) == mixture
 
 
 def adopted_key(name: str) -> str:

@@ -225,6 +225,7 @@ def spoil(path: Path, how: str) -> None:
         path.write_bytes(b"" if how == "empty" else b"no music " * 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["empty", "text", "cut"])
 @pytest.mark.parametrize("sources", [("vocals",), ("drums", "other"), SOURCES])
 def test_a_file_that_cannot_be_read_is_missing(

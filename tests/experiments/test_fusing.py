@@ -131,7 +131,7 @@ def test_stems_of_an_adopted_separator_are_needed(place, tmp_path):
     fusion = load_fusion(place / "mean.npz")
     fusion.separators_ = {name: {"name": name, "adopted": {}} for name in SEPARATORS}
     fusion.save(tmp_path / "adopted.npz")
-    with pytest.raises(StemfuseError, match="cannot be made here; adopt its stems"):
+    with pytest.raises(StemfuseError, match="cannot be made here; give its stems with --stems"):
         fuse_paths(tmp_path / "adopted.npz", [place / "band"], tmp_path / "out", workers=1)
 
 
@@ -287,6 +287,7 @@ def test_json_is_for_programs(place, tmp_path):
     assert rows[-1] == "gain over the mean"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", ["least_squares", "mean", "uhlich2017"])
 def test_all_files_of_a_bandwise_fusion_are_kept_and_looked_at(place, tmp_path, caplog, inner):
     def refit(out, **options):

@@ -388,6 +388,7 @@ def weights_of(folder):
     return {file: (folder / file).read_bytes() for file in (record["file"], *record.get("folds", ()))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["numpy", "scipy", "stemfuse", "torch", "optuna"])
 def test_fits_depend_on_the_versions_of_what_they_use(many, monkeypatch, package):
     parts = {"search": {"trials": 9}, "least_squares": {}, "gram_mixer": {}, "bandwise": {"fusion": "search"}}

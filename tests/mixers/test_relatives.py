@@ -86,6 +86,7 @@ def test_one_weight_needs_every_source_of_every_separator(songs):
         Uhlich2017(step=0.3).fit(songs[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mixer",
     [
@@ -108,6 +109,7 @@ def test_what_follows_the_song_beats_what_does_not(songs, mixer):
     np.testing.assert_allclose(weights.sum(2), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_constant_weights_are_those_of_least_squares_on_the_simplex(songs):
     mixer = fitted(Jaureguiberry2016("constant", learning_rate=0.05, epochs=150), songs[:3])
     found = mixer.weights(songs[3])
@@ -116,6 +118,7 @@ def test_constant_weights_are_those_of_least_squares_on_the_simplex(songs):
     np.testing.assert_allclose(found.matrix[0, 0, [0, 8]], solved.matrix[0, 0, [0, 8]], atol=0.03)
 
 
+@pytest.mark.slow
 def test_averaging_prefers_the_estimate_whose_rest_is_independent(songs):
     mixer = fitted(Jaureguiberry2016("averaging", learning_rate=0.3, epochs=60), songs[:4], songs[4:5])
     test = songs[-1]
@@ -136,6 +139,7 @@ def test_the_mdx_mixer_takes_constraints(songs, constraint):
         fitted(MLPMixer(1024, 512, 32, 1, constraint=constraint, base="mean"), songs[:1])
 
 
+@pytest.mark.slow
 def test_the_convolution_can_be_kept_positive(songs):
     mixer = fitted(
         Conv1x1Mixer(constraint="nonnegative", segment=4096, shift=4096, learning_rate=0.02, epochs=30), songs[:2]
