@@ -76,7 +76,7 @@ def fit_fusion(
     out : Path
         The new file: ``.npz`` for constant weights, ``.safetensors`` for networks, ``.json`` without weights.
     train, valid : sequence of str
-        Subsets to fit and to validate on. A subset that is missing in the data set counts as empty.
+        Subsets to fit and to validate on. The usual ones may be missing; another one that is missing is an error.
     folds : int
         Groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it has not
         seen; see `stemfuse.blending.cross_validate`. When not given, this is done where there are no validation tracks

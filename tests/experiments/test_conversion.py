@@ -11,6 +11,8 @@ from stemfuse.experiments.conversion import check_format, comparable, fuse_track
 from stemfuse.mixers import GramMixer
 from stemfuse.separators import SOURCES, Track, convert, load_separator
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {source: {"a": 0.25, "b": 0.5} for source in SOURCES}
 
 

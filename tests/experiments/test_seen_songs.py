@@ -16,6 +16,8 @@ from stemfuse.experiments.cli import _show_warning
 from stemfuse.experiments.stages import fit_fusion
 from stemfuse.separators import StemStore
 
+pytestmark = pytest.mark.slow
+
 LEFT_OUT = ", left out in turn"
 
 

@@ -317,6 +317,7 @@ def test_advice_is_in_the_spelling_of_the_command_line():
     assert not found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_scores_of_other_methods_or_songs_are_not_replaced(scored, number):
     refused = [
