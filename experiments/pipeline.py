@@ -85,13 +85,14 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
         return run
     if not same:
         record = _new_record(plan, identity, record)
-    run.write_config(config)
     record.finished = None
     run.write_record(record)
     foreign = _foreign_files(run)
     wanted = {part.label or part.name for part in plan.fusions}
     kept = {file for label, fusion in record.fusions.items() if label in wanted for file in fusion.all_files()}
     run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
+    # what is taken off the record and not written again is deleted at the end
+    run.write_config(config)
     with kept_processes(plan.workers):
         for name, stage in STAGES.items():
             started = time.perf_counter()

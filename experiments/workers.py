@@ -165,6 +165,9 @@ class _Pool(ProcessPoolExecutor):
 def _why_broken(pool: Executor) -> str:
     """What to say of a pool whose processes ended: those that Python ended had an error while they started."""
     started = pool.started if isinstance(pool, _Pool) else ()
+    for process in started:
+        # its exit code is not known before
+        process.join(ENDING_S)
     if any(process.exitcode == 1 for process in started):
         return (
             "a worker could not start, its own message stands above; in a script, put what starts the run under "

@@ -343,7 +343,8 @@ class StemStore:
         check_name(name, "separator", StoreError)
         key = adopted_key(name)
         adoption = find_stems(folder, tracks, sources, model)
-        if missing := [source for source in sources or () if source not in adoption.sources]:
+        asked = sources if isinstance(sources, Mapping) else ()
+        if missing := [source for source in asked if source not in adoption.sources]:
             near = did_you_mean(missing[0], adoption.ignored)
             raise wrong_usage(
                 StoreError(
