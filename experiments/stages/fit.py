@@ -61,7 +61,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
             continue
         run.checksums.forget(fitted.files.__contains__)
         mixed = {name: separators[name] for name in plan.together if name in separators}
-        record.fusions[label] = _fit_part(part, label, digest, tracks, mixed, plan.store, run, progress)
+        record.fusions[label] = _fit_part(plan, part, label, digest, tracks, mixed, run, progress)
         _fit_again(plan, part, record.fusions[label], separators, run, progress)
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
@@ -188,12 +188,12 @@ def _fit_refit(
 
 
 def _fit_part(
+    plan: Plan,
     part: FusionConfig,
     label: str,
     digest: str,
     tracks: FitTracks,
     separators: Mapping[str, Any],
-    store: StemStore,
     run: Run,
     progress: Progress,
 ) -> FusionRecord:
@@ -205,7 +205,7 @@ def _fit_part(
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
-    fit_and_save(fusion, train, valid, separators, store, run.path / file, run.config.convert)
+    fit_and_save(fusion, train, valid, separators, plan.store, run.path / file, plan.config.convert)
     history = _keep_history(run, label, fusion)
     kept_by_search = [journal] if journal and (run.path / journal).is_file() else []
     return FusionRecord(
@@ -214,7 +214,7 @@ def _fit_part(
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
-        note=_note(fusion, store, tracks.tested, separators),
+        note=_note(fusion, plan.store, tracks.tested, separators),
         files=[
             *(saved.as_posix() for saved in fusion.saved_files(file)),
             *([history] if history else []),

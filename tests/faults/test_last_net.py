@@ -274,7 +274,7 @@ FAILURES = {
 
 @pytest.mark.parametrize(
     ("failing", "workers"),
-    [("key", 1), ("assertion", 1), ("type", 1), pytest.param("type", 2, marks=pytest.mark.slow)],
+    [("key", 1), ("assertion", 1), ("type", 1)],
 )
 def test_an_unforeseen_error_of_a_task_meets_the_last_net_and_names_its_song(place, monkeypatch, failing, workers):
     songs = ["first", "mendable", failing, "last"]
