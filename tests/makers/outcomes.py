@@ -42,9 +42,12 @@ TIMED += [
     r"training\.safetensors$",
     r"training.*\.(png|svg)$",
     r"\.contents/",
-    r"\.parts/.*\.(json|damaged)$",
+    r"\.parts/.*\.json$",
+    # notes of the store that spare searching, and what is put aside
+    r"\.places/",
+    r"\.damaged$",
 ]
-"""Files that hold times."""
+"""Files that hold times, or are there only where something was searched or damaged."""
 
 
 def digests(folder, left_out=()):
