@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from stemfuse.blending import MixingWeights
-from stemfuse.separators import Samples, Track
+from stemfuse.separators import Samples
 
 from .conv1x1 import mean_matrix
 from .exact import solve
 from .features import frame_features, signals_of
-from .frame_sequences import FrameSequences
-from .mixer import NetworkMixer, seeded
-from .segments import Normalisation, TrackBlocks, identity_of, segment_starts, training_blocks
+from .frame_mixer import FrameMixer
+from .frame_sequences import Describe, FrameSequences
+from .segments import TrackBlocks
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .gram_network import GramNetwork
 
 
 @dataclass(eq=False, repr=False)
-class GramMixer(NetworkMixer):
+class GramMixer(FrameMixer):
     """Weights that vary in time, at a thousandth of the MLP-Mixer's cost.
 
     Each frame of a song is described by its log-Gram: levels of all input signals in a few bands and correlations of
@@ -60,7 +61,7 @@ class GramMixer(NetworkMixer):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from stemfuse.separators import Track
     >>> generator = np.random.default_rng(0)
     >>> audio = generator.normal(0, 0.1, (4, 2, 16000))
     >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": 2 * audio, "b": audio[::-1]}, rate=8000)
@@ -71,6 +72,7 @@ class GramMixer(NetworkMixer):
     """
 
     kind = "gram_mixer"
+    may_be_zero = frozenset({"hidden"})
 
     loss: Literal["sdr", "median_sdr", "l2"] = "sdr"
     mixture: bool = True
@@ -98,40 +100,18 @@ class GramMixer(NetworkMixer):
         features = (len(self.edges_hz) + 1) * signals * (signals + 1) // 2
         return GramNetwork(features, inputs, outputs, self.hidden, self.dropout, self.sides, self.constraint)
 
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn from frames of tracks.
+    def describe(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Describe:
+        """What computes the features of a track's frames, for inputs of these labels."""
+        return partial(frame_features, labels=inputs, edges_hz=self.edges_hz)
 
-        Parameters
-        ----------
-        train : sequence of Track
-            With references, and stems of the same separators and sources.
-        valid : sequence of Track, optional
-            Choose the epoch that is kept, which may be the untrained base; without them it is the last.
-
-        Raises
-        ------
-        FusionError
-            An argument is unknown, or the tracks differ in their stems.
-        AudioError
-            A sample is NaN.
-        """
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+        """Make the loss; training starts at the base."""
         import torch
 
         from .gram_network import GramObjective
 
-        blocks, held_out = training_blocks(train, valid, self.mixture)
-        with seeded(self.seed):
-            network = self.build(blocks.inputs, blocks.outputs)
-        objective = GramObjective(network, self.loss, blocks.tracks[0].channels)
-        frame = round(self.frame_s * blocks.rate)
-        describe = partial(frame_features, labels=blocks.inputs, edges_hz=self.edges_hz)
-        data = FrameSequences(blocks, frame, self.run, describe)
-        valid_data = None if held_out is None else FrameSequences(held_out, frame, self.run, describe)
-        network.base.copy_(torch.from_numpy(self._base(blocks, data)))
-        network.mean.copy_(torch.from_numpy(data.mean))
-        network.deviation.copy_(torch.from_numpy(data.deviation))
-        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+        network.get_buffer("base").copy_(torch.from_numpy(self._base(blocks, data)))
+        return GramObjective(network, self.loss, blocks.tracks[0].channels)
 
     def _base(self, blocks: TrackBlocks, data: FrameSequences) -> Samples:
         """The constant weights that are corrected, (output, input)."""
@@ -140,24 +120,3 @@ class GramMixer(NetworkMixer):
         return (
             solve(blocks, seed=self.seed).matrix.astype(np.float32) if self.base == "conv1x1" else mean_matrix(blocks)
         )
-
-    def weights(self, track: Track) -> MixingWeights:
-        """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once.
-
-        Raises
-        ------
-        FusionError
-            The mixer is not fitted.
-        TrackError
-            An input is missing, or the track has another sample rate.
-        """
-        import torch
-
-        self.check_track(track)
-        frame = round(self.frame_s * track.rate)
-        starts = segment_starts(track.length, frame, frame // 2)
-        scale = Normalisation.of(track.mixture).deviation
-        features = frame_features(track, frame, scale, self.inputs_, self.edges_hz)
-        with torch.no_grad():
-            matrix: Samples = self.network_(torch.from_numpy(features)).numpy()
-        return MixingWeights(matrix, self.inputs_, self.outputs_, starts / track.rate, frame / track.rate)

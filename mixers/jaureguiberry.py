@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
-
-from stemfuse.separators import Track
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .power_spectra import own_stems
-from .segments import identity_of
 from .stem_mixer import StemMixer
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from .frame_sequences import FrameSequences
+    from .segments import TrackBlocks
     from .stem_network import StemNetwork
 
 
@@ -44,6 +44,7 @@ class Jaureguiberry2016(StemMixer):
     Examples
     --------
     >>> import numpy as np
+    >>> from stemfuse.separators import Track
     >>> generator = np.random.default_rng(0)
     >>> audio = generator.normal(0, 0.1, (4, 2, 16000))
     >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": audio, "b": audio[::-1]}, rate=8000)
@@ -63,26 +64,8 @@ class Jaureguiberry2016(StemMixer):
         stems = own_stems(inputs, outputs)
         return StemNetwork(inputs, outputs, stems, self.bands, self.hidden, self.dropout, self.variant)
 
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn from frames of tracks.
-
-        Parameters
-        ----------
-        train : sequence of Track
-            With references, and stems of the same separators and sources.
-        valid : sequence of Track, optional
-            Choose the epoch that is kept, which may be equal weights; without them it is the last.
-
-        Raises
-        ------
-        FusionError
-            No separator gives a source, or the tracks differ in their stems.
-        AudioError
-            A sample is NaN.
-        """
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+        """Make the loss, the squared error relative to the mixture's energy; training starts at equal weights."""
         from .gram_network import GramObjective
 
-        blocks, held_out, data, valid_data, network = self._frames(train, valid)
-        objective = GramObjective(network, "l2", blocks.tracks[0].channels)
-        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+        return GramObjective(network, "l2", blocks.tracks[0].channels)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stemfuse.blending import FusionError
-from stemfuse.separators import Track
 from stemfuse.separators.errors import wrong_usage
 
 from .power_spectra import own_stems
-from .segments import identity_of
 from .stem_mixer import StemMixer
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from .frame_sequences import FrameSequences
+    from .segments import TrackBlocks
     from .stem_network import StemNetwork
 
 
@@ -43,6 +44,7 @@ class Manilow2017(StemMixer):
     Examples
     --------
     >>> import numpy as np
+    >>> from stemfuse.separators import Track
     >>> generator = np.random.default_rng(0)
     >>> audio = generator.normal(0, 0.1, (4, 2, 16000))
     >>> track = Track.from_arrays("song", audio.sum(0), audio, {"a": audio, "b": audio[::-1]}, rate=8000)
@@ -77,27 +79,15 @@ class Manilow2017(StemMixer):
             scale=1 / self.softness_db,
         )
 
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn to predict from frames of tracks; frames in which a reference is silent do not count.
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+        """Make the loss, the squared error of predicted SDRs in dB; training starts at each stem's mean SDR.
 
-        Parameters
-        ----------
-        train : sequence of Track
-            With references, and stems of the same separators and sources.
-        valid : sequence of Track, optional
-            Choose the epoch that is kept; without them it is the last.
-
-        Raises
-        ------
-        FusionError
-            No separator gives a source, or the tracks differ in their stems.
-        AudioError
-            A sample is NaN.
+        Frames in which a reference is silent do not count.
         """
-        from .stem_network import ScoreObjective
+        from .stem_network import ScoreObjective, StemNetwork
 
-        blocks, held_out, data, valid_data, network = self._frames(train, valid)
+        if not isinstance(network, StemNetwork):
+            raise FusionError(f"got a network of type {type(network).__name__}, expected one that build has made")
         objective = ScoreObjective(network, blocks.inputs, blocks.outputs)
         objective.start_at_means(data)
-        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+        return objective

@@ -40,6 +40,8 @@ class Mixer(LinearFusion):
         One row per epoch; not saved.
     """
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset()
+    """Sizes of the network that 0 has a meaning for."""
     execution: Execution = Execution()
     needs: ClassVar[Mapping[str, str]] = {"torch": "mixers", "lightning_fabric": "mixers", "safetensors": "mixers"}
 
@@ -55,7 +57,7 @@ class Mixer(LinearFusion):
         """Raise unless the recipe and the network's sizes make sense and the packages are installed."""
         super().check()
         for name, value in self.arguments().items():
-            if name in SIZES and not value > 0:
+            if name in SIZES - self.may_be_zero and not value > 0:
                 raise FusionError(f"got {name}={value}, expected a positive number; take --option {name}=...")
         if self.recipe.optimiser not in OPTIMISER_NAMES:
             near = did_you_mean(self.recipe.optimiser, OPTIMISER_NAMES)
