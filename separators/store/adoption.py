@@ -169,7 +169,7 @@ def find_stems(
         if not any(track.references for track in tracks):
             sums |= {word: (word,) for word in map(spelled, (claim.word for claim in of_model)) if is_instrument(word)}
     found = assign(folder, tracks, of_model, stem_names, sums, not sources, ignored)
-    return Adoption(
+    adoption = Adoption(
         folder,
         " and ".join(sorted({claim.layout for claim in of_model})),
         label,
@@ -179,6 +179,16 @@ def find_stems(
         {what: tuple(ignored[what]) for what in sorted(ignored)},
         tuple(left_over),
     )
+    # a list may have names that are only looked for
+    missing = [source for source in sources or () if source not in adoption.sources]
+    if isinstance(sources, Mapping) and missing:
+        raise wrong_usage(
+            TrackError(
+                f"{folder}: no stems of {missing[0]}{did_you_mean(missing[0], adoption.ignored)}, there are those of "
+                f"{listed(adoption.sources, 20)}; choose with --sources"
+            )
+        )
+    return adoption
 
 
 def _incomplete(found: Iterable[FoundStems]) -> dict[str, tuple[str, ...]]:

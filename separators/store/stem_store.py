@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemfuse.separators.audio.whole_files import clear_remains_below, remains_below
-from stemfuse.separators.errors import AudioError, StemfuseError, StoreError, listed, wrong_usage
-from stemfuse.separators.names import check_name, did_you_mean
+from stemfuse.separators.errors import StemfuseError, StoreError
+from stemfuse.separators.names import check_name
 from stemfuse.separators.separator import Separator, digest
 from stemfuse.separators.sources import Sums
 from stemfuse.separators.stems import Stems
@@ -34,8 +33,9 @@ from .entry import (
     read_record,
     training_data,
 )
+from .entry_index import EntryIndex
 from .found_stems import How
-from .layout import Places, beside, check_links, check_place, folders_in, name_of, older_entries, own_place
+from .layout import beside, check_links, name_of, own_place
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +82,7 @@ class StemStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self.contents = Contents(self.root / ".contents")
-        self._places = Places(self.root)
-        self._is_current = False
-        # by separator and mixture, what was found by looking at every entry
-        self._found: dict[str, dict[str, Path]] = {}
+        self._index = EntryIndex(self.root, self.contents)
 
     @staticmethod
     def key(separator: Separator | str) -> str:
@@ -94,18 +91,7 @@ class StemStore:
 
     def keys(self) -> list[str]:
         """Folders of all separators that have stems here, sorted; each once, however many data sets it separated."""
-        self._check_layout()
-        return sorted({folder.name for data in folders_in(self.root) for folder in folders_in(data)})
-
-    def _check_layout(self) -> None:
-        """Refuse a store of an older schema, before anything is computed that lies there already."""
-        older = None if self._is_current else next(older_entries(self.root), None)
-        if older is not None:
-            raise StoreError(
-                f"{self.root}: got a store of an older stemfuse (such as {older}), expected the folders "
-                f"<data>/<separator>/<subset>/<track>; move it with: stemfuse store move {shlex.quote(str(self.root))}"
-            )
-        self._is_current = True
+        return self._index.keys()
 
     def find(self, name: str) -> str:
         """The folder of a name: the folder itself, or the only one of a separator with this name.
@@ -115,56 +101,14 @@ class StemStore:
         StoreError
             No folder or several fit; the message lists them.
         """
-        keys = self.keys()
-        if name in keys:
-            return name
-        fitting = [key for key in keys if key.rpartition("-")[0] == name]
-        if len(fitting) == 1:
-            return fitting[0]
-        what = "several separators" if fitting else "no separator"
-        known = listed(fitting or keys, most=20) or "none"
-        near = "" if fitting else did_you_mean(name, (key.rpartition("-")[0] for key in keys))
-        raise wrong_usage(
-            StoreError(
-                f"{self.root}: {what} named {name!r}{near}; name one of {known}, or separate or adopt stems first"
-            )
-        )
+        return self._index.key_of(name)
 
     def path(self, track: Track, separator: Separator | str) -> Path:
         """Folder of the entry of a track's mixture; where there is none, the folder that its name gives it."""
         return self._entry(track, separator) or own_place(self.root, track, self.key(separator))
 
     def _entry(self, track: Track, separator: Separator | str) -> Path | None:
-        """Where the stems of a track's mixture lie, whatever it was called then; a damaged entry of its name counts."""
-        self._check_layout()
-        key = self.key(separator)
-        own = own_place(self.root, track, key)
-        try:
-            mixture = self.contents.sha256(track.mixture)
-        except AudioError:
-            if own.is_dir():
-                raise
-            # who separates it says what is wrong with it
-            return None
-        places = [own, beside(own, mixture), self._places.find(key, mixture)]
-        found = [place for place in places if place is not None and place.is_dir()]
-        of = {place: mixture_of(place) for place in found}
-        own_or_damaged = next(
-            (place for place in found if of[place] == mixture), next((p for p in found if of[p] is None), None)
-        )
-        return own_or_damaged or self._search(key, mixture)
-
-    def _search(self, key: str, mixture: str) -> Path | None:
-        """Where the stems of a mixture lie of which there is no note; each entry is looked at once."""
-        if key not in self._found:
-            known = self._places.listed(key)
-            entries = {path.relative_to(self.root).as_posix(): path for path in self.entries(key)}
-            if new := {name: mixture_of(path) for name, path in entries.items() if name not in known}:
-                known |= {name: sha256 for name, sha256 in new.items() if sha256 is not None}
-                self._places.keep_list(key, known)
-            self._found[key] = {known[name]: entries[name] for name in reversed(entries) if name in known}
-        found = self._found[key].get(mixture)
-        return found if found is not None and _is_whole(found, mixture) else None
+        return self._index.entry(track, self.key(separator))
 
     def get(self, track: Track, separator: Separator | str) -> Stems | None:
         """Stems of a track, left in their files.
@@ -219,7 +163,7 @@ class StemStore:
         StoreError
             The stems do not fit the track, or the store cannot be written (read-only, full disk).
         """
-        self._check_layout()
+        self._index.check_layout()
         key = self.key(separator)
         path = own_place(self.root, track, key)
         for what in ("rate", "channels", "length"):
@@ -240,7 +184,7 @@ class StemStore:
             record = make_record(folder, data, key, track, mixture, stems, described, fingerprint, trained_on)
         written = self._entry(track, separator)
         if written is not None:
-            self._places.keep(key, mixture, written)
+            self._index.note(key, mixture, written)
             if read_record(written) == record:
                 self._keep(written, record)
 
@@ -343,15 +287,6 @@ class StemStore:
         check_name(name, "separator", StoreError)
         key = adopted_key(name)
         adoption = find_stems(folder, tracks, sources, model)
-        asked = sources if isinstance(sources, Mapping) else ()
-        if missing := [source for source in asked if source not in adoption.sources]:
-            near = did_you_mean(missing[0], adoption.ignored)
-            raise wrong_usage(
-                StoreError(
-                    f"{folder}: no stems of {missing[0]}{near}, there are those of {listed(adoption.sources, 20)}; "
-                    "choose with --sources"
-                )
-            )
         present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
             raise StoreError(
@@ -385,7 +320,7 @@ class StemStore:
 
     def missing(self, tracks: Iterable[Track], separator: Separator | str) -> list[Track]:
         """Tracks that have no usable entry; a damaged or foreign one is logged and counts as missing."""
-        self._check_layout()
+        self._index.check_layout()
         missing = []
         for track in tracks:
             try:
@@ -451,15 +386,9 @@ class StemStore:
         problems = []
         for key in keys:
             for path in self.entries(key):
-                try:
-                    check_links(self.root, path)
-                    record = read_record(path)
-                    check_place(path, record)
-                    open_files(path, record)
-                    check_files(path, record)
-                except StemfuseError as error:
+                if fault := self._index.fault(path):
                     self.contents.forget(self._what(path))
-                    problems.append(Problem(path, str(error)))
+                    problems.append(Problem(path, fault))
         problems += [
             Problem(path, f"{path}: left by a process that was killed; delete it") for path in remains_below(self.root)
         ]
@@ -484,9 +413,7 @@ class StemStore:
 
     def entries(self, separator: Separator | str) -> list[Path]:
         """Folders of all entries of a separator, sorted; also those that links lead to, which are not read."""
-        self._check_layout()
-        key = self.key(separator)
-        return [path for data in folders_in(self.root) for path in sorted((data / key).glob("*/*/"))]
+        return self._index.entries(self.key(separator))
 
     def description(self, separator: Separator | str) -> dict[str, Any]:
         """How the record of a separator's first entry describes it.
@@ -506,15 +433,6 @@ class StemStore:
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in self.entries(separator))
-
-
-def _is_whole(path: Path, mixture: str) -> bool:
-    """Whether an entry is of a mixture, and lies where its record says."""
-    try:
-        check_place(path, read_record(path))
-    except StemfuseError:
-        return False
-    return mixture_of(path) == mixture
 
 
 def adopted_key(name: str) -> str:
