@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -258,37 +258,13 @@ def plan_run(config: RunConfig) -> Plan:
     with usage_errors():
         for fusion in fusions:
             make_fusion(fusion.name, **fusion.options).check()
-    planned: list[PlannedTrack] = []
-    for part in config.data:
-        found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
-        for subset in part.subsets or found.subsets:
-            tracks = found.tracks(subset)[: part.tracks]
-            planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
-    check_asked(config, [entry.track.subset for entry in planned])
+    planned = _planned(config)
     separators = tuple(
         stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
         for part in config.separators
     )
     check_labels(separators, [part.label or part.name for part in fusions])
-    absent = find_absent(planned, separators, store) if config.missing != "error" else {}
-    dropped: list[str] = []
-    if config.missing == "skip" and absent:
-        learns = any(fusion_class(fusion.name).learns for fusion in fusions)
-        separators, dropped = in_common(separators, absent, planned, learns)
-        absent = {label: entries for label, entries in absent.items() if label not in dropped}
-    lacking = [{who(entry.track) for entry in entries} for entries in absent.values()]
-    if config.missing == "refit":
-        # a song without any stems cannot be fused
-        skipped = set.intersection(*lacking) if len(lacking) == len(separators) else set()
-    else:
-        skipped = set().union(*lacking)
-    say_absent(absent, config.missing, len(planned))
-    kept = tuple(entry for entry in planned if who(entry.track) not in skipped)
-    if config.missing == "refit":
-        plan = Plan(config, store, kept, separators, fusions, absent=absent)
-    else:
-        left_out = {label: [entry.named for entry in entries] for label, entries in absent.items()}
-        plan = Plan(config, store, kept, separators, fusions, left_out, dropped=tuple(dropped))
+    plan = _without_absent(Plan(config, store, planned, separators, fusions))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018
     if not plan.tested():
@@ -297,6 +273,44 @@ def plan_run(config: RunConfig) -> Plan:
     if plan.learns():
         _check_fit(plan)
     return plan
+
+
+def _planned(config: RunConfig) -> tuple[PlannedTrack, ...]:
+    """The tracks of all data sets, as far as the recipe wants them."""
+    planned: list[PlannedTrack] = []
+    for part in config.data:
+        found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
+        for subset in part.subsets or found.subsets:
+            tracks = found.tracks(subset)[: part.tracks]
+            planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
+    check_asked(config, [entry.track.subset for entry in planned])
+    return tuple(planned)
+
+
+def _without_absent(plan: Plan) -> Plan:
+    """The plan without songs that it cannot do, as separators have no stems of them; which separators lack which."""
+    missing, tracks, separators = plan.config.missing, plan.tracks, plan.separators
+    absent = find_absent(tracks, separators, plan.store) if missing != "error" else {}
+    dropped: list[str] = []
+    if missing == "skip" and absent:
+        separators, dropped = in_common(separators, absent, tracks, plan.learns())
+        absent = {label: entries for label, entries in absent.items() if label not in dropped}
+    say_absent(absent, missing, len(tracks))
+    lacking = [{who(entry.track) for entry in entries} for entries in absent.values()]
+    if missing == "refit":
+        # a song without any stems cannot be fused
+        skipped = set.intersection(*lacking) if len(lacking) == len(separators) else set()
+    else:
+        skipped = set().union(*lacking)
+    left = {label: [entry.named for entry in entries] for label, entries in absent.items()}
+    return replace(
+        plan,
+        tracks=tuple(entry for entry in tracks if who(entry.track) not in skipped),
+        separators=separators,
+        left_out=left if missing == "skip" else {},
+        absent=absent if missing == "refit" else {},
+        dropped=tuple(dropped),
+    )
 
 
 def _check_stems(plan: Plan) -> None:

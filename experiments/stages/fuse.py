@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,29 +187,46 @@ def fuse_paths(
             FuseTask(file, store, keys, track, out, name, subtype, save_weights, convert, sums, given, given_keys)
             for name, track in folders.items()
         ]
-        sha256, versions = sha256_of(_files_of(fusion, file)), fit_versions(fusion)
-        wanted = {task.name: {"digest": task.digest(sha256), "versions": versions} for task in tasks}
-        fused, kept = _read_record(out), Checksums(out, out / CHECKSUMS)
-        again, edited = _to_repair(tasks, kept, replace)
-        missing = [
-            task
-            for task in tasks
-            if task in again or not (task in edited or _is_fused(task, wanted[task.name], fused.get(task.name)))
-        ]
-        if not replace:
-            _check_places([*missing, *edited], wanted, fused)
-        make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
-        for batch in _batches(missing, workers):
-            # whose folders they are is known even when this is killed before they are done
-            fused |= {task.name: wanted[task.name] for task in batch}
-            _write_record(out, fused)
-            with _on_record(batch, kept):
-                run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
-            fused |= {task.name: {**wanted[task.name], "inputs": task.inputs()} for task in batch}
-            _write_record(out, fused)
+        made_of = {"sha256": sha256_of(_files_of(fusion, file)), "versions": fit_versions(fusion)}
+
+        def make(missing: Sequence[FuseTask]) -> None:
+            make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
+
+        _fuse_missing(tasks, out, made_of, make, workers, replace, progress)
         for task in tasks:
             clear_remains(task.folder)
     return [task.folder for task in tasks]
+
+
+def _fuse_missing(
+    tasks: Sequence[FuseTask],
+    out: Path,
+    made_of: Mapping[str, Any],
+    make: Callable[[Sequence[FuseTask]], None],
+    workers: int,
+    replace: bool,
+    progress: Progress,
+) -> None:
+    """Fuse what is not there yet, or was fused from something else; its stems are made first."""
+    wanted = {task.name: {"digest": task.digest(made_of["sha256"]), "versions": made_of["versions"]} for task in tasks}
+    fused, kept = _read_record(out), Checksums(out, out / CHECKSUMS)
+    again, edited = _to_repair(tasks, kept, replace)
+    missing = [
+        task
+        for task in tasks
+        if task in again or not (task in edited or _is_fused(task, wanted[task.name], fused.get(task.name)))
+    ]
+    if not replace:
+        _check_places([*missing, *edited], wanted, fused)
+    make(missing)
+    for batch in _batches(missing, workers):
+        # whose folders they are is known even when this is killed before they are done
+        fused |= {task.name: wanted[task.name] for task in batch}
+        _write_record(out, fused)
+        with _on_record(batch, kept):
+            run_all(fuse_one, batch, workers, "fuse", progress, lambda task: task.track.name)
+        fused |= {task.name: {**wanted[task.name], "inputs": task.inputs()} for task in batch}
+        _write_record(out, fused)
 
 
 def _separators_of(

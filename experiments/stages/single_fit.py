@@ -140,16 +140,23 @@ def fit_fusion(
     scores = sdr_scores(fusion, validated or fitted)
     table = sdr_table(scores, {fusion.kind: seen})
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
-    if wanted < 2:
-        # what chose among them says little of other songs
-        has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
-        return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
+    if wanted >= 2:
+        return _with_unseen(table, fusion, make_fusion(name, **options), crossed, wanted, folds is not None)
+    # what chose among them says little of other songs
+    has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
+    return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
+
+
+def _with_unseen(
+    table: pd.DataFrame, fusion: BaseFusion, anew: BaseFusion, tracks: Sequence[Track], folds: int, is_asked: bool
+) -> pd.DataFrame:
+    """The table with scores of songs that were left out in turn; as it is where the fusion cannot be fitted so."""
     try:
-        return _with_cross_validation(table, sdr_scores(fusion, crossed), make_fusion(name, **options), crossed, wanted)
+        return _with_cross_validation(table, sdr_scores(fusion, tracks), anew, tracks, folds)
     except FusionError as error:
-        if folds is not None:
+        if is_asked:
             raise
-        log.warning(f"{UNKNOWN}, {name} cannot be fitted with a song left out: %s", error)
+        log.warning(f"{UNKNOWN}, {fusion.kind} cannot be fitted with a song left out: %s", error)
         return table
 
 
