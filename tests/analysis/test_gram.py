@@ -99,6 +99,7 @@ def test_overlapping_frames(short):
     np.testing.assert_allclose(gram.sdr(weights), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, pytest.param(10, marks=pytest.mark.slow), 11_024, 11_025, 11_026, 33_075])
 def test_short_tracks_have_the_frames_that_museval_has(length):
     generator = np.random.default_rng(length)

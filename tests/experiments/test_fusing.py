@@ -135,6 +135,7 @@ def test_stems_of_an_adopted_separator_are_needed(place, tmp_path):
         fuse_paths(tmp_path / "adopted.npz", [place / "band"], tmp_path / "out", workers=1)
 
 
+@pytest.mark.slow
 def test_fit_fuse_and_export_through_the_command_line(place, tmp_path):
     options = ["--data", place / "band", "--store", place / "store", "--workers", 1]
     both = ["--separators", f"{SEPARATORS[0]},front={SEPARATORS[1]}"]

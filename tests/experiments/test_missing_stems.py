@@ -203,6 +203,7 @@ def test_compare_keeps_all_songs(place, tmp_path):
     assert json.loads(read.stdout)["verdicts"][0]["songs"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("systems", "left", "said"),
     [

@@ -114,6 +114,7 @@ def test_a_db_that_was_split_is_not_split_again(large, options, expected, tmp_pa
         assert parse_config(config.model_dump(mode="json")) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [slice(3), slice(7, 10), slice(9, 12), slice(0, 10, 9)])
 def test_a_db_of_some_tracks_is_those_tracks(large, chosen, tmp_path):
     db = large()
@@ -127,6 +128,7 @@ def test_a_db_of_some_tracks_is_those_tracks(large, chosen, tmp_path):
     assert config.data[0].subsets == ("train",)
 
 
+@pytest.mark.slow
 def test_names_that_no_track_has_are_wrong_usage(large, tmp_path):
     config = parse_config(recipe(tmp_path, [{"path": str(tmp_path / "HQ"), "names": ["A1 - Son"]}]))
     large()

@@ -97,6 +97,7 @@ class TestMissingParts:
         assert tracks[1].references.sources == ("other",)
         assert f"a file seems to be missing: no {lost}" in caplog.text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lost", ["drums", "bass", "other"])
     def test_the_stems_of_an_accompaniment_are_summed_where_all_are_there(self, lost, tmp_path, caplog):
         for number in range(2):
@@ -149,6 +150,7 @@ def recipe(folder, **more):
 class TestNames:
     """A source is named as its file is, in any case, spelling and form of Unicode."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("file", "wanted", "named"),
         [
@@ -249,6 +251,7 @@ class TestPartialSets:
         assert done.returncode == 0, done.stderr
         assert {path.stem for path in (tmp_path / "f" / "test" / "s0").glob("*.wav")} == set(sources)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "sources",
         [
@@ -295,6 +298,7 @@ class TestPartialSets:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["guitar", *(pytest.param(name, marks=pytest.mark.slow) for name in ("organ", "synths"))]
 )

@@ -228,6 +228,7 @@ class TestDifferentSources:
         assert rows.loc["b", "note"] == "mean: of vocals; gives no accompaniment"
         assert rows.loc["a", "mean"] == rows.loc["a", "vocals"]
 
+    @pytest.mark.slow
     def test_six_stems_are_summed_to_the_other_of_four(self, tmp_path, caplog):
         truth = song(SETS["six"], 4)
         four = {name: truth[name] for name in ("drums", "bass", "vocals")}
@@ -255,6 +256,7 @@ class TestDifferentSources:
         sdr = [one[one["metric"] == "SDR"]["other"].to_numpy() for one in (table, expected)]
         np.testing.assert_allclose(*sdr, atol=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real music that is shared")
     def test_real_songs_of_three_and_four_sources_are_one_set(self, tmp_path):
         tracks = open_data(REAL / "songs", "sum").tracks()
@@ -291,6 +293,7 @@ class TestDifferentSources:
         assert "fitted on these very songs" in row["note"]
 
 
+@pytest.mark.slow
 def test_songs_that_a_method_lacks_are_named_or_left_out(tmp_path):
     folder = make_set(tmp_path, SETS["speech"], ("train", "valid", "test"))
     for path in (folder / "b" / "valid" / "song 1").iterdir():

@@ -110,6 +110,7 @@ def mean(place):
     return place / "mean.npz"
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_by_fuse_unless_asked(place, mean, tmp_path):
     for name, seed in (("x", 1), ("y", 2)):
         (tmp_path / name).mkdir()

@@ -100,6 +100,7 @@ def test_a_fit_stopped_between_epochs_gives_the_weights_of_an_undisturbed_one(pl
     assert 1 not in calls[-3:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv1x1", "gram_mixer"])
 def test_what_is_stopped_before_the_first_epoch_writes_no_file(place, tmp_path, name, caplog):
     options = OPTIONS if name == "conv1x1" else {"epochs": 6}
@@ -134,6 +135,7 @@ def test_a_fit_that_fails_at_once_leaves_nothing_behind(tmp_path, silent):
     assert not list(tmp_path.glob(".s-*"))
 
 
+@pytest.mark.slow
 def test_a_file_that_was_there_is_kept_unless_it_is_the_same(place, tmp_path):
     out = tmp_path / "blend.npz"
     given = (place / "band", place / "store", SEPARATORS, out)

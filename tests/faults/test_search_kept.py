@@ -165,6 +165,7 @@ def test_a_torn_journal_is_cut_back(tracks, undisturbed, tmp_path, caplog, tear)
     assert "are cut off" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
 def test_flipped_bits_in_a_journal_change_nothing(tracks, undisturbed, tmp_path, count):
     storage, generator = tmp_path / "search.journal", random.Random(1)
@@ -184,6 +185,7 @@ def test_flipped_bits_in_a_journal_change_nothing(tracks, undisturbed, tmp_path,
         assert same(Search(trials=TRIALS, storage=str(storage)).fit(tracks), undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ['"datetime_start"', '"datetime_complete"', '\\"high\\": 1.0'])
 def test_trials_that_optuna_would_not_take_are_made_again(tracks, undisturbed, tmp_path, caplog, wrong):
     """What the checksum of a trial leaves out."""
@@ -246,6 +248,7 @@ def test_a_full_disk_is_one_line(tracks, undisturbed, tmp_path, monkeypatch):
     assert same(Search(trials=TRIALS, storage=storage).fit(tracks), undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"sampler": "random"}, {"constraint": "simplex"}])
 def test_scores_that_another_version_has_kept_are_not_taken(tracks, tmp_path, monkeypatch, options):
     given = {"trials": 3, **options}
