@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -69,7 +70,10 @@ def run_tasks(
         return
     kept = _kept.get()
     with contextlib.nullcontext(kept) if kept else _processes(min(workers, len(tasks)), threads) as pool:
-        futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
+        try:
+            futures: dict[Future[Result], Task] = {pool.submit(function, task): task for task in tasks}
+        except BrokenProcessPool as error:  # before the last task was handed over
+            raise RunError(_why_broken(pool)) from error
         for future in as_completed(futures):
             outcome = _result(future.result)
             if isinstance(outcome, BrokenProcessPool):
@@ -145,11 +149,11 @@ class _Pool(ProcessPoolExecutor):
     started: Sequence[BaseProcess] = ()
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Start the processes with the first task; they inherit which signals are blocked."""
+        """Start a process if none is free; it inherits which signals are blocked."""
         with _without_main():
             future = self._submit(function, *arguments, **named)
         # a broken pool forgets them
-        self.started = self.started or list(self._processes.values())
+        self.started = list((self._processes or {}).values()) or self.started
         return future
 
     def _submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
@@ -165,9 +169,10 @@ class _Pool(ProcessPoolExecutor):
 def _why_broken(pool: Executor) -> str:
     """What to say of a pool whose processes ended: those that Python ended had an error while they started."""
     started = pool.started if isinstance(pool, _Pool) else ()
-    for process in started:
-        # its exit code is not known before
-        process.join(ENDING_S)
+    # the pool's own thread may be the one that is told how they ended: a single join does not suffice
+    limit = time.monotonic() + ENDING_S
+    while any(process.exitcode is None for process in started) and time.monotonic() < limit:
+        time.sleep(0.01)
     if any(process.exitcode == 1 for process in started):
         return (
             "a worker could not start, its own message stands above; in a script, put what starts the run under "
