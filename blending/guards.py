@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,7 +114,12 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(repr(name) for name in names[:most]) + more
 
 
-def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5) -> pd.DataFrame:
+def cross_validate(
+    fusion: LinearFusion,
+    tracks: Sequence[Track],
+    folds: int = 5,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> pd.DataFrame:
     """Scores of a linear fusion on tracks that it was not fitted on, beside the plain mean's.
 
     Parameters
@@ -125,6 +130,8 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
         With references and stems.
     folds : int
         Groups of tracks that are left out in turn; as many as tracks when there are fewer tracks.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)`` when a group is done.
 
     Returns
     -------
@@ -167,4 +174,6 @@ def cross_validate(fusion: LinearFusion, tracks: Sequence[Track], folds: int = 5
                 given = [source for source in gram.sources if source in weights.sources]
                 values = gram.sdr(weights)[[gram.sources.index(source) for source in given]]
                 tables.append(scores_table(names[track], method.kind, given, {"SDR": np.asarray(values)}))
+        if progress is not None:
+            progress(f"{fusion.kind} with songs left out", fold + 1, folds)
     return pd.concat(tables, ignore_index=True)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
+from typing import Any
 
 GRACE_S = 10.0
 """How long it may take to end in order; files are written whole or not at all, so that nothing is lost by ending."""
+
+
+AGAIN_S = 0.01
+"""How long after a signal that was swallowed it is raised again."""
 
 
 class Stopped(SystemExit):
@@ -28,9 +35,12 @@ def stopping_signals() -> Iterator[None]:
         return
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _stop) for number in numbers}
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -39,11 +49,24 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(other) is _stop:
             signal.signal(other, _end_at_once)
-    # an exception in a destructor is swallowed, and a library may hold on to it
+    # a library may hold on to it
     timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
     timer.daemon = True
     timer.start()
     raise Stopped(128 + number)
+
+
+def _raise_again(before: Callable[[sys.UnraisableHookArgs], Any], lost: sys.UnraisableHookArgs) -> None:
+    """Where a destructor or a callback of C swallowed `Stopped`, raise it once more, outside of it."""
+    if not isinstance(lost.exc_value, Stopped):
+        before(lost)
+        return
+    number = int(lost.exc_value.code or 0) - 128
+    signal.signal(number, _stop)
+    # it is handled in the main thread, whoever raises it
+    timer = threading.Timer(AGAIN_S, signal.raise_signal, (number,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:

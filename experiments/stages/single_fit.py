@@ -79,8 +79,9 @@ def fit_fusion(
         Subsets to fit and to validate on. The usual ones may be missing; another one that is missing is an error.
     folds : int
         Groups of training tracks that are left out in turn, to see what the fusion gains on tracks that it has not
-        seen; see `stemfuse.blending.cross_validate`. When not given, this is done where there are no validation tracks
-        and no network is trained; 0: never.
+        seen; see `stemfuse.blending.cross_validate`. When not given, this is done where there are no validation tracks,
+        or where they are fewer than eight and chose among trials or epochs; with eight songs or more a fusion that is
+        trained is not trained again unasked. 0: never.
     workers : int, optional
         Processes; one per core when not given.
     progress : callable
@@ -141,18 +142,25 @@ def fit_fusion(
     table = sdr_table(scores, {fusion.kind: seen})
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
     if wanted >= 2:
-        return _with_unseen(table, fusion, make_fusion(name, **options), crossed, wanted, folds is not None)
+        anew = make_fusion(name, **options)
+        return _with_unseen(table, fusion, anew, crossed, wanted, folds is not None, progress)
     # what chose among them says little of other songs
     has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
     return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
 
 
 def _with_unseen(
-    table: pd.DataFrame, fusion: BaseFusion, anew: BaseFusion, tracks: Sequence[Track], folds: int, is_asked: bool
+    table: pd.DataFrame,
+    fusion: BaseFusion,
+    anew: BaseFusion,
+    tracks: Sequence[Track],
+    folds: int,
+    is_asked: bool,
+    progress: Progress,
 ) -> pd.DataFrame:
     """The table with scores of songs that were left out in turn; as it is where the fusion cannot be fitted so."""
     try:
-        return _with_cross_validation(table, sdr_scores(fusion, tracks), anew, tracks, folds)
+        return _with_cross_validation(table, sdr_scores(fusion, tracks), anew, tracks, folds, progress)
     except FusionError as error:
         if is_asked:
             raise
@@ -177,13 +185,14 @@ def _to_leave_out(
     if said := seen_before(fusion, store, tracks):
         log.warning(f"{UNKNOWN}: %s", said)
         return tracks, 0
-    quick = fusion.execution is None and isinstance(fusion, LinearFusion) and not fusion.varies_in_time
-    if folds is None and not quick:
-        if not fusion.is_linear:
-            log.warning(f"{UNKNOWN}: give songs of their own to score it on, in a subset that --valid names")
-        elif few:
-            log.warning(f"{UNKNOWN}: few songs chose %s; --folds leaves songs out in turn", fusion.chosen_by_valid)
+    if folds is None and not fusion.is_linear:
+        log.warning(f"{UNKNOWN}: give songs of their own to score it on, in a subset that --valid names")
         return tracks, 0
+    if folds is None and fusion.execution is not None:
+        if len(tracks) >= FEW:
+            log.warning(f"{UNKNOWN}: --folds 5 leaves songs out in turn, and trains five times more")
+            return tracks, 0
+        log.info("training %d times more, each time without one song; --folds 0 leaves this out", wanted)
     return tracks, wanted
 
 
@@ -336,7 +345,12 @@ def _seen(fusion: BaseFusion, store: StemStore, fitted: Sequence[Track], validat
 
 
 def _with_cross_validation(
-    table: pd.DataFrame, scores: pd.DataFrame, fusion: BaseFusion, tracks: Sequence[Track], folds: int
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    fusion: BaseFusion,
+    tracks: Sequence[Track],
+    folds: int,
+    progress: Progress,
 ) -> pd.DataFrame:
     """More rows: the mean and the fusion on training tracks that were left out in turn, and the gains."""
     import pandas as pd
@@ -346,7 +360,7 @@ def _with_cross_validation(
     if not isinstance(fusion, LinearFusion):
         raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
     singles = scores[~scores["fusion"].isin(["mean", fusion.kind])]
-    crossed = pd.concat([singles, cross_validate(fusion, tracks, folds)], ignore_index=True)
+    crossed = pd.concat([singles, cross_validate(fusion, tracks, folds, progress)], ignore_index=True)
     crossed.attrs |= scores.attrs
     unseen = sdr_table(crossed)
     unseen = unseen[unseen["SDR, dB"].isin(["mean", fusion.kind])]

@@ -174,7 +174,7 @@ def test_ctrl_c_ends_with_a_message_and_keeps_what_is_done(band, tmp_path):
         time.sleep(0.02)
     stopped.send_signal(signal.SIGINT)
     _, messages = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130
+    assert stopped.returncode == 130, messages
     assert "the same command goes on from here" in messages
     assert "Traceback" not in messages
 

@@ -63,6 +63,57 @@ def test_a_signal_while_the_command_line_is_imported(tmp_path, number, later_s):
         assert NOISE.search(printed) is None, printed
 
 
+SWALLOWING = """
+import gc, io, os, signal, time, weakref
+from stemfuse.experiments.cli.signals import Stopped, stopping_signals
+
+def send():
+    os.kill(os.getpid(), signal.{number})
+
+class Thing:
+    {method}
+
+def callback_of_c():
+    import soundfile
+
+    class File(io.BytesIO):
+        def readinto(self, buffer):
+            send()
+            return super().readinto(buffer)
+
+    try:
+        soundfile.SoundFile(File(b"RIFF" + bytes(100)))
+    except soundfile.LibsndfileError:
+        pass
+
+with stopping_signals():
+    {way}
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("method", "way"),
+    [
+        ("def __del__(self): send()", "Thing()"),
+        ("pass", "thing = Thing(); reference = weakref.ref(thing, lambda _: send()); del thing"),
+        ("pass", "gc.callbacks.append(lambda *_: (gc.callbacks.clear(), send())); gc.collect()"),
+        ("pass", "callback_of_c()"),
+    ],
+    ids=["destructor", "weak reference", "garbage collection", "callback of C"],
+)
+def test_a_signal_that_is_swallowed_is_raised_again(tmp_path, number, method, way):
+    (tmp_path / "script.py").write_text(SWALLOWING.format(number=number, method=method, way=way))
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == CODES[getattr(signal, number)], done.stderr
+    assert time.monotonic() - begun < 8, "ended by the last resort"
+    assert "ignored" not in done.stderr
+
+
 def test_what_is_ignored_stays_ignored(tmp_path):
     """As nohup and shells in the background want it."""
     process = subprocess.Popen(
