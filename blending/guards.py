@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stemfuse.separators import LENGTH_TOLERANCE, StemStore, Track, track_labels
 
-from .constant import Mean
+from .constant import Fixed, Mean
 from .errors import FusionError, LeakWarning
-from .fusion import LinearFusion
+from .fusion import BaseFusion, LinearFusion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,17 +116,18 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def cross_validate(
-    fusion: LinearFusion,
+    fusion: BaseFusion,
     tracks: Sequence[Track],
     folds: int = 5,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Scores of a linear fusion on tracks that it was not fitted on, beside the plain mean's.
+    """Scores of a fusion on tracks that it was not fitted on, beside the plain mean's.
 
     Parameters
     ----------
-    fusion : LinearFusion
-        Not fitted; it is copied.
+    fusion : BaseFusion
+        Not fitted; it is copied. Constant weights are scored from the tracks' statistics, all else from the audio that
+        it makes.
     tracks : sequence of Track
         With references and stems.
     folds : int
@@ -142,7 +144,7 @@ def cross_validate(
     Raises
     ------
     FusionError
-        Fewer than two tracks or folds, or the fusion has no weights.
+        Fewer than two tracks or folds.
 
     Examples
     --------
@@ -155,10 +157,6 @@ def cross_validate(
     """
     import pandas as pd
 
-    from stemfuse.analysis import GramStatistics, scores_table
-
-    if not fusion.is_linear:
-        raise FusionError(f"got {fusion!r}, expected a linear fusion")
     folds = min(folds, len(tracks))
     if folds < 2:
         raise FusionError(f"got {len(tracks)} tracks and {folds} folds, expected at least two of each")
@@ -168,12 +166,24 @@ def cross_validate(
         rest = [track for track in tracks if track not in left_out]
         for method in (Mean(), copy.deepcopy(fusion)):
             fitted = method.fit(rest)
-            for track in left_out:
-                gram = GramStatistics.of(track)
-                weights = fitted.weights(track)
-                given = [source for source in gram.sources if source in weights.sources]
-                values = gram.sdr(weights)[[gram.sources.index(source) for source in given]]
-                tables.append(scores_table(names[track], method.kind, given, {"SDR": np.asarray(values)}))
+            tables += [_sdr(fitted, track).assign(track=names[track]) for track in left_out]
         if progress is not None:
             progress(f"{fusion.kind} with songs left out", fold + 1, folds)
     return pd.concat(tables, ignore_index=True)
+
+
+def _sdr(fusion: BaseFusion, track: Track) -> pd.DataFrame:
+    """A score table of SDR, of the sources that a fusion gives."""
+    from stemfuse.analysis import GramStatistics, scores_table
+
+    if isinstance(fusion, LinearFusion) and not fusion.varies_in_time:
+        gram, weights = GramStatistics.of(track), fusion.weights(track)
+    else:
+        fused = replace(track, stems={fusion.kind: fusion.fuse(track)}, stored={})
+        gram = GramStatistics.from_track(fused)
+        weights = (
+            Fixed({source: {fusion.kind: 1.0} for source in fused.stems[fusion.kind].sources}).fit([fused]).weights_
+        )
+    given = [source for source in gram.sources if source in weights.sources]
+    values = gram.sdr(weights)[[gram.sources.index(source) for source in given]]
+    return scores_table(track.name, fusion.kind, given, {"SDR": np.asarray(values)})

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stemfuse.blending import BaseFusion, FusionError, LinearFusion, Search, leaks, make_fusion
+from stemfuse.blending import BaseFusion, FusionError, Search, leaks, make_fusion
 from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import FitConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
@@ -185,9 +185,6 @@ def _to_leave_out(
     if said := seen_before(fusion, store, tracks):
         log.warning(f"{UNKNOWN}: %s", said)
         return tracks, 0
-    if folds is None and not fusion.is_linear:
-        log.warning(f"{UNKNOWN}: give songs of their own to score it on, in a subset that --valid names")
-        return tracks, 0
     if folds is None and fusion.execution is not None:
         if len(tracks) >= FEW:
             log.warning(f"{UNKNOWN}: --folds 5 leaves songs out in turn, and trains five times more")
@@ -206,8 +203,6 @@ def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int
     check_output(out)
     if folds == 1:
         raise ConfigError("--folds: got 1 group, which leaves no song to fit on; expected at least 2, or 0 for none")
-    if folds and not fusion.is_linear:
-        raise ConfigError(f"--folds: a {name} fusion has no weights, expected a linear fusion")
     return fusion
 
 
@@ -357,8 +352,6 @@ def _with_cross_validation(
 
     from stemfuse.blending import cross_validate
 
-    if not isinstance(fusion, LinearFusion):
-        raise ConfigError(f"--folds: a {fusion.kind} fusion has no weights, expected a linear fusion")
     singles = scores[~scores["fusion"].isin(["mean", fusion.kind])]
     crossed = pd.concat([singles, cross_validate(fusion, tracks, folds, progress)], ignore_index=True)
     crossed.attrs |= scores.attrs

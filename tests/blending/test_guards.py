@@ -1,3 +1,4 @@
+import copy
 import warnings
 from dataclasses import replace
 
@@ -5,12 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from stemfuse.analysis import GramStatistics, compare
-from stemfuse.blending import FusionError, LeakWarning, LeastSquares, Mean, cross_validate, leaks
+from stemfuse.analysis import GramStatistics, bss_eval, compare
+from stemfuse.blending import FusionError, LeakWarning, LeastSquares, Mean, cross_validate, leaks, make_fusion
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.experiments import open_data
 from stemfuse.experiments.band import synthesize
 from stemfuse.separators import BaseSeparator, StemStore, Track
+
+MLP = make_fusion("mlp_mixer", segment=4096, shift=4096, fold=16, layers=1, epochs=1)
 
 
 class Half(BaseSeparator):
@@ -76,6 +79,18 @@ def test_a_musdb_tree_is_known_by_its_tracks_whatever_its_folder_is_called(tmp_p
         (tmp_path / "renamed/train" / name).mkdir(parents=True)
         soundfile.write(tmp_path / "renamed/train" / name / "mixture.wav", np.zeros((100, 2)), 44_100)
     assert {track.data for track in open_data(tmp_path / "renamed").tracks()} == {"musdb18hq"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", [make_fusion("wiener"), make_fusion("bandwise", edges_hz=[1000.0]), MLP], ids=lambda one: one.kind)
+def test_what_has_no_constant_weights_is_scored_from_its_audio(fusion):
+    tracks = conformance_tracks(("a", "b"), 2.0)
+    table = cross_validate(fusion, tracks)
+    for track in tracks:
+        fitted = copy.deepcopy(fusion).fit([other for other in tracks if other is not track])
+        expected = bss_eval(track.references, fitted.fuse(track), track.rate, track.rate).SDR
+        rows = table[(table["track"] == track.name) & (table["fusion"] == fusion.kind) & (table["metric"] == "SDR")]
+        np.testing.assert_allclose(rows["value"].to_numpy().reshape(expected.shape), expected, atol=1e-4)
 
 
 def test_cross_validation_scores_tracks_with_weights_that_have_not_seen_them():

@@ -54,7 +54,6 @@ FIT = ["--data", "band", "--store", "st", "--separators", "centre_channel", "--w
         (["fit", "combine", *FIT, "--out", "x.json", "--option", "how=median_wav"], "did you mean 'median_wave'?"),
         (["fit", "bandwise", *FIT, "--out", "x.json", "--option", "fusion=serch"], "did you mean 'search'?"),
         (["fit", "fixed", *FIT, "--out", "x.npz", "--option", "blend=danna"], "did you mean 'danna-sep'?"),
-        (["fit", "wiener", *FIT, "--out", "x.json", "--folds", 3], "--folds"),
         (["fit", "mean", *FIT, "--out", "band"], "saved as .npz"),
         (["fit", "mean", *FIT, "--out", "blend.npz/x.npz"], "is no folder"),
         (["fit", "mean", *FIT, "--out", "x.npz", "--train", "nowhere"], "no tracks in nowhere"),
