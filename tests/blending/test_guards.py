@@ -82,7 +82,9 @@ def test_a_musdb_tree_is_known_by_its_tracks_whatever_its_folder_is_called(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fusion", [make_fusion("wiener"), make_fusion("bandwise", edges_hz=[1000.0]), MLP], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "fusion", [make_fusion("wiener"), make_fusion("bandwise", edges_hz=[1000.0]), MLP], ids=lambda one: one.kind
+)
 def test_what_has_no_constant_weights_is_scored_from_its_audio(fusion):
     tracks = conformance_tracks(("a", "b"), 2.0)
     table = cross_validate(fusion, tracks)
