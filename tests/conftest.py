@@ -2,10 +2,16 @@
 
 import gc
 import shutil
+import signal
 
 import pytest
 
 NEEDED = {"ffmpeg": ("ffmpeg", "ffprobe"), "browser": ("chromium", "chromedriver")}
+
+
+# a shell ignores Ctrl-C for what it starts in the background, and processes that tests start would inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
