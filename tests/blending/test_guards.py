@@ -12,6 +12,7 @@ from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.experiments import open_data
 from stemfuse.experiments.band import synthesize
 from stemfuse.separators import BaseSeparator, StemStore, Track
+from stemfuse.separators.weights import published_files
 
 MLP = make_fusion("mlp_mixer", segment=4096, shift=4096, fold=16, layers=1, epochs=1)
 
@@ -57,6 +58,18 @@ def test_clean_data_give_no_warning(stored):
 def test_separators_that_were_trained_on_the_tracks_are_named(stored, declared, role):
     with pytest.warns(LeakWarning, match=f"separator half declares that it was trained on 2 of 2 tracks.*{role}"):
         leaks(stored((declared,), "train"), stored((declared,), "test"))
+
+
+@pytest.mark.parametrize(("edition", "warned"), [("kuielab_mdx_a", False), ("kuielab_mdx_b", True)])
+def test_kuielabs_files_of_leaderboard_b_have_seen_the_test_set(stored, edition, warned):
+    declared = {tuple(row.trained_on) for row in published_files() if row.system == edition and row.source}
+    assert len(declared) == 1
+    tracks = [replace(track, data="musdb18hq") for track in stored(declared.pop(), "test")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = leaks([], tracks)
+    assert [warning.category for warning in caught] == [LeakWarning] * warned
+    assert ["2 of 2 tracks that weights are scored on" in words for words in found] == [True] * warned
 
 
 def test_validation_tracks_of_musdb_are_training_tracks(stored):
