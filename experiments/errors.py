@@ -5,6 +5,7 @@
     StemfuseError
         ConfigError    a recipe or an option; the command line ends with exit code 2
         RunError       a run folder, or a run of which a part failed
+            DamagedRecordError    the record of a run has changed since it was written
 """
 
 from __future__ import annotations
@@ -20,3 +21,7 @@ class ConfigError(StemfuseError, ValueError):
 
 class RunError(StemfuseError, ValueError):
     """A run folder that is not one, or a run of which a part failed."""
+
+
+class DamagedRecordError(RunError):
+    """A record of a run whose content has changed since it was written; the next run makes all of it anew."""

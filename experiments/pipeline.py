@@ -15,6 +15,7 @@ from stemfuse.separators.store import file_stamp
 
 from .config import RunConfig, parse_config
 from .contents import read_contents, signals_of
+from .errors import DamagedRecordError
 from .identity import run_identity
 from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
@@ -73,7 +74,7 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     """Do what is left, in a folder that no other process works in."""
     config = plan.config
     run = Run(config.out)
-    record = run.record()
+    record = _record_before(run)
     _clear(plan, run)
     if verify:
         _forget(plan)
@@ -108,6 +109,15 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     record.finished = _now()
     run.write_record(record)
     return run
+
+
+def _record_before(run: Run) -> RunRecord:
+    """What is on record; nothing of a record that has changed is believed."""
+    try:
+        return run.record()
+    except DamagedRecordError:
+        log.warning("%s: damaged or changed, all that it is about is made again", run.record_path)
+        return RunRecord()
 
 
 def _clear(plan: Plan, run: Run) -> None:

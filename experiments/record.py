@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, Validat
 from stemfuse.separators import digest
 from stemfuse.separators.foreign.documents import read_json
 
-from .errors import RunError
+from .errors import DamagedRecordError, RunError
 
 
 def _within(file: str) -> str:
@@ -180,8 +180,12 @@ class RunRecord(_Part):
                 for name, value in (content.items() if isinstance(content, dict) else ())
             )
             if renamed or seal not in (None, digest(content)):
-                raise ValueError("its content has changed since it was written")
+                raise DamagedRecordError(
+                    f"{path}: damaged (its content has changed since it was written); run the recipe again"
+                )
             return cls.model_validate(content)
+        except DamagedRecordError:
+            raise
         except FileNotFoundError:
             return cls()
         except ValidationError as error:

@@ -9,6 +9,7 @@ import soundfile
 
 from makers.audio import write_systems
 from makers.commands import command
+from makers.places import SHARED
 from stemfuse.blending import fusion_class, load_fusion
 from stemfuse.blending.errors import LeakWarning
 from stemfuse.experiments import open_data
@@ -18,6 +19,7 @@ from stemfuse.separators import StemStore
 
 pytestmark = pytest.mark.slow
 
+SISEC = SHARED / "real" / "sisec18"
 LEFT_OUT = ", left out in turn"
 
 
@@ -202,3 +204,16 @@ def test_what_learns_nothing_leaves_no_song_out(place, caplog):
     table = fitted(place, "mean", "mean.npz", "live", folds=2)
     assert "a mean fusion learns nothing" in "".join(caplog.messages)
     assert not [row for row in table.index if LEFT_OUT in row]
+
+
+@pytest.mark.skipif(not SISEC.is_dir(), reason=f"needs {SISEC}")
+@pytest.mark.parametrize("systems", [["TAU1", "TAK2", "UHL3"], ["JY3", "MDL1", "TAU1", "UHL3"], ["TAK2", "JY3"]])
+def test_a_search_on_few_real_songs_gains_over_the_mean_on_songs_that_it_has_not_seen(tmp_path, systems):
+    """It takes all songs: chosen by one of them, its weights were worse than equal ones on the others."""
+    references = SISEC / "references"
+    for system in systems:
+        StemStore(tmp_path / "store").adopt(SISEC / "estimates" / system, system, open_data(references, "sum"))
+    given = references, tmp_path / "store", systems, tmp_path / "x.npz"
+    table = fit_fusion("search", {"trials": 60}, *given, mixture="sum", workers=1).set_index("SDR, dB")
+    assert table["note"]["search" + LEFT_OUT] == "of 7 songs"
+    assert table["mean"]["search" + LEFT_OUT] > table["mean"]["mean" + LEFT_OUT]

@@ -1,6 +1,7 @@
 """Flipped bits in every kind of file of a store and a run: found, healed or refused, and never another number."""
 
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from makers.outcomes import recipe, results, write_songs
 from stemfuse.analysis import GramStatistics
-from stemfuse.experiments import RunError, parse_config, run
+from stemfuse.experiments import Run, RunError, parse_config, run
 from stemfuse.experiments.checksums import Checksums
 from stemfuse.experiments.parts import find_parts
 from stemfuse.experiments.plan import plan_run
@@ -85,9 +86,9 @@ def seen(place, kind, path, truth):
     tracks = {track.name: track for track in plan.needed()}
     if kind == "record":
         try:
-            return run(plan.config) is None
+            return Run.open(folder).record() is None
         except RunError as error:
-            return "delete it and run again" in str(error)
+            return re.search("run the recipe again|delete it and run again", str(error)) is not None
     if kind == "checksums":
         found = {name: entry[0] for name, entry in Checksums(folder).read().items()}
         return bool(Checksums(folder).changed()) or found in ({}, truth["checksums"])
@@ -185,13 +186,24 @@ def test_runs_heal_flips_in_all_kinds_at_once(finished, rounds):
     print(dict(healed))
 
 
-@pytest.mark.long
-def test_a_damaged_record_is_refused_and_its_advice_works(finished):
+@pytest.mark.parametrize("change", [('"seed": 0', '"seed": 1'), ('"finished": "2', '"finished": "1')])
+def test_a_damaged_record_is_said_and_all_that_it_is_about_is_made_again(finished, change, caplog):
     expected = ended(finished)
     path = finished / "run" / "record.json"
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(RunError, match=r"its content has changed since it was written\); delete it and run again"):
-        run(config(finished))
-    path.unlink()
-    found = ended(finished)
-    assert found == expected
+    changed = path.read_text().replace(*change)
+    assert changed != path.read_text()
+    path.write_text(changed)
+    with pytest.raises(RunError, match=r"its content has changed since it was written\); run the recipe again"):
+        Run.open(path.parent).record()
+    assert ended(finished) == expected
+    assert "record.json: damaged or changed" in caplog.text
+
+
+def test_a_part_or_a_fusion_that_is_damaged_beside_a_damaged_record_is_made_again(finished):
+    expected = ended(finished)
+    folder = finished / "run"
+    for damaged in (next(folder.glob(".parts/*.parquet")), next(folder.glob("fusions/*.npz"))):
+        record = (folder / "record.json").read_text()
+        (folder / "record.json").write_text(record.replace('"finished": "', '"finished": null, "x": "'))
+        damaged.write_bytes(damaged.read_bytes()[:200])
+        assert ended(finished) == expected
