@@ -40,6 +40,8 @@ Array = NDArray[np.float64]
 
 FEW = 8
 """Fewer songs than this choose badly: they are left out in turn, and do not choose among trials alone."""
+LEAST_TO_LEAVE_OUT = 3
+"""Of fewer songs none can be left out: one would choose for another."""
 LARGEST_DB = 200.0
 """Scores are cut to this, so that a perfect blend does not bring infinities into a sampler's arithmetic."""
 
@@ -83,9 +85,16 @@ class Search(LinearFusion):
         Every trial.
     scores_ : dict of source to tuple of float
         Of the weights that were chosen, by the objectives.
+    kept_equal_ : tuple of str
+        Sources that have equal weights because few songs chose no better ones; see the notes.
 
     Notes
     -----
+    Three to seven songs choose badly: the median of so few is the score of one or two of them. Each is left out in
+    turn, and the trial that the others choose is scored on it; where these scores, aggregated over songs as the
+    objective is, are no better than those of equal weights, the source keeps equal weights. With two objectives this
+    is not asked.
+
     A search that is resumed draws the trials of an unfinished source again from the first one, which brings the sampler
     into the same state, and takes their scores from the storage. A source that was finished is read from there.
 
@@ -162,6 +171,7 @@ class Search(LinearFusion):
         starts = self._starts(train, space)
         self.studies_: dict[str, Any] = {}
         self.scores_: dict[str, tuple[float, ...]] = {}
+        self.kept_equal_: tuple[str, ...] = ()
         chosen = {}
         storage = open_storage(self.storage) if self.storage is not None else None
         with quiet_optuna():
@@ -175,10 +185,38 @@ class Search(LinearFusion):
                 kept = KeptTrials(storage, study.study_name, len(criteria)) if storage else None
                 self._optimise(study, domain, starts[source], criteria, source, kept)
                 best = best_trial(study, source)
-                chosen[source] = domain.weights(np.array([best.params[name] for name in domain.names]))
+                chosen[source] = _weights_of(best, domain)
                 self.studies_[source], self.scores_[source] = study, tuple(best.values)
+                equal = space.equal(source)
+                if len(metrics) == 1 and not self._gains_on_songs_left_out(study, domain, scored_space, scored, source):
+                    chosen[source], self.scores_[source] = equal, (criteria[0](equal),)
+                    self.kept_equal_ = (*self.kept_equal_, source)
         self.weights_ = space.weights(chosen)
         return self
+
+    def _gains_on_songs_left_out(
+        self, study: Study, domain: Domain, space: BlendSpace, tracks: Sequence[Track], source: str
+    ) -> bool:
+        """Whether trials that the other songs choose are better than equal weights; True where that cannot be told."""
+        songs = [track for track, gram in zip(tracks, space.grams, strict=True) if source in gram.sources]
+        equal = space.equal(source)
+        if not LEAST_TO_LEAVE_OUT <= len(songs) < FEW or not equal.any():
+            return True
+        (metric,) = self._metrics()
+        candidates = [equal, *(_weights_of(trial, domain) for trial in study.trials if trial.values)]
+        scores = np.empty((len(candidates), len(songs)))
+        for number, track in enumerate(songs):
+            score = criterion(metric, space.on([track]), [track], source, self.over_frames, "mean")
+            scores[:, number] = [score(weights) for weights in candidates]
+        scores = np.nan_to_num(scores[:, ~np.isnan(scores[0])], nan=-LARGEST_DB).clip(-LARGEST_DB, LARGEST_DB)
+        if scores.shape[1] < LEAST_TO_LEAVE_OUT:
+            return True
+        over_songs = np.median if self.over_tracks == "median" else np.mean
+        chosen = []
+        for number, values in enumerate(scores.T):
+            best = int(over_songs(np.delete(scores, number, 1), axis=1).argmax())
+            chosen.append(values[best])
+        return bool(over_songs(chosen) > over_songs(scores[0]))
 
     def check(self) -> None:
         """Raise unless the arguments make sense, Optuna is installed and trials can be kept in the storage."""
@@ -295,3 +333,7 @@ class Search(LinearFusion):
                 self.progress(source, min(trial.number + 1, self.trials), self.trials)
 
         study.optimize(score, self.trials, callbacks=[show])
+
+
+def _weights_of(trial: Any, domain: Domain) -> Array:
+    return domain.weights(np.array([trial.params[name] for name in domain.names]))

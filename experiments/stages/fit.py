@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, Fixed, FusionError, fusion_class, leaks, load_fusion, make_fusion
+from stemfuse.blending import BaseFusion, Fixed, FusionError, Search, fusion_class, leaks, load_fusion, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
@@ -232,7 +232,14 @@ def _note(fusion: BaseFusion, store: StemStore, tested: Sequence[Track], separat
     """What has to be known of a fusion's scores: whose weights they are, and on which songs."""
     made = {label: str(described.get("name", "")) for label, described in separators.items()}
     stand_ins = fusion.stand_ins(made) if isinstance(fusion, Fixed) else ""
-    return "; ".join(filter(None, (stand_ins, seen_before(fusion, store, tested))))
+    return "; ".join(filter(None, (stand_ins, seen_before(fusion, store, tested), kept_equal(fusion))))
+
+
+def kept_equal(fusion: BaseFusion) -> str:
+    """What is to be said of a search that kept equal weights, see `stemfuse.blending.Search`; empty of all others."""
+    if not isinstance(fusion, Search) or not fusion.kept_equal_:
+        return ""
+    return f"equal weights of {listed(fusion.kept_equal_, most=20)}: on songs left out, the trials found none better"
 
 
 def _journal_of(part: FusionConfig, label: str) -> str:

@@ -22,7 +22,7 @@ from stemfuse.separators import StemStore, Sums, Track, digest, listed
 from stemfuse.separators.audio.whole_files import clear_remains
 from stemfuse.separators.errors import usage_errors
 
-from .fit import at_one_rate, seen_before, show_progress, songs_of, songs_seen, with_sums
+from .fit import at_one_rate, kept_equal, seen_before, show_progress, songs_of, songs_seen, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .separate import with_stems
 from .unfinished import UnfinishedFit, write_rows
@@ -138,6 +138,8 @@ def fit_fusion(
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
     _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
+    if said := kept_equal(fusion):
+        log.warning("%s: %s", fusion.kind, said)
     scores = sdr_scores(fusion, validated or fitted)
     table = sdr_table(scores, {fusion.kind: seen})
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)

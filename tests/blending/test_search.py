@@ -234,3 +234,45 @@ def test_progress_is_shown(tracks):
     fusion.progress = lambda stage, done, total: calls.append((stage, done, total))
     fusion.fit(tracks)
     assert calls[:9] == [("drums", done, 9) for done in range(1, 10)]
+
+
+def noisy(better):
+    """A song for each letter, of which one source by a separator of this name has less noise."""
+    generator = np.random.default_rng(0)
+    songs = []
+    for number, letter in enumerate(better):
+        reference = generator.normal(0, 0.1, (1, 2, 8 * 8000)).astype("float32")
+        stems = {
+            name: reference + generator.normal(0, 0.03 if name == letter else 0.09, reference.shape).astype("float32")
+            for name in "ab"
+        }
+        songs.append(Track.from_arrays(f"song {number}", reference[0], reference, stems, rate=8000, sources=["vocals"]))
+    return songs
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"over_frames": "mean", "over_tracks": "mean"}, {"objectives": "SI_SDR"}, {"over_tracks": "pooled"}]
+)
+@pytest.mark.parametrize(("better", "is_equal"), [("aabb", True), ("bababa", True), ("aaaa", False), ("bbbbbbb", False)])
+def test_few_songs_keep_equal_weights_unless_each_gains_by_what_the_others_choose(options, better, is_equal):
+    fusion = Search(trials=20, **options).fit(noisy(better))
+    assert fusion.kept_equal_ == (("vocals",) if is_equal else ())
+    weights = fusion.weights_.matrix[0, 0, [0, 2]]
+    if is_equal:
+        assert weights == pytest.approx([0.5, 0.5])
+        equal = criterion(
+            fusion.objectives,
+            BlendSpace.of(noisy(better)),
+            noisy(better),
+            "vocals",
+            fusion.over_frames,
+            fusion.over_tracks,
+        )(np.array([0.5, 0.5]))
+        assert fusion.scores_["vocals"] == pytest.approx((equal,))
+    else:
+        assert weights["ab".index(better[0])] > 0.8
+
+
+@pytest.mark.parametrize(("better", "objectives"), [("ab", "SDR"), ("abab" * 2, "SDR"), ("aabb", ["SDR", "SI_SDR"])])
+def test_equal_weights_are_kept_only_where_few_songs_can_be_left_out(better, objectives):
+    assert Search(trials=20, objectives=objectives).fit(noisy(better)).kept_equal_ == ()
