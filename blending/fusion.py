@@ -88,6 +88,8 @@ class BaseFusion:
         Called as ``progress(source, done, total)`` while `fit` searches; set it before.
     history_ : sequence of dict
         One row per epoch of a training; not saved.
+    kept_equal_ : tuple of str
+        Sources of which a search kept equal weights, see `stemfuse.blending.Search`.
     studies_ : mapping of str to optuna.Study
         A search's trials by source.
     """
@@ -106,6 +108,7 @@ class BaseFusion:
     progress: Callable[[str, int, int], None] | None = None
     history_: Sequence[Mapping[str, float]] = ()
     studies_: Mapping[str, Any] = MappingProxyType({})
+    kept_equal_: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -171,7 +171,7 @@ class Search(LinearFusion):
         starts = self._starts(train, space)
         self.studies_: dict[str, Any] = {}
         self.scores_: dict[str, tuple[float, ...]] = {}
-        self.kept_equal_: tuple[str, ...] = ()
+        self.kept_equal_ = ()
         chosen = {}
         storage = open_storage(self.storage) if self.storage is not None else None
         with quiet_optuna():

@@ -93,6 +93,8 @@ class FusionRecord(_Part):
     """All files that belong to it."""
     note: str = ""
     """What has to be known of its scores, such as that its file was fitted on these songs."""
+    kept_equal: list[str] = []
+    """Sources of which a search kept equal weights."""
     digest: str = ""
     """Of all that it depends on: a fusion with the same digest is not fitted again."""
     seconds: float | None = None

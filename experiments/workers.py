@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from stemfuse.separators import StemfuseError
 
@@ -118,8 +118,12 @@ def _processes(workers: int, threads: int) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
+        manager = pool.manager
         pool.shutdown(wait=False, cancel_futures=True)
         _end(multiprocessing.active_children())
+        # the interpreter, which ends soon, would wake it while it closes its pipe
+        if manager is not None:
+            manager.join(ENDING_S)
         raise
     pool.shutdown()
 
@@ -147,6 +151,11 @@ class _Pool(ProcessPoolExecutor):
     """Processes that never see Ctrl-C, not even while they start: this one ends them."""
 
     started: Sequence[BaseProcess] = ()
+
+    @property
+    def manager(self) -> threading.Thread | None:
+        """The thread that hands tasks to the processes, once there are any."""
+        return cast(threading.Thread | None, self._executor_manager_thread)  # typeshed has another class
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Start a process if none is free; it inherits which signals are blocked."""

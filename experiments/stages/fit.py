@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemfuse.blending import BaseFusion, Fixed, FusionError, Search, fusion_class, leaks, load_fusion, make_fusion
+from stemfuse.blending import BaseFusion, Fixed, FusionError, fusion_class, leaks, load_fusion, make_fusion
 from stemfuse.experiments.config import FusionConfig
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
@@ -54,7 +54,8 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
         fitted = known.get(label, FusionRecord())
         kept = run.checksums.read()
         # the songs that are tested may be others
-        fitted.note = _note(make_fusion(part.name, **part.options), plan.store, tracks.tested, separators)
+        anew = make_fusion(part.name, **part.options)
+        fitted.note = _note(anew, plan.store, tracks.tested, separators, fitted.kept_equal)
         if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
             record.fusions[label] = fitted
             record.use_devices(fitted.devices)
@@ -214,7 +215,8 @@ def _fit_part(
         linear=fusion.is_linear,
         devices=training_devices(fusion),
         options=part.model_dump(mode="json")["options"],
-        note=_note(fusion, plan.store, tracks.tested, separators),
+        note=_note(fusion, plan.store, tracks.tested, separators, fusion.kept_equal_),
+        kept_equal=list(fusion.kept_equal_),
         files=[
             *(saved.as_posix() for saved in fusion.saved_files(file)),
             *([history] if history else []),
@@ -228,18 +230,24 @@ def _fit_part(
     )
 
 
-def _note(fusion: BaseFusion, store: StemStore, tested: Sequence[Track], separators: Mapping[str, Any]) -> str:
-    """What has to be known of a fusion's scores: whose weights they are, and on which songs."""
+def _note(
+    fusion: BaseFusion,
+    store: StemStore,
+    tested: Sequence[Track],
+    separators: Mapping[str, Any],
+    equal: Sequence[str],
+) -> str:
+    """What has to be known of a fusion's scores: whose weights they are, on which songs, and where they are equal."""
     made = {label: str(described.get("name", "")) for label, described in separators.items()}
     stand_ins = fusion.stand_ins(made) if isinstance(fusion, Fixed) else ""
-    return "; ".join(filter(None, (stand_ins, seen_before(fusion, store, tested), kept_equal(fusion))))
+    return "; ".join(filter(None, (stand_ins, seen_before(fusion, store, tested), kept_equal(equal))))
 
 
-def kept_equal(fusion: BaseFusion) -> str:
+def kept_equal(sources: Sequence[str]) -> str:
     """What is to be said of a search that kept equal weights, see `stemfuse.blending.Search`; empty of all others."""
-    if not isinstance(fusion, Search) or not fusion.kept_equal_:
+    if not sources:
         return ""
-    return f"equal weights of {listed(fusion.kept_equal_, most=20)}: on songs left out, the trials found none better"
+    return f"equal weights of {listed(sources, most=20)}: on songs left out, the trials found none better"
 
 
 def _journal_of(part: FusionConfig, label: str) -> str:

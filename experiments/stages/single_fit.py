@@ -138,7 +138,7 @@ def fit_fusion(
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
     _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
-    if said := kept_equal(fusion):
+    if said := kept_equal(fusion.kept_equal_):
         log.warning("%s: %s", fusion.kind, said)
     scores = sdr_scores(fusion, validated or fitted)
     table = sdr_table(scores, {fusion.kind: seen})

@@ -253,7 +253,9 @@ def noisy(better):
 @pytest.mark.parametrize(
     "options", [{}, {"over_frames": "mean", "over_tracks": "mean"}, {"objectives": "SI_SDR"}, {"over_tracks": "pooled"}]
 )
-@pytest.mark.parametrize(("better", "is_equal"), [("aabb", True), ("bababa", True), ("aaaa", False), ("bbbbbbb", False)])
+@pytest.mark.parametrize(
+    ("better", "is_equal"), [("aabb", True), ("bababa", True), ("aaaa", False), ("bbbbbbb", False)]
+)
 def test_few_songs_keep_equal_weights_unless_each_gains_by_what_the_others_choose(options, better, is_equal):
     fusion = Search(trials=20, **options).fit(noisy(better))
     assert fusion.kept_equal_ == (("vocals",) if is_equal else ())
