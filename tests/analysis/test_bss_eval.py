@@ -105,6 +105,7 @@ class TestRealMusic:
         found = check(clip, separate_badly(clip))
         assert np.ptp(found.SIR) > 1
 
+    @pytest.mark.slow
     def test_long_floating_point_warns_and_is_as_near_as_museval_to_itself(self, clip, cholesky_only):
         estimates = separate_badly(clip)
         with pytest.warns(rounding.SingularReferencesWarning, match="16 bits"):
@@ -114,6 +115,7 @@ class TestRealMusic:
         assert np.abs(turned - expected).max() > 1e-6, "museval has become reproducible: the rounding path can go"
         np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.abs(turned - expected).max())
 
+    @pytest.mark.slow
     def test_v3(self, music, estimates):
         silent = estimates.copy()
         silent[1, : FRAME // 2] = 0

@@ -22,6 +22,7 @@ def run_python(code: str, path: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_imports_without_ffmpeg_from_many_threads(tmp_path):
     done = run_python(
         """
@@ -46,6 +47,7 @@ print(museval.metrics.Framing(4, 2, 10).nwin)
     assert lines[1:] == ["4 {True}", "True True None", "4"]
 
 
+@pytest.mark.slow
 def test_a_real_ffmpeg_is_left_alone(tmp_path):
     for name in ("ffmpeg", "ffprobe"):
         (tmp_path / name).write_text("#!/bin/sh\n")

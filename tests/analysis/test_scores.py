@@ -167,6 +167,7 @@ class TestTable:
 
 
 class TestCommonMask:
+    @pytest.mark.slow
     def test_museval_drops_all_sources_where_one_estimate_is_zero(self, museval):
         """A gate in one estimate silences two of six frames; the other method is scored on all six."""
         references, estimates = song(0)

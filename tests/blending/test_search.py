@@ -142,6 +142,7 @@ def test_whole_song_criterion_is_the_challenge_metric_of_whole_frames():
     assert ours == pytest.approx(song_sdr(train[0].references, fused)[0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_objectives_give_a_front_and_a_point_of_it():
     train = conformance_tracks(("a", "b"), 1.0)[:1]
     fusion = Search(objectives=("SDR", "bleedless"), constraint="free", trials=30).fit(train)
@@ -251,7 +252,16 @@ def noisy(better):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"over_frames": "mean", "over_tracks": "mean"}, {"objectives": "SI_SDR"}, {"over_tracks": "pooled"}]
+    "options",
+    [{}]
+    + [
+        pytest.param(options, marks=pytest.mark.slow)
+        for options in (
+            {"over_frames": "mean", "over_tracks": "mean"},
+            {"objectives": "SI_SDR"},
+            {"over_tracks": "pooled"},
+        )
+    ],
 )
 @pytest.mark.parametrize(
     ("better", "is_equal"), [("aabb", True), ("bababa", True), ("aaaa", False), ("bbbbbbb", False)]

@@ -184,6 +184,7 @@ def test_file_in_place_of_the_directory(tmp_path):
         synthesize(tmp_path / "data", 1, 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trouble", "words"), [("read-only", "Permission denied"), ("full", "File too large")])
 def test_disk_that_cannot_be_written(trouble, words):
     code = """

@@ -209,6 +209,7 @@ def test_how_many_songs_are_needed():
     assert Verdict("", 9, "a", "b", 6.0, 6.2).to_dict()["low_db"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", [{"song 2"}, {"song 1", "song 2"}, {"song 0", "song 1", "song 2"}])
 def test_stems_of_an_earlier_folder_are_not_mixed_in(tmp_path, monkeypatch, lacking):
     write_systems(tmp_path / "first", 4, {"near": 0.02, "far": 0.03})

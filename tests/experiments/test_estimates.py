@@ -77,6 +77,7 @@ def test_every_layout_gives_the_same_audio(folder: Path, template: str) -> None:
         np.testing.assert_allclose(first, other, atol=0.1 if template.endswith("Ogg") else 1e-6)
 
 
+@pytest.mark.slow
 def test_what_one_method_lacks_changes_nothing_for_the_other(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = scored(folder, "a")
     shutil.rmtree(folder / "b" / "test" / "Two")
@@ -255,6 +256,7 @@ def test_where_nothing_can_be_read_is_an_error(folder: Path) -> None:
         scored(folder, "a", "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".m4a", "aac"), (".ogg", "libvorbis")])
 def test_lossy_estimates_are_scored(folder: Path, suffix: str, codec: str) -> None:
     for path in (folder / "b").rglob("*.wav"):

@@ -274,6 +274,7 @@ def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
+@pytest.mark.slow
 def test_json_is_for_programs(place, tmp_path):
     data = ["--data", place / "band", "--store", place / "store", "--separators", ",".join(SEPARATORS)]
     narrow = {**os.environ, "COLUMNS": "20"}

@@ -392,6 +392,7 @@ def test_a_finished_run_is_shown_as_it_was_printed_without_what_takes_long_to_im
         assert f"{value:.2f}" in next(line for line in shown.stdout.splitlines() if line.startswith(f"{method} "))
 
 
+@pytest.mark.slow
 def test_stages_share_their_processes():
     tasks = ["__import__('os').getpid()"] * 4
     with kept_processes(2):

@@ -330,6 +330,7 @@ def test_scores_of_other_methods_or_songs_are_not_replaced(scored, number):
     assert (scored / "S/scores.parquet").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_scores_go_on_with_more_methods(scored):
     estimates = ["--estimates", "near", "--estimates", "far"]
     shutil.copytree(scored / "S", scored / "T")

@@ -603,6 +603,7 @@ def test_a_flip_in_statistics_is_harmless(entry, tmp_path):
     assert zipfile.is_zipfile(path)
 
 
+@pytest.mark.slow
 def test_what_killed_writers_left_is_cleared_at_the_next_start(place):
     finished = run(recipe(place))
     dead = f"{PREFIX}{HOST}-{2**22 - 3}-00000000"

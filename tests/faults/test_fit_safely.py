@@ -169,6 +169,7 @@ def test_a_file_that_was_there_has_its_name_again_where_the_new_one_fails(tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_keeps_its_trials(place, tmp_path):
     pytest.importorskip("optuna")
     given = (place / "band", place / "store", SEPARATORS, tmp_path / "search.npz")

@@ -47,6 +47,7 @@ def test_processes_that_make_one_database_at_the_same_moment_all_go_on(tmp_path,
     assert {path.name for path in tmp_path.iterdir()} == {"s.db"}
 
 
+@pytest.mark.slow
 def test_a_database_that_another_program_locks_is_waited_for(tracks, tmp_path):
     file = tmp_path / "s.db"
     open_database(f"sqlite:///{file}", writing=True)

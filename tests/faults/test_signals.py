@@ -94,6 +94,7 @@ with stopping_signals():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     ("method", "way"),

@@ -62,6 +62,7 @@ RANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 4), RANGES)
 @settings(max_examples=50, deadline=None)
 def test_any_range_of_any_stream_is_the_slice_of_its_full_decode(full, stream, ranges):

@@ -116,6 +116,7 @@ def test_listing_says_what_is_verified_damaged_and_missing(own):
     assert "bass.onnx damaged; drums.safetensors own; mixer.ckpt verified; missing other.onnx, vocals.onnx." in text
 
 
+@pytest.mark.slow
 def test_listing_imports_no_torch(own):
     program = "import sys; from stemfuse.experiments.cli import app; app(sys.argv[1:], standalone_mode=False)"
     for arguments in (["list", "separators"], ["weights", "list"]):
@@ -394,6 +395,7 @@ def test_code_in_a_file_is_never_run(own, tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_command_line_adds_lists_and_says_what_is_wrong(own):
     added = command("weights", "add", TOP1, "--json")
