@@ -193,8 +193,12 @@ class BlendSpace:
         if not silent:
             return "some reference is silent in each; give longer or other tracks"
         others = [name for name in every if name not in silent]
+        if not others:
+            return "all references are silent in all of them; give other tracks"
         how = f"--sources {','.join(others)}, in a recipe sources: [{', '.join(others)}]"
-        return f"{' and '.join(silent)} is silent in all of them: fit without ({how})"
+        return (
+            f"{' and '.join(silent)} {'is' if len(silent) == 1 else 'are'} silent in all of them: fit without ({how})"
+        )
 
     def weights(self, theta: Mapping[str, Array]) -> MixingWeights:
         """The matrix of a blend, from the weights of every source."""

@@ -227,3 +227,21 @@ def test_passages_in_which_a_source_hardly_plays_do_not_decide(weighting):
     loud = LeastSquares(weighting="energy").fit([track]).theta_["vocals"]
     assert sum(theta.values()) == pytest.approx(sum(loud.values()), rel=0.15)
     assert theta["a.vocals"] > 2 * theta["b.vocals"] > 0
+
+
+@pytest.mark.parametrize("fusion", ["least_squares", "uhlich2017"])
+@pytest.mark.parametrize(
+    ("silent", "words"),
+    [
+        (["bass"], r"bass is silent in all of them: fit without \(--sources drums,other,vocals,"),
+        (["bass", "vocals"], r"bass and vocals are silent in all of them: fit without \(--sources drums,other,"),
+        (SOURCES, "all references are silent in all of them; give other tracks"),
+    ],
+)
+def test_which_references_are_silent_is_said_with_advice_that_can_be_followed(fusion, silent, words):
+    references = np.random.default_rng(0).normal(0, 0.1, (4, 2, 16000)).astype("float32")
+    references[[SOURCES.index(source) for source in silent]] = 0
+    stems = {name: references * scale for name, scale in (("a", 0.8), ("b", 0.9))}
+    track = Track.from_arrays("song", references.sum(0), references, stems, rate=8000)
+    with pytest.raises(FusionError, match=words):
+        make_fusion(fusion, **({"weighting": "frames"} if fusion == "least_squares" else {})).fit([track])
