@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stemfuse.separators import LENGTH_TOLERANCE, StemStore, Track, track_labels
 
-from .constant import Fixed, Mean
+from .constant import Mean
 from .errors import FusionError, LeakWarning
 from .fusion import BaseFusion, LinearFusion
+from .scoring import audio_statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,11 +179,7 @@ def _sdr(fusion: BaseFusion, track: Track) -> pd.DataFrame:
     if isinstance(fusion, LinearFusion) and not fusion.varies_in_time:
         gram, weights = GramStatistics.of(track), fusion.weights(track)
     else:
-        fused = replace(track, stems={fusion.kind: fusion.fuse(track)}, stored={})
-        gram = GramStatistics.from_track(fused)
-        weights = (
-            Fixed({source: {fusion.kind: 1.0} for source in fused.stems[fusion.kind].sources}).fit([fused]).weights_
-        )
+        gram, weights = audio_statistics(fusion, track)
     given = [source for source in gram.sources if source in weights.sources]
     values = gram.sdr(weights)[[gram.sources.index(source) for source in given]]
     return scores_table(track.name, fusion.kind, given, {"SDR": np.asarray(values)})

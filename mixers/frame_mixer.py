@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +10,15 @@ from stemfuse.blending import FusionError, MixingWeights
 from stemfuse.separators import Samples, Track
 
 from .frame_sequences import Describe, FrameSequences
-from .mixer import NetworkMixer, seeded
-from .segments import Normalisation, TrackBlocks, identity_of, segment_starts, training_blocks
+from .mixer import NetworkMixer
+from .segments import Normalisation, TrackBlocks, segment_starts
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class FrameMixer(NetworkMixer):
-    """Weights of each frame from its features; a subclass implements `build`, `describe` and `objective`.
+    """Weights of each frame from its features; a subclass implements `build`, `describe`, `frame_objective`.
 
     Frames overlap by half; their weights are joined under Hann windows. The network has buffers ``mean`` and
     ``deviation``, which are set to those of the training frames' features. Training needs no more than features and
@@ -27,60 +26,37 @@ class FrameMixer(NetworkMixer):
 
     Attributes
     ----------
-    mixture : bool
-        Whether the mixture is one of the inputs.
     frame_s : float
         Length of a frame in seconds; one starts every half of it.
     run : int
         Number of frames in a sequence, which has one loss.
-    seed : int
-        Of initial weights, order and dropout.
     """
 
-    mixture: bool
     frame_s: float
     run: int
-    seed: int
 
     def describe(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Describe:
         """What computes the features of a track's frames, for inputs and outputs of these labels."""
         raise FusionError(f"{type(self).__name__} has no features of its own; use a subclass that implements describe")
 
-    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+    def frame_objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
         """Make the loss of sequences of frames; the network may be set up by the training frames before."""
-        raise FusionError(f"{type(self).__name__} has no loss of its own; use a subclass that implements objective")
+        name = type(self).__name__
+        raise FusionError(f"{name} has no loss of its own; use a subclass that implements frame_objective")
 
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn from frames of tracks.
-
-        Parameters
-        ----------
-        train : sequence of Track
-            With references, and stems of the same separators and sources.
-        valid : sequence of Track, optional
-            Choose the epoch that is kept, which may be the untrained network; without them it is the last.
-
-        Raises
-        ------
-        FusionError
-            An argument is unknown, the tracks differ in their stems, or no separator gives a source that needs one.
-        AudioError
-            A sample is NaN.
-        """
-        import torch
-
-        self.check()
-        blocks, held_out = training_blocks(train, valid, self.mixture)
-        with seeded(self.seed):
-            network = self.build(blocks.inputs, blocks.outputs)
+    def data(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[FrameSequences, FrameSequences | None]:
+        """Sequences of frames."""
         frame, describe = round(self.frame_s * blocks.rate), self.describe(blocks.inputs, blocks.outputs)
         data = FrameSequences(blocks, frame, self.run, describe)
-        valid_data = None if held_out is None else FrameSequences(held_out, frame, self.run, describe)
+        return data, None if held_out is None else FrameSequences(held_out, frame, self.run, describe)
+
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+        """Make the loss; features are normalised by the mean and deviation of the training frames."""
+        import torch
+
         network.get_buffer("mean").copy_(torch.from_numpy(data.mean))
         network.get_buffer("deviation").copy_(torch.from_numpy(data.deviation))
-        objective = self.objective(network, blocks, data)
-        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+        return self.frame_objective(network, blocks, data)
 
     def weights(self, track: Track) -> MixingWeights:
         """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once.

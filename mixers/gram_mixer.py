@@ -104,7 +104,7 @@ class GramMixer(FrameMixer):
         """What computes the features of a track's frames, for inputs of these labels."""
         return partial(frame_features, labels=inputs, edges_hz=self.edges_hz)
 
-    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+    def frame_objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
         """Make the loss; training starts at the base."""
         import torch
 

@@ -64,7 +64,7 @@ class Jaureguiberry2016(StemMixer):
         stems = own_stems(inputs, outputs)
         return StemNetwork(inputs, outputs, stems, self.bands, self.hidden, self.dropout, self.variant)
 
-    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+    def frame_objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
         """Make the loss, the squared error relative to the mixture's energy; training starts at equal weights."""
         from .gram_network import GramObjective
 

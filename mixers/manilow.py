@@ -79,7 +79,7 @@ class Manilow2017(StemMixer):
             scale=1 / self.softness_db,
         )
 
-    def objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
+    def frame_objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
         """Make the loss, the squared error of predicted SDRs in dB; training starts at each stem's mean SDR.
 
         Frames in which a reference is silent do not count.

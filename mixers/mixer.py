@@ -120,13 +120,21 @@ class Mixer(LinearFusion):
 
 
 class NetworkMixer(Mixer):
-    """A mixer whose weights are predicted for each song by a network; a subclass implements `build` and `fit`.
+    """A mixer whose weights are predicted for each song by a network.
+
+    A subclass implements `build`, `data`, `objective` and ``weights``.
 
     It is saved as two files of one name: ``.safetensors`` with the network's tensors and the labels of its inputs and
     outputs, and ``.json`` with kind and arguments. A network trained on CUDA loads on a machine without it.
 
     Attributes
     ----------
+    mixture : bool
+        Whether the mixture is one of the inputs.
+    centred : bool
+        Whether the mixture's mean is subtracted from all channels first.
+    seed : int
+        Of initial weights, order and dropout.
     network_ : torch.nn.Module
         On the CPU, in evaluation mode.
     inputs_, outputs_ : tuple of str
@@ -137,6 +145,9 @@ class NetworkMixer(Mixer):
 
     varies_in_time: ClassVar[bool] = True
     suffix: ClassVar[str] = ".safetensors"
+    mixture: bool
+    centred: bool = False
+    seed: int
     network_: nn.Module
     inputs_: tuple[str, ...]
     outputs_: tuple[str, ...]
@@ -160,6 +171,42 @@ class NetworkMixer(Mixer):
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
         """Make the network, not trained, for inputs and outputs of these labels."""
         raise FusionError(f"{type(self).__name__} has no network of its own; use a subclass that implements build")
+
+    def data(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Batches, Batches | None]:
+        """What is trained on, and what chooses the epoch."""
+        raise FusionError(f"{type(self).__name__} has no data of its own; use a subclass that implements data")
+
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: Any) -> nn.Module:
+        """Make the loss, from a batch to one value per example; the network may be set up by the data before."""
+        raise FusionError(f"{type(self).__name__} has no loss of its own; use a subclass that implements objective")
+
+    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
+        """Train the network on tracks.
+
+        Parameters
+        ----------
+        train : sequence of Track
+            With references, and stems of the same separators and sources.
+        valid : sequence of Track, optional
+            Choose the epoch that is kept, which may be the untrained network; without them it is the last.
+
+        Raises
+        ------
+        FusionError
+            An argument is unknown, the tracks differ in their stems, or no separator gives a source that needs one.
+        AudioError
+            A sample is NaN.
+        """
+        from .segments import identity_of, training_blocks
+
+        self.check()
+        blocks, held_out = training_blocks(train, valid, self.mixture, self.centred)
+        with seeded(self.seed):
+            network = self.build(blocks.inputs, blocks.outputs)
+        data, valid_data = self.data(blocks, held_out)
+        objective = self.objective(network, blocks, data)
+        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
+        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
 
     def learnt(self, network: nn.Module, inputs: Sequence[str], outputs: Sequence[str], rate: int) -> Self:
         """Keep a trained network and what it was trained for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,10 +13,12 @@ from stemfuse.separators.errors import wrong_usage
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
 from .exact import solve
-from .mixer import NetworkMixer, seeded
-from .segments import TrackBlocks, identity_of, normalisation_of, segment_starts, training_blocks
+from .mixer import NetworkMixer
+from .segments import Segments, TrackBlocks, normalisation_of, segment_starts
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .mlp_network import MLPMixerNetwork
 
 
@@ -164,37 +165,19 @@ class MLPMixer(NetworkMixer):
             corrects=self.base != "none",
         )
 
-    def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
-        """Learn from segments of tracks.
+    def data(self, blocks: TrackBlocks, held_out: TrackBlocks | None) -> tuple[Segments, Segments | None]:
+        """Segments of T samples, one every S."""
+        return self.segments(blocks, held_out, self.segment, self.shift)
 
-        Parameters
-        ----------
-        train : sequence of Track
-            With references, and stems of the same separators and sources.
-        valid : sequence of Track, optional
-            Choose the epoch that is kept; without them it is the last.
-
-        Raises
-        ------
-        FusionError
-            An argument is unknown, or the tracks differ in their stems.
-        AudioError
-            A sample is NaN.
-        """
+    def objective(self, network: nn.Module, blocks: TrackBlocks, data: Segments) -> nn.Module:
+        """Make the loss of the mix; training starts at the base."""
         import torch
 
         from .losses import MixingObjective
 
-        self.check()
-        blocks, held_out = training_blocks(train, valid, self.mixture, self.centred)
-        with seeded(self.seed):
-            network = self.build(blocks.inputs, blocks.outputs)
         if self.base != "none":
-            network.base.copy_(torch.tensor(self._base(blocks)))
-        objective = MixingObjective(network, self.loss, blocks.tracks[0].channels)
-        data, valid_data = self.segments(blocks, held_out, self.segment, self.shift)
-        self.history_ = self.train(objective, data, valid_data, identity_of(self, blocks, held_out))
-        return self.learnt(network, blocks.inputs, blocks.outputs, blocks.rate)
+            network.get_buffer("base").copy_(torch.tensor(self._base(blocks)))
+        return MixingObjective(network, self.loss, blocks.tracks[0].channels)
 
     def _base(self, blocks: TrackBlocks) -> Samples:
         """The constant weights that are corrected, (output, input)."""

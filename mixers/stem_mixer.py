@@ -14,7 +14,7 @@ from .power_spectra import own_stems, power_features
 class StemMixer(FrameMixer):
     """A network's scores of each source's stems become positive weights that sum to one.
 
-    A subclass implements `build` and `objective`.
+    A subclass implements `build` and `frame_objective`.
 
     Parameters
     ----------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stemfuse.blending import BaseFusion, Fixed, LinearFusion, Mean, MixingWeights
+from stemfuse.blending import BaseFusion, LinearFusion, Mean, MixingWeights
+from stemfuse.blending.scoring import alone, audio_statistics
 from stemfuse.experiments.workers import Progress, few_threads, run_all, silent
 from stemfuse.separators import Track, convert, track_labels
 
@@ -71,12 +71,13 @@ def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
             track = convert(track, fusion.fitted_rate, track.channels)
         gram = GramStatistics.of(track)
         songs.append(f"{track.subset}/{track.name}")
-        methods: dict[str, BaseFusion] = {own: _single(own, track) for own in track.stems}
+        methods: dict[str, BaseFusion] = {own: alone(own, track) for own in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion) and not method.varies_in_time:
                 tables.append(_scores_of(method.weights(track), label, gram, track).assign(track=name))
             elif method.learns:
-                tables.append(_scores_of_audio(method, label, track).assign(track=name))
+                made, weights = audio_statistics(method, track)
+                tables.append(_scores_of(weights, label, made, track).assign(track=name))
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     scores.attrs["songs"] = songs
     return scores
@@ -206,16 +207,3 @@ def _scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: 
     with np.errstate(divide="ignore", invalid="ignore"):
         song = np.where(energies > 0, 10 * np.log10(energies / errors), np.nan)
     return scores_table(track.name, label, given, {"SDR": values}, {SONG_SDR: song})
-
-
-def _single(name: str, track: Track) -> Fixed:
-    """The blend that is one separator alone."""
-    return Fixed({source: {name: 1.0} for source in track.stems[name].sources}).fit([track])
-
-
-def _scores_of_audio(fusion: BaseFusion, label: str, track: Track) -> pd.DataFrame:
-    """The same of a fusion without constant weights, from the audio that it makes."""
-    from stemfuse.analysis import GramStatistics
-
-    fused = replace(track, stems={label: fusion.fuse(track)}, stored={})
-    return _scores_of(_single(label, fused).weights_, label, GramStatistics.from_track(fused), track)

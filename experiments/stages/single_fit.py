@@ -187,7 +187,7 @@ def _to_leave_out(
     if said := seen_before(fusion, store, tracks):
         log.warning(f"{UNKNOWN}: %s", said)
         return tracks, 0
-    if folds is None and fusion.execution is not None:
+    if folds is None and any(part.execution is not None for part in (fusion, *fusion.parts())):
         if len(tracks) >= FEW:
             log.warning(f"{UNKNOWN}: --folds 5 leaves songs out in turn, and trains five times more")
             return tracks, 0
