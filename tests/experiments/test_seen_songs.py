@@ -207,7 +207,13 @@ def test_what_learns_nothing_leaves_no_song_out(place, caplog):
 
 
 @pytest.mark.skipif(not SISEC.is_dir(), reason=f"needs {SISEC}")
-@pytest.mark.parametrize("systems", [["TAU1", "TAK2", "UHL3"], ["JY3", "MDL1", "TAU1", "UHL3"], ["TAK2", "JY3"]])
+@pytest.mark.parametrize(
+    "systems",
+    [
+        ["TAU1", "TAK2", "UHL3"],
+        *(pytest.param(some, marks=pytest.mark.long) for some in (["JY3", "MDL1", "TAU1", "UHL3"], ["TAK2", "JY3"])),
+    ],
+)
 def test_a_search_on_few_real_songs_is_not_below_the_mean_on_songs_that_it_has_not_seen(tmp_path, systems):
     """It takes all songs: chosen by one of them, its weights were worse than equal ones on the others."""
     references = SISEC / "references"

@@ -186,7 +186,9 @@ def test_runs_heal_flips_in_all_kinds_at_once(finished, rounds):
     print(dict(healed))
 
 
-@pytest.mark.parametrize("change", [('"seed": 0', '"seed": 1'), ('"finished": "2', '"finished": "1')])
+@pytest.mark.parametrize(
+    "change", [('"seed": 0', '"seed": 1'), pytest.param(('"finished": "2', '"finished": "1'), marks=pytest.mark.long)]
+)
 def test_a_damaged_record_is_said_and_all_that_it_is_about_is_made_again(finished, change, caplog):
     expected = ended(finished)
     path = finished / "run" / "record.json"
