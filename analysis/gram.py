@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -133,13 +133,20 @@ class GramStatistics:
         """
         window, hop = frame_lengths(track, window, hop)
         track.required_references()
-        return cls._kept(store, store.attach(track, separators), separators, window, hop)
+        attached = store.attach(track, separators)
+        return cls._kept(store, attached, separators, window, hop, lambda: cls.from_track(attached, window, hop))
 
     @classmethod
     def _kept(
-        cls, store: StemStore, track: Track, separators: Mapping[str, Separator | str], window: int, hop: int
+        cls,
+        store: StemStore,
+        track: Track,
+        separators: Mapping[str, Separator | str],
+        window: int,
+        hop: int,
+        make: Callable[[], GramStatistics],
     ) -> GramStatistics:
-        """Statistics of a track with stems of a store: those that are kept there, else computed and kept."""
+        """Statistics of a track with stems of a store: those that are kept there, else made and kept."""
         sums = {label: where.sums for label, where in track.stored.items() if where.sums}
         given = {"schema": SCHEMA, "content": store.content(track, separators), "frames": [window, hop]}
         # stems that are sums of those in the store are inputs of their own
@@ -150,7 +157,7 @@ class GramStatistics:
                 return cls.load(path, identity)
             except GramError as error:
                 log.warning("%s: computed again", error)
-        gram = cls.from_track(track, window, hop)
+        gram = make()
         try:
             gram.save(path, identity)
         except GramError as error:
@@ -158,7 +165,9 @@ class GramStatistics:
         return gram
 
     @classmethod
-    def of(cls, track: Track, window: int | None = None, hop: int | None = None) -> GramStatistics:
+    def of(
+        cls, track: Track, window: int | None = None, hop: int | None = None, whole: Track | None = None
+    ) -> GramStatistics:
         """Statistics of a track, from the store that its stems lie in, else kept as long as the track lives.
 
         Parameters
@@ -167,15 +176,23 @@ class GramStatistics:
             With references and stems; see `StemStore.attach`.
         window, hop : int
             Frame length and distance in samples; one second when not given.
+        whole : Track, optional
+            The same track with more stems: its statistics hold these too, and no audio is read again.
         """
         window, hop = frame_lengths(track, window, hop)
+
+        def make() -> GramStatistics:
+            if whole is None:
+                return cls.from_track(track, window, hop)
+            return cls.of(whole, window, hop).select(input_labels(track))
+
         roots = {where.root for where in track.stored.values()}
         if track.stems and len(roots) == 1 and track.stored.keys() == track.stems.keys():
             keys = {label: track.stored[label].key for label in track.stems}
-            return cls._kept(StemStore(roots.pop()), track, keys, window, hop)
+            return cls._kept(StemStore(roots.pop()), track, keys, window, hop, make)
         kept = _KEPT.setdefault(track, {})
         if (window, hop) not in kept:
-            kept[window, hop] = cls.from_track(track, window, hop)
+            kept[window, hop] = make()
         return kept[window, hop]
 
     @cached_property

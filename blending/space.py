@@ -123,7 +123,9 @@ class BlendSpace:
         """The space of tracks with references and stems; audio is read unless the store has its statistics."""
         from stemfuse.analysis import GramStatistics
 
-        first_of(tracks)
+        # the mixture alone can be an input too
+        if not mixture or any(track.stems for track in tracks):
+            first_of(tracks)
         return cls([GramStatistics.of(track) for track in tracks], stems, mixture, tied)
 
     def on(self, tracks: Sequence[Track]) -> BlendSpace:

@@ -1,9 +1,10 @@
 """Data sets, recipes, the pipeline separate -> cache -> fit -> fuse -> score -> report, the command line."""
 
-from .config import RunConfig, dump_config, load_config, parse_config
+from .config import RunConfig
 from .data import DataSet, open_data, open_song
 from .errors import ConfigError, RunError
 from .pipeline import run
+from .recipes import dump_config, load_config, parse_config
 from .run import Run
 
 __all__ = [

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from stemfuse.separators import StemStore, Sums, listed
 from stemfuse.separators.names import check_name
 
-from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig, load_config
+from .config import BoundsConfig, DataConfig, FusionConfig, RunConfig, SeparatorConfig
 from .errors import ConfigError
 from .pipeline import run
+from .recipes import load_config
 from .run import Run
 from .stages import adopt_folder
 from .stored_separators import check_label

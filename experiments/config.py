@@ -1,40 +1,23 @@
-"""Recipes: the YAML that describes a run, checked before anything is computed."""
+"""What the recipe of a run holds, part by part, and how it is checked."""
 
 from __future__ import annotations
 
-import os
-import re
+import itertools
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
-from stemfuse.separators.names import did_you_mean, name_fault, shown
+from stemfuse.separators.names import name_fault, shown
 from stemfuse.separators.sources import parse_sources
 
 from .data.datasets import open_data
 from .data.musdb_tracks import musdb_places
-from .errors import ConfigError
 
-LONGEST_VALUE = 200
-"""Characters of a wrong value that a message has."""
-
-Model = TypeVar("Model", bound=BaseModel)
+SEPARATORS = "separators"
+"""Key of a grid that does not name an option, but the separators that are fused."""
 
 
 def _safe_label(label: str) -> str:
@@ -56,6 +39,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class BandConfig(_Part):
+    """Songs of the synthetic band, which are made where they are missing."""
+
+    songs: dict[str, int] = Field(description="how many, by subset")
+    seconds: float = Field(gt=0, le=3600, description="length of each")
+    seed: int = Field(0, ge=0, description="another seed is another band")
+
+
 class DataConfig(_Part):
     """One data set: a tree of tracks, or a single song."""
 
@@ -68,6 +59,7 @@ class DataConfig(_Part):
         None, description="only these tracks: names, or <subset>/<name>; all when not given"
     )
     mixture: Literal["file", "sum"] = Field("file", description="sum: add up the stems where mixture.wav is missing")
+    band: BandConfig | None = Field(None, description="songs of the synthetic band that are made at the path first")
 
     @property
     def name(self) -> str:
@@ -84,14 +76,93 @@ class SeparatorConfig(_Part):
     stored: bool = Field(
         False, description="use only stems that were separated or adopted before; no weights are loaded"
     )
+    sources: SourcesConfig = Field(
+        None, description="of its stems, those that are picked or summed up; as the recipe says when not given"
+    )
 
 
 class FusionConfig(_Part):
-    """One fusion."""
+    """One fusion, or a study of it: a cell for every choice of separators, options and seed."""
 
     name: str = Field(description="one of stemfuse list fusions")
     label: Label | None = Field(None, description="its name in tables; the fusion's when not given")
     options: dict[str, Any] = Field({}, description="the fusion's own arguments")
+    separators: tuple[str, ...] | None = Field(
+        None, description="labels of the separators that are fused, [] for the mixture alone; all when not given"
+    )
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {}, description="by option, the values that are tried, all with all; separators: lists of labels"
+    )
+    seeds: int | None = Field(None, ge=1, le=1000, description="how often it is fitted, each time with another seed")
+
+    @field_validator("grid")
+    @classmethod
+    def _has_values(cls, grid: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for option, values in grid.items():
+            if not values:
+                raise ValueError(f"{option} has no values, expected at least one")
+            if len({str(value) for value in values}) < len(values):
+                raise ValueError(f"{option} has a value twice")
+            if option == SEPARATORS and not all(isinstance(value, list | tuple) for value in values):
+                raise ValueError(f"{option}: got {values[0]!r}, expected lists of labels, such as [[], [a], [a, b]]")
+        return grid
+
+    @model_validator(mode="after")
+    def _is_said_once(self) -> Self:
+        given = {*self.options, *([] if self.separators is None else [SEPARATORS])}
+        if twice := sorted(given & self.grid.keys()):
+            raise ValueError(f"{', '.join(twice)} stands in the grid and beside it; leave one out")
+        return self
+
+    def cells(self) -> Iterator[Cell]:
+        """The fusions that it stands for: one where there is neither a grid nor seeds.
+
+        Examples
+        --------
+        >>> study = FusionConfig(name="conv1x1", grid={"separators": [[], ["a", "b"]], "epochs": [9]}, seeds=2)
+        >>> [cell.label for cell in study.cells()][1:3]
+        ['conv1x1-mixture-epochs=9-seed=1', 'conv1x1-a+b-epochs=9-seed=0']
+        """
+        repeats = range(1) if self.seeds is None else range(self.seeds)
+        for values in itertools.product(*self.grid.values()):
+            varied = dict(zip(self.grid, values, strict=True))
+            separators = varied.pop(SEPARATORS, self.separators)
+            of = "" if separators is None else "+".join(map(str, separators)) or "mixture"
+            # those that a label was given for are in it
+            words = [of] if of and (SEPARATORS in self.grid or self.label is None) else []
+            words += [f"{option}={_in_label(value)}" for option, value in varied.items()]
+            for repeat in repeats:
+                seed = [] if self.seeds is None else [f"seed={repeat}"]
+                yield Cell(
+                    name=self.name,
+                    label="-".join([self.label or self.name, *words, *seed]),
+                    options=self.options | varied,
+                    separators=separators,
+                    study=self.label or self.name,
+                    varied=varied,
+                    repeat=None if self.seeds is None else repeat,
+                )
+
+
+class Cell(FusionConfig):
+    """One fusion of a run, with its own label: of a study, or alone."""
+
+    label: Label
+    study: str
+    """Label of what it is a cell of: its own where nothing varies."""
+    varied: dict[str, Any] = {}
+    """Of its options, those that differ from other cells', without the seed."""
+    repeat: int | None = None
+    """Of the seeds of a study, which one."""
+
+    def recipe(self) -> dict[str, Any]:
+        """What the fusion is, as JSON takes it; where it stands in a study is left out."""
+        kept = {"name", "options"} | ({SEPARATORS} if self.separators is not None else set())
+        return {"label": self.label} | self.model_dump(mode="json", include=kept)
+
+
+def _in_label(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 class FitConfig(_Part):
@@ -178,11 +249,15 @@ class RunConfig(_Part):
         """A bare string is the name of a separator or fusion, or the path of data."""
         if isinstance(given, Mapping):
             given = dict(given)
+            if isinstance(given.get("fusions"), list | tuple):
+                given["fusions"] = [part for entry in given["fusions"] for part in _members(entry)]
             for key, field in (("separators", "name"), ("fusions", "name"), ("data", "path")):
                 if isinstance(given.get(key), list | tuple):
                     given[key] = [{field: part} if isinstance(part, str | Path) else part for part in given[key]]
             data = given.get("data")
-            if isinstance(data, list | tuple):
+            if isinstance(data, str | Path):
+                given["data"] = [{"path": data}]
+            elif isinstance(data, list | tuple):
                 given["data"] = [_opened(part) for part in data]
             elif (part := _musdb_part(data)) is not None:
                 given["data"] = [part]
@@ -191,14 +266,34 @@ class RunConfig(_Part):
     @model_validator(mode="after")
     def _labels_differ(self) -> RunConfig:
         """Methods share one column of the score table, so their labels must differ."""
-        methods: tuple[SeparatorConfig | FusionConfig, ...] = (*self.separators, *self.fusions)
-        labels = [part.label or part.name for part in methods]
+        separators = [part.label or part.name for part in self.separators]
+        labels = [*separators, *(cell.label for cell in self.cells())]
         for name in (*labels, *(part.name for part in self.data)):
             if fault := name_fault(name):
                 raise ValueError(f"label '{shown(name)}' {fault}; give it a name that a file can have")
         _differ(labels, "separators and fusions", "label")
         _differ([part.name for part in self.data], "data sets", "label")
+        for fusion in self.fusions:
+            for label in (label for cell in fusion.cells() for label in cell.separators or ()):
+                if label not in separators:
+                    raise ValueError(
+                        f"fusion {fusion.label or fusion.name}: got separator '{shown(label)}', expected some of "
+                        f"{', '.join(separators)}"
+                    )
         return self
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All fusions of the run, those of studies one by one."""
+        return tuple(cell for fusion in self.fusions for cell in fusion.cells())
+
+
+def _members(entry: Any) -> list[Any]:
+    """The fusions of a group, ``{fusions: [...], grid: ...}``, each with what the group says of all of them."""
+    if not (isinstance(entry, Mapping) and isinstance(entry.get("fusions"), list | tuple)):
+        return [entry]
+    shared = {key: value for key, value in entry.items() if key != "fusions"}
+    members = [{"name": part} if isinstance(part, str) else part for part in entry["fusions"]]
+    return [{**shared, **part} if isinstance(part, Mapping) else part for part in members]
 
 
 def _musdb_part(data: Any) -> Mapping[str, Any] | None:
@@ -231,123 +326,3 @@ def _differ(labels: Sequence[str], what: str, key: str) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ValueError(f"two {what} are called {', '.join(twice)}; give each a {key} of its own")
-
-
-def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> RunConfig:
-    """Read the recipe of a run; see `read_config`."""
-    return read_config(RunConfig, path, overrides)
-
-
-def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Model:
-    """Read a recipe.
-
-    Parameters
-    ----------
-    model : type
-        What the recipe describes, such as `RunConfig`.
-    path : path-like
-        A YAML file. Relative paths in it start from the folder that the command is run in.
-    overrides : iterable of str
-        ``key=value`` or ``key.sub=value``; numbers go into lists (``data.0.path=songs``); values are YAML.
-
-    Raises
-    ------
-    ConfigError
-        Unreadable YAML, an unknown key (the message lists the allowed ones) or a wrong value.
-    """
-    try:
-        given = read_yaml(path)
-    except (OSError, ValueError) as error:
-        # a name with a null character is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path}: cannot be read ({reason}); name a YAML file") from error
-    if not isinstance(given, dict):
-        raise ConfigError(f"{path}: got {type(given).__name__}, expected keys {', '.join(model.model_fields)}")
-    for override in overrides:
-        _override(given, override)
-    return parse_part(model, given, str(path))
-
-
-def parse_config(given: Mapping[str, Any], origin: str = "recipe") -> RunConfig:
-    """Check a recipe that is already a mapping; errors as in `load_config`.
-
-    Examples
-    --------
-    >>> config = parse_config({"out": "run", "store": "store", "data": ["songs"], "separators": ["repet_sim"]})
-    >>> config.fusions[0].name
-    'mean'
-    """
-    return parse_part(RunConfig, given, origin)
-
-
-def parse_part(model: type[Model], given: Mapping[str, Any], origin: str = "options") -> Model:
-    """Check one part of a recipe; errors as in `load_config`."""
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        problems = error.errors()
-        inner = {problem["loc"][:depth] for problem in problems for depth in range(1, len(problem["loc"]))}
-        # a list with a wrong item is reported a second time as a whole: the item's message is better
-        lines = [_explain(model, problem) for problem in problems if problem["loc"] not in inner]
-        raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
-
-
-def dump_config(config: RunConfig) -> str:
-    """The resolved recipe as YAML, every default written out."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
-
-
-def _override(given: Any, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"got override {override!r}, expected key=value or key.sub=value")
-    *parents, last = key.split(".")
-    try:
-        value = parse_yaml(text)
-        for parent in parents:
-            given = given[int(parent)] if isinstance(given, list) else given.setdefault(parent, {})
-        given[int(last) if isinstance(given, list) else last] = value
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"override {override!r} does not fit the recipe ({error})") from error
-
-
-def _explain(model: type[BaseModel], problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        allowed = _allowed_keys(model, problem["loc"][:-1])
-        near = did_you_mean(str(problem["loc"][-1]), allowed)
-        return f"key {where} is unknown, allowed are {', '.join(allowed)}{near}"
-    if problem["type"] == "missing":
-        return f"key {where} is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    value = problem.get("input")
-    if problem["type"] == "literal_error":
-        message += did_you_mean(str(value), re.findall("'([^']*)'", message))
-    if not where:
-        return message
-    return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {_short(value)}, {_lower(message)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _allowed_keys(model: Any, location: Sequence[str | int]) -> list[str]:
-    for part in location:
-        if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation)
-    return [field.name for field in fields(model)] if is_dataclass(model) else list(model.model_fields)
-
-
-def _model_in(annotation: Any) -> Any:
-    """The model, or dataclass, inside tuple[Model, ...] or Model | None."""
-    if get_origin(annotation) in (tuple, Union, UnionType):
-        return next(found for part in get_args(annotation) if (found := _model_in(part)) is not None)
-    is_model = isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
-    return annotation if is_model else None

@@ -8,8 +8,7 @@ from pathlib import Path
 from stemfuse.blending import BAND_EDGES_HZ
 from stemfuse.separators import TrackError
 
-from .band import synthesize
-from .config import BoundsConfig, DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
+from .config import BandConfig, BoundsConfig, DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
 from .pipeline import run
 from .run import Run
 from .workers import Progress, silent
@@ -41,7 +40,12 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
         store=out / "store",
         data=(
             DataConfig(path=example_clip(), label="MUSDB18 excerpt", real=True),
-            DataConfig(path=out / "data" / "synthetic band", label="synthetic band", real=False),
+            DataConfig(
+                path=out / "data" / "synthetic band",
+                label="synthetic band",
+                real=False,
+                band=BandConfig(songs=SONGS, seconds=SECONDS, seed=SEED),
+            ),
         ),
         separators=tuple(SeparatorConfig(name=name) for name in (*BY_RULE, *TRAINED)),
         fusions=(
@@ -72,6 +76,4 @@ def run_demo(out: Path, workers: int | None = None, progress: Progress = silent)
     progress : callable
         Called as ``progress(stage, done, total)``.
     """
-    band = out / "data" / "synthetic band"
-    synthesize(band, SONGS, SECONDS, SEED, progress=lambda done, total: progress("synth", done, total))
     return run(demo_config(out, workers), progress)

@@ -6,9 +6,12 @@
         ConfigError    a recipe or an option; the command line ends with exit code 2
         RunError       a run folder, or a run of which a part failed
             DamagedRecordError    the record of a run has changed since it was written
+            UnfittedError         fusions that could not be fitted, while all others are done
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from stemfuse.separators import StemfuseError
 
@@ -25,3 +28,23 @@ class RunError(StemfuseError, ValueError):
 
 class DamagedRecordError(RunError):
     """A record of a run whose content has changed since it was written; the next run makes all of it anew."""
+
+
+class UnfittedError(RunError):
+    """Fusions of a run that could not be fitted; all others are done.
+
+    Parameters
+    ----------
+    failed : mapping of str to str
+        By label, why.
+    count : int
+        How many fusions the run has.
+    """
+
+    def __init__(self, failed: Mapping[str, str], count: int) -> None:
+        lines = "; ".join(f"{label}: {reason}" for label, reason in list(failed.items())[:5])
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        super().__init__(
+            f"{len(failed)} of {count} fusions could not be fitted: {lines}{more}; all others are done: mend these in "
+            "the recipe, or leave them out, and run it again"
+        )

@@ -10,7 +10,7 @@ import stemfuse
 from stemfuse.blending import BaseFusion, make_fusion
 from stemfuse.separators import StemfuseError, StemStore, Track, digest
 
-from .config import FusionConfig
+from .config import Cell
 from .machine import describe_versions, versions_of
 from .plan import Plan
 
@@ -35,15 +35,15 @@ def sha256_of(files: Iterable[Path]) -> list[str]:
 
 def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, but for the stems, which may not be there yet."""
-    seeded = plan.config.model_copy(update={"fusions": plan.fusions})
-    config = seeded.model_dump(mode="json", exclude={"out", "workers", "store"})
+    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store"})
+    config["fusions"] = [cell.recipe() for cell in plan.fusions]
     needed = set(plan.needed())
     tracks = [
         (entry.data, entry.track.subset, entry.track.name, entry.track.length, _audio(plan.store, entry.track))
         for entry in plan.tracks
         if entry.track in needed
     ]
-    made = {part.label or part.name: make_fusion(part.name, **part.options) for part in plan.fusions}
+    made = {cell.label: make_fusion(cell.name, **cell.options) for cell in plan.fusions}
     about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
     about["fits"] = {label: fit_versions(fusion) for label, fusion in made.items()}
     files = {label: sha256_of(fusion.files()) for label, fusion in made.items() if fusion.files()}
@@ -60,13 +60,13 @@ def _audio(store: StemStore, track: Track) -> object:
         return str(error)
 
 
-def fit_digest(plan: Plan, part: FusionConfig, refit: int | None = None) -> str:
-    """Digest of all that a fitted fusion depends on; ``part`` is one of the plan's, with its seed."""
-    fusion = make_fusion(part.name, **part.options)
+def fit_digest(plan: Plan, cell: Cell, refit: int | None = None) -> str:
+    """Digest of all that a fitted fusion depends on; ``cell`` is one of the plan's, with its seed."""
+    fusion = make_fusion(cell.name, **cell.options)
     train, valid = plan.fitted_on(refit) if fusion.learns else ([], [])
-    keys = {label: plan.keys[label] for label in (plan.together if refit is None else plan.refits[refit].separators)}
+    keys = {label: plan.keys[label] for label in plan.mixed_by(cell, refit)}
     about: dict[str, object] = {
-        "fusion": part.model_dump(mode="json"),
+        "fusion": cell.recipe(),
         "tracks": [[plan.store.content(track, keys) for track in part] for part in (train, valid)],
         "keys": keys,
         "versions": fit_versions(fusion),
@@ -75,6 +75,8 @@ def fit_digest(plan: Plan, part: FusionConfig, refit: int | None = None) -> str:
     if refit is None:
         about |= _refits(plan) if fusion.learns or plan.absent else {}
         about |= {} if fusion.learns else {"given": _given(plan)}
+    picked = {label: sums for label, sums in plan.picked.items() if label in keys}
+    about |= {"picked": picked} if picked else {}
     return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))
 
 

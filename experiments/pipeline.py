@@ -13,21 +13,25 @@ from stemfuse.separators import listed
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.store import file_stamp
 
-from .config import RunConfig, parse_config
+from .config import RunConfig
 from .contents import read_contents, signals_of
-from .errors import DamagedRecordError
+from .errors import DamagedRecordError, UnfittedError
 from .identity import run_identity
 from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run
+from .recipes import parse_config
 from .record import DataRecord, RunRecord, TrackRecord
 from .run import AUDIO, ESTIMATES, PLAYERS, Run
+from .shares import Share
 from .stages import bound, fit, report, score, separate
 from .workers import Progress, kept_processes, silent
 
 log = logging.getLogger(__name__)
 
-STAGES = {"separate": separate, "fit": fit, "bound": bound, "score": score, "report": report}
+Stage = Callable[[Plan, Run, Progress], None]
+
+STAGES: Mapping[str, Stage] = {"separate": separate, "fit": fit, "bound": bound, "score": score, "report": report}
 """In their order; each is called as ``stage(plan, run, progress)`` and keeps what it finds in the run's folder."""
 
 
@@ -36,6 +40,7 @@ def run(
     progress: Progress = silent,
     verify: bool = False,
     prepare: Callable[[], object] | None = None,
+    share: Share | None = None,
 ) -> Run:
     """Do a whole run, or what is left of it.
 
@@ -49,6 +54,8 @@ def run(
         Read all audio and all files of the run again, even those that do not seem to have changed.
     prepare : callable, optional
         Called first, when no other process works in the folder: it may change the store.
+    share : Share, optional
+        Only fit and score this part of the fusions, in a folder beside the run's, from which the whole run takes them.
 
     Returns
     -------
@@ -62,15 +69,28 @@ def run(
         run goes on from there.
     """
     config = config if isinstance(config, RunConfig) else parse_config(config)
+    stages = STAGES if share is None else {name: STAGES[name] for name in ("separate", "fit", "score")}
+    config = config if share is None else share.of(config)
+    _make_bands(config, progress)
     # what is wrong with a recipe is said before its folder is made
     plan = plan_run(config) if prepare is None else None
     with run_lock(config.out):
         if prepare is not None:
             prepare()
-        return _run(plan or plan_run(config), progress, verify)
+        return _run(plan or plan_run(config), progress, verify, stages)
 
 
-def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
+def _make_bands(config: RunConfig, progress: Progress) -> None:
+    """Make the songs of the synthetic band that the recipe wants; those that are there are left alone."""
+    for part in config.data:
+        if part.band is not None:
+            from .band import synthesize
+
+            songs, seconds, seed = part.band.songs, part.band.seconds, part.band.seed
+            synthesize(part.path, songs, seconds, seed, progress=lambda done, total: progress("synth", done, total))
+
+
+def _run(plan: Plan, progress: Progress, verify: bool, stages: Mapping[str, Stage]) -> Run:
     """Do what is left, in a folder that no other process works in."""
     config = plan.config
     run = Run(config.out)
@@ -89,13 +109,13 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     record.finished = None
     run.write_record(record)
     foreign = _foreign_files(run)
-    wanted = {part.label or part.name for part in plan.fusions}
+    wanted = {cell.label for cell in plan.fusions}
     kept = {file for label, fusion in record.fusions.items() if label in wanted for file in fusion.all_files()}
     run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
     # what is taken off the record and not written again is deleted at the end
     run.write_config(config)
     with kept_processes(plan.workers):
-        for name, stage in STAGES.items():
+        for name, stage in stages.items():
             started = time.perf_counter()
             stage(plan, run, progress)
             record = run.record()
@@ -106,6 +126,8 @@ def _run(plan: Plan, progress: Progress, verify: bool) -> Run:
     _clear(plan, run)
     _discard_others(run)
     run.checksums.keep(file for file in run.results() if foreign.get(file) != file_stamp(file))
+    if record.failed:
+        raise UnfittedError(record.failed, len(plan.fusions))
     record.finished = _now()
     run.write_record(record)
     return run

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.separators import StemStore, Track, listed, matched, separator_class, track_labels
+from stemfuse.separators import StemStore, Sums, Track, listed, matched, separator_class, track_labels
 from stemfuse.separators.errors import usage_errors
 
-from .config import FusionConfig, RunConfig
+from .config import Cell, RunConfig
 from .data import open_data
 from .errors import RunError
 from .missing_stems import Who, find_absent, in_common, say_absent, who
-from .seeds import with_seed
+from .seeds import cell_with_seed, separator_with_seed
 from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .subsets import check_asked, is_small
 from .workers import cores
@@ -64,8 +64,8 @@ class Plan:
     store: StemStore
     tracks: tuple[PlannedTrack, ...]
     separators: tuple[StoredSeparator, ...]
-    fusions: tuple[FusionConfig, ...]
-    """Those of the recipe, with its seed where they take one."""
+    fusions: tuple[Cell, ...]
+    """Those of the recipe, cell by cell, with its seed where they take one."""
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By separator, songs that it has no stems of, where the recipe says that they are left out for all."""
     absent: Mapping[str, Sequence[PlannedTrack]] = field(default_factory=dict)
@@ -126,12 +126,18 @@ class Plan:
             Only of these separators.
         """
         keys = {label: key for label, key in self.keys_of(track).items() if labels is None or label in labels}
-        attached = matched(self.store.attach(track, keys), self.config.sources, usual=self._usual)
+        attached = matched(self.store.attach(track, keys), self.config.sources, usual=self._usual, own=self.picked)
         for note in attached.notes:
             if note not in (*track.notes, *self.said):
                 log.warning("%s", note)
                 self.said.add(note)
         return attached
+
+    @property
+    def picked(self) -> dict[str, Sums]:
+        """By separator that the recipe says so of, which of its stems are picked or summed up."""
+        parts = self.config.separators
+        return {part.label or part.name: part.sources for part in parts if part.sources is not None}
 
     @cached_property
     def _usual(self) -> dict[str, set[str]]:
@@ -182,6 +188,11 @@ class Plan:
             return labels
         sets = dict.fromkeys(tuple(self.keys_of(planned.track)) for planned in self.tested())
         return max(sets, key=lambda some: (len(self.having(some, songs)), len(some)))
+
+    def mixed_by(self, cell: Cell, refit: int | None = None) -> tuple[str, ...]:
+        """Labels of the separators that a fusion mixes: all of those that it is given, or those that it names."""
+        labels = self.together if refit is None else self.refits[refit].separators
+        return labels if cell.separators is None else tuple(label for label in labels if label in cell.separators)
 
     def having(self, labels: Sequence[str], tracks: Sequence[Track]) -> list[Track]:
         """Those of the tracks that have stems by all these separators."""
@@ -254,16 +265,18 @@ def plan_run(config: RunConfig) -> Plan:
         Data, a separator, a fusion or an option is missing or unknown.
     """
     store = StemStore(config.store)
-    fusions = tuple(with_seed(part, fusion_class(part.name), config.seed) for part in config.fusions)
+    fusions = tuple(cell_with_seed(cell, config.seed) for cell in config.cells())
     with usage_errors():
         for fusion in fusions:
             make_fusion(fusion.name, **fusion.options).check()
     planned = _planned(config)
     separators = tuple(
-        stored_separator(part if part.stored else with_seed(part, separator_class(part.name), config.seed), store)
+        stored_separator(
+            part if part.stored else separator_with_seed(part, separator_class(part.name), config.seed), store
+        )
         for part in config.separators
     )
-    check_labels(separators, [part.label or part.name for part in fusions])
+    check_labels(separators, [cell.label for cell in fusions])
     plan = _without_absent(Plan(config, store, planned, separators, fusions))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, Validat
 from stemfuse.separators import digest
 from stemfuse.separators.foreign.documents import read_json
 
+from .config import Cell
 from .errors import DamagedRecordError, RunError
 
 
@@ -111,6 +112,25 @@ class FusionRecord(_Part):
     """Songs that it has no scores of, as it cannot be fitted without them, each with the reason."""
     songs: dict[str, SongRecord] = {}
     """By track, weights that vary in time."""
+    study: str = ""
+    """Label of the study that it is a cell of; empty where it is none."""
+    separators: list[str] | None = None
+    """Labels of those that it mixes; None for all."""
+    varied: dict[str, Any] = {}
+    """Of its options, those that differ between the cells."""
+    repeat: int | None = None
+    """Which of the seeds of the study it has."""
+
+    def mixed_of(self, labels: Collection[str]) -> tuple[str, ...] | None:
+        """Of the separators that have stems of a song, those that it mixes; None for all."""
+        return None if self.separators is None else tuple(label for label in self.separators if label in labels)
+
+    def of(self, cell: Cell) -> Self:
+        """The same fusion as a cell of a study."""
+        self.study = cell.study if cell.study != cell.label else ""
+        self.separators = None if cell.separators is None else list(cell.separators)
+        self.varied, self.repeat = cell.varied, cell.repeat
+        return self
 
     def file_of(self, refit: int | None) -> str:
         """The file of the fusion that fuses some of the songs; empty where it cannot be fitted for them."""
@@ -156,6 +176,8 @@ class RunRecord(_Part):
     tracks: list[TrackRecord] = []
     separators: dict[str, SeparatorRecord] = {}
     fusions: dict[str, FusionRecord] = {}
+    failed: dict[str, str] = {}
+    """By label, why a fusion could not be fitted; all others are done."""
     warnings: list[str] = []
     missing: str = "error"
     """What the recipe says of songs that a separator has no stems of."""

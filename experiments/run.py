@@ -12,9 +12,10 @@ from stemfuse.separators import whole_file
 from stemfuse.separators.errors import wrong_usage
 
 from .checksums import Checksums
-from .config import RunConfig, dump_config, load_config
+from .config import RunConfig
 from .errors import RunError
 from .printed import PrintedTable, read_tables
+from .recipes import dump_config, load_config
 from .record import RunRecord
 
 if TYPE_CHECKING:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from stemfuse.blending import fusion_class
 
-from .config import FusionConfig, SeparatorConfig
+from .config import Cell, SeparatorConfig
+from .errors import ConfigError
 
-Part = TypeVar("Part", FusionConfig, SeparatorConfig)
 
-
-def with_seed(part: Part, made: Any, seed: int) -> Part:
-    """A fusion or separator of a recipe with the recipe's seed among its options; see `seeded_options`.
-
-    Parameters
-    ----------
-    part : FusionConfig or SeparatorConfig
-        As it stands in the recipe.
-    made : type
-        The class that it names.
-    seed : int
-        The recipe's.
-    """
+def separator_with_seed(part: SeparatorConfig, made: Any, seed: int) -> SeparatorConfig:
+    """A separator of a recipe with the recipe's seed among its options; see `seeded_options`."""
     return part.model_copy(update={"options": seeded_options(made, part.options, seed)})
+
+
+def cell_with_seed(cell: Cell, seed: int) -> Cell:
+    """A fusion with the recipe's seed among its options; those of a study count on from its own or the recipe's.
+
+    Raises
+    ------
+    ConfigError
+        The study wants several seeds, and the fusion draws no random numbers.
+    """
+    made = fusion_class(cell.name)
+    options = seeded_options(made, cell.options, seed)
+    if cell.repeat is not None:
+        # of one that is made of another, the inner one's, which `seeded_options` has just made
+        drawn = options if "seed" in options else options.get("options") or {}
+        if "seed" not in drawn:
+            raise ConfigError(f"fusion {cell.study}: {cell.name} takes no seed, all would be equal; leave seeds out")
+        drawn["seed"] += cell.repeat
+    return cell.model_copy(update={"options": options})
 
 
 def seeded_options(made: Any, options: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -294,11 +294,11 @@ def run_all(
             failed.append((name(task), outcome))
         progress(stage, done, len(tasks))
     for named, error in failed:
-        if not isinstance(error, FORESEEN) and not _is_memory(error):
+        if not isinstance(error, FORESEEN) and not is_memory(error):
             error.add_note(f"{stage}: {named}")
             raise error
     if failed:
-        lines = "; ".join(f"{named}: {NO_MEMORY if _is_memory(error) else error}" for named, error in failed[:5])
+        lines = "; ".join(f"{named}: {NO_MEMORY if is_memory(error) else error}" for named, error in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise RunError(f"{stage}: {len(failed)} of {len(tasks)} failed: {lines}{more}") from failed[0][1]
 
@@ -309,6 +309,8 @@ FORESEEN = (StemfuseError, OSError)
 NO_MEMORY = "not enough memory; close other programs, or take fewer workers or shorter chunks"
 
 
-def _is_memory(error: Exception) -> bool:
+def is_memory(error: Exception) -> bool:
     """Whether memory ran out; torch, which may not be loaded, has an error of its own for that of a GPU."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # on a processor torch raises a RuntimeError like many others
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch

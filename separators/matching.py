@@ -16,6 +16,7 @@ def matched(
     wanted: Sums | None = None,
     recorded: Mapping[str, Sums] | None = None,
     usual: Mapping[str, Collection[str]] | None = None,
+    own: Mapping[str, Sums] | None = None,
 ) -> Track:
     """The track with stems of the sources that its references have, as far as stems are sums of others.
 
@@ -29,6 +30,8 @@ def matched(
         By the separator's label, the sums that a fusion was fitted to: they alone are made then.
     usual : mapping of str to collection of str, optional
         By the separator's label, its sources in all songs; see `stemfuse.separators.sources.stem_sums`.
+    own : mapping of str to mapping, optional
+        By the separator's label, what is wanted of it in place of ``wanted``.
 
     Returns
     -------
@@ -60,8 +63,8 @@ def matched(
         if recorded is not None and label not in recorded:
             continue
         try:
-            of_all = (usual or {}).get(label, ())
-            sums, note = (recorded[label], "") if recorded else stem_sums(given.sources, references, wanted, of_all)
+            of_all, asked = (usual or {}).get(label, ()), (own or {}).get(label, wanted)
+            sums, note = (recorded[label], "") if recorded else stem_sums(given.sources, references, asked, of_all)
             found = summed(given, sums)
         except TrackError as error:
             raise TrackError(f"{label}, track {track.name!r}: {error}") from error

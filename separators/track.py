@@ -200,6 +200,15 @@ class Track:
         kept = {label: where for label, where in self.stored.items() if label not in stems}
         return replace(self, stems={**self.stems, **stems}, stored={**kept, **(stored or {})})
 
+    def only(self, separators: Sequence[str]) -> Track:
+        """The same track with the stems of these separators alone, in this order; a TrackError where one is missing."""
+        if missing := [label for label in separators if label not in self.stems]:
+            raise TrackError(
+                f"track {self.name!r} has no stems by {missing[0]}, it has {', '.join(self.stems) or 'none'}"
+            )
+        stored = {label: self.stored[label] for label in separators if label in self.stored}
+        return replace(self, stems={label: self.stems[label] for label in separators}, stored=stored)
+
     def required_references(self) -> Stems:
         """The references; a TrackError where there are none."""
         if self.references is None:

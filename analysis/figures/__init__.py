@@ -12,13 +12,14 @@ style    colours, sizes and labels that all of them share
 ======== ===============================================================================================
 """
 
-from .matrices import largest_weight, plot_weights, plot_weights_grid
+from .matrices import largest_weight, plot_difference, plot_weights, plot_weights_grid
 from .scores import plot_gains, plot_scores
 from .searches import search_figures
 from .time import plot_training, plot_weights_over_time
 
 __all__ = [
     "largest_weight",
+    "plot_difference",
     "plot_gains",
     "plot_scores",
     "plot_training",

@@ -96,23 +96,23 @@ def plot_weights(
     >>> [text.get_text() for text in plot_weights(weights).axes[0].texts]
     ['0.10', '0.60', '0.30', 'L', 'drums', 'mixture', 'mdx', 'demucs']
     """
-    count = len(weights.matrix)
+    count, labels = len(weights.matrix), (weights.inputs, weights.outputs)
     if segment is not None:
         chosen = [segment] if isinstance(segment, int) else list(segment)
         for index in chosen:
             if not 0 <= index < count:
                 raise StemfuseError(f"got segment {index}, expected one of 0 to {count - 1}, which the weights have")
         panels = [
-            _panel(f"segment {index}, from {weights.starts_s[index]:.1f} s", weights.matrix[index], weights)
+            _panel(f"segment {index}, from {weights.starts_s[index]:.1f} s", weights.matrix[index], *labels)
             for index in chosen
         ]
     elif count > 1:
         panels = [
-            _panel(f"mean over {count} segments", np.mean(weights.matrix, axis=0), weights),
-            _panel("standard deviation", np.std(weights.matrix, axis=0), weights, spread=True),
+            _panel(f"mean over {count} segments", np.mean(weights.matrix, axis=0), *labels),
+            _panel("standard deviation", np.std(weights.matrix, axis=0), *labels, spread=True),
         ]
     else:
-        panels = [_panel("", weights.matrix[0], weights)]
+        panels = [_panel("", weights.matrix[0], *labels)]
     return _matrix_figure(panels, scale, title)
 
 
@@ -141,8 +141,42 @@ def plot_weights_grid(weights: Mapping[str, WeightsLike], scale: float | None = 
     panels = []
     for name, one in weights.items():
         mean = "" if len(one.matrix) == 1 else f", mean over {len(one.matrix)} segments"
-        panels.append(_panel(shorten(name, 28) + mean, np.mean(one.matrix, axis=0), one))
+        panels.append(_panel(shorten(name, 28) + mean, np.mean(one.matrix, axis=0), one.inputs, one.outputs))
     return _matrix_figure(panels, scale, title)
+
+
+def plot_difference(first: WeightsLike, second: WeightsLike, scale: float | None = None, title: str = "") -> Figure:
+    """What one mixing matrix has more than another, as a heat map; of several segments it is their mean.
+
+    Parameters
+    ----------
+    first, second : WeightsLike
+        Of the same outputs, in any order. An input that only one of them has counts as 0 in the other.
+    scale, title
+        As in `plot_weights`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Second minus first.
+
+    Raises
+    ------
+    StemfuseError
+        Their outputs differ.
+    """
+    if set(first.outputs) != set(second.outputs):
+        raise StemfuseError(
+            f"got outputs {', '.join(first.outputs)} and {', '.join(second.outputs)}, expected the same sources and "
+            "channels in both"
+        )
+    inputs = tuple(dict.fromkeys((*first.inputs, *second.inputs)))
+    values = np.zeros((len(first.outputs), len(inputs)))
+    for weights, sign in ((second, 1), (first, -1)):
+        rows = [first.outputs.index(label) for label in weights.outputs]
+        columns = [inputs.index(label) for label in weights.inputs]
+        values[np.ix_(rows, columns)] += sign * np.mean(weights.matrix, axis=0)
+    return _matrix_figure([_panel("", values, inputs, first.outputs)], scale, title)
 
 
 def largest_weight(weights: Mapping[str, WeightsLike]) -> float:
@@ -150,9 +184,11 @@ def largest_weight(weights: Mapping[str, WeightsLike]) -> float:
     return max((float(np.abs(np.mean(one.matrix, axis=0)).max()) for one in weights.values()), default=0.0)
 
 
-def _panel(title: str, values: NDArray[np.floating], weights: WeightsLike, spread: bool = False) -> _Panel:
+def _panel(
+    title: str, values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], spread: bool = False
+) -> _Panel:
     """Rows grouped by separator, the mixture first; otherwise in the order of the weights."""
-    inputs, outputs = (tuple(map(ChannelLabel.parse, labels)) for labels in (weights.inputs, weights.outputs))
+    inputs, outputs = (tuple(map(ChannelLabel.parse, labels)) for labels in (rows, columns))
     panel = _Panel(title, np.asarray(values), inputs, outputs, spread)
     groups = list(dict.fromkeys(panel.rows))
     order = sorted(range(len(inputs)), key=lambda i: (not inputs[i].is_mixture, groups.index(panel.rows[i])))

@@ -94,7 +94,8 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score estimates as museval does, several methods on the same frames."""
-    from stemfuse.experiments.config import ScoreConfig, parse_part
+    from stemfuse.experiments.config import ScoreConfig
+    from stemfuse.experiments.recipes import parse_part
     from stemfuse.experiments.stages.score import score_folders
 
     if absent := [folder for folder in estimates if not folder.exists()]:

@@ -51,22 +51,42 @@ def demo(
     show_run(finished)
 
 
-@app.command(epilog="Example: stemfuse run recipe.yaml workers=4 score.backend=museval")
+@app.command(epilog="Examples: stemfuse run recipe.yaml workers=4;  stemfuse run mdx_mixer data=synth")
 def run(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="the recipe", show_default=False)],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG.yaml", help="the recipe, or the name of a paper's", show_default=False),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="changes to the recipe", show_default=False)
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="read all files again, changed or not")] = False,
+    cells: Annotated[
+        str | None, typer.Option("--cells", metavar="K/N", help="only this share of the fusions, for several machines")
+    ] = None,
 ) -> None:
     """Run a recipe on your data; run it again and it goes on where it stopped."""
-    from stemfuse.experiments.config import load_config
+    from stemfuse.experiments.errors import UnfittedError
     from stemfuse.experiments.pipeline import run as run_config
+    from stemfuse.experiments.recipes import load_config
+    from stemfuse.experiments.run import Run
+    from stemfuse.experiments.shares import Share
 
     checked = load_config(config, overrides or [])
-    with progress_bars() as progress:
-        finished = run_config(checked, progress, verify)
-    show_run(finished)
+    share = None if cells is None else Share.parse(cells)
+    try:
+        with progress_bars() as progress:
+            finished = run_config(checked, progress, verify, share=share)
+    except UnfittedError:
+        if share is None:
+            show_run(Run.open(checked.out))
+        raise
+    if share is None:
+        show_run(finished)
+    else:
+        results.print(
+            f"{finished.path}: share {share.number} of {share.size} is done; when all are, run without --cells"
+        )
 
 
 @app.command(epilog="Example: stemfuse compare my-songs mdx=separated/mdx demucs=separated/htdemucs --out comparison")
@@ -155,16 +175,43 @@ def show_run(finished: Run) -> None:
     """Print a run's score tables, one per data set, and where its report lies."""
     tables = finished.tables()
     if not tables:
-        from stemfuse.experiments.report import score_tables
+        from stemfuse.experiments.report import printed_tables
 
-        tables = [PrintedTable.of(table, title) for title, table in score_tables(finished.path)]
+        tables = printed_tables(finished)
     for table in tables:
-        results.print(f"\n{table.title}", markup=False)
-        print_table(table)
-        results.print(named_songs(table.songs), markup=False)
+        _show_table(table)
     for note in finished.record().notes:
         results.print(f"\nnote: {note}", markup=False)
     results.print(f"\nreport: {finished.report_path}")
+
+
+def _show_table(table: PrintedTable) -> None:
+    results.print(f"\n{table.title}", markup=False)
+    print_table(table)
+    if table.songs:
+        results.print(named_songs(table.songs), markup=False)
+
+
+@app.command(epilog="Example: stemfuse table mdx_mixer/run --like mdx-mixer --as latex")
+def table(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="PAPER", help="as a paper has it: mdx-mixer, kuielab, danna-sep")
+    ] = None,
+    form: Annotated[str, typer.Option("--as", help="text, csv, latex or html")] = "text",
+) -> None:
+    """Print the scores of a run: studies summed up over seeds, or the tables of a paper beside its own figures."""
+    from stemfuse.experiments.recipes import paper_tables
+    from stemfuse.experiments.report import printed_tables, study_tables, tables_as
+    from stemfuse.experiments.run import Run
+
+    wanted = one_of("--as", form, ("text", "csv", "latex", "html"))
+    run, paper = Run.open(path), None if like is None else paper_tables(like)
+    if wanted != "text":
+        print(tables_as(run, wanted, paper))
+        return
+    for shown in [entry.printed() for entry in study_tables(run, paper)] if paper else printed_tables(run):
+        _show_table(shown)
 
 
 @app.command(epilog="Example: stemfuse report runs/first --open")

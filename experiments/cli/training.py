@@ -23,7 +23,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a separator on a data set; run it again and it goes on where it stopped."""
-    from stemfuse.experiments.config import read_config
+    from stemfuse.experiments.recipes import read_config
     from stemfuse.experiments.stages.train import TrainConfig, train_separator
 
     def show(row: dict[str, float]) -> None:

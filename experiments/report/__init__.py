@@ -2,15 +2,20 @@
 
 from .page import write_report
 from .players import busiest_start_s, is_written, read_players, safe_name, sort_players, write_players
-from .tables import score_tables
+from .studies import printed_tables, study_tables, tables_as
+from .tables import score_tables, shown_fusions
 
 __all__ = [
     "busiest_start_s",
     "is_written",
+    "printed_tables",
     "read_players",
     "safe_name",
     "score_tables",
+    "shown_fusions",
     "sort_players",
+    "study_tables",
+    "tables_as",
     "write_players",
     "write_report",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -115,10 +115,10 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
     return {"matrices": matrices, "traces": traces, "searches": searches, "notes": notes}
 
 
-def weight_scale(run: Run, record: RunRecord) -> float:
-    """The largest weight of all mixing matrices: one colour scale on which they can be compared."""
-    fusions = record.fusions.items()
-    return largest_weight(dict(pair for label, described in fusions for pair in _matrices(run, label, described, [])))
+def weight_scale(run: Run, record: RunRecord, shown: Sequence[str]) -> float:
+    """The largest weight of all mixing matrices that are shown: one colour scale on which they can be compared."""
+    matrices = (pair for label in shown for pair in _matrices(run, label, record.fusions[label], []))
+    return largest_weight(dict(matrices))
 
 
 def _matrices(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, MixingWeights]]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from stemfuse.analysis.figures.scores import plot_gains, plot_scores
 from stemfuse.analysis.significance import FEWEST_TRACKS
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.printed import PrintedTable, tables_as_json
+from stemfuse.experiments.printed import tables_as_json
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import TABLES, Run
 from stemfuse.experiments.workers import run_tasks
@@ -22,9 +22,19 @@ from stemfuse.separators.names import shown as shown_name
 from .figures import Figures
 from .fusions import bound_tables, fusion_view, weight_scale
 from .players import read_players, safe_name, write_players
-from .tables import DataSetScores, ScoreTable, comparisons, counted, decibels, dropped_frames, score_tables, scored_data
+from .studies import printed_tables, study_tables
+from .tables import (
+    DataSetScores,
+    ScoreTable,
+    comparisons,
+    counted,
+    decibels,
+    dropped_frames,
+    scored_data,
+    shown_fusions,
+)
 
-__all__ = ["score_tables", "write_players", "write_report"]
+__all__ = ["write_players", "write_report"]
 
 
 class _Part(NamedTuple):
@@ -62,7 +72,8 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
 
     run = Run.open(run_folder)
     record = run.record()
-    scale, fusions = weight_scale(run, record), record.fusions
+    fusions = shown_fusions(run)
+    scale = weight_scale(run, record, fusions)
     shown: list[DataSetScores | str] = [*scored_data(run), *fusions]
     parts = [_Part(run.path, what, scale) for what in shown]
     try:
@@ -72,7 +83,9 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
         notes = [note for view in views for note in view["notes"]]
         view = {
             "record": record,
+            "shown": fusions,
             "data_sets": data_sets,
+            "studies": [table.printed() for table in study_tables(run)],
             "matrices": [matrix for view in views for matrix in view["matrices"]],
             "traces": [figure for view in views for figure in view["traces"]],
             "bounds": bound_tables(run),
@@ -95,8 +108,7 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"db": decibels, "clock": _clock, "counted": counted, "url": quote}
-    tables = [PrintedTable.of(table, title) for title, table in score_tables(run_folder)]
-    run.write_text(TABLES, tables_as_json(tables))
+    run.write_text(TABLES, tables_as_json(printed_tables(run)))
     run.write_text("report/index.html", environment.get_template("page.html.j2").render(view))
     return run.report_path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sour
 from stemfuse.analysis.reasons import method_notes
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
 from stemfuse.analysis.significance import FEWEST_TRACKS, best_single, compare, with_best_per_source
-from stemfuse.experiments.record import TrackRecord
+from stemfuse.experiments.record import FusionRecord, TrackRecord
 from stemfuse.experiments.run import Run
 from stemfuse.separators.labels import BEST_PER_SOURCE
 
@@ -34,10 +34,12 @@ class DataSetScores:
     dropped: pd.DataFrame
     """What `common_mask` gave."""
     methods: tuple[str, ...]
-    """Single separators, then fusions."""
+    """Single separators, then fusions; of a study, only the cell with the best mean."""
     fusions: tuple[str, ...]
     said: Mapping[str, str]
     """By fusion, what has to be known of its scores."""
+    cells: Mapping[str, FusionRecord] = field(default_factory=dict)
+    """All scored fusions of studies, by label."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -82,8 +84,40 @@ def scored_data(run: Run) -> Iterator[DataSetScores]:
         singles = [name for name in record.separators if name in scored]
         singles += [name for name in scored if name not in (*singles, *fusions)]
         tracks = tuple(described.get(name, TrackRecord(name=name)) for name in masked["track"].unique())
-        methods, said = (*singles, *fusions), {name: record.fusions[name].note for name in fusions}
-        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, methods, tuple(fusions), said)
+        cells = {name: record.fusions[name] for name in fusions if record.fusions[name].study}
+        best = _best_cells(masked, cells)
+        fusions = [name for name in fusions if name not in cells or name in best]
+        said = {name: _said_of(record.fusions[name], best.get(name, 0)) for name in fusions}
+        methods = (*singles, *fusions)
+        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, methods, tuple(fusions), said, cells)
+
+
+def _best_cells(masked: pd.DataFrame, cells: Mapping[str, FusionRecord]) -> dict[str, int]:
+    """Of every study the cell with the best mean on the songs that are scored, with the number of the study's cells."""
+    rows = masked[masked["fusion"].isin(cells)]
+    if rows.empty:
+        return {}
+    metric = next(metric for metric in (*METRICS, SONG_SDR) if metric in set(rows["metric"]))
+    means = score_grid(rows[rows["metric"] == metric], list(cells), metric)[1][MEAN].dropna()
+    best = {}
+    for study in dict.fromkeys(cell.study for cell in cells.values()):
+        own = [label for label in map(str, means.index) if cells[label].study == study]
+        if own:
+            best[str(means[own].idxmax())] = len(own)
+    return best
+
+
+def _said_of(fusion: FusionRecord, cells: int) -> str:
+    """What has to be known of a fusion's scores: of the best of a study, that these songs chose it."""
+    chosen = f"the best of {cells} cells on these very songs, see the table of {fusion.study}" if cells > 1 else ""
+    return "; ".join(filter(None, (fusion.note, chosen)))
+
+
+def shown_fusions(run: Run) -> tuple[str, ...]:
+    """Labels of the fusions that are drawn and played: all, but of a study only the best of its cells."""
+    fusions = run.record().fusions
+    shown = {name for data in scored_data(run) for name in data.fusions}
+    return tuple(name for name, fusion in fusions.items() if not fusion.study or name in shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +149,12 @@ class ScoreTable:
     def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
         """The table of one metric."""
         rows = data.masked[data.masked["metric"] == metric]
-        table, grid = _grid(rows, data.methods, metric)
+        table, grid = score_grid(rows, data.methods, metric)
         singles = [method for method in data.complete if method not in data.fusions]
         partial = {}
         for method in (name for name in grid.index if name not in data.complete):
             own = rows[rows["track"].isin(rows.loc[rows["fusion"] == method, "track"])]
-            part = _grid(own[own["fusion"].isin([method, *singles])], data.methods, metric)[1]
+            part = score_grid(own[own["fusion"].isin([method, *singles])], data.methods, metric)[1]
             partial[str(method)] = part, part[part.index.isin(singles)].max()
         dropped = data.dropped[data.dropped["metric"] == metric]
         notes = method_notes(data.scores, data.masked, metric)
@@ -183,7 +217,7 @@ class ScoreTable:
         return table.reset_index()
 
 
-def _grid(rows: pd.DataFrame, methods: Sequence[str], metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def score_grid(rows: pd.DataFrame, methods: Sequence[str], metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of some rows in the convention of the metric, and as a grid with a column of means, in methods' order."""
     table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
     grid = by_source(table, metric)

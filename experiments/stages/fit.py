@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemfuse.blending import BaseFusion, Fixed, FusionError, fusion_class, leaks, load_fusion, make_fusion
-from stemfuse.experiments.config import FusionConfig
+from stemfuse.experiments.config import Cell
 from stemfuse.experiments.conversion import comparable
 from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import FOLDS, PARTS, Run
-from stemfuse.experiments.workers import Progress
-from stemfuse.separators import StemStore, Track, listed
+from stemfuse.experiments.shares import take_fusion
+from stemfuse.experiments.workers import NO_MEMORY, Progress, is_memory
+from stemfuse.separators import StemStore, Track, TrainingError, listed
 
-from .measure import measure
+from .measure import measure, measure_parts
 from .unfinished import UnfinishedFit
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
     """Fit every fusion that is not fitted yet."""
     tracks = _tracks_of(plan)
     record = run.record()
-    known, record.fusions = record.fusions, {}
+    known, record.fusions, record.failed = record.fusions, {}, {}
     if plan.learns():
         seen = [*tracks.train, *tracks.valid]
         measure(seen, plan.workers, progress)
@@ -48,26 +49,38 @@ def fit(plan: Plan, run: Run, progress: Progress) -> None:
     record.notes = [crossing(plan.folds, len(plan.tested()))] if plan.folds else []
     record.notes += absences(plan)
     separators = {label: separator.describe for label, separator in record.separators.items()}
-    for done, part in enumerate(plan.fusions):
+    errors: list[Exception] = []
+    for done, cell in enumerate(plan.fusions):
         progress("fit", done, len(plan.fusions))
-        label, digest = part.label or part.name, fit_digest(plan, part)
+        label, digest = cell.label, fit_digest(plan, cell)
         fitted = known.get(label, FusionRecord())
         kept = run.checksums.read()
         # the songs that are tested may be others
-        anew = make_fusion(part.name, **part.options)
+        anew = make_fusion(cell.name, **cell.options)
         fitted.note = _note(anew, plan.store, tracks.tested, separators, fitted.kept_equal)
         if fitted.digest == digest and fitted.files and all(file in kept for file in fitted.files):
-            record.fusions[label] = fitted
+            record.fusions[label] = fitted.of(cell)
             record.use_devices(fitted.devices)
             continue
         run.checksums.forget(fitted.files.__contains__)
-        mixed = {name: separators[name] for name in plan.together if name in separators}
-        record.fusions[label] = _fit_part(plan, part, label, digest, tracks, mixed, run, progress)
-        _fit_again(plan, part, record.fusions[label], separators, run, progress)
+        try:
+            taken = take_fusion(run, label, digest)
+            record.fusions[label] = (
+                taken.of(cell) if taken else _fit_cell(plan, cell, digest, tracks, separators, run, progress)
+            )
+        except Exception as error:
+            if not _is_its_own(error):
+                raise
+            errors.append(error)
+            record.failed[label] = NO_MEMORY if is_memory(error) else str(error)
+            log.warning("%s: not fitted: %s", label, record.failed[label])
+            continue
         record.use_devices(record.fusions[label].devices)
         # those that come later are still known when this is interrupted
         run.checksums.keep(run.path / file for file in record.fusions[label].files)
         run.write_record(record.model_copy(update={"fusions": known | record.fusions}))
+    if errors and not record.fusions:
+        raise errors[0]
     record.notes += [f"{label}: {text}" for label, fitted in record.fusions.items() for text in fitted.unfitted]
     run.write_record(record)
     progress("fit", len(plan.fusions), len(plan.fusions))
@@ -108,12 +121,13 @@ def absences(plan: Plan) -> list[str]:
     return said
 
 
-def _tracks_of(plan: Plan, refit: int | None = None) -> FitTracks:
-    """Tracks with the stems of all separators, or of those of a refit."""
+def _tracks_of(plan: Plan, refit: int | None = None, cell: Cell | None = None) -> FitTracks:
+    """Tracks with the stems of all separators, or of those of a refit; of these, those that a fusion mixes."""
     labels = plan.together if refit is None else plan.refits[refit].separators
     train, valid = plan.fitted_on(refit) if plan.learns() else ([], [])
     tested = plan.having(labels, [planned.track for planned in plan.tested()])
-    parts = ([plan.attach(track, labels) for track in part] for part in (train, valid, tested))
+    mixed = labels if cell is None else plan.mixed_by(cell, refit)
+    parts = ([plan.attach(track, mixed) for track in part] for part in (train, valid, tested))
     return alike(FitTracks(*parts), plan.config.convert)
 
 
@@ -131,9 +145,36 @@ def at_one_rate(
     return together[: len(train)], together[len(train) :]
 
 
+def _fit_cell(
+    plan: Plan,
+    cell: Cell,
+    digest: str,
+    tracks: FitTracks,
+    separators: Mapping[str, Any],
+    run: Run,
+    progress: Progress,
+) -> FusionRecord:
+    """Fit one fusion, for all songs and for those of each refit, and save it."""
+    mixed = plan.mixed_by(cell)
+    if lacking := [label for label in cell.separators or () if label not in mixed]:
+        raise FusionError(f"no stems by {listed(lacking)} for the songs that are fitted on; adopt or separate them")
+    if cell.separators is not None:
+        whole, tracks = tracks, _tracks_of(plan, None, cell)
+        measure_parts(tracks.train + tracks.valid, whole.train + whole.valid)
+    described = {label: separators[label] for label in mixed if label in separators}
+    fitted = _fit_part(plan, cell, digest, tracks, described, run, progress)
+    _fit_again(plan, cell, fitted, separators, run, progress)
+    return fitted
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Whether something is wrong with one fusion, while others can be fitted: not a full disk or a wrong recipe."""
+    return is_memory(error) or (isinstance(error, FusionError | TrainingError) and not error.is_usage)
+
+
 def _fit_again(
     plan: Plan,
-    part: FusionConfig,
+    part: Cell,
     record: FusionRecord,
     separators: Mapping[str, Any],
     run: Run,
@@ -145,8 +186,8 @@ def _fit_again(
         return
     for number, refit in enumerate(plan.refits):
         # what learns nothing is the same for all songs with stems by the same separators
-        same = refit if learns else refit.separators
-        if not learns and refit.separators == plan.together:
+        same = refit if learns else plan.mixed_by(part, number)
+        if not learns and same == plan.mixed_by(part):
             files[same] = record.file
         if same not in files:
             try:
@@ -157,14 +198,14 @@ def _fit_again(
                     *record.unfitted,
                     f"no scores of {listed(songs, most=20)}, not fitted there: {error}",
                 ]
-                log.warning("%s: %s", part.label or part.name, record.unfitted[-1])
+                log.warning("%s: %s", part.label, record.unfitted[-1])
                 files[same] = ""
         record.folds = [*record.folds, files[same]]
 
 
 def _fit_refit(
     plan: Plan,
-    part: FusionConfig,
+    part: Cell,
     number: int,
     record: FusionRecord,
     separators: Mapping[str, Any],
@@ -172,16 +213,18 @@ def _fit_refit(
     progress: Progress,
 ) -> str:
     """Fit a fusion for the songs of one refit and save it; its file."""
-    tracks, digest = _tracks_of(plan, number), fit_digest(plan, part, number)
+    tracks, digest = _tracks_of(plan, number, part), fit_digest(plan, part, number)
+    if part.separators and not plan.mixed_by(part, number):
+        raise FusionError(f"none of {listed(part.separators)} has stems of them")
     if fusion_class(part.name).learns and plan.refits[number].separators != plan.together:
         measure([*tracks.train, *tracks.valid], plan.workers, progress)
-    label = f"{part.label or part.name}, fit {number + 1} of {len(plan.refits)} for songs of their own"
+    label = f"{part.label}, fit {number + 1} of {len(plan.refits)} for songs of their own"
     # kept until the run ends, for a run that is resumed
     journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
     fusion = make_fusion(part.name, **(journal | part.options))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}").as_posix()
-    described = {label: separators[label] for label in plan.refits[number].separators}
+    described = {label: separators[label] for label in plan.mixed_by(part, number)}
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested, [])
     fit_and_save(fusion, train, valid, described, plan.store, run.path / file, plan.config.convert)
     record.files = record.files + [saved.as_posix() for saved in fusion.saved_files(file)]
@@ -190,8 +233,7 @@ def _fit_refit(
 
 def _fit_part(
     plan: Plan,
-    part: FusionConfig,
-    label: str,
+    part: Cell,
     digest: str,
     tracks: FitTracks,
     separators: Mapping[str, Any],
@@ -199,7 +241,7 @@ def _fit_part(
     progress: Progress,
 ) -> FusionRecord:
     """Fit one fusion of a run, save it, and put it on record."""
-    started = time.perf_counter()
+    started, label = time.perf_counter(), part.label
     journal = _journal_of(part, label)
     kept = {"storage": str(run.path / journal)} if journal else {}
     fusion = make_fusion(part.name, **(kept | part.options))
@@ -227,7 +269,7 @@ def _fit_part(
         history=history,
         journal=journal,
         studies={source: study.study_name for source, study in fusion.studies_.items()},
-    )
+    ).of(part)
 
 
 def _note(
@@ -250,7 +292,7 @@ def kept_equal(sources: Sequence[str]) -> str:
     return f"equal weights of {listed(sources, most=20)}: on songs left out, the trials found none better"
 
 
-def _journal_of(part: FusionConfig, label: str) -> str:
+def _journal_of(part: Cell, label: str) -> str:
     """Where a search keeps its trials, for the report and for a run that is resumed; empty for other fusions."""
     return f"fusions/{label}.journal" if _takes(part.name, "storage") else ""
 

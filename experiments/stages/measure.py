@@ -35,6 +35,15 @@ def measure(tracks: Sequence[Track], workers: int, progress: Progress = silent) 
     run_all(measure_one, tasks, workers, "measure", progress, lambda track: track.name)
 
 
+def measure_parts(parts: Sequence[Track], wholes: Sequence[Track]) -> None:
+    """Keep the statistics of tracks with some of the stems of others, which were measured: no audio is read again."""
+    from stemfuse.analysis import GramStatistics
+
+    for part, whole in zip(parts, wholes, strict=True):
+        if part.references is not None:
+            GramStatistics.of(part, whole=whole)
+
+
 def measure_one(track: Track) -> None:
     """Compute the statistics of one track and keep them in its store."""
     from stemfuse.analysis import GramStatistics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from stemfuse.blending import LinearFusion, fusion_class
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.plan import Plan
-from stemfuse.experiments.record import RunRecord, SongRecord
+from stemfuse.experiments.record import FusionRecord, RunRecord, SongRecord
 from stemfuse.experiments.run import AUDIO, PLAYERS, Run
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators import AudioError, Track, digest
@@ -24,9 +24,11 @@ log = logging.getLogger(__name__)
 
 def report(plan: Plan, run: Run, progress: Progress) -> None:
     """Write players, weights that vary in time, figures and the page."""
-    from stemfuse.experiments.report import write_players, write_report
+    from stemfuse.experiments.report import shown_fusions, write_players, write_report
 
     record = run.record()
+    # of a study, what is drawn and played is the best of its cells
+    drawn = {label: record.fusions[label] for label in shown_fusions(run)}
     chosen = list(_chosen_tracks(plan))
     _discard_damaged_players(run)
     _discard_others(run, record, [plan.labels[track] for track in chosen])
@@ -34,18 +36,19 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
         progress("report", done, len(chosen) + 1)
         track = plan.attach(planned)
         shown = replace(track, name=plan.labels[planned])
-        identity = _identity_of(plan, run, record, planned)
-        if _is_kept(run, record, shown, identity):
+        identity = _identity_of(plan, run, record, planned, list(drawn))
+        if _is_kept(run, record, drawn, shown, identity):
             continue
         methods = dict(track.stems)
         run.checksums.forget(_files_of(run, record, shown).__contains__)
-        for label, fitted in record.fusions.items():
+        for label, fitted in drawn.items():
             if not fitted.file_of(plan.refit_of(track)):
                 continue
-            fusion = run.fusion(label, plan.refit_of(track))
-            methods[label] = fuse_track(fusion, track, plan.config.convert)
+            fusion, mixed = run.fusion(label, plan.refit_of(track)), fitted.mixed_of(track.stems)
+            given = track if mixed is None else track.only(mixed)
+            methods[label] = fuse_track(fusion, given, plan.config.convert)
             if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
-                fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, track, shown.name)}
+                fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, given, shown.name)}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
         write_players(run.path, shown, methods, plan.config.players.duration_s, identity=identity)
@@ -55,10 +58,12 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
     progress("report", len(chosen) + 1, len(chosen) + 1)
 
 
-def _identity_of(plan: Plan, run: Run, record: RunRecord, track: Track) -> str:
+def _identity_of(plan: Plan, run: Run, record: RunRecord, track: Track, drawn: Sequence[str]) -> str:
     """Digest of what the excerpts of a song, and the weights that were predicted for it, are made of."""
     content, config = song_content(plan, run, record, track), plan.config
-    about = {"audio": content.audio, "methods": list(content.methods.items()), "duration_s": config.players.duration_s}
+    methods = [(label, of) for label, of in content.methods.items() if label not in record.fusions or label in drawn]
+    about = {"audio": content.audio, "methods": methods, "duration_s": config.players.duration_s}
+    about |= {"picked": plan.picked} if plan.picked else {}
     return digest(about | {"sources": config.sources, "convert": config.convert, "versions": numeric_versions()})
 
 
@@ -82,13 +87,11 @@ def _discard_others(run: Run, record: RunRecord, names: Sequence[str]) -> None:
     run.checksums.forget(gone.__contains__)
 
 
-def _is_kept(run: Run, record: RunRecord, track: Track, identity: str) -> bool:
+def _is_kept(run: Run, record: RunRecord, drawn: Mapping[str, FusionRecord], track: Track, identity: str) -> bool:
     """Whether all that the report has of a song was made of what it is made of now, and is as it was made."""
     from stemfuse.experiments.report import is_written
 
-    varying = [
-        fusion for fusion in record.fusions.values() if fusion.linear and fusion_class(fusion.kind).varies_in_time
-    ]
+    varying = [fusion for fusion in drawn.values() if fusion.linear and fusion_class(fusion.kind).varies_in_time]
     if not is_written(run.path, track, identity) or not all(
         track.name in fusion.songs or fusion.unfitted for fusion in varying
     ):

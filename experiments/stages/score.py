@@ -21,6 +21,7 @@ from stemfuse.experiments.parts import find_parts, part_name, write_part
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
+from stemfuse.experiments.shares import take_scores
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import Contents, StemfuseError, Stems, Sums, Track, listed, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
@@ -88,10 +89,13 @@ class FusionMethod:
     file: Path
     place: Estimates | None
     convert: bool = False
+    mixed: tuple[str, ...] | None = None
+    """Labels of the separators that it is given; all that the track has when None."""
 
     def stems(self, track: Track) -> Stems:
         """Fused stems of one track."""
-        fused = fuse_track(load_fusion(self.file), track, self.convert)
+        given = track if self.mixed is None else track.only(self.mixed)
+        fused = fuse_track(load_fusion(self.file), given, self.convert)
         if self.place is not None:
             self.place.write(fused)
         return fused
@@ -142,6 +146,7 @@ def score(plan: Plan, run: Run, progress: Progress) -> None:
     names = [name for parts in wanted.values() for name in parts.values()]
     folder = run.path / PARTS
     folder.mkdir(parents=True, exist_ok=True)
+    take_scores(run)
     present = find_parts(folder, names)
     tasks = [
         task
@@ -165,6 +170,8 @@ def _parts_of(plan: Plan, used: SongContent) -> dict[str, str]:
     about: dict[str, object] = {"audio": used.audio, "score": scored, "versions": numeric_versions()}
     if plan.config.sources is not None:
         about["sources"] = plan.config.sources
+    if plan.picked:
+        about["picked"] = plan.picked
     return {label: part_name(label=label, stems=method, **about) for label, method in used.methods.items()}
 
 
@@ -213,7 +220,8 @@ def _tasks_of(
     methods: dict[str, Method] = {label: SeparatorMethod(label) for label in plan.keys_of(track)}
     for label, fusion in record.fusions.items():
         if file := fusion.file_of(plan.refit_of(track)):
-            methods[label] = FusionMethod(run.path / file, unwritten.get(label), plan.config.convert)
+            mixed = fusion.mixed_of(methods)
+            methods[label] = FusionMethod(run.path / file, unwritten.get(label), plan.config.convert, mixed)
     attached = plan.attach(track)
     return [
         ScoreTask(

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stemfuse.experiments.config import Label, parse_part
+from stemfuse.experiments.config import Label
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.recipes import parse_part
 from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import Stems, Track, whole_file
 from stemfuse.separators.audio.whole_files import clear_remains

@@ -14,9 +14,9 @@ from stemfuse.blending import MixingWeights, fusion_class, list_fusions, load_fu
 from stemfuse.blending.fusion import describe_fusion, save_description
 from stemfuse.experiments import open_data
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.config import parse_config
 from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.recipes import parse_config
 from stemfuse.experiments.stages import fit_fusion, fuse_paths
 from stemfuse.experiments.stored_separators import find_separator
 from stemfuse.separators import (

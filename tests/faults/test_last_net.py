@@ -244,7 +244,7 @@ def test_the_last_net_says_where_the_traceback_lies(place, monkeypatch):
     def fail(path, overrides):
         raise LookupError("nobody\nforesaw \x1b[2J this")
 
-    monkeypatch.setattr("stemfuse.experiments.config.load_config", fail)
+    monkeypatch.setattr("stemfuse.experiments.recipes.load_config", fail)
     said = io.StringIO()
     monkeypatch.setattr(cli, "messages", Console(file=said, soft_wrap=True, highlight=False))
     code, _ = call(["run", "r.yaml"])

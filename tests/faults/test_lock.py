@@ -90,8 +90,8 @@ def test_a_link_is_not_followed(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_takes_the_lock(tmp_path):
-    from stemfuse.experiments.config import parse_config
     from stemfuse.experiments.pipeline import run
+    from stemfuse.experiments.recipes import parse_config
 
     band = tmp_path / "band"
     subprocess.run(

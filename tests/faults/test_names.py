@@ -17,10 +17,10 @@ from stemfuse.analysis.figures.style import new_figure, shorten
 from stemfuse.blending import FusionError, MixingWeights, load_fusion, make_fusion
 from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.cli.console import EscapedLines, NamesConsole, json_text
-from stemfuse.experiments.config import parse_config
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.data.tracks import open_song
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.recipes import parse_config
 from stemfuse.experiments.record import FusionRecord, RunRecord
 from stemfuse.experiments.report.figures import Figures
 from stemfuse.experiments.report.fusions import fusion_view

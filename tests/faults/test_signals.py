@@ -134,8 +134,8 @@ def test_what_is_ignored_stays_ignored(tmp_path):
 
 @pytest.mark.slow
 def test_the_report_goes_on_where_it_was(folder, monkeypatch):
-    from stemfuse.experiments.config import load_config
     from stemfuse.experiments.pipeline import run
+    from stemfuse.experiments.recipes import load_config
 
     class StopError(Exception):
         pass

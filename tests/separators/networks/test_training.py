@@ -18,8 +18,8 @@ import yaml
 from makers.places import ROOT
 from stemfuse.analysis import song_sdr
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.config import parse_part, read_config
 from stemfuse.experiments.errors import ConfigError
+from stemfuse.experiments.recipes import parse_part, read_config
 from stemfuse.experiments.stages.train import TrainConfig, train_separator
 from stemfuse.separators import SOURCES, Track, TrainingError, check_separator, load_separator
 from stemfuse.separators.networks.demucs_v2_separator import TrainableDemucsV2
