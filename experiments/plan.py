@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.separators import StemStore, Sums, Track, listed, matched, separator_class, track_labels
+from stemfuse.separators import StemfuseError, StemStore, Sums, Track, listed, matched, separator_class, track_labels
 from stemfuse.separators.errors import usage_errors
 
 from .config import Cell, RunConfig
@@ -269,13 +270,10 @@ def plan_run(config: RunConfig) -> Plan:
     with usage_errors():
         for fusion in fusions:
             make_fusion(fusion.name, **fusion.options).check()
-    planned = _planned(config)
-    separators = tuple(
-        stored_separator(
-            part if part.stored else separator_with_seed(part, separator_class(part.name), config.seed), store
-        )
-        for part in config.separators
-    )
+    problems: list[StemfuseError] = []
+    planned, separators = _planned(config, problems), _separators(config, store, problems)
+    _raise(problems)
+    check_asked(config, [entry.track.subset for entry in planned])
     check_labels(separators, [cell.label for cell in fusions])
     plan = _without_absent(Plan(config, store, planned, separators, fusions))
     # two that cannot be told apart are an error before anything is computed
@@ -288,16 +286,47 @@ def plan_run(config: RunConfig) -> Plan:
     return plan
 
 
-def _planned(config: RunConfig) -> tuple[PlannedTrack, ...]:
+def _planned(config: RunConfig, problems: list[StemfuseError]) -> tuple[PlannedTrack, ...]:
     """The tracks of all data sets, as far as the recipe wants them."""
     planned: list[PlannedTrack] = []
     for part in config.data:
-        found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
-        for subset in part.subsets or found.subsets:
-            tracks = found.tracks(subset)[: part.tracks]
-            planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
-    check_asked(config, [entry.track.subset for entry in planned])
+        with _collected(problems):
+            found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
+            for subset in part.subsets or found.subsets:
+                tracks = found.tracks(subset)[: part.tracks]
+                planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
     return tuple(planned)
+
+
+def _separators(config: RunConfig, store: StemStore, problems: list[StemfuseError]) -> tuple[StoredSeparator, ...]:
+    """The separators of a recipe, whose weights have to be there."""
+    found = []
+    for part in config.separators:
+        with _collected(problems):
+            seeded = part if part.stored else separator_with_seed(part, separator_class(part.name), config.seed)
+            found.append(stored_separator(seeded, store))
+    return tuple(found)
+
+
+@contextmanager
+def _collected(problems: list[StemfuseError]) -> Iterator[None]:
+    """Keep what is wrong with one thing, so that all that is missing can be said at once."""
+    try:
+        yield
+    except StemfuseError as error:
+        problems.append(error)
+
+
+def _raise(problems: Sequence[StemfuseError]) -> None:
+    """Raise what is wrong: as it is, or several things in one error, a line each."""
+    said = list(dict.fromkeys(map(str, problems)))
+    if len(said) == 1:
+        raise problems[0]
+    if said:
+        lines = "".join(f"\n  {line}" for line in said)
+        error = RunError(f"{len(said)} things are missing or wrong:{lines}")
+        error.is_usage = all(problem.is_usage for problem in problems)
+        raise error
 
 
 def _without_absent(plan: Plan) -> Plan:
