@@ -18,6 +18,7 @@ from .config import FusionConfig, RunConfig
 from .data import open_data
 from .errors import RunError
 from .missing_stems import Who, find_absent, in_common, say_absent, who
+from .remixes import remixed_tracks
 from .seeds import with_seed
 from .stored_separators import StoredSeparator, check_labels, stored_separator
 from .subsets import check_asked, is_small
@@ -264,7 +265,7 @@ def plan_run(config: RunConfig) -> Plan:
         for part in config.separators
     )
     check_labels(separators, [part.label or part.name for part in fusions])
-    plan = _without_absent(Plan(config, store, planned, separators, fusions))
+    plan = _with_remixes(_without_absent(Plan(config, store, planned, separators, fusions)))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018
     if not plan.tested():
@@ -311,6 +312,22 @@ def _without_absent(plan: Plan) -> Plan:
         absent=absent if missing == "refit" else {},
         dropped=tuple(dropped),
     )
+
+
+def _with_remixes(plan: Plan) -> Plan:
+    """The plan with the songs mixed anew that the recipe wants to be fitted on, written now if they are not there."""
+    fit = plan.config.fit
+    if fit.augment is None or not plan.learns():
+        return plan
+    if plan.folds:
+        raise RunError(
+            "fit.augment: songs are left out in turn, and what is mixed of them would not be; name other songs to test "
+            "in fit.test, or leave out fit.augment"
+        )
+    songs = plan.fitted_on()[0]
+    made = remixed_tracks(songs, fit.augment, plan.store, plan.separators, fit.train[0], plan.config.seed, plan.workers)
+    data = next(entry.data for entry in plan.tracks if entry.track in songs)
+    return replace(plan, tracks=(*plan.tracks, *(PlannedTrack(track, data) for track in made)))
 
 
 def _check_stems(plan: Plan) -> None:

@@ -161,12 +161,21 @@ def fit(
     missing: Annotated[
         str, typer.Option("--missing", help="songs that a separator has no stems of: skip, or error")
     ] = "error",
+    augment: Annotated[
+        str,
+        typer.Option(
+            "--augment",
+            metavar="KEY=VALUE,...",
+            help="separate=20,seconds=30: fit on as many songs mixed anew of sources of different songs, too",
+        ),
+    ] = "",
     workers: Workers = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Fit a fusion on a data set; missing stems are separated first. What is stopped goes on with the same command."""
     from stemfuse.blending import load_fusion
+    from stemfuse.experiments.config import AugmentConfig, parse_part
     from stemfuse.experiments.stages.single_fit import fit_fusion
 
     options = parse_options(option)
@@ -188,6 +197,7 @@ def fit(
             given_sources(sources),
             replace,
             one_of("--missing", missing, ("error", "skip")),
+            parse_part(AugmentConfig, parse_options(_listed(augment)), "--augment") if augment else None,
         )
     if as_json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))
