@@ -23,8 +23,10 @@ from .constant import PRESETS, Fixed, Mean, Preset, list_presets
 from .errors import FusionError, LeakWarning
 from .exchange import (
     EXPORTS,
+    FOLDERS,
     export_audio_separator_presets,
     export_demucs_bag,
+    export_kuielab_mdx,
     export_kuielab_mixer,
     export_msst_commands,
     import_kuielab_mixer,
@@ -44,6 +46,7 @@ __all__ = [
     "AVERAGES",
     "BAND_EDGES_HZ",
     "EXPORTS",
+    "FOLDERS",
     "PRESETS",
     "RULES",
     "Average",
@@ -78,6 +81,7 @@ __all__ = [
     "decompose",
     "export_audio_separator_presets",
     "export_demucs_bag",
+    "export_kuielab_mdx",
     "export_kuielab_mixer",
     "export_msst_commands",
     "fit_gains",

@@ -165,6 +165,14 @@ def _in_label(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+class AugmentConfig(_Part):
+    """New songs to fit on: sources of different songs that are fitted on, mixed and then separated like these."""
+
+    separate: int = Field(ge=1, le=100_000, description="number of new songs, each separated by all separators")
+    seconds: float = Field(30.0, gt=0, le=3600, description="length of each in seconds; shorter songs are not drawn")
+    seed: int | None = Field(None, ge=0, lt=1 << 32, description="of what is drawn; the run's when not given")
+
+
 class FitConfig(_Part):
     """Which tracks fusions are fitted to."""
 
@@ -180,6 +188,7 @@ class FitConfig(_Part):
         description="groups of songs that are left out in turn, each fused by weights fitted to the others; when not "
         "given, only where no other song can be fitted on; 0: never",
     )
+    augment: AugmentConfig | None = Field(None, description="songs mixed anew to fit on as well; none when not given")
 
     @field_validator("folds")
     @classmethod

@@ -6,12 +6,13 @@
         ConfigError    a recipe or an option; the command line ends with exit code 2
         RunError       a run folder, or a run of which a part failed
             DamagedRecordError    the record of a run has changed since it was written
+            SeveralProblemsError  several things are missing or wrong, a line for each
             UnfittedError         fusions that could not be fitted, while all others are done
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stemfuse.separators import StemfuseError
 
@@ -28,6 +29,22 @@ class RunError(StemfuseError, ValueError):
 
 class DamagedRecordError(RunError):
     """A record of a run whose content has changed since it was written; the next run makes all of it anew."""
+
+
+class SeveralProblemsError(RunError):
+    """Several things that are missing or wrong, all said at once.
+
+    Parameters
+    ----------
+    problems : sequence of str
+        A line for each.
+    is_usage : bool
+        See `StemfuseError`.
+    """
+
+    def __init__(self, problems: Sequence[str], is_usage: bool = False) -> None:
+        super().__init__("; ".join(problems))
+        self.problems, self.is_usage = tuple(problems), is_usage
 
 
 class UnfittedError(RunError):

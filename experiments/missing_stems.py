@@ -13,7 +13,7 @@ from .errors import RunError
 from .stored_separators import StoredSeparator
 
 if TYPE_CHECKING:
-    from .plan import PlannedTrack
+    from .needs import PlannedTrack
 
 log = logging.getLogger(__name__)
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import filecmp
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stemfuse.separators import StemfuseError
-from stemfuse.separators.audio.whole_files import set_aside, whole_file
+from stemfuse.separators.audio.whole_files import set_aside, whole_file, whole_folder
 
 from .errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 
-def check_output(path: Path, option: str = "--out") -> None:
-    """Raise where a file cannot be written, before anything is computed for it.
+def check_output(path: Path, option: str = "--out", is_folder: bool = False) -> None:
+    """Raise where a file, or a folder, cannot be written, before anything is computed for it.
 
     Raises
     ------
@@ -32,7 +33,9 @@ def check_output(path: Path, option: str = "--out") -> None:
     ...
     stemfuse.experiments.errors.ConfigError: ...: cannot be written, /dev/null is no folder; choose another --out
     """
-    if path.is_dir():
+    if is_folder and path.is_file():
+        raise ConfigError(f"{path}: got a file, expected the name of a new folder; choose another {option}")
+    if path.is_dir() and not is_folder:
         raise ConfigError(f"{path}: got a folder, expected the name of a new file; add one to {option}")
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
@@ -91,3 +94,32 @@ def new_file(path: Path, replace: bool) -> Iterator[Path]:
             raise
         with room_for(path, replace):
             stack.close()
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool) -> Iterator[Path]:
+    """The name of a temporary folder, made in the block, that becomes the new one; an old one is kept as by `room_for`.
+
+    With ``replace`` it is lost, but only where it has no other files than the new one: it may be anybody's.
+    """
+
+    def place(temporary: Path, path: Path) -> None:
+        kept = set_aside(path)
+        (temporary / path.name).rename(path)
+        if kept is None:
+            return
+        new = {file.relative_to(path) for file in path.rglob("*")}
+        old = {file.relative_to(kept) for file in kept.rglob("*")}
+        same = new == old and not filecmp.cmpfiles(kept, path, [*map(str, new)], shallow=False)[1]
+        if kept.is_dir() and (same or (replace and old <= new)):
+            shutil.rmtree(kept)
+        else:
+            log.warning("%s was there already: it is kept as %s", path, kept.name)
+
+    with whole_folder(path, place=place) as temporary:
+        inside = temporary / path.name
+        try:
+            yield inside
+        except StemfuseError as error:
+            error.args = tuple(str(part).replace(str(inside), str(path)) for part in error.args)
+            raise

@@ -5,41 +5,25 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from stemfuse.blending import fusion_class, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.separators import StemfuseError, StemStore, Sums, Track, listed, matched, separator_class, track_labels
+from stemfuse.separators import StemStore, Sums, Track, listed, matched, track_labels
 from stemfuse.separators.errors import usage_errors
 
 from .config import Cell, RunConfig
-from .data import open_data
 from .errors import RunError
 from .missing_stems import Who, find_absent, in_common, say_absent, who
-from .seeds import cell_with_seed, separator_with_seed
-from .stored_separators import StoredSeparator, check_labels, stored_separator
-from .subsets import check_asked, is_small
+from .needs import PlannedTrack, needed_by
+from .remixes import remixed_tracks
+from .seeds import cell_with_seed
+from .stored_separators import StoredSeparator, check_labels
 from .workers import cores
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PlannedTrack:
-    """A track of a run with the data set it belongs to."""
-
-    track: Track
-    data: str
-    is_spare: bool = False
-    """Whether a small data set's split would set it aside to validate on: it is fitted on instead, see `is_small`."""
-
-    @property
-    def named(self) -> str:
-        """``<subset>/<track>``."""
-        return f"{self.track.subset}/{self.track.name}"
 
 
 class Refit(NamedTuple):
@@ -270,12 +254,9 @@ def plan_run(config: RunConfig) -> Plan:
     with usage_errors():
         for fusion in fusions:
             make_fusion(fusion.name, **fusion.options).check()
-    problems: list[StemfuseError] = []
-    planned, separators = _planned(config, problems), _separators(config, store, problems)
-    _raise(problems)
-    check_asked(config, [entry.track.subset for entry in planned])
+    planned, separators = needed_by(config, store)
     check_labels(separators, [cell.label for cell in fusions])
-    plan = _without_absent(Plan(config, store, planned, separators, fusions))
+    plan = _with_remixes(_without_absent(Plan(config, store, planned, separators, fusions)))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018
     if not plan.tested():
@@ -284,49 +265,6 @@ def plan_run(config: RunConfig) -> Plan:
     if plan.learns():
         _check_fit(plan)
     return plan
-
-
-def _planned(config: RunConfig, problems: list[StemfuseError]) -> tuple[PlannedTrack, ...]:
-    """The tracks of all data sets, as far as the recipe wants them."""
-    planned: list[PlannedTrack] = []
-    for part in config.data:
-        with _collected(problems):
-            found = open_data(part.path, mixture=part.mixture, sources=config.sources).only(part.names)
-            for subset in part.subsets or found.subsets:
-                tracks = found.tracks(subset)[: part.tracks]
-                planned += [PlannedTrack(track, part.name, subset == "valid" and is_small(found)) for track in tracks]
-    return tuple(planned)
-
-
-def _separators(config: RunConfig, store: StemStore, problems: list[StemfuseError]) -> tuple[StoredSeparator, ...]:
-    """The separators of a recipe, whose weights have to be there."""
-    found = []
-    for part in config.separators:
-        with _collected(problems):
-            seeded = part if part.stored else separator_with_seed(part, separator_class(part.name), config.seed)
-            found.append(stored_separator(seeded, store))
-    return tuple(found)
-
-
-@contextmanager
-def _collected(problems: list[StemfuseError]) -> Iterator[None]:
-    """Keep what is wrong with one thing, so that all that is missing can be said at once."""
-    try:
-        yield
-    except StemfuseError as error:
-        problems.append(error)
-
-
-def _raise(problems: Sequence[StemfuseError]) -> None:
-    """Raise what is wrong: as it is, or several things in one error, a line each."""
-    said = list(dict.fromkeys(map(str, problems)))
-    if len(said) == 1:
-        raise problems[0]
-    if said:
-        lines = "".join(f"\n  {line}" for line in said)
-        error = RunError(f"{len(said)} things are missing or wrong:{lines}")
-        error.is_usage = all(problem.is_usage for problem in problems)
-        raise error
 
 
 def _without_absent(plan: Plan) -> Plan:
@@ -353,6 +291,22 @@ def _without_absent(plan: Plan) -> Plan:
         absent=absent if missing == "refit" else {},
         dropped=tuple(dropped),
     )
+
+
+def _with_remixes(plan: Plan) -> Plan:
+    """The plan with the songs mixed anew that the recipe wants to be fitted on, written now if they are not there."""
+    fit = plan.config.fit
+    if fit.augment is None or not plan.learns():
+        return plan
+    if plan.folds:
+        raise RunError(
+            "fit.augment: songs are left out in turn, and what is mixed of them would not be; name other songs to test "
+            "in fit.test, or leave out fit.augment"
+        )
+    songs = plan.fitted_on()[0]
+    made = remixed_tracks(songs, fit.augment, plan.store, plan.separators, fit.train[0], plan.config.seed, plan.workers)
+    data = next(entry.data for entry in plan.tracks if entry.track in songs)
+    return replace(plan, tracks=(*plan.tracks, *(PlannedTrack(track, data) for track in made)))
 
 
 def _check_stems(plan: Plan) -> None:

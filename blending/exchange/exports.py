@@ -17,6 +17,7 @@ from stemfuse.blending.weights import MixingWeights
 from stemfuse.separators import SOURCES, write_whole
 
 from .kuielab import export_kuielab_mixer
+from .kuielab_chain import export_kuielab_mdx
 
 if TYPE_CHECKING:
     from stemfuse.separators.demucs_files import Bag
@@ -294,6 +295,10 @@ EXPORTS: dict[str, Callable[..., None]] = {
     "audio-separator": export_audio_separator_presets,
     "demucs": export_demucs_bag,
     "kuielab": export_kuielab_mixer,
+    "kuielab_mdx": export_kuielab_mdx,
     "msst": export_msst_commands,
 }
 """By the name of the program; each takes weights and a path, then what its program needs."""
+
+FOLDERS = frozenset({"kuielab_mdx"})
+"""Those of `EXPORTS` that write a folder, not a file."""

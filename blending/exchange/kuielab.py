@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.explanation import constant_matrix
 from stemfuse.blending.weights import MixingWeights
-from stemfuse.separators import SOURCES, write_whole
+from stemfuse.separators import SOURCES, Samples, write_whole
 from stemfuse.separators.labels import ChannelLabel, mixture_labels, output_labels, stem_labels
 from stemfuse.separators.optional import import_optional
 
@@ -74,7 +74,7 @@ def import_kuielab_mixer(path: str | os.PathLike[str], separator: str) -> Mixing
     >>> weights.inputs[2], weights.outputs[0], weights.matrix[0, 0, 2].item()
     ('tfc_tdf.drums.left', 'drums.left', 1.0)
     """
-    _import_torch()
+    import_torch()
     # reading it needs torch; these modules load it
     from stemfuse.separators.foreign.table import ForeignFileError
     from stemfuse.separators.foreign.torch_files import StoredTensor, open_torch_file, read_tensors
@@ -138,14 +138,29 @@ def export_kuielab_mixer(weights: MixingWeights, path: str | os.PathLike[str]) -
     inputs = mixer_inputs(separators[0])
     if unknown := [label for label in used if label not in inputs]:
         raise FusionError(f"got the input {unknown[0]!r}; KUIELab's mixer has {', '.join(inputs)}")
-    mixer = np.zeros((len(wanted), len(inputs)), np.float32)
-    rows = [weights.outputs.index(label) for label in wanted]
-    for column, label in enumerate(inputs):
-        if label in used:
-            mixer[:, column] = matrix[rows, weights.inputs.index(label)]
-    torch = _import_torch()
+    mixer = mixer_matrix(weights, inputs)
+    torch = import_torch()
     write_whole(Path(path), lambda file: torch.save({KUIELAB_KEY: torch.from_numpy(mixer)}, file))
 
 
-def _import_torch() -> Any:
+def mixer_matrix(weights: MixingWeights, inputs: Sequence[str]) -> Samples:
+    """Constant weights as a Mixer has them: KUIELab's outputs by these inputs; one that is not mixed is zero.
+
+    Examples
+    --------
+    >>> blend = MixingWeights.same_source({source: {"a": 1.0} for source in SOURCES})
+    >>> mixer_matrix(blend, mixer_inputs("a"))[:3, :4].tolist()
+    [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+    """
+    outputs = output_labels(KUIELAB_SOURCES)
+    mixer = np.zeros((len(outputs), len(inputs)), np.float32)
+    rows = [weights.outputs.index(label) for label in outputs]
+    for column, label in enumerate(inputs):
+        if label in weights.inputs:
+            mixer[:, column] = constant_matrix(weights)[rows, weights.inputs.index(label)]
+    return mixer
+
+
+def import_torch() -> Any:
+    """PyTorch; a FusionError where it is not installed."""
     return import_optional("torch", "torch", "checkpoints", FusionError)

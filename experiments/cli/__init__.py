@@ -12,6 +12,7 @@ from typing import TextIO
 import typer
 from rich.logging import RichHandler
 
+from stemfuse.experiments.errors import SeveralProblemsError
 from stemfuse.experiments.workers import NO_MEMORY
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
@@ -69,6 +70,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     except Stopped:
         messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
         raise
+    except SeveralProblemsError as error:
+        first = f"{len(error.problems)} things are missing or wrong:"
+        _fail(first, 2 if error.is_usage else 1, *error.problems)
     except StemfuseError as error:
         _fail(str(error), 2 if error.is_usage else 1)
     except BrokenPipeError:
@@ -83,7 +87,9 @@ def _run(arguments: Sequence[str] | None) -> None:
         _fail(crash_message(error), 1)
 
 
-def _fail(message: str, code: int) -> None:
-    # names in it are data: they cannot steer the terminal, and it stays one line
+def _fail(message: str, code: int, *more: str) -> None:
+    # names in it are data: they cannot steer the terminal, and each stays one line
     messages.print(f"stemfuse: {shown(message)}", markup=False)
+    for line in more:
+        messages.print(f"  {shown(line)}", markup=False)
     sys.exit(code)

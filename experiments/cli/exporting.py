@@ -4,17 +4,62 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators.names import did_you_mean
 from stemfuse.separators.options import checked_options
 
+if TYPE_CHECKING:
+    from stemfuse.blending import BaseFusion
+
 MODELS = "models=a=htdemucs,b=955717e8"
 """The form of the option ``models``, for help and messages."""
 
-GIVEN = ("weights", "path")
+GIVEN = ("weights", "path", "described")
 """What the command itself gives to an export."""
+
+
+def write_export(
+    fusion: BaseFusion, file: Path, program: str, options: Mapping[str, Any], out: Path, replace: bool
+) -> None:
+    """Write a fusion in the form of another program.
+
+    Parameters
+    ----------
+    fusion : BaseFusion
+        With constant weights, read from ``file``.
+    file : Path
+        Where it lies, for messages.
+    program : str
+        One of `stemfuse.blending.EXPORTS`.
+    options : mapping
+        As they were given; see `export_options`.
+    out : Path
+        The new file, or folder.
+    replace : bool
+        Whether one that is there may be lost.
+
+    Raises
+    ------
+    StemfuseError
+        The fusion cannot be expressed, an option is wrong, or the place cannot be written.
+    """
+    from stemfuse.blending import EXPORTS, FOLDERS
+    from stemfuse.experiments.outputs import check_output, new_file, new_folder
+
+    check_output(out, is_folder=program in FOLDERS)
+    weights = fusion.constant_weights
+    if weights is None:
+        raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")
+    given = export_options(program, options, weights.separators)
+    if program not in FOLDERS:
+        with new_file(out, replace) as temporary:
+            EXPORTS[program](weights, temporary, **given)
+        return
+    with new_folder(out, replace) as temporary:
+        EXPORTS[program](weights, temporary, described=fusion.separators_, **given)
 
 
 def export_options(program: str, options: Mapping[str, Any], separators: Sequence[str]) -> dict[str, Any]:
@@ -75,7 +120,11 @@ def export_options(program: str, options: Mapping[str, Any], separators: Sequenc
 def _expected(name: str, program: str, separators: Sequence[str]) -> str:
     if name != "models":
         return f"{program} needs it"
+    from stemfuse.blending import FOLDERS
+
     own = ",".join(f"{separator}=MODEL" for separator in separators)
+    if program in FOLDERS:
+        return f"say which file each network is: --option models={own.replace('=MODEL', '=FILE')}"
     return f"say what each separator is to {program}: --option models={own} (such as {MODELS})"
 
 

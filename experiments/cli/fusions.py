@@ -37,7 +37,7 @@ from .console import (
     progress_bars,
     results,
 )
-from .exporting import MODELS, export_options
+from .exporting import MODELS, write_export
 from .pivot import show_weights, weights_of
 
 app = typer.Typer()
@@ -162,12 +162,22 @@ def fit(
     missing: Annotated[
         str, typer.Option("--missing", help="songs that a separator has no stems of: skip, or error")
     ] = "error",
+    augment: Annotated[
+        str,
+        typer.Option(
+            "--augment",
+            metavar="KEY=VALUE,...",
+            help="separate=20,seconds=30: fit on as many songs mixed anew of sources of different songs, too",
+        ),
+    ] = "",
     workers: Workers = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Fit a fusion on a data set; missing stems are separated first. What is stopped goes on with the same command."""
     from stemfuse.blending import load_fusion
+    from stemfuse.experiments.config import AugmentConfig
+    from stemfuse.experiments.recipes import parse_part
     from stemfuse.experiments.stages.single_fit import fit_fusion
 
     options = parse_options(option)
@@ -189,6 +199,7 @@ def fit(
             given_sources(sources),
             replace,
             one_of("--missing", missing, ("error", "skip")),
+            parse_part(AugmentConfig, parse_options(_listed(augment)), "--augment") if augment else None,
         )
     if as_json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))
@@ -263,33 +274,31 @@ def fuse(
 @app.command(epilog="Example: stemfuse export blend.npz --as msst --out ensemble.sh")
 def export(
     file: Annotated[Path, typer.Argument(metavar="FUSION_FILE", help="file that fit saved", show_default=False)],
-    program: Annotated[str, typer.Option("--as", help="demucs, msst, audio-separator or kuielab", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="the new file", show_default=False)],
+    program: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="demucs, msst, audio-separator, kuielab (its mixer) or kuielab_mdx (networks and mixer)",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="the new file; of kuielab_mdx a folder", show_default=False)],
     option: Annotated[
         list[str],
         typer.Option(
             "--option",
             metavar="KEY=VALUE",
-            help=f"what the program needs: {MODELS} says what each separator is (demucs, audio-separator); "
-            "nearest=true takes the nearest weighted average",
+            help=f"what the program needs: {MODELS} says what each separator is (demucs, audio-separator), "
+            "or names the file of each network (kuielab_mdx); nearest=true takes the nearest weighted average",
         ),
     ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
     replace: Replace = False,
 ) -> None:
-    """Write a constant blend in the form of another program."""
+    """Write a constant blend in the form of another program, or as the separator kuielab_mdx."""
     from stemfuse.blending import EXPORTS, load_fusion
-    from stemfuse.experiments.outputs import check_output, new_file
 
     check_choice(program, "--as", EXPORTS)
-    check_output(out)
-    fusion = load_fusion(file)
-    weights = fusion.constant_weights
-    if weights is None:
-        raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")
-    export_to = EXPORTS[program]
-    options = export_options(program, parse_options(option), weights.separators)
-    with new_file(out, replace) as temporary:
-        export_to(weights, temporary, **options)
+    write_export(load_fusion(file), file, program, parse_options(option), out, replace)
     results.print(str(out))
 
 

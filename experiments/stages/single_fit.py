@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stemfuse.blending import BaseFusion, FusionError, Search, leaks, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.experiments.config import FitConfig
+from stemfuse.experiments.config import AugmentConfig, FitConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
+from stemfuse.experiments.remixes import remixed_tracks
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
 from stemfuse.experiments.workers import Progress, cores, silent
@@ -58,6 +59,7 @@ def fit_fusion(
     sources: Sums | None = None,
     overwrite: bool = False,
     missing: Literal["error", "skip"] = "error",
+    augment: AugmentConfig | None = None,
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -97,6 +99,9 @@ def fit_fusion(
         Whether a file that is there is replaced; it is kept under another name otherwise.
     missing : {"error", "skip"}
         Songs that a separator whose stems cannot be made here has none of: an error, or left out.
+    augment : AugmentConfig, optional
+        New songs to fit on beside those of the data, see `stemfuse.experiments.remixes.remixed_tracks`; no song is left
+        out in turn then, as they are mixed of all.
 
     Returns
     -------
@@ -125,6 +130,10 @@ def fit_fusion(
             raise ConfigError(f"{data}: no track to fit on has stems by all separators; leave one out, or adopt stems")
     # refused before stems are made
     at_one_rate(fusion, *parts, convert)
+    own = len(parts[0])
+    if augment is not None:
+        folds = _without_folds(fusion, folds)
+        parts = [*parts[0], *_remixes(parts[0], augment, target, chosen, workers, progress)], parts[1]
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
     described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
     fusion.separators_ = with_sums(described, fitted)
@@ -140,6 +149,7 @@ def fit_fusion(
     _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
     if said := kept_equal(fusion.kept_equal_):
         log.warning("%s: %s", fusion.kind, said)
+    fitted = fitted[:own]
     scores = sdr_scores(fusion, validated or fitted)
     table = sdr_table(scores, {fusion.kind: seen})
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
@@ -149,6 +159,29 @@ def fit_fusion(
     # what chose among them says little of other songs
     has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
     return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
+
+
+def _without_folds(fusion: BaseFusion, folds: int | None) -> int:
+    """0: no song can be left out where others are mixed of it; folds that were asked for are refused."""
+    if folds:
+        raise ConfigError("--folds: what --augment mixes of a song is not left out with it; expected one of the two")
+    if not fusion.learns:
+        raise ConfigError(f"--augment: a {fusion.kind} fusion learns nothing; leave it out")
+    return 0
+
+
+def _remixes(
+    songs: Sequence[Track],
+    augment: AugmentConfig,
+    store: StemStore,
+    separators: Sequence[StoredSeparator],
+    workers: int | None,
+    progress: Progress,
+) -> list[Track]:
+    """Songs mixed anew, of the subset of the first song that is fitted on."""
+    return remixed_tracks(
+        songs, augment, store, separators, songs[0].subset, workers=workers or cores(), progress=progress
+    )
 
 
 def _with_unseen(

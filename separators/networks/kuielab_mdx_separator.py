@@ -31,17 +31,22 @@ FORMS = (".safetensors", ".onnx", ".ckpt", ".pt", ".pth")
 """Suffixes of the four networks' files, the preferred one first."""
 
 
+MIXERS = ("mixer.safetensors", "mixer.ckpt")
+"""Names of the Mixer's file: one of our own, which has notes, and the published one."""
+
+
 class KuielabMDX(NetworkSeparator):
     """KUIELab-MDX-Net of leaderboard A: a TFC-TDF-U-Net v2 for each source, and the Mixer.
 
     Parameters
     ----------
     weights : path-like, optional
-        Folder with ``bass``, ``drums``, ``other`` and ``vocals`` as ONNX files or checkpoints, and ``mixer.ckpt``; the
-        networks may lie in ``onnx_A`` below it, as they are published. If not given: the folder ``kuielab_mdx`` of
-        `weights_folder`.
+        Folder with ``bass``, ``drums``, ``other`` and ``vocals`` as ONNX files, checkpoints or files that were trained
+        here, and ``mixer.ckpt`` or ``mixer.safetensors``; the networks may lie in ``onnx_A`` below it, as they are
+        published. `stemfuse.blending.exchange.export_kuielab_mdx` writes such a folder. If not given: the folder
+        ``kuielab_mdx`` of `weights_folder`.
     frames : int, optional
-        STFT frames in a chunk: when not given, what the ONNX files were made for (512), else 256.
+        STFT frames in a chunk: when not given, what each file was made for (the published ones for 512), else 256.
     runtime : str
         ``"torch"``, or ``"onnxruntime"`` for ONNX files.
     device : str
@@ -75,7 +80,7 @@ class KuielabMDX(NetworkSeparator):
     def weight_files(self) -> tuple[WeightFile, ...]:
         """A file for each network, and the Mixer's."""
         networks = [WeightFile(tuple(source + form for form in FORMS)) for source in ORDER]
-        return (*networks, WeightFile(("mixer.ckpt",)))
+        return (*networks, WeightFile(MIXERS))
 
     def weight_folders(self) -> tuple[Path, ...]:
         """The separator's folder, or the user's own; then the folder of the published archive in it."""

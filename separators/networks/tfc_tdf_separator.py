@@ -84,6 +84,12 @@ class TFCTDF(SpectrogramSeparator):
     def _names(self) -> Sequence[str]:
         return [f"{self.source}.safetensors", f"{self.source}.onnx"]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """STFT frames of a chunk, window and hop that it separates with: as given, or as its file has them."""
+        chunked: ChunkedSpectrograms = self._network
+        return {"frames": chunked.frames, "n_fft": chunked.transform.n_fft, "hop": chunked.transform.hop}
+
     def _build(self) -> ChunkedSpectrograms:
         from stemfuse.separators.weights.onnx_graph import Graph, OnnxNetwork
         from stemfuse.separators.weights.tensors import load_strictly, read_state

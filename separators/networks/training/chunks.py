@@ -29,7 +29,8 @@ class Augmentation:
     flip : float
         Probability that a stem's sign is flipped.
     stretched : float
-        Probability that a stem is taken from a stretched copy of its song, if it has any.
+        Probability that a stem is taken from a stretched copy of its song, if it has any; else from the original. With
+        n copies, n / (n + 1) draws all versions alike, and 1 never draws the original.
 
     References
     ----------

@@ -21,7 +21,7 @@ from stemfuse.experiments.band import synthesize
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.recipes import parse_part, read_config
 from stemfuse.experiments.stages.train import TrainConfig, train_separator
-from stemfuse.separators import SOURCES, Track, TrainingError, check_separator, load_separator
+from stemfuse.separators import SOURCES, Stems, Track, TrainingError, check_separator, load_separator
 from stemfuse.separators.networks.demucs_v2_separator import TrainableDemucsV2
 from stemfuse.separators.networks.tfc_tdf_separator import TrainableTFCTDF
 from stemfuse.separators.networks.training.chunks import Augmentation, FixedChunks, RandomChunks
@@ -402,6 +402,19 @@ def test_copies_are_of_the_songs_content(tmp_path, other):
     assert len(list(tmp_path.rglob("drums.wav"))) == 2
     assert {stems["drums"].path.parent.parent.name[:5] for stems in (before, after)} == {"song-"}
     assert len({stems["drums"].path.parent.parent for stems in (before, after)}) == 2
+
+
+@pytest.mark.parametrize(("stretched", "share"), [(0.96, 0.04), (1.0, 0.0), (0.0, 1.0)])
+def test_originals_are_what_stretched_leaves(stretched, share):
+    (song,) = ramps(1, 500)
+    # copies by the hundreds in the samples' whole number
+    copies = [Stems(song.references.audio + 100 * (1 + copy)) for copy in range(24)]
+    augmentation = Augmentation(gain=(1.0, 1.0), swap=0.0, flip=0.0, stretched=stretched)
+    chunks = RandomChunks([song], 10, 1, augmentation, copies=[copies])
+    found = np.array([place_of(stem)[0] for number in range(500) for stem in chunks[number]])
+    assert (found == 0).mean() == pytest.approx(share, abs=0.015 * (0 < share < 1))
+    if 0 < share < 1:
+        assert np.bincount(found, minlength=25) == pytest.approx(np.full(25, 80), rel=0.4), "all versions alike"
 
 
 def test_stretched_copies_are_made_once(tmp_path):
