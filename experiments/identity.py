@@ -13,6 +13,7 @@ from stemfuse.separators import StemfuseError, StemStore, Track, digest
 from .config import FusionConfig
 from .machine import describe_versions, versions_of
 from .plan import Plan
+from .training import trains
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
 """Packages whose versions scores depend on; stems name their own content, and `fit_versions` is for fits."""
@@ -36,7 +37,7 @@ def sha256_of(files: Iterable[Path]) -> list[str]:
 def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, but for the stems, which may not be there yet."""
     seeded = plan.config.model_copy(update={"fusions": plan.fusions})
-    config = seeded.model_dump(mode="json", exclude={"out", "workers", "store"})
+    config = seeded.model_dump(mode="json", exclude={"out", "workers", "store", "training"})
     needed = set(plan.needed())
     tracks = [
         (entry.data, entry.track.subset, entry.track.name, entry.track.length, _audio(plan.store, entry.track))
@@ -44,10 +45,11 @@ def run_identity(plan: Plan) -> str:
         if entry.track in needed
     ]
     made = {part.label or part.name: make_fusion(part.name, **part.options) for part in plan.fusions}
-    about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
+    about: dict[str, object] = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
     about["fits"] = {label: fit_versions(fusion) for label, fusion in made.items()}
     files = {label: sha256_of(fusion.files()) for label, fusion in made.items() if fusion.files()}
     about |= {"files": files} if files else {}
+    about |= _trained_by(plan, *made.values())
     absent = {label: [entry.named for entry in entries] for label, entries in plan.absent.items()}
     return digest(about | ({"absent": absent} if absent else {}))
 
@@ -72,10 +74,17 @@ def fit_digest(plan: Plan, part: FusionConfig, refit: int | None = None) -> str:
         "versions": fit_versions(fusion),
     }
     about |= {"files": files} if (files := sha256_of(fusion.files())) else {}
+    about |= _trained_by(plan, fusion)
     if refit is None:
         about |= _refits(plan) if fusion.learns or plan.absent else {}
         about |= {} if fusion.learns else {"given": _given(plan)}
     return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))
+
+
+def _trained_by(plan: Plan, *fusions: BaseFusion) -> dict[str, object]:
+    """What decides trainings beside the fusions' own arguments; nothing where it is as usual, or nothing is trained."""
+    deciding = plan.config.training.deciding
+    return {"training": deciding} if deciding and any(map(trains, fusions)) else {}
 
 
 def _refits(plan: Plan) -> dict[str, object]:

@@ -23,6 +23,7 @@ from .plan import Plan, plan_run
 from .record import DataRecord, RunRecord, TrackRecord
 from .run import AUDIO, ESTIMATES, PLAYERS, Run
 from .stages import bound, fit, report, score, separate
+from .training import check_training
 from .workers import Progress, kept_processes, silent
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def run(
     """
     config = config if isinstance(config, RunConfig) else parse_config(config)
     # what is wrong with a recipe is said before its folder is made
+    check_training(config.training)
     plan = plan_run(config) if prepare is None else None
     with run_lock(config.out):
         if prepare is not None:
