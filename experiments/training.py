@@ -120,7 +120,7 @@ def execution_of(
         pack_kind=training.pack_kind,
         checkpoint_s=60 * (training.checkpoint_minutes or checkpoint_minutes),
         tensorboard=logs if training.log == "tensorboard" else None,
-        estimates=not again,
+        estimates=not again and not is_follower(),
     )
 
 

@@ -1,6 +1,9 @@
 """How mixers are trained by a recipe and at the command line: packs, precision, curves, and what is refused."""
 
 import csv
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -166,3 +169,23 @@ def test_two_processes_by_recipe(place, finished):
     assert execution_of(TrainingConfig(**training), StemStore(place / "store")).strategy == "ddp_spawn"
     fit(place, "conv1x1", "spawned.npz", CONV, **training)
     assert len((place / "spawned-history.csv").read_text().splitlines()) == 2 + CONV["epochs"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_write_one_fusion(place, finished):
+    given = ["--data", "band", "--store", "store", "--separators", ",".join(SEPARATORS), "--folds", "0"]
+    given += [f"--option={key}={value}" for key, value in CONV.items()]
+    given += ["--training=devices=2", "--training=strategy=ddp", "--training=accelerator=cpu"]
+    program = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable, "-m", "stemfuse"]
+    done = subprocess.run(
+        [sys.executable, *program, "fit", "conv1x1", *given, "--out", "torchrun.npz"],
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("saved: torchrun.npz") == 1
+    assert sorted(path.name for path in place.glob("*torchrun*")) == ["torchrun-history.csv", "torchrun.npz"]
