@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,14 @@ def segments_per_s(source: PackedAudio, batches: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def forget_pages(packs: TrackPacks) -> None:
-    """Take packs out of the system's page cache, as far as it allows that."""
-    for pack in packs.packs:
+def forgotten(blocks: TrackBlocks, folder: Path, kind: Any) -> TrackPacks:
+    """Packs that are taken out of the system's page cache, as far as it allows that: nobody may have mapped them."""
+    opened = TrackPacks(blocks, folder, kind)
+    for pack in opened.packs:
         with pack.path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return opened
 
 
 def packs(songs: list[Track], folder: Path) -> Rows:
@@ -92,12 +95,12 @@ def packs(songs: list[Track], folder: Path) -> Rows:
     blocks = TrackBlocks([bcd(track) for track in songs])
     rows: Rows = []
 
-    def measure(name: str, source: PackedAudio, batches: int, before: Callable[[], object] = lambda: None) -> None:
+    def measure(name: str, opened: Callable[[], PackedAudio], batches: int) -> None:
         found = []
         for _ in range(5):
-            before()
-            copied = copied_per_s()
+            source, copied = opened(), copied_per_s()
             found.append((segments_per_s(source, batches), copied))
+            del source
         rate, copied = (statistics.median(part) for part in zip(*found, strict=True))
         share = statistics.median(one / other for one, other in found)
         rows.append({"from": name, "segments_per_s": rate, "copied_per_s": copied, "share": share})
@@ -108,11 +111,11 @@ def packs(songs: list[Track], folder: Path) -> Rows:
             flush=True,
         )
 
-    measure("WAV files, in series", blocks, 4)
+    measure("WAV files, in series", lambda: blocks, 4)
     for kind in ("float32", "float16"):
-        packed = TrackPacks(blocks, folder / "packs", kind)
-        measure(f"{kind} pack, not in the cache", packed, 10, lambda packed=packed: forget_pages(packed))
-        measure(f"{kind} pack, page cache", packed, 20)
+        where = folder / "packs"
+        measure(f"{kind} pack, not in the cache", partial(forgotten, blocks, where, kind), 4)
+        measure(f"{kind} pack, page cache", partial(TrackPacks, blocks, where, kind), 20)
     print()
     return rows
 

@@ -235,6 +235,8 @@ def _fit_safely(
     if not _goes_on(fusion):
         show_progress(fusion, fusion.kind, progress)
         fusion.fit(train, valid or None)
+        if is_follower():
+            return
         with room_for(out, overwrite, _beside(fusion, out)):
             fusion.save(out)
         return
