@@ -1,16 +1,17 @@
 """Mixers: the exact solver against Adam, the cost of MLP-Mixer and GramMixer, the speed of reading, and scores.
 
-Run ``python benchmarks/mixers.py [solvers] [costs] [reading] [scores] [--folder DIR] [--out mixers.json]``; without a
-section, all are measured. The songs are those of the synthetic band, separated by the embedded separators and kept in
-the folder. A song lasts ``--seconds``; ``--tracks`` of them train, half as many validate and half as many are held out.
-The solvers are compared by the validation error that they reach after a time of training, without that of validation.
+Run ``python benchmarks/mixers.py [solvers] [costs] [reading] [packs] [training] [scores] [--folder DIR] [--out
+mixers.json]``; without a section, all are measured. ``training`` takes ``--steps`` steps of the full-size MLP-Mixer
+with ``--batch`` segments each on ``--device`` cpu or cuda; run it alone for its peak memory. The songs are those of the
+synthetic band, separated by the embedded separators and kept in the folder. A song lasts ``--seconds``; ``--tracks`` of
+them train, half as many validate and half as many are held out. The solvers are compared by the validation error that
+they reach after a time of training, without that of validation.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import resource
 import statistics
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mixer_training import packs, training, write
 
 from stemfuse.analysis import bss_eval
 from stemfuse.blending import LinearFusion, Mean
@@ -226,29 +228,36 @@ def scores(songs: Songs) -> Rows:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", help="solvers, costs, reading, scores")
+    parser.add_argument("sections", nargs="*", help="solvers, costs, reading, packs, training, scores")
     parser.add_argument("--folder", type=Path, help="where songs and stems are kept; a temporary folder otherwise")
     parser.add_argument("--tracks", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--times", type=float, default=40, help="adam gets at most so many times the time of exact")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the section training")
+    parser.add_argument("--batch", type=int, default=1, help="segments of a step of the section training")
+    parser.add_argument("--steps", type=int, default=20, help="steps of the section training")
     parser.add_argument("--out", type=Path, default=Path("mixers.json"))
     options = parser.parse_args()
-    chosen = options.sections or ["solvers", "costs", "reading", "scores"]
+    chosen = options.sections or ["solvers", "costs", "reading", "packs", "training", "scores"]
     results: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        songs = prepare(options.folder or Path(temporary), options.tracks, options.seconds)
+        folder = options.folder or Path(temporary)
+        # a training is measured on noise, which needs no separators
+        songs = prepare(folder, options.tracks, options.seconds) if set(chosen) - {"training"} else {}
         known: dict[str, Callable[[], Rows]] = {
             "solvers": lambda: solvers(songs, options.epochs, options.times),
             "costs": lambda: costs(songs),
             "reading": lambda: reading(songs),
+            "packs": lambda: packs(songs["train"], folder),
+            "training": lambda: training(folder, options.device, options.batch, options.steps),
             "scores": lambda: scores(songs),
         }
         for section in chosen:
             if section not in known:
                 parser.error(f"section {section!r} is unknown, there are {', '.join(known)}")
             results[section] = known[section]()
-    options.out.write_text(json.dumps(results, indent=1))
+    write(results, options.out)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class Bandwise(BaseFusion):
             The edges do not fit the sample rate, or the fusion cannot be fitted.
         """
         fitted, validation = ([self.split(track) for track in part] for part in (train, valid or ()))
-        self.fusion_ = self._made().fit(fitted, validation)
+        self.fusion_ = self._made().trained_by(self.inner_execution).fit(fitted, validation)
         return self
 
     def fuse(self, track: Track) -> Stems:

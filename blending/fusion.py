@@ -84,6 +84,8 @@ class BaseFusion:
         are too good. `save` keeps them. Set by the caller of `fit`; empty when not known.
     execution : Execution, optional
         Where a training runs, checkpoints, progress; None where nothing is trained by gradient.
+    inner_execution : Execution, optional
+        Of the fusions that it is built on, where they are trained by gradient; set it before `fit`.
     progress : callable, optional
         Called as ``progress(source, done, total)`` while `fit` searches; set it before.
     history_ : sequence of dict
@@ -105,6 +107,7 @@ class BaseFusion:
     separators_: Mapping[str, Any] = MappingProxyType({})
     songs_: Sequence[str] = ()
     execution: Execution | None = None
+    inner_execution: Execution | None = None
     progress: Callable[[str, int, int], None] | None = None
     history_: Sequence[Mapping[str, float]] = ()
     studies_: Mapping[str, Any] = MappingProxyType({})
@@ -130,6 +133,19 @@ class BaseFusion:
     def parts(self) -> tuple[BaseFusion, ...]:
         """Fusions that this one is built on, as its arguments make them."""
         return ()
+
+    def trained_by(self, execution: Execution | None) -> Self:
+        """Let it, and the fusions that it is built on, be trained so, where anything is trained by gradient.
+
+        Parameters
+        ----------
+        execution : Execution, optional
+            None leaves all as it is.
+        """
+        if execution is not None:
+            self.execution = self.execution and execution
+            self.inner_execution = execution
+        return self
 
     def files(self) -> tuple[Path, ...]:
         """Files that the arguments name and whose content decides the result."""

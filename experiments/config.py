@@ -198,6 +198,47 @@ class FitConfig(_Part):
         return folds
 
 
+class TrainingConfig(_Part):
+    """Where and how mixers are trained by gradient; the defaults give the same weights bit for bit, run by run."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA where there is some, else the processor"
+    )
+    devices: int = Field(1, ge=1, le=1024, description="processes or GPUs on each machine; each takes a whole batch")
+    nodes: int = Field(1, ge=1, le=1024, description="machines; stemfuse fit under torchrun only")
+    strategy: Literal["auto", "ddp", "ddp_spawn"] = Field(
+        "auto", description="auto: ddp_spawn where there are several devices; ddp: stemfuse fit under torchrun only"
+    )
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="bf16-mixed: networks in bfloat16, audio and mix in float32"
+    )
+    tf32: bool = Field(False, description="a GPU rounds factors of float32 products to 11 bits")
+    compile: bool = Field(False, description="torch.compile")
+    packs: bool = Field(
+        True, description="keep what is trained on as one file per song in the store, for all trainings"
+    )
+    pack_kind: Literal["float32", "float16"] = Field("float32", description="float16: half the size, rounded at -72 dB")
+    checkpoint_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="most minutes that a killed training loses; not given: half a minute in stemfuse fit, ten in a run",
+    )
+    log: Literal["tensorboard"] | None = Field(None, description="curves for TensorBoard beside the history")
+
+    @model_validator(mode="after")
+    def _kind_has_packs(self) -> TrainingConfig:
+        if self.pack_kind != "float32" and not self.packs:
+            raise ValueError(f"got pack_kind {self.pack_kind} with packs: false, expected packs: true")
+        return self
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What changes the weights that are learnt, by rounding or by larger steps; empty for the defaults."""
+        given = self.model_dump(include={"precision", "tf32", "compile", "pack_kind", "devices", "nodes"})
+        return {name: value for name, value in given.items() if value != TrainingConfig.model_fields[name].default}
+
+
 class BoundsConfig(_Part):
     """Upper bounds of linear mixes on the test tracks, and what each separator is worth."""
 
@@ -242,6 +283,7 @@ class RunConfig(_Part):
         "refit: fused by the other separators, with weights that are fitted again",
     )
     fit: FitConfig = FitConfig()
+    training: TrainingConfig = TrainingConfig()
     score: ScoreConfig = ScoreConfig()
     bounds: BoundsConfig | None = Field(BoundsConfig(), description="null: no bounds are computed")
     players: PlayersConfig = PlayersConfig()

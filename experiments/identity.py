@@ -13,6 +13,7 @@ from stemfuse.separators import StemfuseError, StemStore, Track, digest
 from .config import Cell
 from .machine import describe_versions, versions_of
 from .plan import Plan
+from .training import trains
 
 NUMERIC = ("stemfuse", "numpy", "scipy", "museval")
 """Packages whose versions scores depend on; stems name their own content, and `fit_versions` is for fits."""
@@ -35,7 +36,7 @@ def sha256_of(files: Iterable[Path]) -> list[str]:
 
 def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, but for the stems, which may not be there yet."""
-    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store"})
+    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store", "training"})
     config["fusions"] = [cell.recipe() for cell in plan.fusions]
     needed = set(plan.needed())
     tracks = [
@@ -44,10 +45,11 @@ def run_identity(plan: Plan) -> str:
         if entry.track in needed
     ]
     made = {cell.label: make_fusion(cell.name, **cell.options) for cell in plan.fusions}
-    about = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
+    about: dict[str, object] = {"config": config, "tracks": tracks, "keys": plan.keys, "versions": numeric_versions()}
     about["fits"] = {label: fit_versions(fusion) for label, fusion in made.items()}
     files = {label: sha256_of(fusion.files()) for label, fusion in made.items() if fusion.files()}
     about |= {"files": files} if files else {}
+    about |= _trained_by(plan, *made.values())
     absent = {label: [entry.named for entry in entries] for label, entries in plan.absent.items()}
     return digest(about | ({"absent": absent} if absent else {}))
 
@@ -72,12 +74,19 @@ def fit_digest(plan: Plan, cell: Cell, refit: int | None = None) -> str:
         "versions": fit_versions(fusion),
     }
     about |= {"files": files} if (files := sha256_of(fusion.files())) else {}
+    about |= _trained_by(plan, fusion)
     if refit is None:
         about |= _refits(plan) if fusion.learns or plan.absent else {}
         about |= {} if fusion.learns else {"given": _given(plan)}
     picked = {label: sums for label, sums in plan.picked.items() if label in keys}
     about |= {"picked": picked} if picked else {}
     return digest(about | ({"sources": plan.config.sources} if plan.config.sources else {}))
+
+
+def _trained_by(plan: Plan, *fusions: BaseFusion) -> dict[str, object]:
+    """What decides trainings beside the fusions' own arguments; nothing where it is as usual, or nothing is trained."""
+    deciding = plan.config.training.deciding
+    return {"training": deciding} if deciding and any(map(trains, fusions)) else {}
 
 
 def _refits(plan: Plan) -> dict[str, object]:

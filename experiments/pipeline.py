@@ -25,6 +25,7 @@ from .record import DataRecord, RunRecord, TrackRecord
 from .run import AUDIO, ESTIMATES, PLAYERS, Run
 from .shares import Share
 from .stages import bound, fit, report, score, separate
+from .training import check_training
 from .workers import Progress, kept_processes, silent
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def run(
     config = config if share is None else share.of(config)
     _make_bands(config, progress)
     # what is wrong with a recipe is said before its folder is made
+    check_training(config.training)
     plan = plan_run(config) if prepare is None else None
     with run_lock(config.out):
         if prepare is not None:

@@ -33,6 +33,9 @@ AUDIO, PLAYERS = "report/audio", "players.json"
 TABLES = "report/tables.json"
 """The tables that a command prints of a run, so that a finished one is shown without computing them again."""
 
+LOGS = "tensorboard"
+"""Folder of a run with curves of its trainings, where they are asked for; ``tensorboard --logdir`` takes it."""
+
 PARTS = ".parts"
 """Folder of a run with the scores of single tracks and methods, from which an interrupted run goes on."""
 
@@ -43,7 +46,7 @@ class Run:
     It holds ``config.yaml`` (the resolved recipe), ``record.json`` (versions, commit, seed, machine, times,
     data, separators' fingerprints), ``checksums.json``, ``fusions/``, ``bounds.csv``,
     ``leave_one_out.csv``, ``scores.parquet``, ``museval/``, ``figures/``, ``report/`` and, when asked for,
-    ``estimates/``.
+    ``estimates/`` and ``tensorboard/``.
 
     Parameters
     ----------

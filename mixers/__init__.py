@@ -9,7 +9,7 @@ from .jaureguiberry import Jaureguiberry2016
 from .manilow import Manilow2017
 from .mixer import Mixer, NetworkMixer
 from .mlp_mixer import MLPMixer, mlp_cost
-from .pack import TrainingPack
+from .pack import TrackPacks, TrainingPack
 from .segments import Normalisation, Segments, TrackBlocks, segment_starts
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Segments",
     "Solution",
     "TrackBlocks",
+    "TrackPacks",
     "TrainingPack",
     "mlp_cost",
     "segment_starts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stemfuse.separators.training.schedule import Batches
 
-    from .segments import Segments, TrackBlocks
+    from .segments import PackedAudio, Segments, TrackBlocks
 
 
 SIZES = frozenset({"segment", "shift", "fold", "frame_s", "bands", "hidden", "run"})
@@ -80,15 +80,16 @@ class Mixer(LinearFusion):
 
         They are read from training packs where the execution names a folder for them.
         """
-        from .pack import TrainingPack
+        from .pack import packed
         from .segments import Segments
 
         where, kind = self.execution.packs, self.execution.pack_kind
-        packed = [
-            part if part is None or where is None else TrainingPack.of(part, where, kind) for part in (blocks, held_out)
-        ]
-        data = Segments(packed[0] or blocks, length, shift)
-        return data, None if packed[1] is None else Segments(packed[1], length, length, tails=True)
+
+        def source(part: TrackBlocks) -> PackedAudio:
+            return part if where is None else packed(part, where, kind)
+
+        data = Segments(source(blocks), length, shift)
+        return data, None if held_out is None else Segments(source(held_out), length, length, tails=True)
 
     def train(
         self, objective: nn.Module, data: Batches, valid_data: Batches | None, identity: Mapping[str, Any]
@@ -116,7 +117,14 @@ class Mixer(LinearFusion):
         """
         from stemfuse.separators.training.loop import run_training
 
-        return run_training(objective, data, valid_data, self.recipe, self.execution, identity)
+        from .estimate import TrainingEstimate
+
+        execution = self.execution
+        if execution.estimates:
+            estimate = TrainingEstimate.of(self.kind, objective, data, valid_data, self.recipe)
+            estimate.say()
+            execution = replace(execution, measured=estimate.say_time)
+        return run_training(objective, data, valid_data, self.recipe, execution, identity)
 
 
 class NetworkMixer(Mixer):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.blending import FusionError
-from stemfuse.separators import ChannelLabel, Contents, Samples, Track, digest, write_whole
+from stemfuse.separators import Samples, digest, write_whole
 from stemfuse.separators.audio.whole_files import whole_file
 from stemfuse.separators.store import file_stamp
+from stemfuse.separators.training import audio_contents
 
 from .segments import BLOCK, TrackBlocks
 
@@ -85,6 +87,7 @@ class TrainingPack:
         Examples
         --------
         >>> import tempfile
+        >>> from stemfuse.separators import Track
         >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 1000))
         >>> blocks = TrackBlocks([Track.from_arrays("song", audio.sum(0), audio, {"a": audio})])
         >>> pack = TrainingPack.of(blocks, tempfile.mkdtemp(), "float16")
@@ -93,17 +96,7 @@ class TrainingPack:
         """
         if kind not in ("float32", "float16"):
             raise FusionError(f"got a pack of {kind!r}, expected float32 or float16")
-        folder = Path(folder)
-        contents = Contents(folder / ".contents")
-        about = {
-            "schema": 1,
-            "kind": kind,
-            "inputs": blocks.inputs,
-            "outputs": blocks.outputs,
-            "scales": [[scale.mean, scale.deviation] for scale in blocks.scales],
-            "audio": [_audio_of(track, blocks.inputs, contents) for track in blocks.tracks],
-        }
-        path = folder / f"{digest(about)[:24]}.pack"
+        path = _place(blocks, folder, kind)
         record = _known(path)
         if record is None:
             record = _write(blocks, path, kind, progress)
@@ -116,6 +109,11 @@ class TrainingPack:
             shape = int(self._starts[-1]), len(self.inputs) + len(self.outputs)
             self._samples = np.memmap(self.path, self.kind, "r", shape=shape)
         return self._samples
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return np.dtype(self.kind).itemsize * (len(self.inputs) + len(self.outputs))
 
     def __getstate__(self) -> dict[str, Any]:
         # another process maps the file itself
@@ -137,6 +135,93 @@ class TrainingPack:
         return both[:, : len(self.inputs)], both[:, len(self.inputs) :]
 
 
+class TrackPacks:
+    """A pack of each of several tracks, read as one: trainings that have only some songs in common share those.
+
+    Parameters
+    ----------
+    blocks : TrackBlocks
+        Tracks, inputs, outputs and scales.
+    folder : path-like
+        Where packs lie; see `TrainingPack.of`.
+    kind : {"float32", "float16"}
+        Of the samples.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from stemfuse.separators import Track
+    >>> audio = np.random.default_rng(0).normal(0, 0.1, (4, 2, 1000))
+    >>> songs = [Track.from_arrays(name, audio.sum(0), audio, {"a": audio}) for name in ("one", "two")]
+    >>> packs = TrackPacks(TrackBlocks(songs), tempfile.mkdtemp())
+    >>> packs.lengths, packs.sample_bytes
+    ((1000, 1000), 72)
+    """
+
+    def __init__(self, blocks: TrackBlocks, folder: str | os.PathLike[str], kind: Kind = "float32") -> None:
+        self.inputs, self.outputs = blocks.inputs, blocks.outputs
+        self.packs = [TrainingPack.of(blocks.only(index), folder, kind) for index in range(len(blocks.tracks))]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length of every track in samples."""
+        return tuple(pack.lengths[0] for pack in self.packs)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.packs[0].sample_bytes
+
+    def read_into(self, index: int, start: int, stop: int, out: Samples) -> None:
+        """Copy samples ``start`` to ``stop`` of a track, inputs then references, into (time, channel)."""
+        self.packs[index].read_into(0, start, stop, out)
+
+
+def packed(blocks: TrackBlocks, folder: str | os.PathLike[str], kind: Kind = "float32") -> TrackPacks | TrackBlocks:
+    """Packs of tracks; the tracks themselves, with a warning, where the disk has no room for float32 packs.
+
+    Raises
+    ------
+    FusionError
+        There is no room for float16 packs, which are not the same samples.
+    """
+    needed, free = _missing_bytes(blocks, folder, kind), free_bytes(folder)
+    if needed <= free:
+        return TrackPacks(blocks, folder, kind)
+    lack = f"{folder}: training packs need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    if kind != "float32":
+        raise FusionError(f"{lack}; make room, or train without packs (packs=false)")
+    log.warning("%s: the stems are read from their own files, which is slower", lack)
+    return blocks
+
+
+def _missing_bytes(blocks: TrackBlocks, folder: str | os.PathLike[str], kind: Kind) -> int:
+    """Bytes of the packs of some tracks that are not in the folder yet."""
+    sample = np.dtype(kind).itemsize * (len(blocks.inputs) + len(blocks.outputs))
+    singles = [blocks.only(index) for index in range(len(blocks.tracks))]
+    missing = [one.length for one in singles if not _place(one, folder, kind).is_file()]
+    return sample * sum(missing)
+
+
+def free_bytes(folder: str | os.PathLike[str]) -> int:
+    """Bytes that are free where a folder lies, or will lie."""
+    place = Path(folder).resolve()
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+
+
+def _place(blocks: TrackBlocks, folder: str | os.PathLike[str], kind: Kind) -> Path:
+    """The file of a pack, named by the audio that it holds."""
+    about = {
+        "schema": 2,
+        "kind": kind,
+        "inputs": blocks.inputs,
+        "outputs": blocks.outputs,
+        "scales": [[scale.mean, scale.deviation] for scale in blocks.scales],
+        "audio": audio_contents(blocks.tracks, folder),
+    }
+    return Path(folder) / f"{digest(about)[:24]}.pack"
+
+
 def _widen(rows: NDArray[Any], out: Samples) -> None:
     """Float16 to float32; torch has vector instructions for it."""
     import warnings
@@ -147,21 +232,6 @@ def _widen(rows: NDArray[Any], out: Samples) -> None:
         # nothing is written into the file
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         torch.from_numpy(out).copy_(torch.from_numpy(rows))
-
-
-def _audio_of(track: Track, inputs: tuple[str, ...], contents: Contents) -> list[Any]:
-    """Digests of all audio of a track that is packed."""
-    references = track.required_references()
-    labels = dict.fromkeys(
-        (label.separator, label.source) for label in map(ChannelLabel.parse, inputs) if label.is_stem
-    )
-    stems = [
-        [separator, source, contents.sha256(track.stems[separator][source])]
-        for separator, source in labels
-        if source in track.stems[separator].sources
-    ]
-    sources = [[source, contents.sha256(references[source])] for source in references.sources]
-    return [contents.sha256(track.mixture), sources, stems]
 
 
 def _known(path: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from stemfuse.blending import BaseFusion, FusionError, input_labels, output_labels, read_inputs
 from stemfuse.separators import ChannelLabel, Samples, Signal, Track, in_order, listed
 from stemfuse.separators.training import audio_contents, mean_and_deviation
+
+from .buffers import Buffers
 
 BLOCK = 1 << 16
 """Number of samples read at a time: 9 MB with 26 inputs and 8 references."""
@@ -148,10 +151,21 @@ class TrackBlocks:
             return f"no {listed(lost)}, others have"
         return f"{listed(sorted(added))}, others have not" if added else ""
 
+    def only(self, index: int) -> Self:
+        """One of the tracks, with all inputs and outputs and its own scale; no audio is read."""
+        one = copy.copy(self)
+        one.tracks, one.scales = [self.tracks[index]], [self.scales[index]]
+        return one
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """Length of every track in samples."""
         return tuple(track.length for track in self.tracks)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample of all channels, as float32."""
+        return 4 * (len(self.inputs) + len(self.outputs))
 
     @property
     def length(self) -> int:
@@ -246,7 +260,7 @@ def _every(given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 class PackedAudio(Protocol):
-    """What segments are read from: `TrackBlocks`, or a `stemfuse.mixers.TrainingPack` of it."""
+    """What segments are read from: `TrackBlocks`, or `stemfuse.mixers.TrainingPack` of its tracks."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -254,6 +268,11 @@ class PackedAudio(Protocol):
     @property
     def lengths(self) -> tuple[int, ...]:
         """Length of every track in samples."""
+        ...
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes that are read for one sample of all channels."""
         ...
 
     def read_into(self, index: int, start: int, stop: int, out: Samples) -> None:
@@ -289,10 +308,15 @@ class Segments:
             raise FusionError(f"got segments of {length} samples, one every {shift}, expected at least 1 each")
         self.blocks, self.length, self.shift = blocks, length, shift
         counts = [len(segment_starts(song, length, shift, tails)) for song in blocks.lengths]
-        self._ends = np.cumsum(counts)
+        self._ends, self._buffers = np.cumsum(counts), Buffers()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are read for one epoch."""
+        return len(self) * self.length * self.blocks.sample_bytes
 
     def __getitem__(self, index: int) -> tuple[Samples, Samples]:
         inputs, references = self.__getitems__([index])
@@ -301,7 +325,7 @@ class Segments:
     def __getitems__(self, indices: Sequence[int]) -> tuple[Samples, Samples]:
         """Several segments at once: inputs (segment, time, input), references (segment, time, output)."""
         count = len(self.blocks.inputs)
-        both = np.empty((len(indices), self.length, count + len(self.blocks.outputs)), np.float32)
+        both = self._buffers.take((len(indices), self.length, count + len(self.blocks.outputs)))
         for row, index in enumerate(indices):
             if not 0 <= index < len(self):
                 raise IndexError(f"got segment {index}, there are {len(self)} segments")

@@ -12,13 +12,18 @@ from stemfuse.blending.fusion import BaseFusion
 from stemfuse.blending.registry import make_fusion
 from stemfuse.blending.weights import MixingWeights
 from stemfuse.separators import Track
+from stemfuse.separators.training import Execution
 
 Base = str | Mapping[str, Any] | MixingWeights | BaseFusion
 """A fusion, its name, ``{"kind": ..., "arguments": {...}}``, or given weights."""
 
 
 def base_fusion(
-    base: Base, train: Sequence[Track], valid: Sequence[Track] | None = None, learn: bool = False
+    base: Base,
+    train: Sequence[Track],
+    valid: Sequence[Track] | None = None,
+    learn: bool = False,
+    execution: Execution | None = None,
 ) -> BaseFusion:
     """The fusion that a rule builds on, fitted; one that is fitted already is returned as it is.
 
@@ -30,6 +35,8 @@ def base_fusion(
         To fit it on.
     learn : bool
         Whether it may learn from the references of these tracks.
+    execution : Execution, optional
+        How it is trained, where it is trained by gradient.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def base_fusion(
         return made
     if made.learns and not learn:
         raise FusionError(f"base {made!r} has to learn from references first; fit it and give the fitted fusion")
-    return copy.deepcopy(made).fit(train, valid)
+    return copy.deepcopy(made).trained_by(execution).fit(train, valid)
 
 
 def made_base(base: Base) -> BaseFusion:

@@ -144,7 +144,7 @@ class Residual(LinearFusion):
             A track has no references.
         """
         first_of(train)
-        weights = base_weights(base_fusion(self.base, train, valid, learn=True))
+        weights = base_weights(base_fusion(self.base, train, valid, learn=True, execution=self.inner_execution))
         gains = self.gains
         if isinstance(gains, str):
             from stemfuse.analysis import GramStatistics

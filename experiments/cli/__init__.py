@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = RichHandler(console=messages, show_time=False, show_path=False, markup=False)
     handler.setFormatter(EscapedLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # how large a training is and how long it takes is worth a line of its own
+    logging.getLogger("stemfuse.mixers.estimate").setLevel(logging.INFO)
     logging.captureWarnings(True)
     warnings.showwarning = _show_warning
     with stopping_signals():

@@ -170,17 +170,28 @@ def fit(
             help="separate=20,seconds=30: fit on as many songs mixed anew of sources of different songs, too",
         ),
     ] = "",
+    training: Annotated[
+        list[str],
+        typer.Option(
+            "--training",
+            metavar="KEY=VALUE",
+            help="how a mixer is trained, as in a recipe's training: accelerator=cuda, precision=bf16-mixed, "
+            "log=tensorboard, ...; may be repeated",
+        ),
+    ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
     workers: Workers = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Fit a fusion on a data set; missing stems are separated first. What is stopped goes on with the same command."""
     from stemfuse.blending import load_fusion
-    from stemfuse.experiments.config import AugmentConfig
+    from stemfuse.experiments.config import AugmentConfig, TrainingConfig
     from stemfuse.experiments.recipes import parse_part
     from stemfuse.experiments.stages.single_fit import fit_fusion
+    from stemfuse.experiments.training import is_follower
 
     options = parse_options(option)
+    trained = parse_part(TrainingConfig, parse_options(training), "--training")
     with progress_bars() as progress:
         table = fit_fusion(
             fusion,
@@ -200,7 +211,10 @@ def fit(
             replace,
             one_of("--missing", missing, ("error", "skip")),
             parse_part(AugmentConfig, parse_options(_listed(augment)), "--augment") if augment else None,
+            trained,
         )
+    if is_follower():
+        return
     if as_json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))
         # the fusion's own row has its weights

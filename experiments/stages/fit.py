@@ -17,8 +17,9 @@ from stemfuse.experiments.identity import fit_digest
 from stemfuse.experiments.machine import training_devices
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord
-from stemfuse.experiments.run import FOLDS, PARTS, Run
+from stemfuse.experiments.run import FOLDS, LOGS, PARTS, Run
 from stemfuse.experiments.shares import take_fusion
+from stemfuse.experiments.training import execution_of
 from stemfuse.experiments.workers import NO_MEMORY, Progress, is_memory
 from stemfuse.separators import StemStore, Track, TrainingError, listed
 
@@ -222,6 +223,8 @@ def _fit_refit(
     # kept until the run ends, for a run that is resumed
     journal = {"storage": str(run.path / PARTS / f"search-{digest[:16]}.journal")} if record.journal else {}
     fusion = make_fusion(part.name, **(journal | part.options))
+    logs = run.path / LOGS / f"{Path(record.file).stem}-{number + 1}-{digest[:8]}"
+    fusion.trained_by(execution_of(plan.config.training, plan.store, logs, again=True))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = Path("fusions", FOLDS, f"{Path(record.file).stem}-{number + 1}{fusion.suffix}").as_posix()
     described = {label: separators[label] for label in plan.mixed_by(part, number)}
@@ -245,6 +248,7 @@ def _fit_part(
     journal = _journal_of(part, label)
     kept = {"storage": str(run.path / journal)} if journal else {}
     fusion = make_fusion(part.name, **(kept | part.options))
+    fusion.trained_by(execution_of(plan.config.training, plan.store, run.path / LOGS / f"{label}-{digest[:8]}"))
     show_progress(fusion, label, progress, run.path / PARTS / f"training-{digest[:16]}")
     file = f"fusions/{label}{fusion.suffix}"
     train, valid = (tracks.train, tracks.valid) if fusion.learns else (tracks.tested or tracks.train, [])
@@ -340,7 +344,9 @@ def show_progress(
                 if unfinished is not None:
                     unfinished.add(row)
 
-        fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=show)
+        # spawned processes cannot be handed a closure
+        told = show if not fusion.execution.spawns else None if unfinished is None else unfinished.add
+        fusion.execution = replace(fusion.execution, checkpoints=checkpoints, progress=told)
 
 
 def fit_and_save(

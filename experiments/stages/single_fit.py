@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stemfuse.blending import BaseFusion, FusionError, Search, leaks, make_fusion
 from stemfuse.blending.search import FEW
-from stemfuse.experiments.config import AugmentConfig, FitConfig
+from stemfuse.experiments.config import AugmentConfig, FitConfig, TrainingConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, room_for
 from stemfuse.experiments.remixes import remixed_tracks
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
+from stemfuse.experiments.training import check_training, execution_of, is_follower, trains
 from stemfuse.experiments.workers import Progress, cores, silent
 from stemfuse.separators import StemStore, Sums, Track, digest, listed
 from stemfuse.separators.audio.whole_files import clear_remains
@@ -38,8 +39,8 @@ UNKNOWN = "what it gains on new songs is not known"
 LIMITS = ("epochs", "patience", "trials", "storage")
 """Arguments by which a fit may be prolonged, or that do not change its result."""
 
-CHECKPOINT_S = 30.0
-"""Most seconds of a training that a killed command loses."""
+CHECKPOINT_MINUTES = 0.5
+"""Most minutes of a training that a killed command loses, when it does not say."""
 
 
 def fit_fusion(
@@ -60,6 +61,7 @@ def fit_fusion(
     overwrite: bool = False,
     missing: Literal["error", "skip"] = "error",
     augment: AugmentConfig | None = None,
+    training: TrainingConfig | None = None,
 ) -> pd.DataFrame:
     """Fit a fusion on a data set and save it.
 
@@ -102,6 +104,8 @@ def fit_fusion(
     augment : AugmentConfig, optional
         New songs to fit on beside those of the data, see `stemfuse.experiments.remixes.remixed_tracks`; no song is left
         out in turn then, as they are mixed of all.
+    training : TrainingConfig, optional
+        Where and how a mixer is trained.
 
     Returns
     -------
@@ -115,6 +119,8 @@ def fit_fusion(
     StemfuseError
         There are no tracks to fit on, stems cannot be made, or the fusion cannot be fitted.
     """
+    training = training or TrainingConfig()
+    check_training(training, alone=True)
     target = StemStore(store)
     clear_remains(out.parent)
     fusion = _checked_fusion(name, options, out, folds)
@@ -139,7 +145,9 @@ def fit_fusion(
     fusion.separators_ = with_sums(described, fitted)
     fusion.songs_ = songs_seen(fusion, target, [*fitted, *validated])
     keys = {separator.label: separator.key for separator in chosen}
-    identity = _digest_of(fusion, fitted, validated, target, keys) if _goes_on(fusion) else ""
+    identity = _digest_of(fusion, fitted, validated, target, keys, training) if _goes_on(fusion) else ""
+    logs = out.with_name(f"{out.stem}-tensorboard") / identity[:8]
+    fusion.trained_by(execution_of(training, target, logs, CHECKPOINT_MINUTES))
     # what the store knows of a track is known of it before it is converted
     seen = _seen(fusion, target, fitted, validated)
     fitted, validated = at_one_rate(fusion, fitted, validated, convert)
@@ -154,7 +162,8 @@ def fit_fusion(
     table = sdr_table(scores, {fusion.kind: seen})
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
     if wanted >= 2:
-        anew = make_fusion(name, **options)
+        # its curves would be others in the same folder
+        anew = make_fusion(name, **options).trained_by(execution_of(training, target, again=True))
         return _with_unseen(table, fusion, anew, crossed, wanted, folds is not None, progress)
     # what chose among them says little of other songs
     has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
@@ -220,7 +229,7 @@ def _to_leave_out(
     if said := seen_before(fusion, store, tracks):
         log.warning(f"{UNKNOWN}: %s", said)
         return tracks, 0
-    if folds is None and any(part.execution is not None for part in (fusion, *fusion.parts())):
+    if folds is None and trains(fusion):
         if len(tracks) >= FEW:
             log.warning(f"{UNKNOWN}: --folds 5 leaves songs out in turn, and trains five times more")
             return tracks, 0
@@ -259,6 +268,8 @@ def _fit_safely(
     if not _goes_on(fusion):
         show_progress(fusion, fusion.kind, progress)
         fusion.fit(train, valid or None)
+        if is_follower():
+            return
         with room_for(out, overwrite, _beside(fusion, out)):
             fusion.save(out)
         return
@@ -267,7 +278,7 @@ def _fit_safely(
     stops: list[BaseException] = []
     show_progress(fusion, fusion.kind, progress, unfinished.folder, unfinished)
     if fusion.execution is not None:
-        fusion.execution = replace(fusion.execution, checkpoint_s=CHECKPOINT_S, interrupted=stops.append)
+        fusion.execution = replace(fusion.execution, interrupted=None if fusion.execution.spawns else stops.append)
     given = fusion.storage if isinstance(fusion, Search) else None
     if isinstance(fusion, Search) and given is None:
         fusion.storage = str(unfinished.journal)
@@ -278,6 +289,8 @@ def _fit_safely(
         raise
     if isinstance(fusion, Search):
         fusion.storage = given
+    if is_follower():
+        return
     if stops and len(fusion.history_) < 2:
         log.warning("stopped before the end of the first epoch: nothing was learnt yet, and %s is not written", out)
         raise stops[0]
@@ -308,12 +321,18 @@ def _beside(fusion: BaseFusion, out: Path) -> list[str]:
 
 
 def _digest_of(
-    fusion: BaseFusion, train: Sequence[Track], valid: Sequence[Track], store: StemStore, keys: Mapping[str, str]
+    fusion: BaseFusion,
+    train: Sequence[Track],
+    valid: Sequence[Track],
+    store: StemStore,
+    keys: Mapping[str, str],
+    training: TrainingConfig,
 ) -> str:
     """Digest of all that a fitted fusion depends on, but for the limits by which a fit may be prolonged."""
     arguments = {name: value for name, value in fusion.arguments().items() if name not in LIMITS}
     tracks = [[store.content(track, keys) for track in part] for part in (train, valid)]
-    return digest({"kind": fusion.kind, "arguments": arguments, "tracks": tracks, "keys": keys})
+    about = {"kind": fusion.kind, "arguments": arguments, "tracks": tracks, "keys": keys}
+    return digest(about | ({"training": training.deciding} if training.deciding and trains(fusion) else {}))
 
 
 def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:

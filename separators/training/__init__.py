@@ -3,6 +3,8 @@
 ``execution``        `Recipe`, which decides the result, and `Execution`, where and how it is computed
 ``schedule``         which items each step and each process takes; imports PyTorch
 ``loop``             `run_training`, from an objective and data to the best epoch; imports PyTorch
+``pace``             its rate on the first steps, and coarser products on a GPU
+``logs``             TensorBoard's curves
 ``checkpoints``      tensors and a description in one file
 ``standardisation``  mean and deviation of a song
 ``audio_contents``   digests of the audio that a checkpoint has seen

@@ -124,7 +124,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training is computed; the result does not depend on it, except for rounding.
+    """Where and how a training is computed; the result does not depend on it, except for rounding and `processes`.
 
     Parameters
     ----------
@@ -138,10 +138,12 @@ class Execution:
         ``"32-true"``, or ``"bf16-mixed"``: networks in bfloat16, audio and mix in float32.
     workers : int
         Processes that read audio; with none, a thread reads ahead.
+    tf32 : bool
+        Whether a GPU may round the factors of float32 matrix products to 11 bits, which is several times faster.
     compile : bool
         Whether ``torch.compile`` is used.
     packs : path-like, optional
-        Folder of training packs, in which mixers keep inputs and references as one file; see
+        Folder of training packs, in which mixers keep inputs and references of each song as one file; see
         `stemfuse.mixers.TrainingPack`. Trainings share them.
     pack_kind : {"float32", "float16"}
         Samples of the packs.
@@ -151,8 +153,14 @@ class Execution:
         Save after every so many steps, not only after each epoch.
     checkpoint_s : float, optional
         Save after a step when so many seconds have passed since the last time, not only after each epoch.
+    tensorboard : path-like, optional
+        Folder for TensorBoard's curves of losses, learning rate and items per second. Needs the package tensorboard.
+    estimates : bool
+        Whether mixers say, by a log message, how large the training is and how long it takes.
     progress : callable, optional
         Called with every row of the history.
+    measured : callable, optional
+        Called once, with the items per second of all processes, measured on the first steps.
     interrupted : callable, optional
         Called with what interrupts the training, Ctrl-C or a signal, which is not raised then: the training ends with
         its best epoch until now.
@@ -164,18 +172,27 @@ class Execution:
     strategy: str = "auto"
     precision: str = "32-true"
     workers: int = 0
+    tf32: bool = False
     compile: bool = False
     packs: str | os.PathLike[str] | None = None
     pack_kind: Literal["float32", "float16"] = "float32"
     checkpoints: str | os.PathLike[str] | None = None
     checkpoint_steps: int | None = None
     checkpoint_s: float | None = None
+    tensorboard: str | os.PathLike[str] | None = None
+    estimates: bool = True
     progress: Callable[[dict[str, float]], object] | None = None
+    measured: Callable[[float], object] | None = None
     interrupted: Callable[[BaseException], object] | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise TrainingError(f"got precision={self.precision!r}, expected {' or '.join(PRECISIONS)}")
+
+    @property
+    def processes(self) -> int:
+        """Processes that share a step: each takes a whole batch of the recipe."""
+        return self.devices * self.nodes
 
     @property
     def spawns(self) -> bool:

@@ -24,7 +24,9 @@ from stemfuse.separators.errors import CheckpointError, TrainingError
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .execution import Execution, History, Recipe
-from .schedule import Ahead, Batches, Schedule, collate
+from .logs import EVERY, TensorBoardLog, check_tensorboard
+from .pace import Rate, coarse_products
+from .schedule import Ahead, Batches, Schedule, collate, collate_dense
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +75,11 @@ def run_training(
     Raises
     ------
     TrainingError
-        The loss is not finite, or a checkpoint is of another training.
+        The loss is not finite, a checkpoint is of another training, or a package is missing.
     """
     execution = execution or Execution()
+    if execution.tensorboard is not None:
+        check_tensorboard()
     fabric = Fabric(
         accelerator=device_of(execution).type if execution.accelerator == "auto" else execution.accelerator,
         devices=execution.devices,
@@ -151,6 +155,8 @@ class _Training:
         self.running: Any = 0.0
         self.count, self.seconds = 0, 0.0
         self.saved = time.monotonic()
+        self.rate = Rate(self.execution.measured if fabric.is_global_zero else None, fabric.device)
+        self.log: TensorBoardLog | None = None
         self.history: History = []
         self.best = self._state()
 
@@ -162,7 +168,7 @@ class _Training:
             data,  # type: ignore[arg-type]
             batch_sampler=schedule,
             num_workers=self.execution.workers,
-            collate_fn=collate,
+            collate_fn=collate_dense if pinned else collate,
             pin_memory=pinned,
             persistent_workers=True,
         )
@@ -172,8 +178,19 @@ class _Training:
 
     def run(self) -> tuple[dict[str, Tensor], History]:
         """Train all remaining epochs; returns the best state and the rows of all epochs."""
+        with coarse_products(self.execution.tf32 and self.fabric.device.type == "cuda"):
+            try:
+                return self._run()
+            finally:
+                if self.log is not None:
+                    self.log.close()
+
+    def _run(self) -> tuple[dict[str, Tensor], History]:
         try:
-            if not self._restore():
+            is_resumed = self._restore()
+            if self.execution.tensorboard is not None and self.fabric.is_global_zero:
+                self.log = TensorBoardLog(self.execution.tensorboard, self.steps)
+            if not is_resumed:
                 self._close_epoch()
             while self.epoch < self.recipe.epochs and not self._exhausted():
                 self.epoch += 1
@@ -212,10 +229,14 @@ class _Training:
             self._step(batches, step)
             self.done, self.steps, self.count = self.done + 1, self.steps + 1, self.count + len(step)
             self.seconds = before + time.perf_counter() - start
+            self.rate.add(len(step))
+            if self.log is not None and self.steps % EVERY == 0:
+                self.log.write(self.steps, {"loss/epoch until now": float(self.running) / self.count})
             if self._is_due():
                 self._save()
             if self._capped():
                 break
+        self.rate.end()
 
     def _is_due(self) -> bool:
         """Whether it is time for a checkpoint within an epoch; all processes agree."""
@@ -261,10 +282,22 @@ class _Training:
         if self.valid is None or row["valid_loss"] < min(earlier, default=np.inf):
             self.best = self._state()
         self.history.append(row)
+        self._log_epoch(row)
         self.running, self.count, self.done = 0.0, 0, 0
         self._save()
         if self.execution.progress is not None and self.fabric.is_global_zero:
             self.execution.progress(row)
+
+    def _log_epoch(self, row: Mapping[str, float]) -> None:
+        """Write the row of an epoch as points of TensorBoard's curves."""
+        if self.log is None:
+            return
+        spent = row["seconds"] - (self.history[-2]["seconds"] if self.epoch else 0.0)
+        values = {"loss/train": row["train_loss"], "loss/valid": row["valid_loss"]}
+        values["learning rate"] = self.optimiser.param_groups[0]["lr"]
+        if spent > 0:
+            values["items per second"] = self.count / spent
+        self.log.write(self.steps, values)
 
     def _total(self, value: Any) -> float:
         total = torch.as_tensor(value, dtype=torch.float64, device=self.fabric.device)
