@@ -20,6 +20,20 @@ BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles in Danna-Sep's preset."""
 
+SMALL_MIXER = {
+    "base": "conv1x1",
+    "segment": 1 << 15,
+    "shift": 1 << 15,
+    "fold": 1 << 7,
+    "layers": 1,
+    "token_hidden": 32,
+    "channel_hidden": 32,
+    "centred": True,
+    "learning_rate": 1e-3,
+    "epochs": 4,
+}
+"""An MDX-Mixer that trains in seconds: from scratch so few songs teach it little, so it starts at the 1x1 convolution."""
+
 
 def example_clip() -> Path:
     """The clip of MUSDB18 that stempeg packages: six seconds of real music with its sources.
@@ -55,6 +69,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
             FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
             FusionConfig(name="search", options={"trials": 100, "sampler": "cmaes"}),
             FusionConfig(name="conv1x1", options={"solver": "exact"}),
+            FusionConfig(name="mlp_mixer", options=SMALL_MIXER),
             FusionConfig(name="gram_mixer"),
         ),
         bounds=BoundsConfig(bands_hz=BAND_EDGES_HZ),

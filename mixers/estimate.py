@@ -19,6 +19,9 @@ from .segments import Segments
 
 log = logging.getLogger(__name__)
 
+SMALL_FLOPS, SHORT_S = 10**13, 60.0
+"""What is done on a processor in minutes, or within one, needs no estimate."""
+
 
 @dataclass(frozen=True)
 class TrainingEstimate:
@@ -118,12 +121,14 @@ class TrainingEstimate:
         )
 
     def say(self) -> None:
-        """Say the size in the log."""
-        log.info("%s", self.describe())
+        """Say the size in the log, of a small training only to those who want all."""
+        is_small = self.epoch_flops * self.epochs < SMALL_FLOPS
+        log.log(logging.DEBUG if is_small else logging.INFO, "%s", self.describe())
 
     def say_time(self, rate: float) -> None:
-        """Say in the log how long it takes at a measured rate."""
-        log.info("%s", self.describe_time(rate))
+        """Say in the log how long it takes at a measured rate, of a short training only to those who want all."""
+        is_short = self.epoch_s(rate) * self.epochs < SHORT_S
+        log.log(logging.DEBUG if is_short else logging.INFO, "%s", self.describe_time(rate))
 
 
 def count_flops(objective: nn.Module, batch: Sequence[Tensor]) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from makers.places import ROOT
 from stemfuse.blending import load_fusion
 from stemfuse.experiments import load_config, run
 from stemfuse.experiments.band import synthesize
-from stemfuse.experiments.recipes import parse_part
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.recipes import parse_part
 from stemfuse.experiments.stages.train import TrainConfig, train_separator
 from stemfuse.separators import SOURCES, load_separator
 

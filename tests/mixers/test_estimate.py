@@ -78,7 +78,7 @@ def test_an_estimate_has_what_an_epoch_takes(songs, tmp_path):
     ids=["conv1x1", "mlp", "gram"],
 )
 def test_it_is_said_before_and_while_training_and_changes_nothing(songs, make, caplog):
-    caplog.set_level(logging.INFO, "stemfuse.mixers.estimate")
+    caplog.set_level(logging.DEBUG, "stemfuse.mixers.estimate")
     weights = []
     for estimates in (True, False):
         mixer = make()
@@ -91,3 +91,13 @@ def test_it_is_said_before_and_while_training_and_changes_nothing(songs, make, c
     assert ("nothing read per epoch" in size) == (mixer.kind == "gram_mixer")
     assert "items/s on the first steps" in pace
     assert "for an epoch" in pace
+
+
+def test_small_trainings_are_estimated_for_those_who_want_all(caplog):
+    caplog.set_level(logging.DEBUG, "stemfuse.mixers.estimate")
+    for flops, epochs, level in ((10**6, 5, logging.DEBUG), (10**12, 50, logging.INFO)):
+        caplog.clear()
+        estimate = TrainingEstimate("mixer", 10, flops, 3 * flops, 100, 10, 0, epochs)
+        estimate.say()
+        estimate.say_time(100.0 if level == logging.DEBUG else 1.0)
+        assert [record.levelno for record in caplog.records] == [level] * 2
