@@ -120,6 +120,7 @@ def cross_validate(
     tracks: Sequence[Track],
     folds: int = 5,
     progress: Callable[[str, int, int], None] | None = None,
+    prepare: Callable[[BaseFusion, int], None] | None = None,
 ) -> pd.DataFrame:
     """Scores of a fusion on tracks that it was not fitted on, beside the plain mean's.
 
@@ -134,6 +135,9 @@ def cross_validate(
         Groups of tracks that are left out in turn; as many as tracks when there are fewer tracks.
     progress : callable, optional
         Called as ``progress(stage, done, total)`` when a group is done.
+    prepare : callable, optional
+        Called with each copy of the fusion, before it is fitted, and the number of its group: where it keeps what it
+        goes on from.
 
     Returns
     -------
@@ -164,7 +168,10 @@ def cross_validate(
     for fold in range(folds):
         left_out = tracks[fold::folds]
         rest = [track for track in tracks if track not in left_out]
-        for method in (Mean(), copy.deepcopy(fusion)):
+        anew = copy.deepcopy(fusion)
+        if prepare is not None:
+            prepare(anew, fold)
+        for method in (Mean(), anew):
             fitted = method.fit(rest)
             tables += [_sdr(fitted, track).assign(track=names[track]) for track in left_out]
         if progress is not None:

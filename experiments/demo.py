@@ -32,7 +32,7 @@ SMALL_MIXER = {
     "learning_rate": 1e-3,
     "epochs": 4,
 }
-"""An MDX-Mixer that trains in seconds: from scratch so few songs teach it little, so it starts at the 1x1 convolution."""
+"""An MDX-Mixer that trains in seconds: so few songs teach it little from scratch, so it starts at the 1x1 mixer."""
 
 
 def example_clip() -> Path:

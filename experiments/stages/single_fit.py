@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stemfuse.blending import BaseFusion, FusionError, Search, leaks, make_fusion
+from stemfuse.blending import BaseFusion, FusionError, leaks, make_fusion
 from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import AugmentConfig, FitConfig, TrainingConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
-from stemfuse.experiments.outputs import check_output, room_for
+from stemfuse.experiments.outputs import check_output
 from stemfuse.experiments.remixes import remixed_tracks
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
-from stemfuse.experiments.training import check_training, execution_of, is_follower, trains
+from stemfuse.experiments.training import check_training, execution_of, trains
 from stemfuse.experiments.workers import Progress, cores, silent
-from stemfuse.separators import StemStore, Sums, Track, digest, listed
+from stemfuse.separators import StemStore, Sums, Track, listed
 from stemfuse.separators.audio.whole_files import clear_remains
 from stemfuse.separators.errors import usage_errors
 
-from .fit import at_one_rate, kept_equal, seen_before, show_progress, songs_of, songs_seen, with_sums
+from .fit import at_one_rate, kept_equal, seen_before, songs_of, songs_seen, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
+from .safe_fit import fit_identity, fit_safely, goes_on, kept_folds
 from .separate import with_stems
-from .unfinished import UnfinishedFit, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNKNOWN = "what it gains on new songs is not known"
-
-LIMITS = ("epochs", "patience", "trials", "storage")
-"""Arguments by which a fit may be prolonged, or that do not change its result."""
 
 CHECKPOINT_MINUTES = 0.5
 """Most minutes of a training that a killed command loses, when it does not say."""
@@ -145,7 +141,7 @@ def fit_fusion(
     fusion.separators_ = with_sums(described, fitted)
     fusion.songs_ = songs_seen(fusion, target, [*fitted, *validated])
     keys = {separator.label: separator.key for separator in chosen}
-    identity = _digest_of(fusion, fitted, validated, target, keys, training) if _goes_on(fusion) else ""
+    identity = fit_identity(fusion, fitted, validated, target, keys, training) if goes_on(fusion) else ""
     logs = out.with_name(f"{out.stem}-tensorboard") / identity[:8]
     fusion.trained_by(execution_of(training, target, logs, CHECKPOINT_MINUTES))
     # what the store knows of a track is known of it before it is converted
@@ -154,7 +150,7 @@ def fit_fusion(
     if fusion.learns:
         measure([*fitted, *validated], workers or cores(), progress)
         leaks(fitted, validated)
-    _fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
+    unfinished = fit_safely(fusion, fitted, validated, identity, out, overwrite, progress)
     if said := kept_equal(fusion.kept_equal_):
         log.warning("%s: %s", fusion.kind, said)
     fitted = fitted[:own]
@@ -163,11 +159,16 @@ def fit_fusion(
     crossed, wanted = _to_leave_out(fusion, target, fitted, validated, folds)
     if wanted >= 2:
         # its curves would be others in the same folder
-        anew = make_fusion(name, **options).trained_by(execution_of(training, target, again=True))
-        return _with_unseen(table, fusion, anew, crossed, wanted, folds is not None, progress)
+        anew = make_fusion(name, **options).trained_by(
+            execution_of(training, target, checkpoint_minutes=CHECKPOINT_MINUTES, again=True)
+        )
+        table = _with_unseen(table, fusion, anew, crossed, wanted, folds is not None, kept_folds(unfinished), progress)
     # what chose among them says little of other songs
-    has_gain = fusion.kind in set(scores.get("fusion", ())) and not seen
-    return _joined(table, gain_rows(scores, fusion.kind)) if has_gain else table
+    elif fusion.kind in set(scores.get("fusion", ())) and not seen:
+        table = _joined(table, gain_rows(scores, fusion.kind))
+    if unfinished is not None:
+        unfinished.end()
+    return table
 
 
 def _without_folds(fusion: BaseFusion, folds: int | None) -> int:
@@ -200,11 +201,12 @@ def _with_unseen(
     tracks: Sequence[Track],
     folds: int,
     is_asked: bool,
+    prepare: Callable[[BaseFusion, int], None],
     progress: Progress,
 ) -> pd.DataFrame:
     """The table with scores of songs that were left out in turn; as it is where the fusion cannot be fitted so."""
     try:
-        return _with_cross_validation(table, sdr_scores(fusion, tracks), anew, tracks, folds, progress)
+        return _with_cross_validation(table, sdr_scores(fusion, tracks), anew, tracks, folds, prepare, progress)
     except FusionError as error:
         if is_asked:
             raise
@@ -248,91 +250,6 @@ def _checked_fusion(name: str, options: Mapping[str, Any], out: Path, folds: int
     if folds == 1:
         raise ConfigError("--folds: got 1 group, which leaves no song to fit on; expected at least 2, or 0 for none")
     return fusion
-
-
-def _goes_on(fusion: BaseFusion) -> bool:
-    """Whether a fit takes so long that what it has done is kept."""
-    return fusion.execution is not None or isinstance(fusion, Search)
-
-
-def _fit_safely(
-    fusion: BaseFusion,
-    train: Sequence[Track],
-    valid: Sequence[Track],
-    identity: str,
-    out: Path,
-    overwrite: bool,
-    progress: Progress,
-) -> None:
-    """Fit and save; a fit of the same identity that was killed or stopped goes on when it is called again."""
-    if not _goes_on(fusion):
-        show_progress(fusion, fusion.kind, progress)
-        fusion.fit(train, valid or None)
-        if is_follower():
-            return
-        with room_for(out, overwrite, _beside(fusion, out)):
-            fusion.save(out)
-        return
-    unfinished = UnfinishedFit(out, identity)
-    unfinished.begin()
-    stops: list[BaseException] = []
-    show_progress(fusion, fusion.kind, progress, unfinished.folder, unfinished)
-    if fusion.execution is not None:
-        fusion.execution = replace(fusion.execution, interrupted=None if fusion.execution.spawns else stops.append)
-    given = fusion.storage if isinstance(fusion, Search) else None
-    if isinstance(fusion, Search) and given is None:
-        fusion.storage = str(unfinished.journal)
-    try:
-        fusion.fit(train, valid or None)
-    except FusionError:
-        unfinished.end_if_empty()
-        raise
-    if isinstance(fusion, Search):
-        fusion.storage = given
-    if is_follower():
-        return
-    if stops and len(fusion.history_) < 2:
-        log.warning("stopped before the end of the first epoch: nothing was learnt yet, and %s is not written", out)
-        raise stops[0]
-    mine = overwrite or unfinished.may_replace()
-    before = out.read_bytes() if out.is_file() else None
-    with room_for(out, mine, _beside(fusion, out)):
-        fusion.save(out)
-    if fusion.history_:
-        history = out.with_name(f"{out.stem}-history.csv")
-        # the same fit again has the same rows but for their times
-        with room_for(history, mine or out.read_bytes() == before):
-            write_rows(history, fusion.history_)
-    if stops:
-        unfinished.stop()
-        log.warning(
-            "stopped after epoch %d of %d: %s holds what was learnt until then",
-            len(fusion.history_) - 1,
-            fusion.arguments()["epochs"],
-            out,
-        )
-        raise stops[0]
-    unfinished.end()
-
-
-def _beside(fusion: BaseFusion, out: Path) -> list[str]:
-    """What the names of a fusion's other files have in place of the suffix of the first."""
-    return [file.name.removeprefix(out.stem) for file in fusion.saved_files(out)[1:]]
-
-
-def _digest_of(
-    fusion: BaseFusion,
-    train: Sequence[Track],
-    valid: Sequence[Track],
-    store: StemStore,
-    keys: Mapping[str, str],
-    training: TrainingConfig,
-) -> str:
-    """Digest of all that a fitted fusion depends on, but for the limits by which a fit may be prolonged."""
-    arguments = {name: value for name, value in fusion.arguments().items() if name not in LIMITS}
-    tracks = [[store.content(track, keys) for track in part] for part in (train, valid)]
-    about = {"kind": fusion.kind, "arguments": arguments, "tracks": tracks, "keys": keys}
-    return digest(about | ({"training": training.deciding} if training.deciding and trains(fusion) else {}))
 
 
 def tracks_to_fit(found: DataSet, train: Sequence[str], valid: Sequence[str]) -> tuple[list[Track], list[Track]]:
@@ -399,6 +316,7 @@ def _with_cross_validation(
     fusion: BaseFusion,
     tracks: Sequence[Track],
     folds: int,
+    prepare: Callable[[BaseFusion, int], None],
     progress: Progress,
 ) -> pd.DataFrame:
     """More rows: the mean and the fusion on training tracks that were left out in turn, and the gains."""
@@ -407,7 +325,7 @@ def _with_cross_validation(
     from stemfuse.blending import cross_validate
 
     singles = scores[~scores["fusion"].isin(["mean", fusion.kind])]
-    crossed = pd.concat([singles, cross_validate(fusion, tracks, folds, progress)], ignore_index=True)
+    crossed = pd.concat([singles, cross_validate(fusion, tracks, folds, progress, prepare)], ignore_index=True)
     crossed.attrs |= scores.attrs
     unseen = sdr_table(crossed)
     unseen = unseen[unseen["SDR, dB"].isin(["mean", fusion.kind])]

@@ -40,6 +40,7 @@ def drawn(place, *arguments):
 SONG = ("--song", "song.wav", "--stems", "a=a", "--stems", "b=b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

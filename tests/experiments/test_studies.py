@@ -137,6 +137,7 @@ def test_a_group_shares_what_it_says(place, tmp_path):
     assert all(cell.options == {"epochs": 1} for cell in cells)
 
 
+@pytest.mark.slow
 def test_cells_mix_what_they_name_with_seeds_of_their_own(finished):
     record = finished.record()
     assert record.fusions["conv1x1-near-seed=1"].options["seed"] == 1
@@ -169,6 +170,7 @@ def test_statistics_of_some_stems_are_taken_from_those_of_all(place, monkeypatch
     assert GramStatistics.of(part, 800, 800).inputs == expected.inputs
 
 
+@pytest.mark.slow
 def test_tables_give_mean_and_spread_over_seeds(finished):
     solved, trained = study_tables(finished)
     assert [row.keys for row in solved.rows] == [("mixture alone",), ("far",)]
@@ -196,6 +198,7 @@ def test_tables_give_mean_and_spread_over_seeds(finished):
     assert command("table", finished.path, "--as", "word").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_cell_by_cell(place, finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished.path, out)
@@ -208,6 +211,7 @@ def test_a_run_goes_on_cell_by_cell(place, finished, tmp_path):
     assert record.fusions["solved-far"].seconds == finished.record().fusions["solved-far"].seconds
 
 
+@pytest.mark.slow
 def test_shares_on_several_machines_make_the_same_run(place, finished, tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe(place, tmp_path / "run", STUDY)))
@@ -230,6 +234,7 @@ def test_shares_on_several_machines_make_the_same_run(place, finished, tmp_path)
     assert whole.scores().equals(finished.scores())
 
 
+@pytest.mark.slow
 def test_a_damaged_share_is_fitted_again(place, finished, tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe(place, tmp_path / "run", STUDY)))
@@ -257,6 +262,7 @@ def test_shares_that_are_none_are_refused(place, tmp_path, share):
     assert not list(tmp_path.glob("run*"))
 
 
+@pytest.mark.slow
 def test_a_fusion_that_cannot_be_fitted_is_named_and_the_others_are_done(place, tmp_path):
     # the mean of no separator is nothing
     fusions = ["mean", {"name": "mean", "separators": []}, {"name": "residual", "separators": []}]
@@ -279,6 +285,7 @@ def test_a_fusion_that_cannot_be_fitted_is_named_and_the_others_are_done(place, 
         run(recipe(place, tmp_path / "other", fusions[1:]))
 
 
+@pytest.mark.slow
 def test_stems_of_a_separator_are_picked_for_it_alone(place, tmp_path):
     separators = [{"name": "near", "stored": True, "sources": ["vocals"]}, {"name": "far", "stored": True}]
     fusions = ["mean", {"name": "least_squares", "separators": ["near"], "options": {"stems": "all", "mixture": True}}]
@@ -326,6 +333,7 @@ def test_rows_of_a_paper_stand_beside_its_figures():
     assert [row.keys for row in _Scores.of(data).rows(chosen)] == [("2",)]
 
 
+@pytest.mark.slow
 def test_figures_of_a_paper_are_in_the_table_with_differences(finished):
     table = study_tables(finished, paper({"method": "near", "name": "C", "figures": {"bass": 7.0}}))[0]
     printed = table.printed()
@@ -369,6 +377,7 @@ def test_a_recipe_that_nobody_knows_is_named_with_those_there_are(tmp_path):
     assert "did you mean 'mdx_mixer'" in done.stderr
 
 
+@pytest.mark.slow
 def test_songs_of_a_band_are_made_where_they_are_missing(tmp_path):
     band = {"songs": {"train": 1, "test": 1}, "seconds": 1, "seed": 3}
     given = {

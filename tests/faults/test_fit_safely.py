@@ -100,6 +100,36 @@ def test_a_fit_stopped_between_epochs_gives_the_weights_of_an_undisturbed_one(pl
     assert 1 not in calls[-3:]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("conv1x1", OPTIONS), ("search", {"trials": 12, "sampler": "tpe"})],
+    ids=["trained", "searched"],
+)
+def test_a_fit_stopped_while_songs_are_left_out_does_not_learn_all_of_it_again(place, tmp_path, name, options):
+    given = (name, options, place / "band", place / "store", SEPARATORS, tmp_path / "out.npz")
+    stages = []
+
+    def stop(stage, done, total):
+        if stage == f"{name} with songs left out":
+            raise KeyboardInterrupt
+
+    undisturbed = fit_fusion(*given, workers=1)
+    expected = weights(tmp_path / "out.npz")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        fit_fusion(*given, workers=1, progress=stop)
+    assert list(tmp_path.glob(".out-*.fitting"))
+    table = fit_fusion(*given, workers=1, progress=lambda *row: stages.append(row))
+    # neither the fit nor that without the first song begins anew: no epoch, and no trial of the first, is said again
+    if name == "conv1x1":
+        assert not [row for row in stages if row[0] == "conv1x1" and row[1] < OPTIONS["epochs"]]
+    assert table.equals(undisturbed)
+    np.testing.assert_array_equal(weights(tmp_path / "out.npz"), expected)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == (["out-history.csv", "out.npz"] if name == "conv1x1" else ["out.npz"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv1x1", "gram_mixer"])
 def test_what_is_stopped_before_the_first_epoch_writes_no_file(place, tmp_path, name, caplog):
