@@ -147,7 +147,8 @@ def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str],
     ``options`` are those that the stems were taken with.
     """
     from stemfuse.blending.pivot import describe_weights
-    from stemfuse.experiments.comparison import BLEND, verdicts
+    from stemfuse.experiments.comparison import BLEND
+    from stemfuse.experiments.verdict import best_fusion, verdicts, without_verdict
 
     found, weights = verdicts(finished), finished.fusion(BLEND).constant_weights
     if as_json:
@@ -162,7 +163,9 @@ def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str],
         results.print("")
         for line in verdict.lines():
             results.print(line, markup=False)
-    best = next((verdict.best for verdict in found), BLEND)
+    for reason in without_verdict(finished):
+        results.print(f"\n{reason}", markup=False)
+    best = next((verdict.best for verdict in found), best_fusion(finished) or BLEND)
     file = finished.path / finished.record().fusions[best].file
     given = " ".join([*(f"--stems {shlex.quote(text)}" for text in stems), *options])
     results.print("\nnext:")
