@@ -110,8 +110,8 @@ class Verdict:
         yield line
         if self.others:
             yield (
-                f"mean over {', '.join(self.sources)}; left out, as not all fusions or no separator gives them or as they "
-                f"are sums of others: {', '.join(self.others)}"
+                f"mean over {', '.join(self.sources)}; left out, as not all fusions or no separator gives them or "
+                f"as they are sums of others: {', '.join(self.others)}"
             )
 
     def _how_sure(self) -> list[str]:
