@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from .aggregates import common_sources, source_order, track_scores
 from .scores import SONG_SDR, WHOLE_SONG
 
 
-def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR") -> dict[str, str]:
+def method_notes(
+    scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR", averaged: Sequence[str] | None = None
+) -> dict[str, str]:
     """By method, why it has no value of a source, and what the mean over sources is over.
 
     Parameters
@@ -25,6 +27,8 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         The same table after `common_mask`.
     metric : str
         The metric of the table that the notes are for.
+    averaged : sequence of str, optional
+        Sources that its mean is over, where those that some methods lack are among them; see `common_sources`.
 
     Returns
     -------
@@ -45,7 +49,8 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
     if rows.empty:
         return {}
     values = track_scores(kept, "song" if (kept["frame"] == WHOLE_SONG).all() else "median")
-    common, sources = common_sources(values), source_order(values["source"])
+    sources = source_order(values["source"])
+    common = common_sources(values) if averaged is None else averaged
     said = (
         "" if set(common) == set(sources) else f"mean: of {listed(common, 20)}" if common else "mean: no common source"
     )
@@ -58,7 +63,8 @@ def method_notes(scores: pd.DataFrame, masked: pd.DataFrame, metric: str = "SDR"
         reasons = list(
             _reasons(scores, rows, str(method), [name for name in sources if name not in set(has["source"])])
         )
-        mean = [said] if said and len(has) else []
+        # a method that lacks one of these has no mean
+        mean = [said] if said and len(has) and set(common) <= set(has["source"]) else []
         some = [f"on {scored[method]} of {songs} songs"] if scored[method] < songs else []
         # files that this method alone does not have, or that cannot be read
         own = has.groupby("source")["track"].nunique()

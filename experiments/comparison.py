@@ -1,11 +1,9 @@
-"""From folders of stems to the verdict: which weights, how much better than the best separator, and how sure."""
+"""From folders of stems to a run on them: adopted, a ladder of fusions fitted, all scored on unseen songs."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -33,99 +31,6 @@ LADDER = (
     FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
 )
 """What is tried, from the simplest to the one with most weights."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the scores of one data set say.
-
-    Attributes
-    ----------
-    data : str
-        Label of the data set.
-    songs : int
-        On which both have scores.
-    best_single, best : str
-        The separator and the fusion with the highest mean over sources; separators are compared on the songs that they
-        have.
-    best_single_db, best_db : float
-        Their scores.
-    low_db, high_db : float
-        The 95 % interval of the gain, paired by song; NaN with too few songs.
-    won : float
-        Songs in which the fusion is better, ties count half.
-    out_of : int, optional
-        All songs, where a separator has no stems of some.
-    """
-
-    data: str
-    songs: int
-    best_single: str
-    best: str
-    best_single_db: float
-    best_db: float
-    low_db: float = math.nan
-    high_db: float = math.nan
-    won: float = math.nan
-    out_of: int | None = None
-
-    @property
-    def gain_db(self) -> float:
-        """How far the fusion is above the separator."""
-        return self.best_db - self.best_single_db
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the interval of the gain excludes 0."""
-        return self.low_db > 0 or self.high_db < 0
-
-    @property
-    def songs_needed(self) -> int | None:
-        """About how many songs make the interval exclude 0, if the gain stays: its width falls as their root grows."""
-        if self.is_sure or not self.gain_db > 0 or not math.isfinite(self.low_db):
-            return None
-        half = (self.high_db - self.low_db) / 2
-        return max(self.songs + 1, math.ceil(self.songs * (half / self.gain_db) ** 2))
-
-    def lines(self) -> list[str]:
-        """The verdict in words.
-
-        Examples
-        --------
-        >>> verdict = Verdict("songs", 9, "mdx", "blend", 6.0, 6.2, -0.1, 0.5, 6.0)
-        >>> for line in verdict.lines():
-        ...     print(line)
-        best separator: mdx, 6.00 dB; best fusion: blend, 6.20 dB
-        gain: +0.20 dB, 95 % interval -0.10 to +0.50 dB, 6 of 9 songs won
-        enough songs? no: the interval includes 0; about 21 songs would tell, if the gain stays
-        """
-        first = (
-            f"best separator: {self.best_single}, {self.best_single_db:.2f} dB; "
-            f"best fusion: {self.best}, {self.best_db:.2f} dB"
-        )
-        if self.out_of not in (None, self.songs):
-            first += f", on the {self.songs} of {self.out_of} songs in which both have scores"
-        if not math.isfinite(self.low_db):
-            return [
-                first,
-                f"gain: {self.gain_db:+.2f} dB",
-                f"enough songs? no: {self.songs} are too few for an interval",
-            ]
-        gain = (
-            f"gain: {self.gain_db:+.2f} dB, 95 % interval {self.low_db:+.2f} to {self.high_db:+.2f} dB, "
-            f"{self.won:g} of {self.songs} songs won"
-        )
-        if self.is_sure:
-            return [first, gain, "enough songs? yes: the interval excludes 0"]
-        needed = f"; about {self.songs_needed} songs would tell, if the gain stays" if self.songs_needed else ""
-        return [first, gain, f"enough songs? no: the interval includes 0{needed}"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; what is not known is None."""
-        fields = {**vars(self), "gain_db": self.gain_db, "is_sure": self.is_sure, "songs_needed": self.songs_needed}
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()
-        }
 
 
 def compare_stems(
@@ -174,7 +79,7 @@ def compare_stems(
     Returns
     -------
     Run
-        The finished run; see `verdicts`.
+        The finished run; see `stemfuse.experiments.verdict.verdicts`.
 
     Raises
     ------
@@ -244,36 +149,3 @@ def _check_same(folder: Path, data: Path, labels: Sequence[str]) -> None:
             f"{folder.parent}: has a comparison of {', '.join(before)}, not of {', '.join(labels)}; name all of them, "
             "or choose another --out"
         )
-
-
-def verdicts(finished: Run) -> list[Verdict]:
-    """What a run's scores say, for each data set with a separator and a fusion that have all sources.
-
-    Parameters
-    ----------
-    finished : Run
-        Of any recipe.
-    """
-    from stemfuse.analysis import compare
-    from stemfuse.analysis.aggregates import MEAN
-
-    from .report.tables import ScoreTable, scored_data
-
-    found = []
-    for data in scored_data(finished):
-        metric = data.metrics[0]
-        means = ScoreTable.of(data, metric).grid[MEAN].dropna()
-        fused, singles = (means[means.index.isin(data.fusions) == is_fusion] for is_fusion in (True, False))
-        if fused.empty or singles.empty:
-            continue
-        best = str(fused.idxmax())
-        rows = data.masked[(data.masked["metric"] == metric) & data.masked["fusion"].isin([best, *singles.index])]
-        # separators may have other songs each: the best is the one that is nearest to the fusion on the songs of both
-        against = compare(rows, best, metric).query("source == @MEAN").set_index("fusion")
-        single = str(against["difference"].idxmax())
-        pair = compare(rows[rows["fusion"].isin([single, best])], single, metric).query("source == @MEAN").iloc[0]
-        scores = {"best_single_db": float(pair["baseline_value"]), "best_db": float(pair["value"])}
-        interval = {"low_db": float(pair["low"]), "high_db": float(pair["high"])}
-        won, songs = float(pair["win_rate"] * pair["tracks"]), int(pair["tracks"])
-        found.append(Verdict(data.label, songs, single, best, **scores, **interval, won=won, out_of=len(data.tracks)))
-    return found

@@ -62,8 +62,8 @@ def in_common(
     absent: Mapping[str, Sequence[PlannedTrack]],
     planned: Sequence[PlannedTrack],
     learns: bool,
-) -> tuple[tuple[StoredSeparator, ...], list[str]]:
-    """Separators that have songs in common, and the labels of those that are left out for that."""
+) -> tuple[tuple[StoredSeparator, ...], str]:
+    """Separators that have songs in common, and why others are left out; empty where none is."""
     labels = [separator.label for separator in separators]
     # a song that is left out needs another one to be fitted on
     kept = _shared(absent, planned, labels, min(2 if learns else 1, len(planned)))
@@ -73,12 +73,10 @@ def in_common(
             "nothing to compare; adopt more stems"
         )
     dropped = [label for label in labels if label not in kept]
-    if dropped:
-        log.warning(
-            "no song has stems by all separators: %s left out, the others have songs in common",
-            listed(dropped, most=20),
-        )
-    return tuple(separator for separator in separators if separator.label in kept), dropped
+    said = _dropped(dropped, _common(absent, planned, labels)) if dropped else ""
+    if said:
+        log.warning("%s, the others have songs in common", said)
+    return tuple(separator for separator in separators if separator.label in kept), said
 
 
 def say_absent(absent: Mapping[str, Sequence[PlannedTrack]], missing: str, songs: int) -> None:
@@ -89,18 +87,29 @@ def say_absent(absent: Mapping[str, Sequence[PlannedTrack]], missing: str, songs
         log.warning("%s has no stems of %d of %d songs, %s: %s", label, len(entries), songs, what, names)
 
 
+def _dropped(dropped: Sequence[str], songs: int) -> str:
+    """Why separators are left out, and how many songs have stems by all."""
+    shared = {0: "no song has stems", 1: "only one song has stems"}.get(songs, f"only {songs} songs have stems")
+    more = "" if songs == 0 else ", and a song that is left out needs another to be fitted on"
+    return f"{shared} by all separators{more}: {listed(dropped, most=20)} left out"
+
+
+def _common(
+    absent: Mapping[str, Sequence[PlannedTrack]], planned: Sequence[PlannedTrack], labels: Sequence[str]
+) -> int:
+    """How many songs have stems by all these separators."""
+    return len(planned) - len({who(entry.track) for label in labels for entry in absent.get(label, ())})
+
+
 def _shared(
     absent: Mapping[str, Sequence[PlannedTrack]], planned: Sequence[PlannedTrack], labels: Sequence[str], fewest: int
 ) -> list[str]:
     """Separators that have songs in common: all, or as many as have, the one that costs most songs left out first."""
     lacking = {label: {who(entry.track) for entry in absent.get(label, ())} for label in labels}
 
-    def common(some: Sequence[str]) -> int:
-        return len(planned) - len(set().union(*(lacking[label] for label in some)))
-
     kept = list(labels)
-    while len(kept) > 1 and common(kept) < fewest:
-        without = {label: common([other for other in kept if other != label]) for label in kept}
+    while len(kept) > 1 and _common(absent, planned, kept) < fewest:
+        without = {label: _common(absent, planned, [other for other in kept if other != label]) for label in kept}
         # of those that cost as much, the one with the fewest songs, or the one that is named last
         kept.remove(max(reversed(kept), key=lambda label: (without[label], len(lacking[label]))))
     return kept

@@ -55,8 +55,8 @@ class Plan:
     """By separator, songs that it has no stems of, where the recipe says that they are left out for all."""
     absent: Mapping[str, Sequence[PlannedTrack]] = field(default_factory=dict)
     """By separator, songs that it has no stems of, where the recipe says that fusions are fitted again without it."""
-    dropped: Sequence[str] = ()
-    """Separators that are left out, where no song has stems by all."""
+    dropped: str = ""
+    """Which separators are left out, as too few songs have stems by all; empty where none is."""
     said: set[str] = field(default_factory=set)
     """Notes on stems that are sums of others, each of which is said once."""
 
@@ -271,10 +271,11 @@ def _without_absent(plan: Plan) -> Plan:
     """The plan without songs that it cannot do, as separators have no stems of them; which separators lack which."""
     missing, tracks, separators = plan.config.missing, plan.tracks, plan.separators
     absent = find_absent(tracks, separators, plan.store) if missing != "error" else {}
-    dropped: list[str] = []
+    dropped = ""
     if missing == "skip" and absent:
         separators, dropped = in_common(separators, absent, tracks, plan.learns())
-        absent = {label: entries for label, entries in absent.items() if label not in dropped}
+        kept = {separator.label for separator in separators}
+        absent = {label: entries for label, entries in absent.items() if label in kept}
     say_absent(absent, missing, len(tracks))
     lacking = [{who(entry.track) for entry in entries} for entries in absent.values()]
     if missing == "refit":
@@ -289,7 +290,7 @@ def _without_absent(plan: Plan) -> Plan:
         separators=separators,
         left_out=left if missing == "skip" else {},
         absent=absent if missing == "refit" else {},
-        dropped=tuple(dropped),
+        dropped=dropped,
     )
 
 

@@ -137,17 +137,19 @@ def compare(
     # a new song's stems come as these did
     repeated = {"--shift": shift, "--as-is": as_is, "--convert": convert}
     options = [option for option, is_given in repeated.items() if is_given]
-    options += [f"--model {shlex.quote(text)}" for text in model]
-    show_comparison(finished, stems, options, as_json)
+    show_comparison(finished, stems, options, model, as_json)
 
 
-def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str], as_json: bool) -> None:
+def show_comparison(
+    finished: Run, stems: Sequence[str], options: Sequence[str], models: Sequence[str], as_json: bool
+) -> None:
     """Print what a comparison found: tables, weights, the verdict, and the commands that come next.
 
-    ``options`` are those that the stems were taken with.
+    ``options`` are those that the stems were taken with, ``models`` as they were given.
     """
     from stemfuse.blending.pivot import describe_weights
-    from stemfuse.experiments.comparison import BLEND, verdicts
+    from stemfuse.experiments.comparison import BLEND
+    from stemfuse.experiments.verdict import best_fusion, verdicts, without_verdict
 
     found, weights = verdicts(finished), finished.fusion(BLEND).constant_weights
     if as_json:
@@ -162,11 +164,17 @@ def show_comparison(finished: Run, stems: Sequence[str], options: Sequence[str],
         results.print("")
         for line in verdict.lines():
             results.print(line, markup=False)
-    best = next((verdict.best for verdict in found), BLEND)
+    for reason in without_verdict(finished):
+        results.print(f"\n{reason}", markup=False)
+    best = next((verdict.best for verdict in found), best_fusion(finished) or BLEND)
     file = finished.path / finished.record().fusions[best].file
-    given = " ".join([*(f"--stems {shlex.quote(text)}" for text in stems), *options])
+    # a tool that was left out of the comparison is no input of the fusion
+    labels = finished.fusion(best).separators_
+    taken, chosen = ([text for text in texts if text.partition("=")[0] in labels] for texts in (stems, models))
+    given = [f"--stems {shlex.quote(text)}" for text in taken]
+    given += [*options, *(f"--model {shlex.quote(text)}" for text in chosen)]
     results.print("\nnext:")
-    results.print(f"  stemfuse fuse {shlex.quote(str(file))} SONG {given} --out fused", markup=False)
+    results.print(f"  stemfuse fuse {shlex.quote(str(file))} SONG {' '.join(given)} --out fused", markup=False)
     blend = finished.path / finished.record().fusions[BLEND].file
     results.print(f"  stemfuse export {shlex.quote(str(blend))} --as msst --out ensemble.sh", markup=False)
 

@@ -1,9 +1,10 @@
 """The report of a run: one page, made from the run's folder alone, with its tables, figures and players."""
 
+from .data_sets import shown_fusions
 from .page import write_report
 from .players import busiest_start_s, is_written, read_players, safe_name, sort_players, write_players
 from .studies import printed_tables, study_tables, tables_as
-from .tables import score_tables, shown_fusions
+from .tables import score_tables
 
 __all__ = [
     "busiest_start_s",

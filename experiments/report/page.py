@@ -19,20 +19,12 @@ from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 from stemfuse.separators.names import shown as shown_name
 
+from .data_sets import DataSetScores, scored_data, shown_fusions
 from .figures import Figures
 from .fusions import bound_tables, fusion_view, weight_scale
 from .players import read_players, safe_name, write_players
 from .studies import printed_tables, study_tables
-from .tables import (
-    DataSetScores,
-    ScoreTable,
-    comparisons,
-    counted,
-    decibels,
-    dropped_frames,
-    scored_data,
-    shown_fusions,
-)
+from .tables import ScoreTable, comparisons, counted, decibels, dropped_frames
 
 __all__ = ["write_players", "write_report"]
 

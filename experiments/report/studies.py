@@ -18,7 +18,8 @@ from stemfuse.experiments.recipes.papers import BEST_OF, BEST_PICK, BEST_SINGLE,
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.run import Run
 
-from .tables import DataSetScores, score_grid, score_tables, scored_data
+from .data_sets import DataSetScores, score_grid, score_values, scored_data
+from .tables import score_tables
 
 
 class StudyRow(NamedTuple):
@@ -176,11 +177,10 @@ class _Scores:
         rows = data.masked[data.masked["metric"] == data.metrics[0]]
         singles = tuple(method for method in data.methods if method not in data.fusions)
         fused = [label for label in rows["fusion"].unique() if label not in singles]
-        table, _ = score_grid(rows[rows["fusion"].isin(fused or singles)], fused or singles, data.metrics[0])
-        sources = common_sources(table)
-        grid = score_grid(rows, [*singles, *fused], data.metrics[0])[1].reindex(columns=list(sources))
-        # a method that lacks one of these has no mean
-        return cls(grid.assign(**{MEAN: grid.mean(axis=1, skipna=False)}), singles, data.cells, sources)
+        values = score_values(rows[rows["fusion"].isin(fused or singles)], data.metrics[0])
+        sources = common_sources(values)
+        grid = score_grid(rows, [*singles, *fused], data.metrics[0], sources)
+        return cls(grid.reindex(columns=[*sources, MEAN]), singles, data.cells, sources)
 
     def rows(self, table: PaperTable) -> Iterator[StudyRow]:
         """Rows of a table that the run has."""

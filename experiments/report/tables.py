@@ -3,121 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sources, track_scores
+from stemfuse.analysis.aggregates import MEAN
 from stemfuse.analysis.reasons import method_notes
-from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
-from stemfuse.analysis.significance import FEWEST_TRACKS, best_single, compare, with_best_per_source
-from stemfuse.experiments.record import FusionRecord, TrackRecord
+from stemfuse.analysis.scores import SONG_SDR
+from stemfuse.analysis.significance import FEWEST_TRACKS, compare, with_best_per_source
 from stemfuse.experiments.run import Run
 from stemfuse.separators.labels import BEST_PER_SOURCE
 
-
-@dataclass(frozen=True, eq=False)
-class DataSetScores:
-    """Scores of one data set of a run, all methods of a song on the same frames."""
-
-    label: str
-    real: bool | None
-    """Real music or synthetic; None when that is not on record."""
-    tracks: tuple[TrackRecord, ...]
-    """Their entries in the record."""
-    scores: pd.DataFrame
-    """As they were scored."""
-    masked: pd.DataFrame
-    dropped: pd.DataFrame
-    """What `common_mask` gave."""
-    methods: tuple[str, ...]
-    """Single separators, then fusions; of a study, only the cell with the best mean."""
-    fusions: tuple[str, ...]
-    said: Mapping[str, str]
-    """By fusion, what has to be known of its scores."""
-    cells: Mapping[str, FusionRecord] = field(default_factory=dict)
-    """All scored fusions of studies, by label."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics that were scored; the first is what figures and comparisons show."""
-        present = set(self.masked["metric"])
-        return tuple(metric for metric in (*METRICS, SONG_SDR) if metric in present)
-
-    @property
-    def complete(self) -> tuple[str, ...]:
-        """Methods that are scored on all songs; the others are compared with them on the songs that they have."""
-        songs = self.masked.groupby("fusion")["track"].nunique()
-        return tuple(method for method in self.methods if songs.get(method) == len(self.tracks))
-
-    @property
-    def kind(self) -> str:
-        """In words, whether this is real music."""
-        return {True: "real music", False: "synthetic", None: ""}[self.real]
-
-    def by_track(self) -> dict[tuple[str, str, str], float]:
-        """The first metric's value of every track, method and source."""
-        rows = self.masked[self.masked["metric"] == self.metrics[0]]
-        table = track_scores(rows, "song" if self.metrics[0] == SONG_SDR else "median")
-        keys = zip(table["track"], table["fusion"], table["source"], strict=True)
-        return dict(zip(keys, table["value"].tolist(), strict=True))
-
-
-def scored_data(run: Run) -> Iterator[DataSetScores]:
-    """Every data set of a run that has scores, real music first."""
-    if not run.scores_path.is_file():
-        return
-    scores, record = run.scores(), run.record()
-    scores = scores[scores["metric"].isin((*METRICS, SONG_SDR))]
-    described = {track.shown: track for track in record.tracks}
-    labels = scores["track"].map(lambda name: described[name].data if name in described else "")
-    real = {label: data.real for label, data in record.data.items()}
-    for label in sorted(labels.unique(), key=lambda label: real.get(label) is False):
-        own = scores[labels == label]
-        # with missing=refit no song is left out: each method keeps those that it has
-        masked, dropped = common_mask(own, common_tracks=record.missing != "refit")
-        scored = list(masked["fusion"].unique())
-        fusions = [name for name in record.fusions if name in scored]
-        singles = [name for name in record.separators if name in scored]
-        singles += [name for name in scored if name not in (*singles, *fusions)]
-        tracks = tuple(described.get(name, TrackRecord(name=name)) for name in masked["track"].unique())
-        cells = {name: record.fusions[name] for name in fusions if record.fusions[name].study}
-        best = _best_cells(masked, cells)
-        fusions = [name for name in fusions if name not in cells or name in best]
-        said = {name: _said_of(record.fusions[name], best.get(name, 0)) for name in fusions}
-        methods = (*singles, *fusions)
-        yield DataSetScores(label, real.get(label), tracks, own, masked, dropped, methods, tuple(fusions), said, cells)
-
-
-def _best_cells(masked: pd.DataFrame, cells: Mapping[str, FusionRecord]) -> dict[str, int]:
-    """Of every study the cell with the best mean on the songs that are scored, with the number of the study's cells."""
-    rows = masked[masked["fusion"].isin(cells)]
-    if rows.empty:
-        return {}
-    metric = next(metric for metric in (*METRICS, SONG_SDR) if metric in set(rows["metric"]))
-    means = score_grid(rows[rows["metric"] == metric], list(cells), metric)[1][MEAN].dropna()
-    best = {}
-    for study in dict.fromkeys(cell.study for cell in cells.values()):
-        own = [label for label in map(str, means.index) if cells[label].study == study]
-        if own:
-            best[str(means[own].idxmax())] = len(own)
-    return best
-
-
-def _said_of(fusion: FusionRecord, cells: int) -> str:
-    """What has to be known of a fusion's scores: of the best of a study, that these songs chose it."""
-    chosen = f"the best of {cells} cells on these very songs, see the table of {fusion.study}" if cells > 1 else ""
-    return "; ".join(filter(None, (fusion.note, chosen)))
-
-
-def shown_fusions(run: Run) -> tuple[str, ...]:
-    """Labels of the fusions that are drawn and played: all, but of a study only the best of its cells."""
-    fusions = run.record().fusions
-    shown = {name for data in scored_data(run) for name in data.fusions}
-    return tuple(name for name, fusion in fusions.items() if not fusion.study or name in shown)
+from .data_sets import DataSetScores, score_grid, scored_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,23 +41,24 @@ class ScoreTable:
     frames: int
     kept: int
     sources: tuple[str, ...]
-    """That the mean is over: those that all methods have."""
+    """That the mean is over; see `DataSetScores.averaged`."""
     notes: Mapping[str, str]
-    """By method, why a value is missing, and what the mean is over where not all have the same sources."""
+    """By method, why a value is missing, and what the mean is over where it is not over all sources."""
 
     @classmethod
     def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
         """The table of one metric."""
         rows = data.masked[data.masked["metric"] == metric]
-        table, grid = score_grid(rows, data.methods, metric)
+        averaged = data.averaged(metric)
+        grid = score_grid(rows, data.methods, metric, averaged)
         singles = [method for method in data.complete if method not in data.fusions]
         partial = {}
         for method in (name for name in grid.index if name not in data.complete):
             own = rows[rows["track"].isin(rows.loc[rows["fusion"] == method, "track"])]
-            part = score_grid(own[own["fusion"].isin([method, *singles])], data.methods, metric)[1]
+            part = score_grid(own[own["fusion"].isin([method, *singles])], data.methods, metric, averaged)
             partial[str(method)] = part, part[part.index.isin(singles)].max()
         dropped = data.dropped[data.dropped["metric"] == metric]
-        notes = method_notes(data.scores, data.masked, metric)
+        notes = method_notes(data.scores, data.masked, metric, averaged)
         notes = {method: "; ".join(filter(None, (note, data.said.get(method)))) for method, note in notes.items()}
         best = grid[grid.index.isin(singles)].max()
         for method, reason in _without_gain(grid, best, partial, bool(singles), data):
@@ -172,7 +73,7 @@ class ScoreTable:
             counts["own"].groupby("fusion").max(),
             int(counts["frames"].to_numpy().max()),
             int(counts["kept"].to_numpy().max()),
-            common_sources(table),
+            averaged,
             notes,
         )
 
@@ -182,16 +83,32 @@ class ScoreTable:
         return "whole-song SDR" if self.metric == SONG_SDR else self.metric
 
     @property
+    def best_fusion(self) -> str:
+        """The fusion with the best mean; empty when none has one."""
+        means = self.grid.loc[self.grid.index.isin(self.fusions), MEAN].dropna()
+        return str(means.idxmax()) if len(means) else ""
+
+    @property
     def best_single(self) -> str:
-        """The single separator with the best mean; empty when none has every source and all songs."""
+        """The single separator with the best mean; empty when none has all of `sources` and all songs."""
         means = self.grid[MEAN].drop(labels=[*self.fusions, *self.partial], errors="ignore").dropna()
         return str(means.idxmax()) if len(means) else ""
 
     @property
     def winner(self) -> str:
-        """The method with the best mean; empty when none has every source and all songs."""
+        """The method with the best mean; empty when none has all of `sources` and all songs."""
         means = self.grid[MEAN].drop(labels=list(self.partial)).dropna()
         return str(means.idxmax()) if len(means) else ""
+
+    @property
+    def averaged_in_words(self) -> str:
+        """What the mean is over: the sources by name where there are others."""
+        others = {*map(str, self.grid)} - {MEAN, *self.sources}
+        return ", ".join(self.sources) if others else "sources"
+
+    def has_gain(self, method: str) -> bool:
+        """Whether there are separators to compare a method with in the mean over sources."""
+        return bool(np.isfinite(self.gain_over_pick(method)))
 
     def gain(self, method: str, column: str) -> float:
         """How far a method is above the best single separator of a column, on the songs that the method has."""
@@ -215,16 +132,6 @@ class ScoreTable:
         table["dropped"] = self.dropped.reindex(methods)
         table["note"] = [self.notes.get(method, "") for method in methods]
         return table.reset_index()
-
-
-def score_grid(rows: pd.DataFrame, methods: Sequence[str], metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of some rows in the convention of the metric, and as a grid with a column of means, in methods' order."""
-    table = aggregate(rows, "song", "mean") if metric == SONG_SDR else aggregate(rows)
-    grid = by_source(table, metric)
-    grid = grid.loc[[method for method in methods if method in grid.index]]
-    if MEAN not in grid:  # no source that all methods have
-        grid[MEAN] = np.nan
-    return table, grid
 
 
 def _without_gain(
@@ -305,16 +212,16 @@ def comparisons(data: DataSetScores) -> list[Comparison]:
 
     Empty when there are fewer than `FEWEST_TRACKS` tracks, no fusion, or no single separator with a score.
     """
-    metric = data.metrics[0]
-    rows = data.masked[(data.masked["metric"] == metric) & data.masked["value"].notna()]
+    table = ScoreTable.of(data, data.metrics[0])
+    rows = data.masked[(data.masked["metric"] == table.metric) & data.masked["value"].notna()]
     singles = [method for method in data.complete if method not in data.fusions and method in set(rows["fusion"])]
     if not singles or not set(data.fusions) & set(rows["fusion"]) or rows["track"].nunique() < FEWEST_TRACKS:
         return []
-    picked = with_best_per_source(rows, singles, metric)
-    best = best_single(rows, singles, metric).set_index("source")["fusion"]
+    picked = with_best_per_source(rows, singles, table.metric)
     return [
-        Comparison(baseline, compare(picked[picked["fusion"].isin([baseline, *data.fusions])], baseline, metric))
-        for baseline in (*best[best.index == MEAN], BEST_PER_SOURCE)
+        Comparison(baseline, compare(picked[picked["fusion"].isin([baseline, *data.fusions])], baseline, table.metric))
+        for baseline in (table.best_single, BEST_PER_SOURCE)
+        if baseline
     ]
 
 

@@ -106,7 +106,7 @@ def absences(plan: Plan) -> list[str]:
     """What is to be said of songs that not all separators have stems of."""
     said = []
     if plan.dropped:
-        said.append(f"no song has stems by all separators: {listed(plan.dropped, most=20)} left out")
+        said.append(plan.dropped)
     songs = [planned.named for planned in plan.tested() if tuple(plan.keys_of(planned.track)) != tuple(plan.keys)]
     if not songs:
         return said

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
@@ -20,6 +21,8 @@ from stemfuse.separators.track import Track
 from .claims import Claim, TrackNames, claim_all, unknown_stems
 from .found_stems import FoundStems, assign
 from .stem_names import StemNames, spelled
+
+log = logging.getLogger(__name__)
 
 TOOLS = {
     "<subset>/<track>/<source>": "museval estimates",
@@ -86,6 +89,25 @@ class Adoption:
         if len(self.left_over) > MOST:
             lines.append(f"left over, not a track's stem: {len(self.left_over) - MOST} more files")
         return tuple(lines)
+
+    def readable(self) -> Adoption:
+        """Without the tracks of which a file cannot be read, which have no stems then; each is said in a warning.
+
+        Raises
+        ------
+        AudioError
+            No track is left, or there is only one.
+        """
+        faults = {id(stems): fault for stems in self.found if (fault := stems.fault())}
+        if len(faults) == len(self.found) or len(self.found) + len(self.without) == 1:
+            for fault in faults.values():
+                raise fault
+        for stems in self.found:
+            if id(stems) in faults:
+                log.warning("track %r is passed over: %s", stems.track.name, faults[id(stems)])
+        kept = tuple(stems for stems in self.found if id(stems) not in faults)
+        lost = tuple(stems.track.name for stems in self.found if id(stems) in faults)
+        return replace(self, found=kept, without=(*self.without, *lost))
 
     def __str__(self) -> str:
         counts = Counter(source for stems in self.found for source in stems.files)

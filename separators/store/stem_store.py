@@ -282,11 +282,12 @@ class StemStore:
         Raises
         ------
         StemfuseError
-            Nothing was found, stems do not fit, or there are stems of this name and ``replace`` is false.
+            Nothing was found, stems do not fit, or there are stems of this name and ``replace`` is false. A file that
+            cannot be read is an error where there is one track; of several, its track is passed over with a warning.
         """
         check_name(name, "separator", StoreError)
         key = adopted_key(name)
-        adoption = find_stems(folder, tracks, sources, model)
+        adoption = find_stems(folder, tracks, sources, model).readable()
         present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
             raise StoreError(

@@ -15,9 +15,10 @@ from makers.audio import write_systems
 from makers.commands import command
 from stemfuse.experiments import ConfigError, Run, RunError, parse_config
 from stemfuse.experiments.cli import app
-from stemfuse.experiments.comparison import Verdict, compare_stems, verdicts
+from stemfuse.experiments.comparison import compare_stems
 from stemfuse.experiments.lock import run_lock
 from stemfuse.experiments.stages import separate
+from stemfuse.experiments.verdict import Verdict, verdicts
 from stemfuse.separators import StemStore
 
 SYSTEMS = ("near", "far")

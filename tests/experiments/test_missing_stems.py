@@ -13,6 +13,7 @@ from makers.commands import command
 from stemfuse.blending import LeastSquares, Mean, Residual
 from stemfuse.experiments import RunError, parse_config, run
 from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.stages import adopt_folder
 from stemfuse.separators import StemStore
 
 ERRORS = {"near": 0.02, "far": 0.03, "rough": 0.05}
@@ -176,6 +177,38 @@ def test_systems_that_share_no_song_are_compared_on_what_they_share(leaderboard)
     assert medians.loc["blend"].notna().all()
     # the better of two systems with independent errors is improved in every song
     assert (medians.loc["least_squares"] > medians.loc[list(ERRORS)].max()).all()
+
+
+def test_what_is_said_of_separators_that_are_left_out_is_true(tmp_path):
+    """One song has stems by all: it cannot be left out in turn alone."""
+    systems = {"near": 0.02, "far": 0.03, "rough": 0.05}
+    write_systems(tmp_path, 4, systems, {"rough": {"song 0", "song 1", "song 2"}})
+    for system in systems:
+        adopt_folder(
+            tmp_path / system, system, tmp_path / "songs", tmp_path / "store", mixture="sum", show=lambda line: None
+        )
+    given = {"missing": "skip", "fusions": ["least_squares"]}
+    plan = plan_run(recipe(tmp_path, tmp_path / "run", **given))
+    assert plan.dropped == (
+        "only one song has stems by all separators, and a song that is left out needs another to be fitted on: "
+        "rough left out"
+    )
+    assert list(plan.keys) == ["near", "far"]
+
+
+@pytest.mark.slow
+def test_the_next_command_names_no_separator_that_was_left_out(tmp_path):
+    write_systems(tmp_path, 3, ERRORS, {"rough": {"song 0", "song 1"}})
+    given = [f"{system}={tmp_path / system}" for system in ERRORS]
+    options = ("--out", tmp_path / "out", "--missing", "skip", "--workers", 1, "--model", "rough=x")
+    (tmp_path / "rough").rename(tmp_path / "stems")
+    (tmp_path / "rough").mkdir()
+    (tmp_path / "stems").rename(tmp_path / "rough" / "x")
+    done = command("compare", tmp_path / "songs", *given, *options)
+    assert done.returncode == 0, done.stderr
+    following = next(line for line in done.stdout.splitlines() if line.startswith("  stemfuse fuse"))
+    assert "--stems near=" in following
+    assert "rough" not in following
 
 
 @pytest.mark.slow

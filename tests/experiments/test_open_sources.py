@@ -20,7 +20,8 @@ from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.record import TrackRecord
 from stemfuse.experiments.report import score_tables
-from stemfuse.experiments.report.tables import DataSetScores, ScoreTable
+from stemfuse.experiments.report.data_sets import DataSetScores
+from stemfuse.experiments.report.tables import ScoreTable
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stages.fuse import fuse_paths
 from stemfuse.experiments.stages.measure import gain_rows

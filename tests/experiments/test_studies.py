@@ -20,8 +20,8 @@ from stemfuse.experiments.recipes import packaged_recipes, paper_tables
 from stemfuse.experiments.recipes.papers import Paper
 from stemfuse.experiments.record import FusionRecord
 from stemfuse.experiments.report import study_tables
+from stemfuse.experiments.report.data_sets import DataSetScores
 from stemfuse.experiments.report.studies import _Scores
-from stemfuse.experiments.report.tables import DataSetScores
 from stemfuse.separators import SOURCES, StemStore
 
 ERRORS = {"near": 0.02, "far": 0.04}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from makers.places import CLIP
-from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, Track, TrackError
+from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, StemStore, Track, TrackError
 from stemfuse.separators.audio.containers import open_signal
 from stemfuse.separators.store.adoption import Adoption, FoundStems, find_stems
 from stemfuse.separators.store.alignment import Alignment, check_alignment
@@ -452,3 +452,31 @@ def test_real_music_with_its_own_mastering() -> None:
     backwards = check(np.stack(stems)[..., ::-1], track=track)
     assert backwards.offset is None
     assert backwards.problems
+
+
+class TestUnreadable:
+    """A file that cannot be read costs its track; alone it is an error."""
+
+    def write(self, folder: Path, *names: str) -> list[Track]:
+        noise = np.random.default_rng(0).normal(0, 0.1, (4, 2, 22_050)).astype("float32")
+        for name in names:
+            Stems(noise).write(folder / name)
+        return [Track.from_arrays(name, noise.sum(0)) for name in names]
+
+    def test_its_track_is_passed_over_and_the_file_is_named(self, tmp_path, caplog):
+        tracks = self.write(tmp_path / "a", "one", "two", "three")
+        (tmp_path / "a" / "two" / "bass.wav").write_bytes(b"junk")
+        adoption, alignments = StemStore(tmp_path / "store").adopt(tmp_path / "a", "a", tracks)
+        assert [found.track.name for found in adoption.found] == ["one", "three"]
+        assert len(alignments) == 2
+        assert "two: no stems" in adoption.notes
+        assert "two/bass.wav" in caplog.text.replace("\\", "/")
+
+    @pytest.mark.parametrize("names", [("one",), ("one", "two")])
+    def test_where_no_track_is_left_it_is_an_error(self, tmp_path, names):
+        tracks = self.write(tmp_path / "a", *names)
+        for name in names:
+            (tmp_path / "a" / name / "bass.wav").write_bytes(b"junk")
+        with pytest.raises(AudioError, match=r"one.bass\.wav"):
+            StemStore(tmp_path / "store").adopt(tmp_path / "a", "a", tracks)
+        assert not (tmp_path / "store").exists()
