@@ -177,6 +177,8 @@ def fit_stems(signals: Mapping[str, Signal], track: Track, late: Mapping[str, in
     AudioError
         Rate, channels or length do not fit.
     """
+    for signal in signals.values():
+        track.check_form(signal, f"{signal} has")
     moved = {
         source: MovedSignal(signal, by, track.length) if by else FittedSignal(signal, track.length)
         for source, signal in signals.items()

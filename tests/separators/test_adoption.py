@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from makers.places import CLIP
-from stemfuse.separators import RATE, SOURCES, AudioError, Signal, Stems, Track, TrackError
+from stemfuse.separators import RATE, SOURCES, ArraySignal, AudioError, Signal, Stems, Track, TrackError
 from stemfuse.separators.audio.containers import open_signal
+from stemfuse.separators.conversion import converted_to
 from stemfuse.separators.store.adoption import Adoption, FoundStems, find_stems
 from stemfuse.separators.store.alignment import Alignment, check_alignment
 
@@ -341,6 +342,28 @@ def test_what_cannot_be_stored_is_refused_in_any_way(
 ) -> None:
     with pytest.raises(AudioError, match=message):
         put(tmp_path, audio, rate=rate).load(how)
+
+
+@pytest.mark.parametrize(("place", "rate", "channels"), [(1, 22_050, 2), (0, 48_000, 2), (3, RATE, 1)])
+def test_one_stem_of_another_form_is_named_and_can_be_converted(
+    tmp_path: Path, place: int, rate: int, channels: int
+) -> None:
+    for row, source in enumerate(SOURCES):
+        form, count = (rate, channels) if row == place else (RATE, 2)
+        stem = converted_to(ArraySignal(MUSIC[row]), form, count)
+        Stems(stem.read()[None], (source,), form).write(tmp_path / "Song")
+    (found,) = find_stems(tmp_path, [TRACK]).found
+    got, expected = (f"{rate} Hz", RATE) if rate != RATE else ("1 channels", 2)
+    words = rf"{SOURCES[place]}\.wav has {got}, the mixture has {expected}; add --convert"
+    with pytest.raises(AudioError, match=words):
+        found.load()
+    # files that are added up are converted, too
+    added = FoundStems(TRACK, {"drums": found.files["drums"]}, {"drums": tuple(found.files.values())[1:]})
+    with pytest.raises(AudioError, match=words):
+        added.load("as-is")
+    for one in (found, added):
+        stems, _ = one.load("as-is", convert=True)
+        assert (stems.rate, stems.channels, stems.length) == (RATE, 2, TRACK.length)
 
 
 def test_a_slightly_shorter_file_is_mended_with_a_warning(tmp_path: Path) -> None:
