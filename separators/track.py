@@ -104,17 +104,25 @@ class Track:
             object.__setattr__(self, name, unicodedata.normalize("NFC", vars(self)[name]))
         parts = {"references": self.references, **{f"stems of {name}": stems for name, stems in self.stems.items()}}
         for what, stems in parts.items():
-            if stems is None:
-                continue
-            for attribute, unit in (("rate", "Hz"), ("channels", "channels"), ("length", "samples")):
-                got, expected = getattr(stems, attribute), getattr(self.mixture, attribute)
-                if got != expected:
-                    is_possible = unit == "Hz" or (unit == "channels" and not by_hand(got, expected, mean=True))
-                    converting = "add --convert to convert them as they are read, or " if is_possible else ""
+            if stems is not None:
+                self.check_form(stems, f"{what} have")
+                if stems.length != self.length:
                     raise AudioError(
-                        f"track {self.name!r}: {what} have {got} {unit}, the mixture has {expected}; "
-                        f"{converting}export them again"
+                        f"track {self.name!r}: {what} have {stems.length} samples, the mixture has {self.length}; "
+                        "export them again"
                     )
+
+    def check_form(self, given: Signal | Stems, has: str) -> None:
+        """Refuse another rate or other channels than the mixture's; ``has`` begins the message: ``"stems have"``."""
+        for attribute, unit in (("rate", "Hz"), ("channels", "channels")):
+            got, expected = getattr(given, attribute), getattr(self.mixture, attribute)
+            if got != expected:
+                is_possible = unit == "Hz" or not by_hand(got, expected, mean=True)
+                converting = "add --convert to convert as they are read stems that differ, or " if is_possible else ""
+                raise AudioError(
+                    f"track {self.name!r}: {has} {got} {unit}, the mixture has {expected}; "
+                    f"{converting}export them again"
+                )
 
     def _check_kinds(self) -> None:
         """Refuse arrays, lists and tensors, and say what makes a track of them."""

@@ -23,7 +23,6 @@ from stemfuse.separators import (
     Track,
     TrackError,
     check_alignment,
-    converted_to,
     find_stems,
     fit_length,
 )
@@ -70,8 +69,7 @@ class EstimatedStems:
             Rate or channels are not the track's.
         """
         fitted: dict[str, Signal] = {}
-        for source, given in self.found.signals().items():
-            signal = converted_to(given, track.rate, track.channels) if self.convert else given
+        for source, signal in self.found.signals(self.convert).items():
             for got, expected, unit in ((signal.rate, track.rate, "Hz"), (signal.channels, track.channels, "channels")):
                 if got != expected:
                     advice = by_hand(signal.channels, track.channels, mean=True) or (
@@ -86,7 +84,7 @@ class EstimatedStems:
 
     def content(self, contents: Contents) -> dict[str, str]:
         """Digest of every source's samples."""
-        return {source: contents.sha256(signal) for source, signal in self.found.signals().items()}
+        return {source: contents.sha256(signal) for source, signal in self.found.signals(self.convert).items()}
 
 
 def name_methods(estimates: Sequence[Path]) -> dict[str, Path]:

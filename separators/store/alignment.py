@@ -15,9 +15,10 @@ from stemfuse.separators.source_names import REST
 from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import FittedSignal, Track, fit_length
 
-from .findings import StemAlignment, stem_findings, sum_findings
+from .findings import StemAlignment, stem_findings
 from .moments import BLOCK_S, Moments, measure_moments, read_clipped
 from .offsets import FEW, Offset, ReadPart, confirm, find_offset
+from .set_findings import UNKNOWN, compare_stems, sum_findings
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Alignment:
         Of the stems' sum with the mixture at this offset, over the whole song.
     gain_db, residual_db : float or None
         Level of the stems' sum relative to the mixture, and level of what the sum leaves of the mixture; None where a
-        source is missing.
+        source is missing, the residual only where one is known to be missing.
     problems, warnings : tuple of str
         Reasons to refuse the stems, besides an offset; and what is only worth knowing.
     common : Offset or None
@@ -74,7 +75,7 @@ class Alignment:
         doubt = " (in doubt)" if self.common is not None and self.common.samples and not self.common.is_sure else ""
         # adding 0 makes -0.00 +0.00
         gain = "" if self.gain_db is None else f", gain {round(self.gain_db, 2) + 0:+.2f} dB"
-        level = gain if self.residual_db is None else f"{gain}, residual {self.residual_db:.1f} dB"
+        level = gain if self.residual_db is None else f"{gain}, residual {round(self.residual_db, 1) + 0:.1f} dB"
         lines = [f"{self.track}: {', '.join(self.sources)}; offset {offset}{doubt}{level}"]
         lines += [f"  {source}: offset {late.samples:+d}" for source, late in self.offsets.items()]
         lines += [f"  problem: {problem}" for problem in self.problems]
@@ -100,10 +101,12 @@ def check_alignment(
     Problems are an inverted polarity, of the sum, of one stem or of one of its channels; channels that are swapped; a
     stem with another source's audio; a constant (DC) that is a large part of a stem; a sum of all sources whose level
     differs from the mixture's by more than ``gain_limit_db``, or that has no known offset and a correlation below 0.5
-    (another song); a sum of fewer sources that is the mixture within -20 dB (the ``other`` of two-stem models is
-    everything but the voice). The same faults, if they are not in nearly all of the song, are warnings, as are a
-    gain above 0.1 dB; a residual of the sum above -10 dB, or of a single stem above -1.5 dB; stems scaled one by one,
-    as peak normalisation does; silent or equal stems; a mended length; an unknown offset.
+    (another song), of some sources below 0.1; a sum of fewer sources that is the mixture within -20 dB (the ``other``
+    of two-stem models is everything but the voice); a stem of a full set that is the mixture itself. Polarity is
+    judged against a stem's own reference where there is one. The same faults, if they are not in nearly all of the
+    song, are warnings, as are a gain above 0.1 dB; a residual of the sum above -10 dB, unless a source is known to
+    be missing, or of a single stem above -1.5 dB; stems scaled one by one, as peak normalisation does, where they are
+    not 40 dB quieter than the mixture; silent or equal stems; a mended length; an unknown offset.
 
     Parameters
     ----------
@@ -141,7 +144,8 @@ def check_alignment(
     moved = any(late.values())
     moments = measure_moments(track.mixture, track.references, fitted, late) if moved else before
     missing = _missing(moments)
-    problems, warnings, of_stems = stem_findings(moments, single, not missing)
+    together = compare_stems(moments, missing)
+    problems, warnings, of_stems = stem_findings(moments, single, together.copies, together.scales)
     of_sum, facts = sum_findings(moments, common, missing, bool(problems), gain_limit_db, search_s)
     if common is not None and common.samples and not common.is_sure:
         warnings.append(f"the stems may be {common}: in doubt, left where they are")
@@ -153,7 +157,7 @@ def check_alignment(
         facts.gain_db,
         facts.residual_db,
         (*problems, *of_sum.problems),
-        tuple(dict.fromkeys((*mended, *warnings, *of_sum.warnings))),
+        tuple(dict.fromkeys((*mended, *together.warnings, *warnings, *of_sum.warnings))),
         common,
         offsets,
         of_stems,
@@ -177,6 +181,8 @@ def fit_stems(signals: Mapping[str, Signal], track: Track, late: Mapping[str, in
     AudioError
         Rate, channels or length do not fit.
     """
+    for signal in signals.values():
+        track.check_form(signal, f"{signal} has")
     moved = {
         source: MovedSignal(signal, by, track.length) if by else FittedSignal(signal, track.length)
         for source, signal in signals.items()
@@ -213,8 +219,8 @@ def _missing(moments: Moments) -> tuple[str, ...]:
         return tuple(source for source in moments.references if source not in stems)
     if not stems <= {*SOURCES, REST}:
         # nobody knows which others there are: they are all where they add up to the mixture
-        return () if moments.follows() > 0.99 else ("another source",)
-    return tuple(source for source in SOURCES if source not in stems) or ("another source",)
+        return () if moments.follows() > 0.99 else UNKNOWN
+    return tuple(source for source in SOURCES if source not in stems) or UNKNOWN
 
 
 def _common_offset(track: Track, stems: Stems, moments: Moments, search: int) -> Offset | None:

@@ -1,8 +1,7 @@
-"""What measured moments say of stems: faults that are beyond doubt, and what is only worth knowing."""
+"""What measured moments say of single stems: faults that are beyond doubt, and what is only worth knowing."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -65,73 +64,9 @@ class Findings(NamedTuple):
     stems: tuple[StemAlignment, ...] = ()
 
 
-class SumFacts(NamedTuple):
-    """What is known of the stems' sum; see `Alignment`; ``left`` is the residual as a share of the mixture."""
-
-    offset: int | None
-    correlation: float
-    gain_db: float | None
-    residual_db: float | None
-    left: float
-
-
-def sum_findings(
-    moments: Moments,
-    offset: Offset | None,
-    missing: Sequence[str],
-    is_explained: bool,
-    gain_limit_db: float,
-    search_s: float,
-) -> tuple[Findings, SumFacts]:
-    """Judge the sum of the stems against the mixture.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of the stems at their offsets.
-    offset : Offset or None
-        Of all stems together.
-    missing : sequence of str
-        Sources without which the sum cannot be the mixture.
-    is_explained : bool
-        Whether faults of single stems are known, which may be why their sum is not the mixture.
-    gain_limit_db, search_s : float
-        See `check_alignment`.
-    """
-    gram = moments.gram()
-    cross, norm = float(gram[0, 1:].sum()), float(np.sqrt(gram[0, 0] * gram[1:, 1:].sum()))
-    correlation = cross / norm if norm else 0.0
-    left = max(1 - correlation**2, 1e-15)
-    known = 0 if offset is None and left < 1e-4 else None if offset is None else offset.samples
-    gain_db = float(20 * np.log10(abs(cross) / gram[0, 0])) if cross and not missing else None
-    residual_db = None if gain_db is None else float(10 * np.log10(left))
-    problems, warnings = [], []
-    if known is None:
-        warnings.append("the offset is unknown: their sum does not follow the mixture anywhere, or loops exactly")
-        if not missing and correlation < 0.5 and gram[0, 0] and not is_explained:
-            other = f"another song, or more than {search_s:g} s off"
-            problems.append(f"their sum is not like the mixture (correlation {correlation:.2f}): {other}")
-    elif correlation < 0 and not is_explained:
-        rows = [moments.rows("stems", source) for source in moments.stems]
-        _say(
-            _sign(_along(moments.products, rows, moments.rows("mixture")), norm, "mixture"),
-            "their polarity is inverted",
-            problems,
-            warnings,
-        )
-    if missing and left < 0.01:
-        accompaniment = "the 'other' of a two-stem model is the accompaniment, adopt its vocals alone"
-        problems.append(f"they already sum to the mixture, without {', '.join(missing)}: {accompaniment}")
-    if gain_db is not None and abs(gain_db) > 0.1:
-        side = "louder" if gain_db > 0 else "quieter"
-        text = f"their sum is {abs(gain_db):.1f} dB {side} than the mixture"
-        (problems if abs(gain_db) > gain_limit_db and not is_explained else warnings).append(text)
-    if residual_db is not None and residual_db > -10:
-        warnings.append(f"a large residual: their sum leaves {residual_db:.1f} dB of the mixture")
-    return Findings(problems, warnings), SumFacts(known, correlation, gain_db, residual_db, left)
-
-
-def stem_findings(moments: Moments, offsets: Mapping[str, Offset], is_whole: bool) -> Findings:
+def stem_findings(
+    moments: Moments, offsets: Mapping[str, Offset], copies: Sequence[str], scales: Mapping[str, float]
+) -> Findings:
     """Judge every stem: silence, copies, offset, gain, polarity, channels, DC, and whose audio it is.
 
     Parameters
@@ -140,11 +75,14 @@ def stem_findings(moments: Moments, offsets: Mapping[str, Offset], is_whole: boo
         Of the stems at their offsets.
     offsets : mapping of str to Offset
         Of stems that seem to be elsewhere than the others.
-    is_whole : bool
-        Whether the stems should add up to the mixture.
+    copies, scales
+        See `Together`.
     """
-    warnings, inverted = _mix_findings(moments, is_whole)
-    problems: list[str] = []
+    problems = [f"{source} is the mixture itself, not a stem of it" for source in copies]
+    warnings: list[str] = []
+    # against a stem's own reference its sign is surer than among stems that bleed
+    in_mixture = {source: scale for source, scale in scales.items() if moments.against(source) == "mixture"}
+    inverted = [source for source, scale in in_mixture.items() if scale < 0]
     stems, swapped = [], []
     centred = moments.centred()
     for source in filter(moments.is_audible, moments.stems):
@@ -154,8 +92,13 @@ def stem_findings(moments: Moments, offsets: Mapping[str, Offset], is_whole: boo
             warnings.append(f"{source} may be {offsets[source]}: in doubt, left where it is")
         _add_dc(moments, stem, problems, warnings)
         fault, is_sure = _channel_fault(moments, centred, stem)
+        if fault == INVERTED and in_mixture.get(source, -1.0) > 0:
+            # it has more of the others, inverted, than of its own source, which is not inverted
+            fault = ""
         if fault and fault != INVERTED and source in inverted:
             inverted.remove(source)
+        if source in copies:
+            continue
         if other := _whose(moments, centred, source):
             problems.append(other)
         elif fault == INVERTED and is_sure:
@@ -192,30 +135,6 @@ def _measure(moments: Moments, centred: NDArray[np.float64], source: str) -> Ste
     return StemAlignment(source, against, float(correlation), gain_db, residual_db, float(dc[np.abs(dc).argmax()]))
 
 
-def _mix_findings(moments: Moments, is_whole: bool) -> tuple[list[str], list[str]]:
-    """Warnings of silence, copies and gains of single stems that explain the residual; stems that are inverted."""
-    gram, sources = moments.gram(), moments.stems
-    energy = gram.diagonal()
-    audible = [index for index, source in enumerate(sources, 1) if moments.is_audible(source)]
-    inverted: list[str] = []
-    warnings = [f"{source} is silent" for index, source in enumerate(sources, 1) if index not in audible]
-    for first, second in itertools.combinations([0, *audible], 2):
-        if gram[first, second] ** 2 > (1 - 1e-6) * energy[first] * energy[second]:
-            warnings.append(f"{('the mixture', *sources)[first]} and {sources[second - 1]} are the same audio")
-    norm = float(gram[0, 0] * gram[1:, 1:].sum())
-    left = 1 - float(gram[0, 1:].sum()) ** 2 / norm if is_whole and norm else 0.0
-    if left <= 1e-6:
-        return warnings, inverted
-    inverse = np.linalg.lstsq(gram[np.ix_(audible, audible)], gram[audible, 0])[0]
-    if 1 - inverse @ gram[audible, 0] / max(energy[0], 1e-300) < left / 4:
-        # a stem that explains nothing of the mixture has no gain
-        scales = {sources[index - 1]: 1 / gain for index, gain in zip(audible, inverse, strict=True) if gain}
-        inverted = [source for source, scale in scales.items() if scale < 0]
-        gains = ", ".join(f"{source} {20 * np.log10(abs(scale)):+.1f} dB" for source, scale in scales.items())
-        warnings.append(f"they were scaled one by one ({gains}): turn the tool's normalisation off")
-    return warnings, inverted
-
-
 def _add_dc(moments: Moments, stem: StemAlignment, problems: list[str], warnings: list[str]) -> None:
     rows = moments.rows("stems", stem.source)
     energy = moments.products.sum(0).diagonal()[rows].max() / moments.length
@@ -247,10 +166,12 @@ def _whose(moments: Moments, centred: NDArray[np.float64], source: str) -> str |
     if source not in moments.references or moments.against(source) != "references":
         return None
     total, rows = centred.sum(0), moments.rows("stems", source)
-    likeness = {}
+    likeness, own_energy = {}, float(np.trace(total[rows, rows]))
     for name in moments.references:
         target = moments.rows("references", name)
-        norm = float(np.trace(total[rows, rows]) * np.trace(total[target, target]))
+        # a stem that is much quieter than another source has that one's bleed where its own is nearly silent
+        energy = float(np.trace(total[target, target]))
+        norm = own_energy * energy if name == source or own_energy > 0.01 * energy else 0.0
         likeness[name] = float(np.trace(total[rows, target])) ** 2 / norm if norm > 0 else 0.0
     nearest = max(likeness, key=likeness.__getitem__)
     if likeness[source] >= 0.1 or likeness[nearest] <= 0.5:
@@ -270,12 +191,12 @@ def _channel_fault(moments: Moments, centred: NDArray[np.float64], stem: StemAli
         norms = np.sqrt(own.diagonal() * truth.diagonal())
         for one, name in enumerate(("left", "right")):
             other = 1 - one
-            sign = _sign(cross[:, one, one], norms[one], against)
+            sign = sign_of(cross[:, one, one], norms[one], against)
             if sign == "sure" and cross[:, other, other].sum() > LEAST[against] * norms[other]:
                 return f"the polarity of the {name} channel of {{}} is inverted", True
     if stem.correlation < 0:
         norm = float(np.sqrt(np.trace(own) * np.trace(truth)))
-        sign = _sign(np.trace(cross, axis1=1, axis2=2), norm, against)
+        sign = sign_of(np.trace(cross, axis1=1, axis2=2), norm, against)
         return INVERTED if sign else "", sign == "sure"
     # swapping keeps the middle, left + right, and inverts the side, left - right
     side = np.array([1.0, -1.0])
@@ -284,17 +205,11 @@ def _channel_fault(moments: Moments, centred: NDArray[np.float64], stem: StemAli
     widths = [float(side @ part @ side) for part in (own, truth)]
     if min(widths[0] / np.trace(own), widths[1] / np.trace(truth)) < 1e-3:
         return "", False
-    sign = _sign(np.einsum("pij,i,j->p", cross, side, side), float(np.sqrt(widths[0] * widths[1])), against)
+    sign = sign_of(np.einsum("pij,i,j->p", cross, side, side), float(np.sqrt(widths[0] * widths[1])), against)
     return SWAPPED if sign else "", sign == "sure"
 
 
-def _along(products: NDArray[np.float64], rows: Sequence[slice], target: slice) -> NDArray[np.float64]:
-    """Products of the sum of signals with another one, part by part."""
-    total: NDArray[np.float64] = np.sum([np.trace(products[:, one, target], axis1=1, axis2=2) for one in rows], axis=0)
-    return total
-
-
-def _sign(cross: NDArray[np.float64], norm: float, against: str) -> str:
+def sign_of(cross: NDArray[np.float64], norm: float, against: str) -> str:
     """Whether products with the other side are negative: ``"sure"``, ``"doubt"``, or empty."""
     weight = np.abs(cross).sum()
     if norm <= 0 or weight <= 0 or -cross.sum() < LEAST[against] * norm:
@@ -305,7 +220,8 @@ def _sign(cross: NDArray[np.float64], norm: float, against: str) -> str:
     return "doubt" if share >= MOST else ""
 
 
-def _say(sign: str, text: str, problems: list[str], warnings: list[str]) -> None:
+def say(sign: str, text: str, problems: list[str], warnings: list[str]) -> None:
+    """Add what `sign_of` has found to the problems, to the warnings, or nowhere."""
     if sign == "sure":
         problems.append(text)
     elif sign == "doubt":

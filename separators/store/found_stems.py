@@ -43,15 +43,22 @@ class FoundStems:
     files: Mapping[str, Path]
     added: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
-    def signals(self) -> dict[str, Signal]:
-        """The audio of every source; an `AudioError` where files that are added up differ in rate or channels."""
-        return {source: self.signal(source) for source in self.files}
+    def signals(self, convert: bool = False) -> dict[str, Signal]:
+        """The audio of every source, at the track's rate and with its channels where it is to be converted.
 
-    def signal(self, source: str) -> Signal:
+        Files that are added up and differ from the track in rate or channels are an `AudioError` otherwise.
+        """
+        return {source: self.signal(source, convert) for source in self.files}
+
+    def signal(self, source: str, convert: bool = False) -> Signal:
         """The audio of one source."""
         parts = [open_signal(part) for part in (self.files[source], *self.added.get(source, ()))]
+        if convert:
+            parts = [converted_to(part, self.track.rate, self.track.channels) for part in parts]
         if len(parts) == 1:
             return parts[0]
+        for part in parts:
+            self.track.check_form(part, f"{part} has")
         fitted = {str(part): fit_length(part, self.track.length)[0] for part in parts}
         Stems.from_signals(fitted)
         return SumSignal(fitted)
@@ -94,10 +101,7 @@ class FoundStems:
         """
         if how not in ("refuse", "shift", "as-is"):
             raise AudioError(f"got how={how!r}, expected 'refuse', 'shift' or 'as-is'")
-        signals = self.signals()
-        if convert:
-            form = self.track.rate, self.track.channels
-            signals = {source: converted_to(signal, *form) for source, signal in signals.items()}
+        signals = self.signals(convert)
         alignment = check_alignment(signals, self.track, **limits)
         late = alignment.late
         refused = {"refuse": alignment.faults, "shift": alignment.problems, "as-is": ()}[how]

@@ -81,6 +81,46 @@ def test_stems_of_any_names_may_add_up_to_the_mixture(sources: tuple[str, ...]) 
     assert alone.gain_db is None
 
 
+NAMED = [("speech", "music", "effects"), ("kazoo", "choir", "vocals"), ("guitar", "drums", "vocals")]
+
+
+@pytest.mark.parametrize("sources", NAMED)
+def test_a_large_residual_of_named_sources_is_said(sources: tuple[str, ...]) -> None:
+    parts = band()[:3]
+    noise = np.random.default_rng(2).normal(0, 1, parts.shape) * parts.std(axis=(1, 2), keepdims=True)
+    alignment = check_alignment(Stems(parts + noise, sources), Track.from_arrays("Song", parts.sum(0)))
+    assert alignment.faults == ()
+    assert alignment.residual_db == pytest.approx(-3, abs=0.2)
+    (warning,) = alignment.warnings
+    assert warning.startswith("a large residual: their sum leaves -3.0 dB of the mixture: weak stems, or a source")
+    assert "offset 0, residual -3.0 dB" in str(alignment)
+
+
+@pytest.mark.parametrize("sources", [*NAMED, ("drums", "other", "vocals"), ("drums", "vocals"), SOURCES])
+def test_stems_of_another_song_are_refused_whatever_their_names(sources: tuple[str, ...]) -> None:
+    parts = band()[: len(sources)]
+    other = Track.from_arrays("Other", parts[..., ::-1].sum(0))
+    (problem,) = check_alignment(Stems(parts, sources), other).problems
+    assert problem.startswith("their sum is not like the mixture (correlation ")
+    assert "another song" in problem
+
+
+@pytest.mark.parametrize("sources", [("drums", "other", "vocals"), ("kazoo", "choir", "vocals"), ("drums", "vocals")])
+@pytest.mark.parametrize("level", [0.03, 0.3, 1.0])
+def test_stems_of_some_sources_of_the_right_song_pass(
+    truth: np.ndarray, sources: tuple[str, ...], level: float
+) -> None:
+    """A song with a source that has no stem, which may be much louder than those that have one."""
+    song = truth.copy()
+    song[: len(sources)] *= level
+    stems = Stems(estimated(song)[: len(sources)], sources)
+    alignment = check_alignment(stems, Track.from_arrays("Song", song.sum(0)))
+    assert alignment.faults == ()
+    assert alignment.gain_db is None
+    # of the usual four it is known which one is missing
+    assert (alignment.residual_db is None) == ("kazoo" not in sources)
+
+
 @pytest.mark.parametrize("sources", [("other", "vocals"), ("drums", "bass", "vocals"), ("other",)])
 def test_other_that_is_everything_but_the_voice_is_found(sources: tuple[str, ...]) -> None:
     parts = band()[: len(sources)]
@@ -219,6 +259,65 @@ def test_stems_under_the_names_of_others_are_found(truth: np.ndarray) -> None:
         "bass is like the reference of drums",
     ]
     assert measured(stems, truth, has_references=False).problems == ()
+
+
+@pytest.mark.parametrize("sources", [("vocals",), SOURCES])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_polarity_is_judged_against_a_stems_own_reference(
+    truth: np.ndarray, sources: tuple[str, ...], sign: int
+) -> None:
+    """A voice that keeps some of the others inverted is unlike the mixture, but not inverted."""
+    stems = dict(zip(SOURCES, estimated(truth), strict=True))
+    stems["vocals"] = sign * (0.8 * truth[3] - 0.45 * truth[:3].sum(0))
+    track = Track.from_arrays("Song", truth.sum(0), truth)
+    alignment = check_alignment(Stems(np.stack([stems[name] for name in sources]), sources), track)
+    words = "their polarity" if len(sources) == 1 else "the polarity of vocals"
+    assert alignment.problems == ((f"{words} is inverted",) if sign < 0 else ())
+    if sources == SOURCES and sign > 0:
+        assert measured(np.stack(list(stems.values())), truth, has_references=False).problems == ()
+
+
+@pytest.mark.parametrize("has_references", [True, False])
+@pytest.mark.parametrize("place", [1, 3])
+def test_a_copy_of_the_mixture_is_named_and_no_other_stem(truth: np.ndarray, place: int, has_references: bool) -> None:
+    stems = estimated(truth)
+    stems[place] = 0.7 * truth.sum(0)
+    alignment = measured(stems, truth, has_references)
+    assert alignment.problems == (f"{SOURCES[place]} is the mixture itself, not a stem of it",)
+    assert not any("one by one" in text for text in alignment.warnings)
+
+
+def test_a_copy_of_the_mixture_among_stems_of_other_names_is_named() -> None:
+    parts = band()[:3]
+    stems = np.stack([parts[0], parts.sum(0), parts[2]])
+    alignment = check_alignment(Stems(stems, ("speech", "music", "effects")), Track.from_arrays("S", parts.sum(0)))
+    assert alignment.problems == ("music is the mixture itself, not a stem of it",)
+
+
+def test_the_mixture_of_a_song_that_is_all_voice_is_a_fair_stem(truth: np.ndarray) -> None:
+    alone = truth * np.array([1e-3, 1e-3, 1e-3, 1])[:, None, None]
+    stems = estimated(alone)
+    stems[3] = 1.2 * alone.sum(0)
+    assert measured(stems, alone, has_references=True).problems == ()
+
+
+@pytest.mark.parametrize("has_references", [True, False])
+@pytest.mark.parametrize("level", [1e-4, 3e-3])
+def test_stems_that_are_nearly_silent_were_not_scaled_one_by_one(
+    truth: np.ndarray, level: float, has_references: bool
+) -> None:
+    quiet = truth.copy()
+    quiet[0] *= level * quiet.std() / quiet[0].std()
+    rng = np.random.default_rng(3)
+    for stem in (0 * quiet[0], rng.normal(0, quiet[0].std(), quiet[0].shape), -quiet[0], 0.01 * quiet[0]):
+        stems = quiet.copy()
+        stems[0] = stem
+        alignment = measured(stems, quiet, has_references)
+        assert not any("one by one" in text for text in alignment.warnings)
+        assert not any("drums" not in text for text in alignment.problems)
+    # a loud one that is not in the mixture has no gain either
+    stems[0] = rng.normal(0, truth.std(), quiet[0].shape)
+    assert not any("one by one" in text for text in measured(stems, quiet, has_references).warnings)
 
 
 def test_levels_of_single_stems_against_their_references(truth: np.ndarray) -> None:
