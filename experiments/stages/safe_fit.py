@@ -14,7 +14,7 @@ from stemfuse.experiments.training import is_follower, trains
 from stemfuse.experiments.workers import Progress
 from stemfuse.separators import StemStore, Track, digest
 
-from .fit import show_progress
+from .fitting import show_progress
 from .unfinished import UnfinishedFit, write_rows
 
 log = logging.getLogger(__name__)

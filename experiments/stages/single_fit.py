@@ -23,7 +23,7 @@ from stemfuse.separators import StemStore, Sums, Track, listed
 from stemfuse.separators.audio.whole_files import clear_remains
 from stemfuse.separators.errors import usage_errors
 
-from .fit import at_one_rate, kept_equal, seen_before, songs_of, songs_seen, with_sums
+from .fitting import at_one_rate, kept_equal, seen_before, songs_of, songs_seen, with_sums
 from .measure import gain_rows, measure, sdr_scores, sdr_table
 from .safe_fit import fit_identity, fit_safely, goes_on, kept_folds
 from .separate import with_stems
