@@ -231,7 +231,9 @@ def _climb(
         for width in np.geomspace(8.0, 0.5, _STEPS) if len(np.unique(places)) < len(places) else ():
             errors = np.maximum(_summed(parts, theta), 1e-12 * whole.c + 1e-300)
             near = np.exp(-0.5 * (np.nan_to_num(away) / width) ** 2)
-            theta = _least(parts, groups, whole, np.where(whole.counted, near / errors, 0.0))
+            # what does not count may be silent, and its error too small to divide by
+            counting = np.divide(near, errors, out=np.zeros_like(errors), where=whole.counted)
+            theta = _least(parts, groups, whole, counting)
             away = visit(theta)
     return best
 
