@@ -29,6 +29,9 @@ MEAN = "mean"
 
 _STEPS = 15
 
+FAR = 100.0
+"""Widths from the median beyond which a frame has no weight in double precision."""
+
 
 def bounds(
     tracks: Sequence[Track],
@@ -230,8 +233,11 @@ def _climb(
         away = visit(theta)
         for width in np.geomspace(8.0, 0.5, _STEPS) if len(np.unique(places)) < len(places) else ():
             errors = np.maximum(_summed(parts, theta), 1e-12 * whole.c + 1e-300)
-            near = np.exp(-0.5 * (np.nan_to_num(away) / width) ** 2)
-            theta = _least(parts, groups, whole, np.where(whole.counted, near / errors, 0.0))
+            # perfect frames are infinitely far, and of no weight
+            near = np.exp(-0.5 * np.minimum(np.abs(np.nan_to_num(away)) / width, FAR) ** 2)
+            # what does not count may be silent, and its error too small to divide by
+            counting = np.divide(near, errors, out=np.zeros_like(errors), where=whole.counted)
+            theta = _least(parts, groups, whole, counting)
             away = visit(theta)
     return best
 

@@ -199,6 +199,14 @@ class Fixed(LinearFusion):
         )
         return self
 
+    def check_inputs(self, given: Mapping[str, Sequence[str] | None]) -> None:
+        """Raise where a file's weights, or a preset's roles, are of other separators than these."""
+        for file in self.files():
+            if missing := [name for name in MixingWeights.load(file).separators if name not in given]:
+                raise FusionError(_of_others(MixingWeights.load(file), file, f"got {', '.join(given)}", missing[0]))
+        if isinstance(self.blend, str) and self.blend in PRESETS:
+            self._by_source(tuple(given) if self.separators is None else tuple(self.separators), {})
+
     def stand_ins(self, made: Mapping[str, str]) -> str:
         """What is to be said of a preset whose roles other separators fill than the paper's; empty where none does.
 
@@ -290,8 +298,14 @@ def _fitting(weights: MixingWeights, file: Path, train: Sequence[Track]) -> Mixi
     if train:
         track = first_of(train)
         if missing := [name for name in weights.separators if name not in track.stems]:
-            raise FusionError(
-                f"{file}: its weights are for {', '.join(weights.separators)}, track {track.name!r} has stems by "
-                f"{', '.join(track.stems)}; {missing[0]} is missing: give separators the labels that the file has"
-            )
+            has = f"track {track.name!r} has stems by {', '.join(track.stems)}"
+            raise FusionError(_of_others(weights, file, has, missing[0]))
     return weights
+
+
+def _of_others(weights: MixingWeights, file: Path, has: str, missing: str) -> str:
+    """What is said where weights are of other separators than those that there are."""
+    return (
+        f"{file}: its weights are for {', '.join(weights.separators)}, {has}; {missing} is missing: give separators "
+        "the labels that the file has"
+    )

@@ -195,6 +195,23 @@ def check_file(file: Path, writing: bool) -> None:
         raise FusionError(f"{file}: damaged, or no SQLite database; name another file for storage")
 
 
+def check_address(address: str) -> None:
+    """Refuse an address that SQLAlchemy cannot read, or whose driver is missing; nothing is opened.
+
+    Raises
+    ------
+    FusionError
+        The message says which.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        create_engine(address).dispose()
+    except (ImportError, ArgumentError, ValueError) as error:
+        raise wrong_usage(FusionError(_advice(error, _reason(error), shown_address(address), 0.0))) from error
+
+
 def _reason(error: BaseException) -> str:
     """The database's own words in the errors that Optuna and SQLAlchemy make of them."""
     inner: BaseException | None = error

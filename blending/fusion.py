@@ -130,6 +130,22 @@ class BaseFusion:
         """
         require_packages(self.needs, f"fusion {self.kind}", FusionError)
 
+    def check_inputs(self, given: Mapping[str, Sequence[str] | None]) -> None:
+        """Raise where it is known before stems are made that it cannot be fitted to those of these separators.
+
+        Parameters
+        ----------
+        given : mapping of str to sequence of str or None
+            By label, in the tracks' order, the sources that a separator gives; None where that is not known yet.
+
+        Raises
+        ------
+        FusionError
+            The message says what is missing, as that of `fit` would.
+        """
+        for part in self.parts():
+            part.check_inputs(given)
+
     def parts(self) -> tuple[BaseFusion, ...]:
         """Fusions that this one is built on, as its arguments make them."""
         return ()

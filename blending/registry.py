@@ -112,6 +112,13 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
         The file is missing or damaged, or holds a kind that is not installed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise wrong_usage(
+            FusionError(
+                f"{path}: got a folder, expected a file that stemfuse fit saved, such as {path / 'blend.npz'}; those "
+                "of a run lie in its folder fusions"
+            )
+        )
     if path.suffix == ".safetensors" and not path.exists():
         raise wrong_usage(FusionError(f"{path}: no such file; stemfuse fit makes one"))
     if path.suffix in (".json", ".safetensors"):

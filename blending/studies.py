@@ -181,9 +181,16 @@ def import_optuna() -> Any:
 
 def check_storage(storage: str) -> None:
     """Raise where it is known before that no trials can be kept there; nothing is made or opened."""
-    file = sqlite_file(storage) if "://" in storage else None
+    if "://" not in storage:
+        return
+    file = sqlite_file(storage)
     if file is not None:
         check_file(file, writing=True)
+    # the drivers of other databases are packages of their own
+    import_optuna()
+    from .databases import check_address
+
+    check_address(storage)
 
 
 def open_storage(storage: str, writing: bool = True) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.separators import Track, check_fields
+from stemfuse.separators import Track, check_fields, in_order
 from stemfuse.separators.errors import wrong_usage
 
 from .errors import FusionError
@@ -84,6 +84,11 @@ class Uhlich2017(LinearFusion):
                 FusionError(f"got step={self.step}, expected one divided by a whole number, such as 0.05")
             )
 
+    def check_inputs(self, given: Mapping[str, Sequence[str] | None]) -> None:
+        """Raise where a separator is known not to give a source that another one gives."""
+        known = {separator: sources for separator, sources in given.items() if sources is not None}
+        _check_all_give(in_order(source for sources in known.values() for source in sources), known)
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Choose the weights.
 
@@ -102,12 +107,7 @@ class Uhlich2017(LinearFusion):
         self.check()
         space, given = BlendSpace.of(train), given_sources(train)
         separators = list(given)
-        for source in space.sources:
-            if missing := [separator for separator in separators if source not in given[separator]]:
-                raise FusionError(
-                    f"{source}: got no stem of it by {', '.join(missing)}; one weight for all sources needs separators "
-                    "that give them all: choose sources that they share (--sources), or other separators"
-                )
+        _check_all_give(space.sources, given)
         score = self._score(space, separators)
         grid = _simplex(len(separators), round(1 / self.step))
         scores = score(grid)
@@ -135,6 +135,16 @@ class Uhlich2017(LinearFusion):
             terms = {separator: space.terms(source)[f"{separator}.{source}"] for separator in separators}
             scorers.append(CandidateScorer(space.grams_of(source), source, terms, self.over_frames, self.over_tracks))
         return lambda candidates: np.mean([scorer.score_many(candidates) for scorer in scorers], axis=0)
+
+
+def _check_all_give(sources: Sequence[str], given: Mapping[str, Sequence[str]]) -> None:
+    """Refuse separators that lack a source."""
+    for source in sources:
+        if missing := [separator for separator, own in given.items() if source not in own]:
+            raise FusionError(
+                f"{source}: got no stem of it by {', '.join(missing)}; one weight for all sources needs separators "
+                "that give them all: choose sources that they share (--sources), or other separators"
+            )
 
 
 def _simplex(count: int, steps: int) -> Array:

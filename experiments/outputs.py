@@ -6,6 +6,7 @@ import filecmp
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,8 +41,27 @@ def check_output(path: Path, option: str = "--out", is_folder: bool = False) -> 
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise ConfigError(f"{path}: cannot be written, {folder} is no folder; choose another {option}")
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{path}: cannot be written, {folder} is read-only; choose another {option}")
+    try:
+        # rights alone do not say it: root has them all, and some file systems take no files
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "is read-only" if not os.access(folder, os.W_OK) else f"takes no files ({error.strerror or error})"
+        raise ConfigError(f"{path}: cannot be written, {folder} {reason}; choose another {option}") from error
+
+
+def check_store(path: Path) -> None:
+    """Raise where a stem store is a file, or is not there and cannot be made.
+
+    Raises
+    ------
+    ConfigError
+        The message says which.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: got a file, expected the folder of a stem store; choose another --store")
+    if not path.exists():
+        check_output(path, "--store", is_folder=True)
 
 
 @contextmanager

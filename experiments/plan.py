@@ -16,6 +16,7 @@ from stemfuse.separators.errors import usage_errors
 
 from .config import Cell, RunConfig
 from .errors import RunError
+from .known_inputs import check_inputs
 from .missing_stems import Who, find_absent, in_common, say_absent, who
 from .needs import PlannedTrack, needed_by
 from .remixes import remixed_tracks
@@ -264,6 +265,7 @@ def plan_run(config: RunConfig) -> Plan:
     _check_stems(plan)
     if plan.learns():
         _check_fit(plan)
+    check_inputs(plan)
     return plan
 
 

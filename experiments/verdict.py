@@ -193,11 +193,12 @@ def _judge(data: DataSetScores) -> Verdict | str:
     best = table.best_fusion
     if not best or not singles:
         lacking = "no fusion has scores" if singles else "no separator has scores"
-        return "; ".join([*(perfect_lines(perfect) or [f"{lacking} of the same sources in all songs"])])
+        return "; ".join(perfect_lines(perfect) or [f"{lacking} of the same sources in all songs"])
     rows = data.masked[(data.masked["metric"] == table.metric) & data.masked["source"].isin(table.sources)]
     rows, single, picks = _baseline(rows, best, singles, table, data)
     if not single:
-        return f"separators have no song in common with {best}"
+        reason = f"no separator has a finite score of {', '.join(table.sources)} on songs that {best} has"
+        return "; ".join(perfect_lines(perfect) or [reason])
     pair = compare(rows[rows["fusion"].isin([single, best])], single, table.metric).query("source == @MEAN").iloc[0]
     others = tuple(source for source in map(str, table.grid) if source not in (MEAN, *table.sources))
     return Verdict(
@@ -239,6 +240,9 @@ def _baseline(
     complete = [name for name in singles if name in data.complete]
     given = set(rows.loc[rows["fusion"].isin(complete) & np.isfinite(rows["value"]), "source"])
     chosen = complete if set(table.sources) <= given else list(singles)
+    known = rows[np.isfinite(rows["value"])]
+    if not known["fusion"].isin(list(chosen)).any():
+        return rows, "", {}
     picks = best_single(rows, chosen, table.metric).set_index("source")["fusion"].drop(MEAN, errors="ignore")
     return (
         with_best_per_source(rows, chosen, table.metric),

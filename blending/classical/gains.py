@@ -78,11 +78,22 @@ def gain_pairs(gains: Gains, sources: tuple[str, ...]) -> dict[str, tuple[float,
     return pairs
 
 
+def check_several(given: Mapping[str, Sequence[str] | None]) -> None:
+    """Refuse separators that are known to give one source only, the same; see `BaseFusion.check_inputs`."""
+    known = {source for sources in given.values() for source in sources or ()}
+    if len(known) == 1 and None not in given.values():
+        raise _too_few(known)
+
+
+def _too_few(sources: Iterable[str]) -> FusionError:
+    return FusionError(f"got a blend of {', '.join(sources)}; a residual needs the estimates of all sources")
+
+
 def _with_residual(weights: MixingWeights) -> tuple[tuple[str, ...], Array, Array]:
     """All inputs; over them the blend, (segment, output, input), and its residual, (segment, channel, input)."""
     count = len(weights.sources)
     if count < 2:
-        raise FusionError(f"got a blend of {', '.join(weights.sources)}; a residual needs the estimates of all sources")
+        raise _too_few(weights.sources)
     channels = len(weights.outputs) // count
     mixture = mixture_labels(channels)
     inputs = weights.inputs + tuple(label for label in mixture if label not in weights.inputs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from stemfuse.blending.fusion import BaseFusion, LinearFusion, first_of
 from stemfuse.separators import Track
 
 from .base import Base, base_fusion, base_weights, describe_base, made_base
-from .gains import Gains, fit_gains, gain_pairs, redistribute
+from .gains import Gains, check_several, fit_gains, gain_pairs, redistribute
 
 
 class MixtureConsistency(LinearFusion):
@@ -125,6 +125,11 @@ class Residual(LinearFusion):
     def parts(self) -> tuple[BaseFusion, ...]:
         """The base."""
         return (made_base(self.base),)
+
+    def check_inputs(self, given: Mapping[str, Sequence[str] | None]) -> None:
+        """Raise where all separators are known to give one source, the same, or what the base says."""
+        super().check_inputs(given)
+        check_several(given)
 
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the base, and the gains that are not given, to the references.

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
+from stemfuse.separators import SOURCES, AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean, name_fault
 from stemfuse.separators.sources import absent_parts, part_names
 
 from .musdb_tracks import musdb_places, musdb_validation
 from .places import SUBSETS, find_places, given_places
-from .track_folders import PASSED_OVER, MixtureRule
+from .track_folders import PASSED_OVER, MixtureRule, is_audio_file, list_folder
 from .tracks import (
     NONE_WANTED,
     UNSURE,
@@ -137,10 +137,19 @@ class DataSet:
         if absent := absent_parts(found, self.sources):
             missing = dict.fromkeys(part for parts in absent.values() for part in parts)
             there = f"the sources that are wanted are {', '.join(found)}" if found else lost[0]
-            raise TrackError(
-                f"{self.path}: no track has {listed(missing)} of sources {show_sources(self.sources)}; {there}: "
-                "expected names of files in the tracks' folders"
+            near = did_you_mean(next(iter(missing)), self._file_names())
+            wanted = f"{listed(missing)} of sources {show_sources(self.sources)}{near}"
+            raise wrong_usage(
+                TrackError(
+                    f"{self.path}: no track has {wanted}; {there}: expected names of files in the tracks' folders"
+                )
             )
+
+    def _file_names(self) -> list[str]:
+        """Names that sources may have: of the files of the folders of tracks, and the usual ones."""
+        places = {place for part in self.places.values() for place in part.values() if isinstance(place, Path)}
+        files = {file.stem for place in places if place.is_dir() for file in list_folder(place) if is_audio_file(file)}
+        return [*sorted(files - {"mixture"}), *SOURCES]
 
     @property
     def identity(self) -> str:

@@ -44,6 +44,11 @@ def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
         whole = run.checksums.require(file)
         try:
             table = pd.read_csv(StringIO(read_text(whole, DOCUMENT_BYTES)), keep_default_na=False)
+            if lacking := [name for name in ("data", "source", row, value) if name not in table]:
+                raise RunError(
+                    f"{path}: got the columns {', '.join(map(str, table))}, expected {lacking[0]} too; delete it and "
+                    "run again"
+                )
             for data, rows in table.groupby("data", sort=False):
                 entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
                 entry[kind] = _grid(rows, row, value)

@@ -221,7 +221,8 @@ def comparisons(data: DataSetScores) -> list[Comparison]:
     return [
         Comparison(baseline, compare(picked[picked["fusion"].isin([baseline, *data.fusions])], baseline, table.metric))
         for baseline in (table.best_single, BEST_PER_SOURCE)
-        if baseline
+        # of perfect separators no value counts
+        if baseline in set(picked["fusion"])
     ]
 
 

@@ -18,6 +18,7 @@ from stemfuse.experiments.conversion import fuse_track, save_weights
 from stemfuse.experiments.data import SONGS, MixtureRule, is_audio_file, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.identity import fit_versions, sha256_of
+from stemfuse.experiments.outputs import check_store
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemfuseError, StemStore, Sums, Track, digest, matched, parse_sources, write_whole
@@ -122,7 +123,8 @@ def fuse_paths(
     paths : sequence of Path
         Data sets or songs.
     out : Path
-        ``OUT/<subset>/<track>/<source>.wav`` for data sets, ``OUT/<song>/<source>.wav`` for songs.
+        ``OUT/<subset>/<track>/<source>.wav`` for data sets, ``OUT/<song>/<source>.wav`` for songs; in
+        ``OUT/<data set>`` where several data sets have a song of one name.
     store : Path, optional
         Stems are taken from there; those that are missing are made and kept there. A temporary one when not given.
     separators : sequence of str
@@ -167,6 +169,8 @@ def fuse_paths(
         raise ConfigError(f"{file}: a {fusion.kind} fusion has no weights to save; leave out --save-weights")
     workers = workers or cores()
     with ExitStack() as stack:
+        if store is not None:
+            check_store(store)
         clear_remains(out)
         folders = _output_folders(paths, out, mixture, sources)
         if store is None:
@@ -255,12 +259,14 @@ def _output_folders(paths: Sequence[Path], out: Path, mixture: MixtureRule, sour
     """Every track by the folder below ``out`` that its stems are written to."""
     tracks = [track for path in paths for track in open_data(path, mixture, sources, complete=False)]
     names = [str(Path(track.name) if track.subset == SONGS else Path(track.subset, track.name)) for track in tracks]
+    # songs of one name lie in their data sets' folders, with all that are of these, so that each is a tree of its own
+    sets = [track.data_set or track.data for track in tracks]
+    apart = {own for own, name in zip(sets, names, strict=True) if names.count(name) > 1}
+    for own in sorted(apart):
+        log.warning("other data sets have songs of the same names: those of %s are in %s", own, out / own)
     folders: dict[str, Track] = {}
-    for track, name in zip(tracks, names, strict=True):
-        place = name
-        if names.count(name) > 1:
-            place = f"{name} ({track.data_set or track.data})"
-            log.warning("several songs would be written to %s: this one is in %s", out / name, out / place)
+    for track, own, name in zip(tracks, sets, names, strict=True):
+        place = str(Path(own, name)) if own in apart else name
         if place in folders:
             raise RunError(f"two tracks would be written to {out / place}; rename one, or fuse them one by one")
         folders[place] = track

@@ -13,6 +13,7 @@ from stemfuse.experiments.contents import in_threads
 from stemfuse.experiments.conversion import check_format
 from stemfuse.experiments.data import MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
+from stemfuse.experiments.outputs import check_store
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
@@ -227,6 +228,7 @@ def separate_paths(
     list of dict
         ``subset``, ``track`` and ``path`` of every entry.
     """
+    check_store(store)
     target = StemStore(store)
     separator = stored_separator(SeparatorConfig(name=name, options=dict(options)), target)
     tracks = [track for path in paths for track in open_data(path, mixture, sources, complete=False)]
@@ -256,6 +258,7 @@ def adopt_folder(
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder, expected one with stems that another tool made")
     check_label(name)
+    check_store(store)
     target = StemStore(store)
     target.clear_remains()
     tracks = open_data(data, mixture, sources, complete=False).tracks()

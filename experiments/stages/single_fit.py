@@ -13,7 +13,7 @@ from stemfuse.blending.search import FEW
 from stemfuse.experiments.config import AugmentConfig, FitConfig, TrainingConfig
 from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
-from stemfuse.experiments.outputs import check_output
+from stemfuse.experiments.outputs import check_output, check_store
 from stemfuse.experiments.remixes import remixed_tracks
 from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
@@ -117,6 +117,7 @@ def fit_fusion(
     """
     training = training or TrainingConfig()
     check_training(training, alone=True)
+    check_store(store)
     target = StemStore(store)
     clear_remains(out.parent)
     fusion = _checked_fusion(name, options, out, folds)
@@ -124,6 +125,8 @@ def fit_fusion(
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
     check_labels(chosen, ["mean", fusion.kind])
+    with usage_errors():
+        fusion.check_inputs({separator.label: None for separator in chosen})
     fitted, validated = tracks_to_fit(open_data(data, mixture, sources), train, valid)
     parts = fitted, _not_among(fitted, validated, target)
     if missing == "skip":

@@ -130,9 +130,9 @@ def test_nothing_is_overwritten_by_fuse_unless_asked(place, mean, tmp_path):
     assert (tmp_path / "out/song/bass.wav").read_bytes() != before
     both = command("fuse", mean, first, second, *[*options[:1], tmp_path / "both", *options[2:]])
     assert (both.returncode, len(both.stdout.splitlines())) == (0, 2), both.stderr
-    assert sorted(path.name for path in (tmp_path / "both").iterdir() if path.is_dir()) == ["song (x)", "song (y)"]
-    assert "several songs would be written" in both.stderr
-    assert np.array_equal(sf.read(tmp_path / "both/song (x)/bass.wav")[0], first_bass)
+    assert sorted(path.name for path in (tmp_path / "both").iterdir() if path.is_dir()) == ["x", "y"]
+    assert "other data sets have songs of the same names" in both.stderr
+    assert np.array_equal(sf.read(tmp_path / "both/x/song/bass.wav")[0], first_bass)
 
 
 def test_a_folder_of_someone_else_is_not_written_into(place, mean, tmp_path):
