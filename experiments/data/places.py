@@ -22,6 +22,10 @@ SUBSETS = ("train", "valid", "test")
 """The subsets that the pipeline uses; a tree may have others."""
 
 
+DATA = "a path, a sequence of Track (Track.from_arrays makes one of arrays), a musdb.DB or its tracks"
+"""What data may be, for messages."""
+
+
 def find_places(root: Path, sources: Collection[str] = ()) -> dict[str, dict[str, Path]]:
     """Folders and files of tracks by subset and name; ``sources`` are names of files that make a folder a track.
 
@@ -37,7 +41,7 @@ def given_places(tracks: Sequence[Any]) -> dict[str, dict[str, Track]]:
     """Tracks by subset and name."""
     if not tracks or not all(isinstance(track, Track) for track in tracks):
         kinds = ", ".join(sorted({type(track).__name__ for track in tracks})) or "nothing"
-        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected a path, or a sequence of Track"))
+        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected {DATA}"))
     places: dict[str, dict[str, Track]] = {}
     for track in tracks:
         if track.name in places.setdefault(track.subset, {}):

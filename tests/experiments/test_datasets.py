@@ -238,7 +238,7 @@ def test_open_tracks_are_a_data_set():
     with pytest.raises(TrackError, match=r"two tracks of test are called 'a'"):
         open_data([*tracks, tracks[2]])
     for given, kinds in (([], "nothing"), ([tracks[0], "b"], "Track, str")):
-        with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, or a sequence of Track"):
+        with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, a sequence of Track"):
             open_data(given)
 
 
