@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stemfuse.experiments.errors import UnusableTracksError
 from stemfuse.separators import AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean, name_fault
@@ -118,7 +119,7 @@ class DataSet:
             raise TrackError(f"{self.path}: none of the files can be decoded, see the warnings; export them again")
         if bad and not skip_bad:
             count = f"{len(bad)} of {len(good) + len(bad)} tracks"
-            raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
+            raise UnusableTracksError(f"{self.path}: {count} cannot be used:", bad)
         for reason in bad:
             log.warning("left out: %s", reason)
         self._check_sources(good)
