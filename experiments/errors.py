@@ -8,13 +8,15 @@
             DamagedRecordError    the record of a run has changed since it was written
             SeveralProblemsError  several things are missing or wrong, a line for each
             UnfittedError         fusions that could not be fitted, while all others are done
+        TrackError     see separators
+            UnusableTracksError   tracks of a data set that cannot be used, a line for each
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stemfuse.separators import StemfuseError
+from stemfuse.separators import StemfuseError, TrackError
 
 
 class ConfigError(StemfuseError, ValueError):
@@ -45,6 +47,24 @@ class SeveralProblemsError(RunError):
     def __init__(self, problems: Sequence[str], is_usage: bool = False) -> None:
         super().__init__("; ".join(problems))
         self.problems, self.is_usage = tuple(problems), is_usage
+        self.heading = f"{len(self.problems)} things are missing or wrong:"
+
+
+class UnusableTracksError(TrackError):
+    """Tracks of a data set that cannot be used, all said at once.
+
+    Parameters
+    ----------
+    heading : str
+        Whose and how many they are.
+    problems : sequence of str
+        A line for each.
+    """
+
+    # pickle gives the whole message alone, and the attributes later
+    def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(f"{heading} {'; '.join(problems)}" if problems else heading)
+        self.heading, self.problems = heading, tuple(problems)
 
 
 class UnfittedError(RunError):

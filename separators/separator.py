@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.signals import RATE, ArraySignal, Samples, Signal, as_samples, by_hand
+from .audio.signals import RATE, ArraySignal, Samples, Signal
 from .blocks import ReadInOrder, joined, whole
 from .errors import AudioError, SeparatorError
+from .mixtures import check_mixture, samples_of
 from .options import checked_constructor
 from .registry import Registry
 from .stems import SOURCES, Stems
@@ -190,15 +191,15 @@ class BaseSeparator:
         """Hexadecimal sha256 of `describe`."""
         return digest(self.describe())
 
-    def separate(self, mixture: NDArray[np.float32], rate: int) -> Stems:
+    def separate(self, mixture: Any, rate: int | None = None) -> Stems:
         """Separate a mixture.
 
         Parameters
         ----------
-        mixture : ndarray, shape (channel, time), float32
+        mixture : ndarray, shape (channel, time), float32; or Signal, Track or musdb.MultiTrack
             Full scale is 1; integers are scaled by their type, see `as_samples`.
-        rate : int
-            Its sample rate in Hz; has to be the separator's.
+        rate : int, optional
+            Sample rate of an array in Hz; has to be the separator's. All others have their own.
 
         Returns
         -------
@@ -210,8 +211,8 @@ class BaseSeparator:
         AudioError
             Wrong rate, channels or shape, no samples, NaN or infinite samples.
         """
-        mixture = as_samples(mixture)
-        self._check(mixture.shape, rate)
+        mixture, rate = samples_of(mixture, rate)
+        check_mixture(self.name, mixture.shape, rate, self.channels, self.rate)
         if not np.isfinite(mixture).all():
             raise AudioError(f"{self.name}: the mixture has NaN or infinite samples; export it again or repair it")
         return Stems(self._separate(mixture), self.sources, self.rate)
@@ -235,25 +236,10 @@ class BaseSeparator:
         AudioError
             Wrong rate, channels, or no samples; damaged, NaN or infinite samples, when they are read.
         """
-        self._check((mixture.channels, mixture.length), mixture.rate)
+        shape = mixture.channels, mixture.length
+        check_mixture(self.name, shape, mixture.rate, self.channels, self.rate)
         read = ReadInOrder(partial(self._blocks, mixture))
         return Stems.lazy(read, self.sources, mixture.channels, mixture.length, self.rate)
-
-    def _check(self, shape: tuple[int, ...], rate: int) -> None:
-        if len(shape) != 2 or shape[0] != self.channels or shape[1] == 0:
-            advice = ""
-            if len(shape) == 2 and shape[0] != self.channels:
-                copying = "add --convert (in a recipe, convert: true), which makes mono stereo"
-                advice = by_hand(shape[0], self.channels) or copying
-            raise AudioError(
-                f"{self.name}: got a mixture of shape {shape}, expected (channel, time) = ({self.channels}, at least 1)"
-                f"{advice and f': {advice}'}"
-            )
-        if rate != self.rate:
-            raise AudioError(
-                f"{self.name}: got a mixture at {rate} Hz, expected {self.rate} Hz: "
-                "add --convert (in a recipe, convert: true), which resamples it and its stems back"
-            )
 
     def _separate(self, mixture: Samples) -> NDArray[np.floating]:
         """Separate a checked mixture into (source, channel, time)."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import BLOCK, AudioError, Stems
-from stemfuse.separators.audio.signals import as_samples
+from stemfuse.separators.audio.signals import SURROUND, as_samples
 
 Waves = NDArray[np.floating]
 Audio = Waves | Stems
@@ -20,9 +20,6 @@ MOST_CHANNELS = 64
 
 MOST_SIGNALS = 128
 """Sources times channels; the projections of so many need 34 GB."""
-
-SURROUND = 8
-"""So many channels are taken for channels, and sources for sources, however short the audio is."""
 
 _FIRST = 1024
 

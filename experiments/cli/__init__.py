@@ -12,7 +12,7 @@ from typing import TextIO
 import typer
 from rich.logging import RichHandler
 
-from stemfuse.experiments.errors import SeveralProblemsError
+from stemfuse.experiments.errors import SeveralProblemsError, UnusableTracksError
 from stemfuse.experiments.workers import NO_MEMORY
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
@@ -72,9 +72,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     except Stopped:
         messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
         raise
-    except SeveralProblemsError as error:
-        first = f"{len(error.problems)} things are missing or wrong:"
-        _fail(first, 2 if error.is_usage else 1, *error.problems)
+    except (SeveralProblemsError, UnusableTracksError) as error:
+        _fail(error.heading, 2 if error.is_usage else 1, *error.problems)
     except StemfuseError as error:
         _fail(str(error), 2 if error.is_usage else 1)
     except BrokenPipeError:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stemfuse.experiments.errors import UnusableTracksError
 from stemfuse.separators import SOURCES, AudioError, Sums, Track, TrackError, in_order, listed, show_sources
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import did_you_mean, name_fault
 from stemfuse.separators.sources import absent_parts, part_names
 
 from .musdb_tracks import musdb_places, musdb_validation
-from .places import SUBSETS, find_places, given_places
+from .places import DATA, SUBSETS, find_places, given_places
 from .track_folders import PASSED_OVER, MixtureRule, is_audio_file, list_folder
 from .tracks import (
     NONE_WANTED,
@@ -117,7 +119,7 @@ class DataSet:
             raise TrackError(f"{self.path}: none of the files can be decoded, see the warnings; export them again")
         if bad and not skip_bad:
             count = f"{len(bad)} of {len(good) + len(bad)} tracks"
-            raise TrackError("\n  ".join([f"{self.path}: {count} cannot be used:", *bad]))
+            raise UnusableTracksError(f"{self.path}: {count} cannot be used:", bad)
         for reason in bad:
             log.warning("left out: %s", reason)
         self._check_sources(good)
@@ -225,7 +227,8 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     * the same without subsets: all tracks are in the subset ``"test"``;
     * a folder of songs without references, one song, one ``.stem.mp4``, or the folder of one track: the subset is
       ``"songs"``;
-    * a ``musdb.DB``, or one track of it: its files are read here, those of its root that it has, split as the root is;
+    * a ``musdb.DB``, or one or a list of its tracks: its files are read here, those of its root that it has, split as
+      the root is;
     * tracks that are open already, or made of arrays: they keep their subsets and names, and nothing is split.
 
     A track has any sources, or the mixture alone: every audio file of its folder is a source, by its name. An
@@ -243,7 +246,7 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
 
     Parameters
     ----------
-    path : path-like, musdb.DB, musdb.MultiTrack or sequence of Track
+    path : path-like, musdb.DB, musdb.MultiTrack or a list of these, or sequence of Track
         A data set's root, a folder of songs or of one track, or a file; or what the package musdb makes of them.
     mixture : {"file", "sum"}
         ``"sum"`` adds up the sources of a folder that has no mixture, as it is read; else such a track is an error.
@@ -270,13 +273,15 @@ def open_data(path: Any, mixture: MixtureRule = "file", sources: Sums | None = N
     ...     data.names("train"), data.names("valid"), data.tracks("valid")[0].length
     (('a', 'b', 'c', 'd', 'e', 'f', 'h'), ('g',), 100)
     """
-    if isinstance(path, Sequence) and not isinstance(path, str):
-        return DataSet(Path("tracks"), given_places(path), "none", mixture, sources, complete)
     known = musdb_places(path)
+    if known is None and isinstance(path, Sequence) and not isinstance(path, str | bytes):
+        return DataSet(Path("tracks"), given_places(path), "none", mixture, sources, complete)
     if known is not None:
         path, places = known
         if (same := _in_tree(path, places, mixture, sources)) is not None:
             return same
+    elif not isinstance(path, str | os.PathLike):
+        raise wrong_usage(TrackError(f"got data of type {type(path).__name__}, expected {DATA}"))
     else:
         path = Path(path).expanduser()
         places = find_places(path, named_in(sources))

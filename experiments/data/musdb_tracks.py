@@ -14,7 +14,7 @@ from stemfuse.separators import TrackError
 
 
 def musdb_places(data: Any) -> tuple[Path, dict[str, dict[str, Path]]] | None:
-    """Where the tracks of a ``musdb.DB`` or of one track of it lie, by subset and name; None for anything else.
+    """Where the tracks of a ``musdb.DB``, one or some tracks of it lie, by subset and name; None for anything else.
 
     Whoever has such an object has imported musdb: it is not imported here.
 
@@ -24,9 +24,11 @@ def musdb_places(data: Any) -> tuple[Path, dict[str, dict[str, Path]]] | None:
         The object asks for other audio than its files hold (another rate, a chunk), or has no files.
     """
     musdb = sys.modules.get("musdb")
-    if musdb is None or not isinstance(data, (musdb.DB, musdb.MultiTrack)):
+    if musdb is None:
         return None
-    tracks = data.tracks if isinstance(data, musdb.DB) else [data]
+    tracks = data.tracks if isinstance(data, musdb.DB) else list(data) if isinstance(data, list | tuple) else [data]
+    if not isinstance(data, musdb.DB) and not (tracks and all(isinstance(one, musdb.MultiTrack) for one in tracks)):
+        return None
     places: dict[str, dict[str, Path]] = {}
     for track in tracks:
         if track.sample_rate is not None or track.chunk_duration is not None or track.chunk_start:
@@ -39,7 +41,9 @@ def musdb_places(data: Any) -> tuple[Path, dict[str, dict[str, Path]]] | None:
         place = file.parent if track.is_wav else file
         if not place.exists():
             raise TrackError(f"musdb track {track.name!r}: {file} is missing; expected a track that lies on disk")
-        places.setdefault(str(track.subset), {})[str(track.name)] = place
+        of_subset = places.setdefault(str(track.subset), {})
+        if of_subset.setdefault(str(track.name), place) != place:
+            raise TrackError(f"two musdb tracks of {track.subset} are called {track.name!r}; give one of them")
     if not places:
         raise TrackError(f"{data.root}: the musdb.DB has no tracks; check its root, its subsets, and is_wav")
     if isinstance(data, musdb.DB):

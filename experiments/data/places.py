@@ -14,12 +14,16 @@ from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.names import check_name
 
 from .track_folders import is_audio_file, list_folder
-from .tracks import SONGS, STEM_SUFFIX, is_beside_songs, is_stem_file, is_track, track_name
+from .tracks import SONGS, STEM_SUFFIX, is_beside_songs, is_extra, is_stem_file, is_track, track_name
 
 log = logging.getLogger(__name__)
 
 SUBSETS = ("train", "valid", "test")
 """The subsets that the pipeline uses; a tree may have others."""
+
+
+DATA = "a path, a sequence of Track (Track.from_arrays makes one of arrays), a musdb.DB or its tracks"
+"""What data may be, for messages."""
 
 
 def find_places(root: Path, sources: Collection[str] = ()) -> dict[str, dict[str, Path]]:
@@ -37,7 +41,7 @@ def given_places(tracks: Sequence[Any]) -> dict[str, dict[str, Track]]:
     """Tracks by subset and name."""
     if not tracks or not all(isinstance(track, Track) for track in tracks):
         kinds = ", ".join(sorted({type(track).__name__ for track in tracks})) or "nothing"
-        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected a path, or a sequence of Track"))
+        raise wrong_usage(TrackError(f"got a sequence of {kinds}, expected {DATA}"))
     places: dict[str, dict[str, Track]] = {}
     for track in tracks:
         if track.name in places.setdefault(track.subset, {}):
@@ -54,16 +58,7 @@ def _find(root: Path, sources: Collection[str]) -> dict[str, list[Path]]:
         raise wrong_usage(TrackError(f"{root}: no such folder or file; expected a data set, a track or a song"))
     inside = list_folder(root)
     tracks = [place for place in inside if is_track(place, sources)]
-    subsets: dict[str, list[Path]] = {}
-    for folder in inside:
-        if folder.is_dir() and folder not in tracks and _is_subset(folder, sources):
-            # one name has several forms in Unicode, and file systems give any of them
-            name = unicodedata.normalize("NFC", folder.name)
-            if name in subsets:
-                raise TrackError(
-                    f"{root}: two subsets are called {name!r}, in two forms of Unicode; rename one of them"
-                )
-            subsets[name] = [place for place in list_folder(folder) if _may_be_track(place)]
+    subsets = _subsets(root, [place for place in inside if place not in tracks], sources, bool(tracks))
     if tracks and subsets:
         raise TrackError(
             f"{root}: the track {tracks[0].name!r} lies beside the subset {next(iter(subsets))!r}; "
@@ -80,6 +75,26 @@ def _find(root: Path, sources: Collection[str]) -> dict[str, list[Path]]:
             f"<subset>/<track>{STEM_SUFFIX}, or songs; sources of names that nobody knows are named with --sources"
         )
     return found
+
+
+def _subsets(
+    root: Path, inside: Sequence[Path], sources: Collection[str], beside_tracks: bool
+) -> dict[str, list[Path]]:
+    """Folders of tracks by name; those like ``metadata`` only where there is nothing else that has tracks."""
+    subsets: dict[str, list[Path]] = {}
+    folders = [place for place in inside if place.is_dir() and _is_subset(place, sources)]
+    # files of other kinds may look like tracks there; where there is nothing else, they are the tracks
+    if beside_tracks or not all(map(is_extra, folders)):
+        for folder in filter(is_extra, folders):
+            log.warning("%s: passed over, as a folder of this name holds no songs; rename it if this one does", folder)
+        folders = [folder for folder in folders if not is_extra(folder)]
+    for folder in folders:
+        # one name has several forms in Unicode, and file systems give any of them
+        name = unicodedata.normalize("NFC", folder.name)
+        if name in subsets:
+            raise TrackError(f"{root}: two subsets are called {name!r}, in two forms of Unicode; rename one of them")
+        subsets[name] = [place for place in list_folder(folder) if _may_be_track(place)]
+    return subsets
 
 
 def _may_be_track(place: Path) -> bool:

@@ -22,6 +22,7 @@ from .track_folders import (
     check_four,
     is_audio_file,
     is_whole,
+    list_folder,
     open_folder,
     parts_in,
 )
@@ -57,10 +58,20 @@ def is_track(place: Path, sources: Collection[str] = ()) -> bool:
 
 
 def is_beside_songs(folder: Path) -> bool:
-    """Whether a folder has files but no audio, or a name like ``metadata``; one that is empty may be a broken track."""
+    """Whether a folder has files but no audio; one that is empty may be a broken track.
+
+    One called ``metadata`` or the like is a track only where audio lies in it, not deeper.
+    """
+    if is_extra(folder):
+        return not any(map(is_audio_file, list_folder(folder)))
     inside = [place for place in folder.rglob("*") if not any(map(is_clutter, place.relative_to(folder).parts))]
     has_files = any(place.is_file() for place in inside)
-    return not any(map(is_audio_file, inside)) and (has_files or folder.name.casefold() in EXTRAS)
+    return has_files and not any(map(is_audio_file, inside))
+
+
+def is_extra(folder: Path) -> bool:
+    """Whether a folder has a name like ``metadata``, as people keep beside songs."""
+    return folder.name.casefold() in EXTRAS
 
 
 def track_name(place: Path) -> str:

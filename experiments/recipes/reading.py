@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from stemfuse.experiments.config import RunConfig
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators.foreign.documents import parse_yaml, read_yaml
-from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.names import did_you_mean, shown
 
 from .papers import Paper
 
@@ -189,6 +189,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     value = problem.get("input")
     if problem["type"] == "literal_error":
         message += did_you_mean(str(value), re.findall("'([^']*)'", message))
+    if problem["type"] in ("tuple_type", "list_type") and isinstance(value, str | int | float):
+        message = f"expected a list, such as [{shown(str(value))[:LONGEST_VALUE]}]"
     if not where:
         return message
     return f"{where}: {message}" if isinstance(value, dict) else f"{where}: got {_short(value)}, {_lower(message)}"

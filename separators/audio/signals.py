@@ -26,6 +26,9 @@ RATE = 44_100
 BLOCK = 1 << 18
 """Samples read at a time when a song is streamed: 6 s, a few MB per stereo signal."""
 
+SURROUND = 8
+"""So many channels are taken for channels, and sources for sources, however short the audio is."""
+
 LENGTH_PER_BYTE = 10_000
 """Most samples that a byte of a file stands for: silence in FLAC takes some bytes for thousands of samples."""
 
@@ -146,6 +149,18 @@ def by_hand(channels: int, wanted: int, mean: bool = False) -> str:
     return f"mix it down to {words} in an editor first" if channels > wanted else f"export it as {words} first"
 
 
+def swapped_axes(shape: tuple[int, ...]) -> str:
+    """What to do with an array whose axes seem to be (time, channel), as ``soundfile`` reads them; empty otherwise.
+
+    Examples
+    --------
+    >>> swapped_axes((44100, 2)), swapped_axes((2, 44100)), swapped_axes((6, 1))
+    ('time and channel seem swapped, give audio.T', '', '')
+    """
+    is_swapped = len(shape) == 2 and shape[0] > SURROUND and shape[1] in (1, 2)
+    return "time and channel seem swapped, give audio.T" if is_swapped else ""
+
+
 def as_samples(array: Any) -> Samples:
     """An array as float32 of full scale 1; integers of files are scaled by their type.
 
@@ -197,6 +212,8 @@ class ArraySignal(Signal):
         array = as_samples(samples)
         if array.ndim != 2:
             raise AudioError(f"got audio of shape {array.shape}, expected (channel, time)")
+        if advice := swapped_axes(array.shape):
+            raise AudioError(f"got audio of shape {array.shape}, expected (channel, time): {advice}")
         self.samples = array
         self.rate = int(rate)
         self.channels, self.length = array.shape

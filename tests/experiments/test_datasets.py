@@ -13,6 +13,7 @@ import soundfile as sf
 import yaml
 
 from makers.audio import LENGTH, sources, write_track
+from makers.commands import command
 from makers.places import CLIP
 from stemfuse.experiments.data.datasets import DataSet, open_data, open_song
 from stemfuse.separators import SOURCES, Track, TrackError, parse_sources
@@ -200,6 +201,8 @@ def test_all_bad_tracks_are_named_at_once_and_may_be_left_out(tmp_path, caplog):
         data.tracks("test")
     message = str(caught.value)
     assert "5 of 6 tracks cannot be used" in message
+    assert "\n" not in message
+    assert len(caught.value.problems) == 5
     for part in ("'no vocals': ", "no vocals, only mixture, drums, bass, other", "'text': ", "drums.wav", "'empty': ",
                  "'gone': ", "'garbage': "):  # fmt: skip
         assert part in message
@@ -238,7 +241,7 @@ def test_open_tracks_are_a_data_set():
     with pytest.raises(TrackError, match=r"two tracks of test are called 'a'"):
         open_data([*tracks, tracks[2]])
     for given, kinds in (([], "nothing"), ([tracks[0], "b"], "Track, str")):
-        with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, or a sequence of Track"):
+        with pytest.raises(TrackError, match=f"got a sequence of {kinds}, expected a path, a sequence of Track"):
             open_data(given)
 
 
@@ -310,5 +313,41 @@ def test_a_part_that_is_no_audio_is_an_error(file, tmp_path):
     write_parts(tmp_path / "test" / "s", ("vocals", name) if name != "mixture" else SOURCES, mixture=("vocals",))
     (tmp_path / "test" / "s" / f"{name}.wav").unlink()
     (tmp_path / "test" / "s" / file).write_bytes(b"")
-    with pytest.raises(TrackError, match=rf"1 of 1 tracks cannot be used:\n.*{file}"):
+    with pytest.raises(TrackError, match=rf"1 of 1 tracks cannot be used: .*{file}"):
         open_data(tmp_path, sources=parse_sources("lead") if name == "lead" else None).tracks()
+
+
+@pytest.mark.parametrize("place", ["metadata", "test/metadata"])
+@pytest.mark.parametrize("file", ["vocals.wav", "old/vocals.wav", "notes.txt"])
+def test_what_lies_in_a_folder_beside_the_songs_is_no_track(place, file, tmp_path, caplog):
+    """A folder called ``metadata`` may hold anything, unless audio lies in it as in a track."""
+    write_parts(tmp_path / "test" / "s", SOURCES, mixture=SOURCES)
+    junk = tmp_path / place / "x" / file
+    junk.parent.mkdir(parents=True)
+    junk.write_bytes(b"junk")
+    data = open_data(tmp_path)
+    assert data.subsets == ("test",)
+    assert [track.name for track in data.tracks()] == ["s"]
+
+
+def test_a_track_and_a_subset_may_be_called_metadata(tmp_path):
+    write_parts(tmp_path / "a" / "test" / "metadata", SOURCES, mixture=SOURCES)
+    write_parts(tmp_path / "a" / "test" / "s", SOURCES, mixture=SOURCES)
+    assert open_data(tmp_path / "a").names("test") == ("metadata", "s")
+    write_parts(tmp_path / "b" / "metadata" / "s", SOURCES, mixture=SOURCES)
+    assert open_data(tmp_path / "b").names("metadata") == ("s",)
+
+
+def test_tracks_that_cannot_be_used_have_a_line_each(tmp_path):
+    for name in "ab":
+        make_folders(tmp_path / "data" / "test", [name])
+        (tmp_path / "data" / "test" / name / "vocals.wav").write_bytes(b"junk")
+    write_parts(tmp_path / "data" / "test" / "good", SOURCES, mixture=SOURCES)
+    with pytest.raises(TrackError) as error:
+        open_data(tmp_path / "data").tracks()
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+    done = command("separate", tmp_path / "data", "--separator", "centre_channel", "--store", tmp_path / "store")
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "2 of 3 tracks cannot be used: track 'a': " in said
+    assert "\\n" not in said

@@ -11,7 +11,7 @@ from stemfuse.analysis.bss_eval.museval import import_musdb
 from stemfuse.experiments import open_data, parse_config, run
 from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.stages.separate import separate_paths
-from stemfuse.separators import SOURCES, TrackError
+from stemfuse.separators import SOURCES, TrackError, load_separator
 from stemfuse.separators.audio.signals import FileSignal
 
 pytestmark = pytest.mark.ffmpeg  # musdb asks ffprobe for the length of every file
@@ -68,6 +68,21 @@ def test_one_track_is_opened(wav, stems):
         assert len(db) == count
         (track,) = open_data(db[-1 % count])
         assert (track.name, track.subset) == ("B - Two", "test")
+
+
+def test_a_list_of_tracks_is_those_tracks(wav):
+    data = open_data([wav[0], wav[2]])
+    assert data.names() == (wav[0].name, wav[2].name)
+    assert data.subsets == tuple(dict.fromkeys((wav[0].subset, wav[2].subset)))
+    # split as their tree is
+    assert open_data(list(wav)) == open_data(wav)
+    assert [track.data_set for track in open_data((wav[1],))] == ["HQ"]
+
+
+def test_a_track_of_musdb_is_separated_as_its_samples(wav):
+    separator, track = load_separator("centre_channel"), wav[2]
+    expected = separator.separate(track.audio.T, track.rate).audio
+    np.testing.assert_array_equal(separator.separate(track).audio, expected)
 
 
 def test_what_asks_for_other_audio_is_an_error(wav):

@@ -279,6 +279,8 @@ def test_configs_name_the_keys_they_know(tmp_path):
         ({"separators": ["a", "a"]}, "two separators and fusions are called a"),
         ({"score": {"window_s": -1}}, r"score\.window_s: got -1, input should be greater than 0"),
         ({"separators": []}, "separators"),
+        ({"fit": {"test": "test"}}, r"fit\.test: got 'test', expected a list, such as \[test\]"),
+        ({"bounds": {"bands_hz": 500}}, r"bounds\.bands_hz: got 500, expected a list, such as \[500\]"),
     ):
         with pytest.raises(ConfigError, match=message):
             parse_config(good | change)

@@ -23,6 +23,7 @@ from stemfuse.separators import (
     FileSignal,
     Stems,
     Track,
+    TrackError,
     find_stems,
     load_separator,
     open_signal,
@@ -58,6 +59,34 @@ def test_scores_of_integers_are_those_of_floats() -> None:
         np.testing.assert_allclose(score(truth, whole), score(truth, whole / 2**15), atol=1e-6)
     with pytest.raises(AudioError, match="int64"):
         bss_eval(truth, np.round(estimate * 2**15).astype(np.int64))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_axes_as_soundfile_reads_them_are_named(channels: int) -> None:
+    """(time, channel) is no song of 44100 channels that has to be mixed down."""
+    audio = noise32(44_100, channels)
+    for take in (ArraySignal, lambda given: load_separator("centre_channel").separate(given, 44_100)):
+        with pytest.raises(AudioError, match=r"\(44100, \d\).*time and channel seem swapped, give audio\.T$"):
+            take(audio)
+    assert ArraySignal(audio.T).channels == channels
+
+
+def test_a_signal_and_a_track_are_separated_as_their_samples() -> None:
+    separator, audio = load_separator("centre_channel"), noise32(2, 5000)
+    expected = separator.separate(audio, 44_100).audio
+    for given in (ArraySignal(audio), Track.from_arrays("song", audio)):
+        np.testing.assert_array_equal(separator.separate(given).audio, expected)
+        with pytest.raises(AudioError, match="got rate 8000 Hz with a mixture at 44100 Hz"):
+            separator.separate(given, 8000)
+    with pytest.raises(AudioError, match=r"without its rate, expected both, such as separate\(audio, 44100\)"):
+        separator.separate(audio)
+
+
+@pytest.mark.parametrize("given", [None, np.zeros((2, 100)), {}, {"a": 1}, 3, b"songs", [None], [np.zeros(3)], []])
+def test_data_of_another_type_are_refused_in_one_line(given: object) -> None:
+    with pytest.raises(TrackError, match=r"^got .*, expected a path, a sequence of Track .* musdb\.DB.*$") as error:
+        open_data(given)
+    assert error.value.is_usage
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 132_300), (2, 2, 50), (4, 1, 9)])
