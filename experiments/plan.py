@@ -74,12 +74,11 @@ class Plan:
 
     @cached_property
     def folders(self) -> dict[Track, str]:
-        """By track, ``<subset>/<track>``, the folder of its estimates: the name is its label where others have both."""
+        """By track, ``<subset>/<track>``, the folder of its estimates: below its data set's where others have both."""
         names = {planned.track: f"{planned.track.subset}/{planned.track.name}" for planned in self.tracks}
         count = Counter(names.values())
-        return {
-            track: name if count[name] == 1 else f"{track.subset}/{self.labels[track]}" for track, name in names.items()
-        }
+        data = {planned.track: planned.data for planned in self.tracks}
+        return {track: name if count[name] == 1 else f"{data[track]}/{name}" for track, name in names.items()}
 
     @property
     def keys(self) -> dict[str, str]:
