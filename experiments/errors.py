@@ -61,7 +61,7 @@ class UnusableTracksError(TrackError):
         A line for each.
     """
 
-    # pickle gives the whole message alone, and the attributes later
+    # another process gets the whole message alone, and the attributes later
     def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:
         super().__init__(f"{heading} {'; '.join(problems)}" if problems else heading)
         self.heading, self.problems = heading, tuple(problems)

@@ -139,7 +139,8 @@ class DataSet:
         if absent := absent_parts(found, self.sources):
             missing = dict.fromkeys(part for parts in absent.values() for part in parts)
             there = f"the sources that are wanted are {', '.join(found)}" if found else lost[0]
-            near = did_you_mean(next(iter(missing)), self._file_names())
+            first = next(iter(missing))
+            near = did_you_mean(first, [name for name in self._file_names() if name != first])
             wanted = f"{listed(missing)} of sources {show_sources(self.sources)}{near}"
             raise wrong_usage(
                 TrackError(

@@ -9,10 +9,11 @@ import soundfile
 from makers.audio import write_track
 from makers.commands import command
 from stemfuse.blending import load_fusion
-from stemfuse.experiments.config import AugmentConfig, SeparatorConfig, parse_config
+from stemfuse.experiments.config import AugmentConfig, SeparatorConfig
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.recipes import parse_config
 from stemfuse.experiments.remixes import Remixes, remixed_tracks
 from stemfuse.experiments.stages.separate import separate_paths
 from stemfuse.experiments.stored_separators import stored_separator
