@@ -1,5 +1,6 @@
 """Mixers whose weights vary in time: planted weights, a cue that switches them, the oracle, files."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -65,6 +66,21 @@ def test_a_cue_that_switches_the_weights_is_learnt(songs, constant_sdr, mixer):
     print(f"constant {constant_sdr:.2f}, reached {reached:.2f}, oracle {best:.2f} dB")
     assert reached > constant_sdr + 3
     assert reached > best - 1
+
+
+@pytest.mark.long
+def test_the_cue_is_learnt_however_the_segment_is_folded(songs, constant_sdr):
+    """The ablation of fold and pool that docs/results.md prints: `-s` shows it."""
+    size = {"layers": 2, "segment": 512, "shift": 256, "fold": 32, "batch": 16, "learning_rate": 2e-3, "epochs": 8}
+    reached = {}
+    for folding, pooling in itertools.product(("patches", "consecutive"), ("channels", "tokens")):
+        mixers = [MLPMixer(**size, centred=True, folding=folding, pooling=pooling, seed=seed) for seed in range(3)]
+        fused = [fitted(mixer, songs[:6], songs[6:7]).fuse(songs[-1]).audio for mixer in mixers]
+        values = [sdr_of(songs[-1].references.audio, audio) for audio in fused]
+        reached[folding, pooling] = np.mean(values)
+        print(f"{folding}, {pooling}: {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} dB")
+    assert min(reached.values()) > constant_sdr + 3
+    assert reached["patches", "channels"] > max(reached.values()) - 0.5
 
 
 @pytest.mark.parametrize(
