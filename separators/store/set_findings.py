@@ -22,6 +22,9 @@ QUIET = 1e-4
 COPY = 0.999
 """Squared correlation with the mixture above which a stem is a copy of it, through a lossy codec perhaps."""
 
+COPY_LEVEL = 0.25
+"""Share of the mixture's energy below which a likeness of it is bleed: all that a stem of a silent source has."""
+
 
 class Together(NamedTuple):
     """What stems are beside one another.
@@ -164,13 +167,14 @@ def _copies(moments: Moments) -> list[str]:
     if energy[0] <= 0 or (abs(gram[0, 1:].sum() / energy[0] - 1) < 0.1 and moments.follows() > 0.99):
         return []
     likeness = {
-        source: gram[0, index] ** 2 / (energy[0] * energy[index])
+        source: (gram[0, index] ** 2 / (energy[0] * energy[index]), energy[index] / energy[0])
         for index, source in enumerate(moments.stems, 1)
         if energy[index] > QUIET * energy[0]
     }
-    if min(likeness.values(), default=1.0) > ALMOST_ALL:
+    if min((like for like, _ in likeness.values()), default=1.0) > ALMOST_ALL:
         return []
-    return [source for source, like in likeness.items() if like > COPY and not _is_nearly_all(moments, source)]
+    alike = [source for source, (like, level) in likeness.items() if like > COPY and level > COPY_LEVEL]
+    return [source for source in alike if not _is_nearly_all(moments, source)]
 
 
 def _is_nearly_all(moments: Moments, source: str) -> bool:

@@ -287,6 +287,14 @@ def test_a_copy_of_the_mixture_is_named_and_no_other_stem(truth: np.ndarray, pla
     assert not any("one by one" in text for text in alignment.warnings)
 
 
+@pytest.mark.parametrize("has_references", [True, False])
+def test_bleed_of_the_mixture_in_a_stem_of_a_silent_source_is_no_copy(truth: np.ndarray, has_references: bool) -> None:
+    instrumental = truth * np.array([1, 1, 1, 0])[:, None, None]
+    stems = estimated(instrumental)
+    stems[3] = 0.15 * instrumental.sum(0)
+    assert measured(stems, instrumental, has_references).problems == ()
+
+
 def test_a_copy_of_the_mixture_among_stems_of_other_names_is_named() -> None:
     parts = band()[:3]
     stems = np.stack([parts[0], parts.sum(0), parts[2]])
