@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import Track
 
-from .bss_eval.framing import frame_slices
 from .errors import GramError
-from .gram import GramStatistics, frame_lengths, input_signals
+from .gram import GramStatistics
+from .input_frames import frame_lengths, input_frames
 
 
 def band_statistics(
@@ -61,12 +61,9 @@ def band_statistics(
     if edges.ndim != 1 or not len(edges) or not (np.diff([0.0, *edges, track.rate / 2]) > 0).all():
         raise GramError(f"got band edges {list(edges_hz)}, expected ascending frequencies below {track.rate / 2} Hz")
     whole = GramStatistics.of(track, window, hop)
-    signals = input_signals(track)
     moments = np.empty((len(edges) + 1, *whole.moments.shape))
-    for index, frame in enumerate(frame_slices(track.length, window, hop)):
-        samples = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
-        spectrum = scipy.fft.rfft(samples.astype(np.float64))
-        length = frame.stop - frame.start
+    for index, samples in enumerate(input_frames(track, window, hop)):
+        spectrum, length = scipy.fft.rfft(samples.astype(np.float64)), samples.shape[1]
         weights = np.full(spectrum.shape[1], 2 / length)
         weights[0] = 1 / length
         if length % 2 == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemfuse.separators import MIXTURE as MIXTURE
-from stemfuse.separators import Separator, Signal, StemStore, Track, digest, whole_file
-from stemfuse.separators.foreign.arrays import read_arrays
+from stemfuse.separators import Separator, StemStore, Track, digest
 from stemfuse.separators.labels import ChannelLabel, WeightsLike, input_labels, output_labels
 
 from .bss_eval.framing import frame_slices
 from .errors import GramError
+from .gram_files import SCHEMA, read_gram, write_gram
+from .input_frames import frame_lengths, input_frames
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
 SILENCE = 1e-14
 """Share of the energy of its terms below which a sum over channels counts as silent: float64 cancels to 1e-16."""
 
@@ -94,12 +94,10 @@ class GramStatistics:
         window, hop = frame_lengths(track, window, hop)
         references = track.required_references()
         inputs, outputs = input_labels(track), output_labels(references.sources, track.channels)
-        signals = input_signals(track)
-        slices = frame_slices(track.length, window, hop)
-        moments = np.empty((len(slices), len(inputs) + len(outputs), len(inputs) + len(outputs)))
-        silent = np.empty(len(slices), bool)
-        for index, frame in enumerate(slices):
-            samples = np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
+        count = len(frame_slices(track.length, window, hop))
+        moments = np.empty((count, len(inputs) + len(outputs), len(inputs) + len(outputs)))
+        silent = np.empty(count, bool)
+        for index, samples in enumerate(input_frames(track, window, hop)):
             exact = samples.astype(np.float64)
             moments[index] = exact @ exact.T
             sums = samples[len(inputs) :].reshape(len(references.sources), track.channels, -1).sum(1)
@@ -393,18 +391,7 @@ class GramStatistics:
         GramError
             The file cannot be written.
         """
-        with whole_file(path, error=GramError) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                schema=SCHEMA,
-                identity=np.array(identity, np.str_),
-                track=np.array(self.track, np.str_),
-                inputs=np.array(self.inputs, np.str_),
-                outputs=np.array(self.outputs, np.str_),
-                moments=self.moments,
-                silent=self.silent,
-                grid=np.array([self.window, self.hop, self.rate]),
-            )
+        write_gram(path, {field.name: vars(self)[field.name] for field in fields(self)}, identity)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], identity: str | None = None) -> GramStatistics:
@@ -422,31 +409,7 @@ class GramStatistics:
         GramError
             The file is missing, damaged, of another schema or of another identity.
         """
-        try:
-            file = read_arrays(path)
-            if int(file["schema"]) != SCHEMA:
-                raise GramError(f"{path}: got schema {file['schema']}, expected {SCHEMA}; delete the file")
-            if identity is not None and str(file["identity"]) != identity:
-                raise GramError(f"{path}: got the statistics of other audio; delete the file")
-            inputs, outputs = (tuple(file[name].tolist()) for name in ("inputs", "outputs"))
-            window, hop, rate = (int(value) for value in file["grid"])
-            return cls(str(file["track"]), inputs, outputs, file["moments"], file["silent"], window, hop, rate)
-        except GramError:
-            raise
-        except Exception as error:  # a damaged archive may raise anything in numpy
-            raise GramError(f"{path}: no Gram statistics can be read ({error}); delete the file") from error
-
-
-def frame_lengths(track: Track, window: int | None, hop: int | None) -> tuple[int, int]:
-    """Length and distance of frames in samples: one second of the track where they are not given."""
-    return track.rate if window is None else window, track.rate if hop is None else hop
-
-
-def input_signals(track: Track) -> list[Signal]:
-    """Signals in the order of the statistics' channels: the mixture, every stem, every reference."""
-    references = track.required_references()
-    stems = [given[source] for given in track.stems.values() for source in given.sources]
-    return [track.mixture, *stems, *(references[source] for source in references.sources)]
+        return cls(**read_gram(path, identity))
 
 
 _KEPT: WeakKeyDictionary[Track, dict[tuple[int, int], GramStatistics]] = WeakKeyDictionary()

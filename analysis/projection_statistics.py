@@ -18,7 +18,8 @@ from .bss_eval.framing import frame_slices, readable
 from .bss_eval.projection import TAPS, Filters
 from .bss_eval.rounding import project
 from .errors import GramError
-from .gram import GramStatistics, frame_lengths
+from .gram import GramStatistics
+from .input_frames import frame_lengths
 
 
 @dataclass(frozen=True, eq=False)
