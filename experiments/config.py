@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from .data.musdb_tracks import musdb_places
 
 SEPARATORS = "separators"
 """Key of a grid that does not name an option, but the separators that are fused."""
+
+MOST_CELLS = 10_000
+"""Of one study: each is a file or more."""
 
 
 def _safe_label(label: str) -> str:
@@ -112,6 +116,9 @@ class FusionConfig(_Part):
         given = {*self.options, *([] if self.separators is None else [SEPARATORS])}
         if twice := sorted(given & self.grid.keys()):
             raise ValueError(f"{', '.join(twice)} stands in the grid and beside it; leave one out")
+        count = math.prod(map(len, self.grid.values())) * (self.seeds or 1)
+        if count > MOST_CELLS:
+            raise ValueError(f"the grid has {count} cells, expected at most {MOST_CELLS}; split it into several runs")
         return self
 
     def cells(self) -> Iterator[Cell]:

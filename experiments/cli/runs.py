@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
 from .console import (
@@ -215,11 +216,16 @@ def table(
 
     wanted = one_of("--as", form, ("text", "csv", "latex", "html"))
     run, paper = Run.open(path), None if like is None else paper_tables(like)
+    shown = printed_tables(run) if paper is None else [entry.printed() for entry in study_tables(run, paper)]
+    if not shown:
+        scored = ", ".join(run.record().fusions) or "none"
+        what = "scores" if paper is None else f"row of the tables of {paper.title}"
+        raise ConfigError(f"{path}: has no {what}; its fusions are {scored}")
     if wanted != "text":
         print(tables_as(run, wanted, paper))
         return
-    for shown in [entry.printed() for entry in study_tables(run, paper)] if paper else printed_tables(run):
-        _show_table(shown)
+    for entry in shown:
+        _show_table(entry)
 
 
 @app.command(epilog="Example: stemfuse report runs/first --open")

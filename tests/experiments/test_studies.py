@@ -116,6 +116,7 @@ def test_a_fusion_stands_for_all_choices_of_separators_options_and_seeds():
         ({"name": "conv1x1", "grid": {"separators": ["near", "far"]}}, "expected lists of labels"),
         ({"name": "conv1x1", "separators": ["nearer"]}, "got separator 'nearer', expected some of near, far"),
         ({"name": "conv1x1", "seeds": 0}, "seeds"),
+        ({"name": "conv1x1", "grid": {"epochs": [*range(101)], "batch": [*range(1, 101)]}}, "the grid has 10100 cells"),
         ({"name": "mean", "seeds": 3}, "mean takes no seed, all would be equal"),
         ({"name": "conv1x1", "grid": {"epohcs": [1]}}, "epohcs"),
     ],
@@ -340,6 +341,9 @@ def test_figures_of_a_paper_are_in_the_table_with_differences(finished):
     assert [row[0] for row in printed.rows] == ["C", "  in the paper", "  ours above it"]
     frame = table.to_frame()
     assert frame["bass above paper"][0] == pytest.approx(frame["bass"][0] - 7.0)
+    nothing = command("table", finished.path, "--like", "uhlich2017")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "has no row of the tables of Network blending; its fusions are mean, solved-mixture" in nothing.stderr
     unknown = command("table", finished.path, "--like", "mdx")
     assert unknown.returncode == 2
     assert "mdx_mixer" in unknown.stderr
