@@ -30,7 +30,7 @@ SMALL_MIXER = {
     "channel_hidden": 32,
     "centred": True,
     "learning_rate": 1e-3,
-    "epochs": 4,
+    "epochs": 3,
 }
 """An MDX-Mixer that trains in seconds: so few songs teach it little from scratch, so it starts at the 1x1 mixer."""
 

@@ -58,19 +58,10 @@ class FrameMixer(NetworkMixer):
         network.get_buffer("deviation").copy_(torch.from_numpy(data.deviation))
         return self.frame_objective(network, blocks, data)
 
-    def weights(self, track: Track) -> MixingWeights:
-        """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once.
-
-        Raises
-        ------
-        FusionError
-            The mixer is not fitted.
-        TrackError
-            An input is missing, or the track has another sample rate.
-        """
+    def predict(self, track: Track) -> MixingWeights:
+        """Predict the weights of each frame of a track; a frame starts every half frame. The inputs are read once."""
         import torch
 
-        self.check_track(track)
         frame = round(self.frame_s * track.rate)
         starts = segment_starts(track.length, frame, frame // 2)
         scale = Normalisation.of(track.mixture).deviation

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
-from stemfuse.blending import FusionError, LinearFusion, save_description
+from stemfuse.blending import FusionError, LinearFusion, MixingWeights, save_description
 from stemfuse.blending.application import check_inputs
 from stemfuse.separators import ChannelLabel, Track, TrackError, TrainingError, check_fields
 from stemfuse.separators.errors import wrong_usage
@@ -130,7 +132,7 @@ class Mixer(LinearFusion):
 class NetworkMixer(Mixer):
     """A mixer whose weights are predicted for each song by a network.
 
-    A subclass implements `build`, `data`, `objective` and ``weights``.
+    A subclass implements `build`, `data`, `objective` and `predict`.
 
     It is saved as two files of one name: ``.safetensors`` with the network's tensors and the labels of its inputs and
     outputs, and ``.json`` with kind and arguments. A network trained on CUDA loads on a machine without it.
@@ -188,6 +190,26 @@ class NetworkMixer(Mixer):
         """Make the loss, from a batch to one value per example; the network may be set up by the data before."""
         raise FusionError(f"{type(self).__name__} has no loss of its own; use a subclass that implements objective")
 
+    def predict(self, track: Track) -> MixingWeights:
+        """Predict the weights of a track that has been checked; its audio is read once."""
+        raise FusionError(f"{type(self).__name__} predicts no weights; use a subclass that implements predict")
+
+    def weights(self, track: Track) -> MixingWeights:
+        """Weights that the network predicts for a track; those of the last track are kept, and not predicted again.
+
+        Raises
+        ------
+        FusionError
+            The mixer is not fitted.
+        TrackError
+            An input is missing, or the track has another sample rate.
+        """
+        self.check_track(track)
+        last = _PREDICTED.get(self)
+        if last is None or last[0]() is not track:
+            last = _PREDICTED[self] = weakref.ref(track), self.predict(track)
+        return last[1]
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Train the network on tracks.
 
@@ -218,6 +240,7 @@ class NetworkMixer(Mixer):
 
     def learnt(self, network: nn.Module, inputs: Sequence[str], outputs: Sequence[str], rate: int) -> Self:
         """Keep a trained network and what it was trained for."""
+        _PREDICTED.pop(self, None)
         self.network_ = network.cpu().eval()
         self.inputs_, self.outputs_, self.rate_ = tuple(inputs), tuple(outputs), rate
         return self
@@ -271,6 +294,9 @@ class NetworkMixer(Mixer):
             return self.learnt(network, inputs, outputs, int(description["rate"]))
         except (FusionError, KeyError, RuntimeError, TrainingError, TypeError, ValueError) as error:
             raise FusionError(f"{path}: not a network of {self!r} ({error}); fit again") from error
+
+
+_PREDICTED: WeakKeyDictionary[NetworkMixer, tuple[weakref.ref[Track], MixingWeights]] = WeakKeyDictionary()
 
 
 @contextmanager

@@ -183,21 +183,12 @@ class MLPMixer(NetworkMixer):
         """The constant weights that are corrected, (output, input)."""
         return mean_matrix(blocks) if self.base == "mean" else solve(blocks, seed=self.seed).matrix.astype(np.float32)
 
-    def weights(self, track: Track) -> MixingWeights:
-        """Predict the weights of each segment of a track, T / 4 apart; a batch of segments is read at a time.
-
-        Raises
-        ------
-        FusionError
-            The mixer is not fitted.
-        TrackError
-            An input is missing, or the track has another sample rate.
-        """
+    def predict(self, track: Track) -> MixingWeights:
+        """Predict the weights of each segment of a track, T / 4 apart; a batch of segments is read at a time."""
         import torch
 
         from stemfuse.separators.training.loop import device_of
 
-        self.check_track(track)
         starts = segment_starts(track.length, self.segment, max(1, self.segment // 4))
         scale = normalisation_of(track, self.centred)
         matrix = np.empty((len(starts), len(self.outputs_), len(self.inputs_)), np.float32)

@@ -431,3 +431,22 @@ def test_a_source_that_is_not_in_a_song_is_silent_there(make):
         mixer.fuse(lost).read(0, 1)
     with pytest.raises(FusionError, match=r"has no a\.bass\.left.*, others have; all need the same stems"):
         fitted(make(), [songs[0], lost])
+
+
+def test_weights_of_the_last_song_are_predicted_once(monkeypatch):
+    songs = [switching_song(seed, 2.0)[0] for seed in range(2)]
+    mixer = fitted(GramMixer(epochs=1, frame_s=0.25, run=2), songs)
+    asked = []
+    predict = mixer.predict
+    monkeypatch.setattr(mixer, "predict", lambda track: asked.append(track.name) or predict(track))
+    first = mixer.weights(songs[0])
+    assert mixer.weights(songs[0]) is first
+    mixer.fuse(songs[0])
+    assert asked == ["song 0"]
+    # another song, and another network, have other weights
+    assert not np.array_equal(mixer.weights(songs[1]).matrix, first.matrix)
+    again = mixer.weights(songs[0])
+    np.testing.assert_array_equal(again.matrix, first.matrix)
+    fitted(mixer, songs[:1])
+    assert not np.array_equal(mixer.weights(songs[0]).matrix, first.matrix)
+    assert asked == ["song 0", "song 1", "song 0", "song 0"]
