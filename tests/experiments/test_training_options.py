@@ -69,7 +69,10 @@ def fit(place, name, out, options, **training):
 
 
 @pytest.mark.slow
-def test_packs_are_shared_and_give_the_same_weights_bit_for_bit(place, finished):
+def test_packs_are_shared_and_give_the_same_weights_bit_for_bit(place, finished, monkeypatch):
+    # what is done in seconds says nothing of its size
+    monkeypatch.setattr("stemfuse.mixers.estimate.SMALL_FLOPS", 0)
+    monkeypatch.setattr("stemfuse.mixers.estimate.SHORT_S", 0)
     made = packs(place)
     assert len(made) == 2, "one for each training song, for both mixers"
     learnt = {name: (finished.path / "fusions" / name).read_bytes() for name in ("mlp.safetensors", "conv.npz")}
@@ -96,7 +99,7 @@ def test_what_decides_weights_is_part_of_a_fit_and_nothing_else_is(place, finish
         found = [run_identity(plan), *(fit_digest(plan, part) for part in plan.fusions)]
         assert not set(found) & set(usual)
         # the mean, which is not trained, is what it was
-        mean = FusionConfig(name="mean")
+        (mean,) = FusionConfig(name="mean").cells()
         assert fit_digest(plan, mean) == fit_digest(plan_run(recipe(place, "run")), mean)
 
 

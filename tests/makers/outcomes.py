@@ -38,6 +38,7 @@ def recipe(folder):
 
 TIMED = [r"(record|checksums|stems|\.fused)\.json$", r"config\.yaml$", r"\.html$", r"\.journal$", r"\.log$"]
 TIMED += [
+    r"\.packs/.*\.json$",
     r"history\.csv$",
     r"training\.safetensors$",
     r"training.*\.(png|svg)$",
