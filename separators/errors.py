@@ -74,6 +74,10 @@ class AudioError(StemfuseError, ValueError):
     """Audio that cannot be used as it is: unreadable, wrong rate, channels or length, NaN."""
 
 
+class UnreadableError(AudioError):
+    """A file that a reader cannot read, from its header on or from some sample on."""
+
+
 class WriteError(AudioError):
     """A file that cannot be written: a full disk, a read-only folder."""
 

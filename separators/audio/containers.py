@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stemfuse.separators.errors import AudioError
+from stemfuse.separators.errors import AudioError, UnreadableError
 
 from .chunks import data_fault
 from .decoder import DECODE_BLOCK, Decoder, Mark, audio_errors, frame_format, last_frame, look_into, promised_s, scan
-from .signals import FileSignal, Samples, Signal, UnreadableError
+from .signals import FileSignal, Samples, Signal
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stemfuse.separators.errors import AudioError
+from stemfuse.separators.errors import AudioError, UnreadableError
 
 from .signals import Samples
 
@@ -58,7 +58,7 @@ class Decoder:
         self.source = self.container.decode(self.stream)
         first = next(self.source, None)
         if first is None:
-            raise AudioError(f"{self.path}: audio stream {self.number} has no samples; export it again")
+            raise UnreadableError(f"{self.path}: audio stream {self.number} has no samples; export it again")
         self.format = frame_format(first)
         self.block = self.rest = self._take(first)
 
@@ -118,7 +118,7 @@ class Decoder:
 
     def _take(self, frame: AudioFrame) -> Samples:
         if frame_format(frame) != self.format:
-            raise AudioError(
+            raise UnreadableError(
                 f"{self.path}: changes from {self.format} to {frame_format(frame)} Hz and channels in the middle; "
                 "expected one format: export it again"
             )
@@ -206,7 +206,7 @@ def audio_errors(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         size = path.stat().st_size if path.exists() else 0
-        raise AudioError(
+        raise UnreadableError(
             f"{path}: {size} bytes that cannot be decoded ({error.strerror}); expected WAV, FLAC, MP3, OGG, M4A or "
             "stem.mp4: the file is truncated, damaged or no audio, copy or export it again"
         ) from error

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from stemfuse.separators.errors import AudioError, WriteError
+from stemfuse.separators.errors import AudioError, UnreadableError, WriteError
 
 from .chunks import clear_time, data_fault
 from .levels import Levels, check_subtype
@@ -225,10 +225,6 @@ class ArraySignal(Signal):
         return "audio in memory"
 
 
-class UnreadableError(AudioError):
-    """A file that libsndfile does not read; another reader may."""
-
-
 class FileSignal(Signal):
     """A signal in a WAV, FLAC, MP3 or OGG file, read by libsndfile when asked for.
 
@@ -276,9 +272,9 @@ class FileSignal(Signal):
                 file.seek(start)
                 samples = file.read(stop - start, dtype="float32", always_2d=True)
         except (sf.SoundFileError, RuntimeError) as error:
-            raise AudioError(f"{self.path}: cannot be read ({error}); export the file again") from error
+            raise UnreadableError(f"{self.path}: cannot be read ({error}); export the file again") from error
         if len(samples) != stop - start:
-            raise AudioError(
+            raise UnreadableError(
                 f"{self.path}: ends at sample {start + len(samples)}, expected {self.length} as in its header: "
                 "the file is truncated, copy or export it again"
             )

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stemfuse.separators.audio.containers import LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, open_signal
-from stemfuse.separators.errors import AudioError, TrackError, listed, wrong_usage
+from stemfuse.separators.errors import AudioError, TrackError, UnreadableError, listed, wrong_usage
 from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.source_names import INSTRUMENTS, OTHERS, REST, is_instrument
 from stemfuse.separators.sources import Sums, check_parts_of_other
-from stemfuse.separators.stems import SOURCES
+from stemfuse.separators.stems import SOURCES, Stems
 from stemfuse.separators.track import Track
 
+from .alignment import Alignment
 from .claims import Claim, TrackNames, claim_all, unknown_stems
-from .found_stems import FoundStems, assign
+from .found_stems import FoundStems, How, assign
 from .stem_names import StemNames, spelled
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ TOOLS = {
     "<track>_<model>_<source>": "MVSEP",
 }
 """The tool of each layout; folders in another order are read too."""
+
+Loaded = tuple[FoundStems, Stems, Alignment]
 
 MOST = 10
 """Tracks and files that are named one by one; of more, the number is said."""
@@ -90,24 +93,41 @@ class Adoption:
             lines.append(f"left over, not a track's stem: {len(self.left_over) - MOST} more files")
         return tuple(lines)
 
-    def readable(self) -> Adoption:
-        """Without the tracks of which a file cannot be read, which have no stems then; each is said in a warning.
+    def load(self, how: How = "refuse", convert: bool = False) -> tuple[Adoption, list[Loaded]]:
+        """Load the stems of all tracks, see `FoundStems.load`; a track with a file that cannot be read has none.
+
+        Returns
+        -------
+        adoption : Adoption
+            Without the tracks that are passed over, each of which is said in a warning.
+        loaded : list of tuple of FoundStems, Stems, Alignment
+            Those of the others.
 
         Raises
         ------
         AudioError
-            No track is left, or there is only one.
+            No track is left, or there is only one; or stems are refused by ``how``.
         """
-        faults = {id(stems): fault for stems in self.found if (fault := stems.fault())}
-        if len(faults) == len(self.found) or len(self.found) + len(self.without) == 1:
+        loaded: list[Loaded] = []
+        faults: dict[str, AudioError] = {}
+        for stems in self.found:
+            try:
+                stems.open()
+            except AudioError as error:
+                faults[stems.track.name] = error
+                continue
+            try:
+                loaded.append((stems, *stems.load(how, convert)))
+            except UnreadableError as error:
+                # its header is whole, what follows is not
+                faults[stems.track.name] = error
+        if not loaded or len(self.found) + len(self.without) == 1:
             for fault in faults.values():
                 raise fault
-        for stems in self.found:
-            if id(stems) in faults:
-                log.warning("track %r is passed over: %s", stems.track.name, faults[id(stems)])
-        kept = tuple(stems for stems in self.found if id(stems) not in faults)
-        lost = tuple(stems.track.name for stems in self.found if id(stems) in faults)
-        return replace(self, found=kept, without=(*self.without, *lost))
+        for name, fault in faults.items():
+            log.warning("track %r is passed over: %s", name, fault)
+        found = tuple(stems for stems, _, _ in loaded)
+        return replace(self, found=found, without=(*self.without, *faults)), loaded
 
     def __str__(self) -> str:
         counts = Counter(source for stems in self.found for source in stems.files)

@@ -63,14 +63,10 @@ class FoundStems:
         Stems.from_signals(fitted)
         return SumSignal(fitted)
 
-    def fault(self) -> AudioError | None:
-        """Why one of the files cannot be read; None where all can."""
+    def open(self) -> None:
+        """Read the headers of all files; an `AudioError` says which of them cannot be read."""
         for part in (path for source in self.files for path in (self.files[source], *self.added.get(source, ()))):
-            try:
-                open_signal(part)
-            except AudioError as error:
-                return error
-        return None
+            open_signal(part)
 
     def load(self, how: How = "refuse", convert: bool = False, **limits: float) -> tuple[Stems, Alignment]:
         """Open the files, check them by the rules of `check_alignment`, and return the stems as they are to be stored.

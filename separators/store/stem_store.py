@@ -287,7 +287,7 @@ class StemStore:
         """
         check_name(name, "separator", StoreError)
         key = adopted_key(name)
-        adoption = find_stems(folder, tracks, sources, model).readable()
+        adoption = find_stems(folder, tracks, sources, model)
         present = [] if replace else [found.track for found in adoption.found if self._entry(found.track, key)]
         if present:
             raise StoreError(
@@ -295,7 +295,7 @@ class StemStore:
                 "choose another name, or replace them (--replace)"
             )
         # all are checked before the first one is stored, so that a refusal leaves nothing half adopted
-        loaded = [(found, *found.load(how, convert)) for found in adoption.found]
+        adoption, loaded = adoption.load(how, convert)
         for found, stems, alignment in loaded:
             self.remove(found.track, key)
             origin = {

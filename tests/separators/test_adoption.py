@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
@@ -500,6 +501,20 @@ class TestUnreadable:
         assert len(alignments) == 2
         assert "two: no stems" in adoption.notes
         assert "two/bass.wav" in caplog.text.replace("\\", "/")
+
+    @pytest.mark.parametrize("suffix", ["flac", "wav", "mp3", "ogg"])
+    def test_a_file_that_is_damaged_behind_its_header_is_no_other(self, tmp_path, caplog, suffix):
+        tracks = self.write(tmp_path / "a", "one", "two", "three")
+        whole = tmp_path / "a" / "two" / "bass.wav"
+        damaged = whole.with_suffix(f".{suffix}")
+        soundfile.write(damaged, open_signal(whole).read().T, RATE)
+        if suffix != "wav":
+            whole.unlink()
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[: len(content) // 2])
+        adoption, _ = StemStore(tmp_path / "store").adopt(tmp_path / "a", "a", tracks)
+        assert [found.track.name for found in adoption.found] == ["one", "three"]
+        assert f"bass.{suffix}" in caplog.text
 
     @pytest.mark.parametrize("names", [("one",), ("one", "two")])
     def test_where_no_track_is_left_it_is_an_error(self, tmp_path, names):
