@@ -119,6 +119,32 @@ def solve(
         return _least_squared(blocks, recorder)
 
 
+def nearly_solve(blocks: TrackBlocks, seed: int = 0) -> Samples:
+    """Weights of the smallest mean absolute error over `ROWS` samples from everywhere, (output, input).
+
+    Where a training starts, the last share of 1e-4 of the loss is worth no pass over all samples: they take most of the
+    time of `solve`.
+
+    Parameters
+    ----------
+    blocks : TrackBlocks
+        The data.
+    seed : int
+        Decides which samples.
+
+    Examples
+    --------
+    >>> from stemfuse.separators import Track
+    >>> audio = np.random.default_rng(0).laplace(0, 0.1, (4, 2, 4000))
+    >>> blocks = TrackBlocks([Track.from_arrays("song", audio.sum(0), audio, {"a": 2 * audio})], mixture=False)
+    >>> nearly_solve(blocks).diagonal().round(4).tolist()
+    [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+    with threadpool_limits(1, "blas"):
+        newton, *_ = _on_sample([blocks.sample(ROWS, seed)], 1e-4, _Recorder(None))
+    return newton.weights.astype(np.float32)
+
+
 def _least_squared(blocks: TrackBlocks, recorder: _Recorder) -> Solution:
     """One pass: second moments are enough for the squared error."""
     moments = SecondMoments(len(blocks.inputs), len(blocks.outputs))

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from stemfuse.separators import Samples
 
 from .conv1x1 import mean_matrix
-from .exact import solve
+from .exact import nearly_solve
 from .features import frame_features, signals_of
 from .frame_mixer import FrameMixer
 from .frame_sequences import Describe, FrameSequences
@@ -117,6 +115,4 @@ class GramMixer(FrameMixer):
         """The constant weights that are corrected, (output, input)."""
         if self.base == "least_squares":
             return data.least_squares()
-        return (
-            solve(blocks, seed=self.seed).matrix.astype(np.float32) if self.base == "conv1x1" else mean_matrix(blocks)
-        )
+        return nearly_solve(blocks, self.seed) if self.base == "conv1x1" else mean_matrix(blocks)

@@ -12,7 +12,7 @@ from stemfuse.separators import Samples, Track
 from stemfuse.separators.errors import wrong_usage
 
 from .conv1x1 import SEGMENT, SHIFT, mean_matrix
-from .exact import solve
+from .exact import nearly_solve
 from .mixer import NetworkMixer
 from .segments import Segments, TrackBlocks, normalisation_of, segment_starts
 
@@ -181,7 +181,7 @@ class MLPMixer(NetworkMixer):
 
     def _base(self, blocks: TrackBlocks) -> Samples:
         """The constant weights that are corrected, (output, input)."""
-        return mean_matrix(blocks) if self.base == "mean" else solve(blocks, seed=self.seed).matrix.astype(np.float32)
+        return mean_matrix(blocks) if self.base == "mean" else nearly_solve(blocks, self.seed)
 
     def predict(self, track: Track) -> MixingWeights:
         """Predict the weights of each segment of a track, T / 4 apart; a batch of segments is read at a time."""

@@ -129,11 +129,10 @@ class RoundedProjection:
 
     def _correlation(self, first: Spectrum, second: Spectrum) -> Values:
         """sum_t x(t - lag) y(t) for lags from -511 to 511."""
-        left, right = self._mirrored(first), self._mirrored(second)
         # the product as museval writes it and a complex transform: NumPy rounds differently with an ``out`` argument,
-        # a real transform rounds in other places
+        # a real transform rounds in other places; the other half of the product has the same digits
         with np.errstate(over="ignore", invalid="ignore"):
-            correlation = scipy.fft.ifft(left * np.conj(right), overwrite_x=True).real
+            correlation = scipy.fft.ifft(self._mirrored(first * np.conj(second)), overwrite_x=True).real
         return np.concatenate([correlation[TAPS - 1 : 0 : -1], correlation[:1], correlation[:-TAPS:-1]])
 
     def _mirrored(self, half: Spectrum) -> Spectrum:

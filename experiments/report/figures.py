@@ -25,6 +25,8 @@ PAGE_COLOURS = {
 }
 """What the figures' colours become inside the page, which is light or dark."""
 
+PNG_DPI = 150
+
 
 class Figures:
     """Saves figures as PNG and SVG and hands them to the page as inline SVG in the page's own colours."""
@@ -36,6 +38,8 @@ class Figures:
         """Save as ``<name>.png`` and ``<name>.svg``; nothing in the files depends on time or chance."""
         from markupsafe import Markup, escape
         from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.text import Text
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -45,10 +49,13 @@ class Figures:
         picture = io.StringIO()
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in the PNG only; SVG keeps text
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # the layout is found once, not for each file
-            figure.savefig(self.folder / f"{name}.png", dpi=150)
-            figure.savefig(picture, format="svg", metadata={"Date": None})
+            # laid out once and drawn once for each file; savefig draws twice for each
+            if engine := figure.get_layout_engine():
+                engine.execute(figure)
+                figure.set_layout_engine("none")
+            FigureCanvasSVG(figure).print_svg(picture, metadata={"Date": None})
+            figure.set_dpi(PNG_DPI)
+            FigureCanvasAgg(figure).print_png(self.folder / f"{name}.png")
         (self.folder / f"{name}.svg").write_text(picture.getvalue(), encoding="utf-8")
         svg = re.sub("<metadata>.*?</metadata>", "", picture.getvalue(), flags=re.DOTALL)
         svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(shown(title))}" ', 1)
