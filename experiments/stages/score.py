@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.parquet"
 
-METHODS = 6
+METHODS = 8
 """Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
 
 
@@ -212,7 +212,8 @@ def _tasks_of(
     """What is left to do for one track; one song may take longer than all others together: its methods are shared."""
     unwritten = {label: place for label, place in places.items() if not place.are_whole()}
     missing = [label for label, name in parts.items() if name not in present]
-    groups = [missing[start : start + METHODS] for start in range(0, len(missing), METHODS)]
+    count = -(-len(missing) // METHODS)
+    groups = [missing[number::count] for number in range(count)]
     if only_written := [label for label in unwritten if label not in missing]:
         groups = [[*(groups[0] if groups else []), *only_written], *groups[1:]]
     if not groups:
