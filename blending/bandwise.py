@@ -93,6 +93,11 @@ class Bandwise(BaseFusion):
         """Number of channels of the tracks that it fuses; None where any will do."""
         return None if self.fusion_ is None else self.fusion_.fitted_channels
 
+    @property
+    def fitted_sources(self) -> tuple[str, ...] | None:
+        """Sources that it gives; None where that depends on the stems that it is given."""
+        return None if self.fusion_ is None else self.fusion_.fitted_sources
+
     def fit(self, train: Sequence[Track], valid: Sequence[Track] | None = None) -> Self:
         """Fit the fusion on the bands of the tracks' stems.
 

@@ -207,6 +207,12 @@ class BaseFusion:
         return None if weights is None else len(weights.outputs) // len(weights.sources)
 
     @property
+    def fitted_sources(self) -> tuple[str, ...] | None:
+        """Sources that it gives; None where that depends on the stems that it is given."""
+        weights = self.constant_weights
+        return None if weights is None else weights.sources
+
+    @property
     def chosen_by_valid(self) -> str:
         """What validation tracks choose in `fit`, in a word or two; empty where they choose nothing."""
         if self.execution is not None:

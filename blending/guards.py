@@ -43,9 +43,9 @@ def leaks(fitted: Sequence[Track], tested: Sequence[Track] = ()) -> list[str]:
     -----
     Two tracks are the same when their mixtures have the same samples, or when their names are the same and their
     mixtures sound alike, as those of MUSDB18 and MUSDB18-HQ do; other songs may have the same name. A separator has
-    been trained on a track when it declares the track's data set and subset, such as ``"musdb18hq/train"``; musdb's
-    validation tracks are training tracks there. A separator is better on its own training tracks than on any other, so
-    that a fit gives it too much weight.
+    been trained on a track when it declares the track's data set and subset, such as ``"musdb18hq/train"``, or, as a
+    fusion does that is used as a separator, the very song; musdb's validation tracks are training tracks there. A
+    separator is better on its own training tracks than on any other, so that a fit gives it too much weight.
 
     Examples
     --------
@@ -102,9 +102,25 @@ def _mixture_sha256(track: Track) -> str:
     return track.mixture_sha256()
 
 
+def trained_on_song(song: str) -> str:
+    """How a separator declares that it has seen one song: by the beginning of its mixture's digest.
+
+    Examples
+    --------
+    >>> trained_on_song("0123456789abcdef")
+    'song:0123456789abcdef'
+    """
+    return f"song:{song}"
+
+
 def _was_trained_on(track: Track, label: str) -> bool:
     where = track.stored.get(label)
-    if where is None or not where.trained_on or not track.data:
+    if where is None or not where.trained_on:
+        return False
+    songs = [name for name in where.trained_on if name.startswith(trained_on_song(""))]
+    if songs and trained_on_song(_mixture_sha256(track)[:16]) in songs:
+        return True
+    if not track.data:
         return False
     subset = "train" if track.subset == "valid" else track.subset
     return bool({track.data, f"{track.data}/{subset}", f"{track.data}/{track.subset}"} & set(where.trained_on))

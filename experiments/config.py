@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from stemfuse.separators.names import name_fault, shown
+from stemfuse.separators.separator import named_separator
 from stemfuse.separators.sources import parse_sources
 
 from .data.datasets import open_data
@@ -74,7 +75,9 @@ class DataConfig(_Part):
 class SeparatorConfig(_Part):
     """One separator, or stems that lie in the store already."""
 
-    name: str = Field(description="one of stemfuse list separators; with stored, the name in the store")
+    name: str = Field(
+        description="one of stemfuse list separators, or a saved fusion's file; with stored, the name in the store"
+    )
     label: Label | None = Field(None, description="its name in labels and tables; the separator's when not given")
     options: dict[str, Any] = Field({}, description="the separator's own arguments")
     stored: bool = Field(
@@ -83,6 +86,18 @@ class SeparatorConfig(_Part):
     sources: SourcesConfig = Field(
         None, description="of its stems, those that are picked or summed up; as the recipe says when not given"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _file_of_a_fusion(cls, given: Any) -> Any:
+        """A file stands for the separator that is made of it, which is called as the file is."""
+        if not (isinstance(given, Mapping) and isinstance(given.get("name"), str)) or given.get("stored"):
+            return given
+        name, options = named_separator(given["name"])
+        if not options:
+            return given
+        label = given.get("label") or Path(given["name"]).stem
+        return {**given, "name": name, "label": label, "options": {**options, **(given.get("options") or {})}}
 
 
 class FusionConfig(_Part):

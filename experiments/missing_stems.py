@@ -40,6 +40,8 @@ def find_absent(
                 for entry, sources in zip(planned, given, strict=True)
                 if not sources or (every - sources) & _sources_of(entry.track)
             ]
+        elif separator.parts:
+            found[separator.label] = [entry for entry in planned if not separator.can_give(entry.track, store)]
     return {label: entries for label, entries in found.items() if entries}
 
 

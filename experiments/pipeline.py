@@ -199,7 +199,11 @@ def _is_finished(plan: Plan, run: Run, record: RunRecord) -> bool:
     """Whether nothing is left to do: the last stage has ended, and neither the page nor a stem has gone since."""
     if not record.finished or not run.report_path.is_file():
         return False
-    return not any(plan.store.missing([track], key) for track, key in plan.entries())
+    separators = {separator.key: separator for separator in plan.separators}
+    return not any(
+        plan.store.missing([track], key) or not separators[key].is_current(track, plan.store)
+        for track, key in plan.entries()
+    )
 
 
 def _new_record(plan: Plan, identity: str, before: RunRecord) -> RunRecord:

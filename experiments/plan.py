@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from stemfuse.blending import fusion_class, make_fusion
+from stemfuse.blending.constant import SUFFIXES
 from stemfuse.blending.search import FEW
 from stemfuse.separators import StemStore, Sums, Track, listed, matched, track_labels
 from stemfuse.separators.errors import usage_errors
@@ -21,7 +22,7 @@ from .missing_stems import Who, find_absent, in_common, say_absent, who
 from .needs import PlannedTrack, needed_by
 from .remixes import remixed_tracks
 from .seeds import cell_with_seed
-from .stored_separators import StoredSeparator, check_labels
+from .stored_separators import StoredSeparator, check_labels, check_new_files
 from .workers import cores
 
 log = logging.getLogger(__name__)
@@ -256,6 +257,8 @@ def plan_run(config: RunConfig) -> Plan:
             make_fusion(fusion.name, **fusion.options).check()
     planned, separators = needed_by(config, store)
     check_labels(separators, [cell.label for cell in fusions])
+    new = [config.out / "fusions" / f"{cell.label}{suffix}" for cell in fusions for suffix in SUFFIXES]
+    check_new_files(separators, new)
     plan = _with_remixes(_without_absent(Plan(config, store, planned, separators, fusions)))
     # two that cannot be told apart are an error before anything is computed
     plan.labels  # noqa: B018

@@ -152,7 +152,8 @@ def remixed_tracks(
     WriteError
         The folder cannot be written.
     """
-    if stored := [separator.label for separator in separators if separator.stored]:
+    every = [part for separator in separators for part in (separator, *separator.all_parts())]
+    if stored := list(dict.fromkeys(separator.label for separator in every if separator.stored)):
         raise ConfigError(
             f"augment: {listed(stored)}: only stored stems are at hand, and new songs have to be separated; give the "
             "separator with its options in a recipe, or leave out augment"

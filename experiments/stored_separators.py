@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from stemfuse.blending.fused_separator import FusedSeparator, Part, SavedFusion
 from stemfuse.separators import (
     Separator,
     StemfuseError,
     StemStore,
     StoreError,
-    digest,
+    Track,
     list_separators,
     load_separator,
     separator_class,
 )
+from stemfuse.separators.descriptions import described_fingerprint, difference, known_options
 from stemfuse.separators.errors import listed
 from stemfuse.separators.labels import BEST_PER_SOURCE, MIXTURE
 from stemfuse.separators.names import did_you_mean, shown
+from stemfuse.separators.separator import named_separator
 from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
 
@@ -46,6 +51,8 @@ class StoredSeparator:
         Its arguments, as JSON.
     stored : bool
         Whether only stems that lie in the store are used.
+    parts : tuple of StoredSeparator
+        Of a fusion that is used as a separator, those whose stems it fuses, by the fusion's labels.
     """
 
     label: str
@@ -53,6 +60,7 @@ class StoredSeparator:
     name: str
     options: str
     stored: bool
+    parts: tuple[StoredSeparator, ...] = ()
 
     @property
     def devices(self) -> list[str]:
@@ -61,9 +69,51 @@ class StoredSeparator:
         parameter = inspect.signature(separator_class(self.name)).parameters.get("device")
         return resolve_devices(str(options.get("device", parameter.default if parameter else "cpu")))
 
+    @property
+    def depth(self) -> int:
+        """How many fusions have to be made before it, one of the other's stems; its parts have less."""
+        return 1 + max(part.depth for part in self.parts) if self.parts else 0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of the fusion that it is, and of those among its parts."""
+        if self.name != SavedFusion.name or self.stored:
+            return ()
+        return SavedFusion(**json.loads(self.options)).files()
+
     def load(self) -> Separator:
         """The separator, one per process."""
-        return _load(self.name, self.options)
+        # the file of a fusion may be another one now
+        return load_separator(self.name, **json.loads(self.options)) if self.parts else _load(self.name, self.options)
+
+    def description(self, track: Track, store: StemStore) -> Any:
+        """How it describes itself, by the record of a track's stems; a fusion by the file that was named here."""
+        if self.parts and not self.stored:
+            return json.loads(json.dumps(describe_separator(self.load()), default=str))
+        return store.record(track, self.key)["separator"]
+
+    def can_give(self, track: Track, store: StemStore) -> bool:
+        """Whether there are stems of a track, or they can be made: of its parts as well."""
+        if store.content_of(track, self.key) is not None:
+            return True
+        return not self.stored and all(part.can_give(track, store) for part in self.parts)
+
+    def is_current(self, track: Track, store: StemStore) -> bool:
+        """Whether stems that lie in the store were fused of the stems that its parts have now; those may be gone."""
+        if not self.parts:
+            return True
+        made_of = store.record(track, self.key).get("made_of", {})
+        for part in self.parts:
+            content = store.content_of(track, part.key)
+            if content is not None and not (content == made_of.get(part.label) and part.is_current(track, store)):
+                return False
+        return True
+
+    def all_parts(self) -> Iterator[StoredSeparator]:
+        """Its parts, and theirs."""
+        for part in self.parts:
+            yield part
+            yield from part.all_parts()
 
 
 @cache
@@ -73,11 +123,48 @@ def _load(name: str, options: str) -> Separator:
 
 def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
     """Where a configured separator keeps its stems, and how it is made."""
-    options = json.dumps(part.options, sort_keys=True)
+    options = json.dumps(part.options, sort_keys=True, default=os.fspath)
     if part.stored:
         return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
+    made = separator_class(part.name)
+    if inspect.isclass(made) and issubclass(made, FusedSeparator):
+        return _stored_fusion(part, store)
     separator = _load(part.name, options)
     return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+
+
+def _stored_fusion(given: SeparatorConfig, store: StemStore) -> StoredSeparator:
+    """A fusion that is used as a separator, and the separators whose stems it fuses."""
+    options = dict(given.options)
+    separator = load_separator(given.name, **options)
+    assert isinstance(separator, FusedSeparator)
+    found = {label: find_separator(f"{label}={part.name}", store) for label, part in _open(separator).items()}
+    if found:
+        # which separators these are is part of its identity
+        named = {label: _description(part, store) for label, part in found.items()}
+        options["separators"] = {**(options.get("separators") or {}), **named}
+        separator = load_separator(given.name, **options)
+        assert isinstance(separator, FusedSeparator)
+    parts = [found.get(label) or _stored_part(label, part, store) for label, part in separator.parts().items()]
+    text = json.dumps(options, sort_keys=True, default=os.fspath)
+    return StoredSeparator(given.label or separator.name, store.key(separator), given.name, text, False, tuple(parts))
+
+
+def _open(separator: FusedSeparator) -> dict[str, Part]:
+    return {label: part for label, part in separator.parts().items() if part.is_open}
+
+
+def _stored_part(label: str, part: Part, store: StemStore) -> StoredSeparator:
+    if part.description is None:
+        return stored_separator(SeparatorConfig(name=part.name, label=label, options=dict(part.options)), store)
+    return _described(label, _key_described(label, part.description, store), part.description, store)
+
+
+def _description(separator: StoredSeparator, store: StemStore) -> dict[str, Any]:
+    """How a separator describes itself: by its stems, or by what it is here."""
+    described: Mapping[str, Any]
+    described = store.description(separator.key) if separator.stored else describe_separator(separator.load())
+    return json.loads(json.dumps(described, default=str))  # type: ignore[no-any-return]
 
 
 def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = ()) -> None:
@@ -105,6 +192,23 @@ def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = 
             raise ConfigError(
                 f"{len(keys)} separators are called {shown(label)!r} ({listed(map(shown, keys))}); give each a label "
                 f"of its own: --separators a={shown(keys[0])},b={shown(keys[1])}, or label: in a recipe"
+            )
+
+
+def check_new_files(separators: Sequence[StoredSeparator], new: Sequence[Path]) -> None:
+    """Refuse to write a fusion over one that it fuses, itself or within another: it would be its own separator.
+
+    Raises
+    ------
+    ConfigError
+        The message names the file and the separator.
+    """
+    places = {file.resolve() for file in new}
+    for separator in separators:
+        if taken := [file for file in separator.files if file.resolve() in places]:
+            raise ConfigError(
+                f"{taken[0]}: is a file of the separator {shown(separator.label)!r}, and a fusion cannot be its own "
+                "separator; choose another place for the new one"
             )
 
 
@@ -138,7 +242,7 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     Parameters
     ----------
     text : str
-        A separator's name, its folder in the store, or ``label=`` and one of these.
+        A separator's name, its folder in the store, the file of a saved fusion, or ``label=`` and one of these.
     store : StemStore
         Where stems are, or will be.
     description : mapping, optional
@@ -150,6 +254,11 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
         The name is neither in the store nor registered, or the store has several of that name.
     """
     label, equals, name = text.rpartition("=")
+    if description is None and (named_separator(text)[1] or Path(text).is_file()):
+        # the file of a fusion; its path may have an equals sign in it
+        if Path(text).expanduser().is_file():
+            label, name = "", text
+        return stored_separator(SeparatorConfig(name=name, label=label or None), store)
     folders = store.keys()
     if not equals:
         label = name.rpartition("-")[0] if name in folders else name
@@ -161,23 +270,10 @@ def find_separator(text: str, store: StemStore, description: Mapping[str, Any] |
     return _described(label, key, store.description(key), store)
 
 
-def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a description without those that are not set and that the separator does not have any more.
-
-    Examples
-    --------
-    >>> known_options("demucs_small", {"channels": None, "device": "cpu"})
-    {'device': 'cpu'}
-    """
-    known = inspect.signature(separator_class(name)).parameters
-    return {option: value for option, value in options.items() if option in known or value is not None}
-
-
 def _key_described(label: str, description: Mapping[str, Any], store: StemStore) -> str | None:
     """The store's folder with the very stems of a description, or with those that were adopted in their place."""
     name = str(description.get("name"))
-    own = {key: value for key, value in description.items() if key != "sums"}
-    exact = f"{name}-{str(own.get('fingerprint') or digest(own))[:8]}"
+    exact = f"{name}-{described_fingerprint(description)[:8]}"
     folders = store.keys()
     found = next((key for key in (exact, adopted_key(label), adopted_key(name)) if key in folders), None)
     if found is not None or name in list_separators():
@@ -217,9 +313,9 @@ def _described(label: str, key: str | None, description: Mapping[str, Any], stor
             made = stored_separator(SeparatorConfig(name=name, label=label, options=options), store)
         except StemfuseError as error:
             made, reason = None, f"cannot be made here ({error})"
-        if made is not None and key is None and (difference := _difference(made.load(), description)):
-            here = f"take {name} as it is here with --separators {label}={name}"
-            raise StoreError(f"separator {label}: {name} {difference}; {_otherwise(label, name)}, or {here}")
+        if made is not None and key is None and (changed := difference(made.load(), description)):
+            here = f"take {name} as it is here with --separators {label}={options.get('file', name)}"
+            raise StoreError(f"separator {label}: {name} {changed}; {_otherwise(label, name)}, or {here}")
         if made is not None and key in (None, made.key):
             return made
     if key is None:
@@ -230,27 +326,9 @@ def _described(label: str, key: str | None, description: Mapping[str, Any], stor
     return StoredSeparator(label, key, name, json.dumps(options), True)
 
 
-def _difference(made: Separator, description: Mapping[str, Any]) -> str:
-    """What a separator has that its description has not; empty where it gives the same stems."""
-    now = describe_separator(made)
-    for what in ("version", "fingerprint", "weights"):
-        here, then = now.get(what), description.get(what)
-        if what == "weights" and then is not None:
-            # the same file may have another name
-            if sorted((here or {}).values()) != sorted(then.values()):
-                return f"has weights {_shown(here or {})} here, the fusion was fitted with {_shown(then)}"
-        elif then is not None and here != then:
-            return f"has {what} {here} here, the fusion was fitted with {then}"
-    return ""
-
-
-def _shown(weights: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} ({sha256[:8]})" for name, sha256 in weights.items()) or "of no file"
-
-
 def _otherwise(label: str, name: str) -> str:
     """How to come by the stems of a separator that cannot be made as it was when the fusion was fitted."""
     known = inspect.signature(separator_class(name)).parameters if name in list_separators() else {}
-    own = next((option for option in ("weights", "repo") if option in known), "")
+    own = next((option for option in ("weights", "repo", "file") if option in known), "")
     separate = f"separate the songs first (stemfuse separate SONG --separator {name} --option {own}=PATH --store STORE)"
     return f"{f'{separate} and name this --store, or ' * bool(own)}give its stems with --stems {label}=DIR"

@@ -178,6 +178,11 @@ class NetworkMixer(Mixer):
         """Number of channels of the tracks that it was fitted on."""
         return len({ChannelLabel.parse(label).channel for label in self.outputs_}) if self.is_fitted else None
 
+    @property
+    def fitted_sources(self) -> tuple[str, ...] | None:
+        """Sources of its outputs."""
+        return tuple(dict.fromkeys(ChannelLabel.parse(label).signal for label in self.outputs_))
+
     def build(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
         """Make the network, not trained, for inputs and outputs of these labels."""
         raise FusionError(f"{type(self).__name__} has no network of its own; use a subclass that implements build")

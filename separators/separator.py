@@ -130,7 +130,7 @@ class BaseSeparator:
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
-    channels: ClassVar[int] = 2
+    channels: int = 2
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     sources: tuple[str, ...] = SOURCES
@@ -271,6 +271,7 @@ REGISTRY = Registry(
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",
         "demucs_v2": "stemfuse.separators.networks.demucs_v2_separator:DemucsV2",
+        "fusion": "stemfuse.blending.fused_separator:SavedFusion",
         "harmonic_percussive": "stemfuse.separators.classical.harmonic_percussive:HarmonicPercussive",
         "ismir2020": "stemfuse.separators.networks.ismir2020_separator:Ismir2020",
         "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDX",
@@ -285,6 +286,22 @@ REGISTRY = Registry(
     },
     SeparatorError,
 )
+
+FILES = dict.fromkeys((".npz", ".json", ".safetensors"), ("fusion", "file"))
+"""By suffix of a file that stands for a separator, what is made of it: a registered name, and the option for the file.
+"""
+
+
+def named_separator(name: str) -> tuple[str, dict[str, Any]]:
+    """The registered name and the options that a name stands for: a saved fusion's file is a separator, too.
+
+    Examples
+    --------
+    >>> named_separator("fitted/blend.npz"), named_separator("repet_sim")
+    (('fusion', {'file': 'fitted/blend.npz'}), ('repet_sim', {}))
+    """
+    made = FILES.get(Path(name).suffix)
+    return (name, {}) if made is None else (made[0], {made[1]: name})
 
 
 def list_separators() -> list[str]:
@@ -306,7 +323,7 @@ def separator_class(name: str) -> Any:
     SeparatorError
         Unknown name; the message lists the known ones.
     """
-    return REGISTRY.find(name)
+    return REGISTRY.find(named_separator(name)[0])
 
 
 def needed_packages(name: str) -> Mapping[str, str]:
@@ -327,7 +344,7 @@ def load_separator(name: str, **options: Any) -> Separator:
     Parameters
     ----------
     name : str
-        One of `list_separators`.
+        One of `list_separators`, or the file of a saved fusion, which is a separator, too: ``"blend.npz"``.
     **options
         The separator's own arguments.
 
@@ -343,5 +360,6 @@ def load_separator(name: str, **options: Any) -> Separator:
     >>> load_separator("harmonic_percussive").sources
     ('drums', 'bass', 'other', 'vocals')
     """
-    separator: Separator = REGISTRY.make(name, options)
+    registered, given = named_separator(name)
+    separator: Separator = REGISTRY.make(registered, {**given, **options})
     return separator

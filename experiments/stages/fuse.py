@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stemfuse.blending import BaseFusion, LinearFusion, load_fusion
+from stemfuse.blending.fused_separator import check_acyclic, described_separators
 from stemfuse.experiments.checksums import Checksums
 from stemfuse.experiments.conversion import fuse_track, save_weights
 from stemfuse.experiments.data import SONGS, MixtureRule, is_audio_file, open_data
@@ -177,6 +178,7 @@ def fuse_paths(
             store = stack.enter_context(_temporary_store(out))
         target = StemStore(store)
         check_labels([find_separator(text, target) for text in separators])
+        check_acyclic(file)
         chosen = _separators_of(fusion, file, separators, target, stems)
         keys = {separator.label: separator.key for separator in chosen}
         described = {label: dict(fusion.separators_.get(label, {})) for label in keys}
@@ -193,10 +195,14 @@ def fuse_paths(
         ]
         made_of = {"sha256": sha256_of(_files_of(fusion, file)), "versions": fit_versions(fusion)}
 
+        def is_current(task: FuseTask) -> bool:
+            given = [separator for separator in chosen if target.content_of(task.track, separator.key) is not None]
+            return all(separator.is_current(task.track, target) for separator in given)
+
         def make(missing: Sequence[FuseTask]) -> None:
             make_missing([task.track for task in missing], chosen, target, workers, progress, convert)
 
-        _fuse_missing(tasks, out, made_of, make, workers, replace, progress)
+        _fuse_missing(tasks, out, made_of, is_current, make, workers, replace, progress)
         for task in tasks:
             clear_remains(task.folder)
     return [task.folder for task in tasks]
@@ -206,6 +212,7 @@ def _fuse_missing(
     tasks: Sequence[FuseTask],
     out: Path,
     made_of: Mapping[str, Any],
+    is_current: Callable[[FuseTask], bool],
     make: Callable[[Sequence[FuseTask]], None],
     workers: int,
     replace: bool,
@@ -218,7 +225,8 @@ def _fuse_missing(
     missing = [
         task
         for task in tasks
-        if task in again or not (task in edited or _is_fused(task, wanted[task.name], fused.get(task.name)))
+        if task in again
+        or not (task in edited or (_is_fused(task, wanted[task.name], fused.get(task.name)) and is_current(task)))
     ]
     if not replace:
         _check_places([*missing, *edited], wanted, fused)
@@ -237,7 +245,7 @@ def _separators_of(
     fusion: BaseFusion, file: Path, given: Sequence[str], store: StemStore, stems: Mapping[str, Path]
 ) -> list[StoredSeparator]:
     """Separators that a fusion needs, by the labels of its inputs, but for those whose stems are given."""
-    weights, described = fusion.constant_weights, fusion.separators_
+    weights, described = fusion.constant_weights, described_separators(fusion, file)
     labels = list(described if weights is None else weights.separators)
     named = {text.partition("=")[0]: text for text in given}
     if twice := [label for label in named if label in stems]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stemfuse.blending.fused_separator import FusedSeparator
 from stemfuse.experiments.config import SeparatorConfig
 from stemfuse.experiments.contents import in_threads
-from stemfuse.experiments.conversion import check_format
+from stemfuse.experiments.conversion import check_format, fuse_track
 from stemfuse.experiments.data import MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.outputs import check_store
@@ -18,7 +19,7 @@ from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import SeparatorRecord
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.stored_separators import StoredSeparator, check_label, stored_separator
-from stemfuse.experiments.workers import Progress, cores, run_all, silent
+from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
 from stemfuse.separators import StemStore, Sums, Track, listed, matched, separate_converted
 from stemfuse.separators.optional import require_packages
 from stemfuse.separators.separator import needed_packages, separate_signal
@@ -44,16 +45,14 @@ def separate(plan: Plan, run: Run, progress: Progress) -> None:
     record = run.record()
     record.use_devices(device for separator in used for device in separator.devices)
     first = {key: track for track, key in reversed(list(plan.entries()))}
-    stored = {
-        separator: plan.store.record(first[separator.key], separator.key)
-        for separator in plan.separators
-        if separator.key in first
-    }
     record.separators = {
         separator.label: SeparatorRecord(
-            key=separator.key, fingerprint=entry["fingerprint"], describe=entry["separator"]
+            key=separator.key,
+            fingerprint=plan.store.record(first[separator.key], separator.key)["fingerprint"],
+            describe=separator.description(first[separator.key], plan.store),
         )
-        for separator, entry in stored.items()
+        for separator in plan.separators
+        if separator.key in first
     }
     by_name = {plan.labels[track]: track for track in reversed(tracks)}
     for kept in record.tracks:
@@ -105,41 +104,82 @@ def make_missing(
         tracks cannot be separated.
     """
     store.clear_remains()
-    wanted = {
+    needed = {
         separator: [track for track in tracks if keys_of is None or separator.label in keys_of(track)]
         for separator in separators
     }
+    missing = _all_missing(needed, store, workers, progress)
+    _check_possible(missing, store, convert)
+    # stems that others are fused of come first
+    for depth in sorted({separator.depth for separator in missing}):
+        tasks = [
+            SeparateTask(store.root, separator, track, convert)
+            for separator, lacking in missing.items()
+            if separator.depth == depth
+            for track in lacking
+        ]
+        run_all(separate_one, tasks, workers, "fuse stems" if depth else "separate", progress, str)
+    if any(missing.values()):  # workers of a killed process may have outlived it for a moment
+        store.clear_remains()
+    return [separator for separator, lacking in missing.items() if lacking]
+
+
+def _all_missing(
+    needed: Mapping[StoredSeparator, Sequence[Track]], store: StemStore, workers: int, progress: Progress
+) -> dict[StoredSeparator, list[Track]]:
+    """By separator, the tracks of which it has no usable stems; where they are to be fused, those of its parts too."""
     known = set(store.keys())
-    for separator, needing in wanted.items():
+    for separator, needing in needed.items():
         # without a single stem it is sure to separate: what it lacks is said before songs are read
         if needing and not separator.stored and separator.key not in known:
             require_packages(needed_packages(separator.name), f"separator {separator.label}")
-    pairs = [(track, separator.key) for separator, needing in wanted.items() for track in needing]
-    checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
-    usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
-    tasks, lacking = [], []
-    for separator, needing in wanted.items():
-        missing = [track for track in needing if (track, separator.key) not in usable]
-        if missing and separator.stored:
-            names = listed((track.name for track in missing), most=20)
-            lacking.append(f"by {separator.label} ({separator.key}) of {names}")
+    found: dict[StoredSeparator, list[Track]] = {}
+    seen: set[tuple[Track, str]] = set()
+    while needed:
+        pairs = {
+            (track, separator.key): separator
+            for separator, needing in needed.items()
+            for track in needing
+            if (track, separator.key) not in seen
+        }
+        seen |= pairs.keys()
+        checked = in_threads(lambda pair: _is_usable(*pair, store), list(pairs.items()), workers, "verify", progress)
+        deeper: dict[StoredSeparator, list[Track]] = {}
+        for ((track, _), separator), is_usable in zip(pairs.items(), checked, strict=True):
+            found.setdefault(separator, [])
+            if not is_usable:
+                found[separator].append(track)
+                for part in separator.parts:
+                    deeper.setdefault(part, []).append(track)
+        needed = deeper
+    return found
+
+
+def _is_usable(pair: tuple[Track, str], separator: StoredSeparator, store: StemStore) -> bool:
+    return not store.missing([pair[0]], pair[1]) and separator.is_current(pair[0], store)
+
+
+def _check_possible(missing: Mapping[StoredSeparator, Sequence[Track]], store: StemStore, convert: bool) -> None:
+    """Refuse before anything is made what cannot be: stems of other tools, packages, tracks of another form."""
+    absent = []
+    for separator, tracks in missing.items():
+        if not tracks:
             continue
-        if missing:
-            require_packages(needed_packages(separator.name), f"separator {separator.label}")
-            # to convert helps neither one nor two channels of a separator that takes others
-            if not convert or any(track.channels > 2 for track in missing):
-                check_format(missing, separator.load(), convert)
-        tasks += [SeparateTask(store.root, separator, track, convert) for track in missing]
-    if lacking:
+        if separator.stored:
+            names = listed((track.name for track in tracks), most=20)
+            absent.append(f"by {separator.label} ({separator.key}) of {names}")
+            continue
+        require_packages(needed_packages(separator.name), f"separator {separator.label}")
+        # what is fused has the form that its parts have; to convert helps neither one nor two channels of a separator
+        # that takes others
+        if not separator.parts and (not convert or any(track.channels > 2 for track in tracks)):
+            check_format(tracks, separator.load(), convert)
+    if absent:
         raise RunError(
-            f"{store.root}: no usable stems {'; '.join(lacking)}; adopt them, or separate them first; "
+            f"{store.root}: no usable stems {'; '.join(absent)}; adopt them, or separate them first; "
             "fit and compare go on without these songs with --missing skip (in a recipe, missing: skip), compare "
             "without these separators there with --missing refit"
         )
-    run_all(separate_one, tasks, workers, "separate", progress, str)
-    if tasks:  # workers of a killed process may have outlived it for a moment
-        store.clear_remains()
-    return list(dict.fromkeys(task.separator for task in tasks))
 
 
 @dataclass(frozen=True)
@@ -158,10 +198,27 @@ class SeparateTask:
 def separate_one(task: SeparateTask) -> None:
     """Separate one track into the store, unless another process has done it meanwhile."""
     store = StemStore(task.store)
-    if store.missing([task.track], task.separator.key):
+    if task.separator.parts:
+        _fuse_one(task, store)
+    elif store.missing([task.track], task.separator.key):
         separator = task.separator.load()
         made = separate_converted if task.convert else separate_signal
         store.put(task.track, separator, made(separator, task.track.mixture))
+
+
+def _fuse_one(task: SeparateTask, store: StemStore) -> None:
+    """Fuse stems that lie in the store, as ``stemfuse fuse`` does, and keep them as a separator's."""
+    key, parts = task.separator.key, {part.label: part.key for part in task.separator.parts}
+    if not store.missing([task.track], key):
+        if task.separator.is_current(task.track, store):
+            return
+        store.remove(task.track, key)
+    separator = task.separator.load()
+    assert isinstance(separator, FusedSeparator)
+    track = matched(store.attach(task.track, parts), recorded=separator.sums)
+    made_of = {label: store.content_of(task.track, part) for label, part in parts.items()}
+    with few_threads(1):
+        store.put(task.track, separator, fuse_track(separator.fusion, track, task.convert), made_of=made_of)
 
 
 def with_stems(

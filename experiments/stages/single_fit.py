@@ -15,7 +15,7 @@ from stemfuse.experiments.data import DataSet, MixtureRule, open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.outputs import check_output, check_store
 from stemfuse.experiments.remixes import remixed_tracks
-from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, find_separator
+from stemfuse.experiments.stored_separators import StoredSeparator, check_labels, check_new_files, find_separator
 from stemfuse.experiments.subsets import check_subsets, is_small
 from stemfuse.experiments.training import check_training, execution_of, trains
 from stemfuse.experiments.workers import Progress, cores, silent
@@ -125,6 +125,7 @@ def fit_fusion(
         raise ConfigError("no separators given, expected at least one: --separators A,B,C")
     chosen = [find_separator(text, target) for text in separators]
     check_labels(chosen, ["mean", fusion.kind])
+    check_new_files(chosen, fusion.saved_files(out))
     with usage_errors():
         fusion.check_inputs({separator.label: None for separator in chosen})
     fitted, validated = tracks_to_fit(open_data(data, mixture, sources), train, valid)
@@ -140,7 +141,7 @@ def fit_fusion(
         folds = _without_folds(fusion, folds)
         parts = [*parts[0], *_remixes(parts[0], augment, target, chosen, workers, progress)], parts[1]
     fitted, validated = (with_stems(part, chosen, target, workers, progress, convert, sources) for part in parts)
-    described = {separator.label: target.record(fitted[0], separator.key)["separator"] for separator in chosen}
+    described = {separator.label: separator.description(fitted[0], target) for separator in chosen}
     fusion.separators_ = with_sums(described, fitted)
     fusion.songs_ = songs_seen(fusion, target, [*fitted, *validated])
     keys = {separator.label: separator.key for separator in chosen}
@@ -295,7 +296,7 @@ def _complete(tracks: Sequence[Track], separators: Sequence[StoredSeparator], st
     """Tracks of which all separators have stems, or can make them; what is left out is said."""
     kept = list(tracks)
     for separator in separators:
-        if separator.stored and (lacking := [one for one in tracks if store.content_of(one, separator.key) is None]):
+        if lacking := [one for one in tracks if not separator.can_give(one, store)]:
             names = listed((track.name for track in lacking), most=20)
             log.warning(
                 "%s has no stems of %d of %d songs, left out: %s", separator.label, len(lacking), len(tracks), names

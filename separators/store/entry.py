@@ -189,6 +189,7 @@ def make_record(
     described: Any,
     fingerprint: str,
     trained_on: tuple[str, ...] | None,
+    made_of: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Write ``stems.json`` beside the files of an entry, and return what it says."""
     record = {
@@ -205,6 +206,7 @@ def make_record(
         "fingerprint": fingerprint,
         "trained_on": trained_on,
         "mixture": {"sha256": mixture_sha256},
+        **({} if made_of is None else {"made_of": dict(made_of)}),
         "files": {
             source: {
                 "name": f"{source}.wav",

@@ -142,7 +142,14 @@ class StemStore:
             raise StoreError(f"{path}: got {stems}, expected {track.mixture!r}; delete the folder and separate again")
         return stems
 
-    def put(self, track: Track, separator: Separator | str, stems: Stems, description: Any = None) -> None:
+    def put(
+        self,
+        track: Track,
+        separator: Separator | str,
+        stems: Stems,
+        description: Any = None,
+        made_of: Mapping[str, str | None] | None = None,
+    ) -> None:
         """Store the stems of a track; the entry appears whole or not at all.
 
         A usable entry of the same mixture that is there already stays: `remove` it first to replace it.
@@ -157,6 +164,8 @@ class StemStore:
             Written as float32 WAV; lazy stems are streamed.
         description : mapping, optional
             The separator in the record; its own ``describe()`` when not given.
+        made_of : mapping of str to str, optional
+            Of stems that were made of others' stems, the `content_of` these by label: kept in the record.
 
         Raises
         ------
@@ -181,7 +190,7 @@ class StemStore:
             described = describe_separator(separator) if description is None else description
             fingerprint = digest(described) if isinstance(separator, str) else separator.fingerprint()
             trained_on, data = training_data(separator), path.parts[-4]
-            record = make_record(folder, data, key, track, mixture, stems, described, fingerprint, trained_on)
+            record = make_record(folder, data, key, track, mixture, stems, described, fingerprint, trained_on, made_of)
         written = self._entry(track, separator)
         if written is not None:
             self._index.note(key, mixture, written)
