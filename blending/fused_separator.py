@@ -127,24 +127,25 @@ class FusedSeparator(BaseSeparator):
 
     def load(self) -> None:
         """Read the weights of all parts now; see `BaseSeparator`."""
-        for separator in self._separators.values():
+        for separator in self.made.values():
             if isinstance(separator, BaseSeparator):
                 separator.load()
 
     @cached_property
-    def _separators(self) -> dict[str, Separator]:
+    def made(self) -> dict[str, Separator]:
+        """Its parts, made once."""
         return {label: part.make() for label, part in self.parts().items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # other processes make what they need
-        return {name: value for name, value in vars(self).items() if name not in ("_separators", "fusion", "_parts")}
+        return {name: value for name, value in vars(self).items() if name not in ("made", "fusion", "_parts")}
 
     def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         track = Track("mixture", mixture)
         # other fusions than constant ones may read a song more than once, and stems in order can be read once
         constant = self.fusion.constant_weights is not None
         stems: dict[str, Stems] = {}
-        for label, separator in self._separators.items():
+        for label, separator in self.made.items():
             made = separate_signal(separator, mixture)
             stems[label] = made if constant else Stems(made.audio, made.sources, made.rate)
         track = matched(track.with_stems(stems), recorded=self.sums)
@@ -245,13 +246,13 @@ class SavedFusion(FusedSeparator):
     @property
     def sources(self) -> tuple[str, ...]:  # type: ignore[override]
         """What the fusion gives; of one without weights, what its separators give."""
-        given = (source for separator in self._separators.values() for source in separator.sources)
+        given = (source for separator in self.made.values() for source in separator.sources)
         return self.fusion.fitted_sources or in_order(given)
 
     @property
     def rate(self) -> int:  # type: ignore[override]
         """Sample rate in Hz that it was fitted at, or else that its separators work at."""
-        return self.fusion.fitted_rate or next((each.rate for each in self._separators.values()), RATE)
+        return self.fusion.fitted_rate or next((each.rate for each in self.made.values()), RATE)
 
     @property
     def channels(self) -> int:  # type: ignore[override]

@@ -267,6 +267,7 @@ REGISTRY = Registry(
     "stemfuse.separators",
     {
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
+        "danna_sep": "stemfuse.blending.danna_sep:DannaSep",
         "demucs": "stemfuse.separators.demucs:Demucs",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",

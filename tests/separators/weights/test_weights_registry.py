@@ -160,8 +160,9 @@ def test_a_file_of_unknown_digest_has_to_load(own, tmp_path):
         add_weights(bad)
     assert files_in(own) == []
     torch.save(small_xumx().state_dict(), good)
-    (filed,) = add_weights(good)
-    assert filed.path == own / "xumx" / "xumx_mwf.pth"
+    filed = add_weights(good)
+    # the network alone, and the whole system
+    assert [place.path for place in filed] == [own / name / "xumx_mwf.pth" for name in ("xumx", "danna_sep")]
     assert states("xumx")[0][0] == ("xumx_mwf.pth", "present")
 
 
