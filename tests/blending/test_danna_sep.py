@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from makers.audio import noise32, write_track
+from makers.audio import noise32
 from makers.commands import command
 from makers.golden import filled, settle
 from makers.places import GOLDEN
@@ -59,10 +60,10 @@ def test_the_whole_is_the_blend_of_its_parts_and_its_networks_are_shared(tmp_pat
     separator = load_separator("danna_sep", weights=folder)
     parts = {name: stems_of(load_separator(name, weights=folder / FILES[name][1]), mixture) for name in FILES}
     assert_blend(stems_of(separator, mixture), parts)
-    write_track(tmp_path / "song", mixture, parts=["mixture"], subtype="FLOAT")
+    soundfile.write(tmp_path / "song.wav", mixture.T, 44_100, subtype="FLOAT")
     options = {"weights": str(folder)}
     store = StemStore(tmp_path / "store")
-    arguments = [str(tmp_path / "song/mixture.wav")], "danna_sep", options, store.root
+    arguments = [str(tmp_path / "song.wav")], "danna_sep", options, store.root
     (entry,) = separate_paths(*arguments, workers=1)
     keys = store.keys()
     names = sorted(key.rpartition("-")[0] for key in keys)
@@ -97,9 +98,6 @@ def test_networks_are_found_in_their_own_folders_too(tmp_path, monkeypatch):
 def test_the_published_sizes_filled_by_the_golden_rule_blend_to_the_whole(tmp_path):
     for name, golden in zip(FILES, ("xumx_danna", "unet_danna", "demucs_danna_48"), strict=True):
         torch.save(filled(golden), tmp_path / FILES[name][1])
-    mixture = noise32(2, 44_100)
-    whole = stems_of(load_separator("danna_sep", weights=tmp_path), mixture)
-    parts = {
-        name: stems_of(load_separator(name, weights=tmp_path / names[1]), mixture) for name, names in FILES.items()
-    }
-    assert_blend(whole, parts)
+    separator, mixture = load_separator("danna_sep", weights=tmp_path), noise32(2, 44_100)
+    whole = stems_of(separator, mixture)
+    assert_blend(whole, {name: stems_of(part, mixture) for name, part in separator.made.items()})
