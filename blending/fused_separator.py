@@ -131,6 +131,10 @@ class FusedSeparator(BaseSeparator):
             if isinstance(separator, BaseSeparator):
                 separator.load()
 
+    def members(self) -> Mapping[str, Separator]:
+        """Its parts."""
+        return self.made
+
     @cached_property
     def made(self) -> dict[str, Separator]:
         """Its parts, made once."""

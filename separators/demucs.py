@@ -244,6 +244,14 @@ class Demucs(BaseSeparator):
         """Build the networks now, see `BaseSeparator`."""
         _ = self._networks
 
+    def networks(self) -> Mapping[str, Any]:
+        """The networks of the model, by their signatures."""
+        return dict(zip(self._bag.models, getattr(self._networks, "models", [self._networks]), strict=False))
+
+    def song_to_inspect(self) -> tuple[float, float]:
+        """A part of a chunk; those of long songs overlap, and each shift is separated anew."""
+        return 6.0, 1 / (1 - self.overlap)
+
     @property
     def trained_on(self) -> tuple[str, ...] | None:  # type: ignore[override]
         """Data that the networks were trained on, such as ``"musdb18hq/test"``; None when it is not known."""

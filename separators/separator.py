@@ -170,6 +170,22 @@ class BaseSeparator:
             A file cannot be read, or has the weights of another network.
         """
 
+    def networks(self) -> Mapping[str, Any]:
+        """Its networks, torch's modules, by source or name; a method without networks has none."""
+        return {}
+
+    def members(self) -> Mapping[str, Separator]:
+        """Other separators that it runs, by a label of each."""
+        return {}
+
+    def song_to_inspect(self) -> tuple[float, float]:
+        """Seconds of a song that its cost is measured on, and how many times more a second of a long song costs."""
+        return 3.0, 1.0
+
+    def highest_hz(self) -> float | None:
+        """Where the band ends that its networks hear; None where they do not work on spectra of one band."""
+        return None
+
     def weights_sha256(self) -> dict[str, str]:
         """File name and sha256 of every file of weights; a method without weights has none."""
         return {}

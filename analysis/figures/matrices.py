@@ -221,7 +221,7 @@ def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) ->
     for spread in kinds:
         members = [(axes, panel) for axes, panel in zip(grid.flat, panels, strict=False) if panel.spread == spread]
         largest = max(float(np.nanmax(np.abs(panel.values), initial=0.0)) for _, panel in members)
-        colours = _colours(spread, (None if spread else scale) or largest or 1.0)
+        colours = weight_colours(spread, (None if spread else scale) or largest or 1.0)
         for axes, panel in members:
             _draw_matrix(axes, panel, colours)
             axes.set(xlim=(0, columns + 0.06), ylim=(rows + 0.06, -COLUMN_HEAD))
@@ -244,7 +244,7 @@ def _add_colour_bar(figure: Figure, colours: ScalarMappable, members: list[Axes]
     quiet_axes(bar.ax)
 
 
-def _colours(spread: bool, limit: float) -> ScalarMappable:
+def weight_colours(spread: bool, limit: float) -> ScalarMappable:
     """Red to blue through transparency: through white on paper, through the page's own ground elsewhere."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba

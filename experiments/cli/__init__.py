@@ -17,7 +17,7 @@ from stemfuse.experiments.workers import NO_MEMORY
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.names import shown
 
-from . import figures, fusions, pivot, runs, stems, store, training, weights
+from . import figures, fusions, inspection, pivot, runs, stems, store, training, weights
 from .console import EscapedLines, messages, replace_unencodable
 from .crashes import crash_message
 from .signals import Stopped, stopping_signals
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (runs, stems, fusions, pivot, figures, training):
+for part in (runs, stems, fusions, pivot, figures, inspection, training):
     app.registered_commands += part.app.registered_commands
 app.add_typer(weights.app, name="weights")
 app.add_typer(store.app, name="store")

@@ -124,6 +124,10 @@ class DemucsV2(WaveformSeparator):
         self.weights, self._width, self.device = weights, channels, device
         self.segment_s, self.overlap, self.standardise = segment_s, overlap, standardise
 
+    def song_to_inspect(self) -> tuple[float, float]:
+        """A part of a chunk; those of long songs overlap."""
+        return min(6.0, self.segment_s), 1 / (1 - self.overlap)
+
     @property
     def _names(self) -> Sequence[str]:
         published = {64: ("demucs-e07c671f.th", "demucs_extra-3646af93.th"), 48: ("demucs48_hq-28a1282c.th",)}
@@ -198,6 +202,10 @@ class DemucsDanna(WaveformSeparator):
     ) -> None:
         self._chunk = 0 if segment_s is None else checked_chunk(self.name, segment_s)
         self.weights, self._width, self.segment_s, self.device = weights, channels, segment_s, device
+
+    def song_to_inspect(self) -> tuple[float, float]:
+        """A chunk, of which the middle half is kept, or some seconds of a song that is separated as a whole."""
+        return (3.0, 1.0) if self.segment_s is None else (self.segment_s, 2.0)
 
     @property
     def _names(self) -> Sequence[str]:

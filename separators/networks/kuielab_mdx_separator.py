@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from stemfuse.separators.audio.signals import Signal
 from stemfuse.separators.blocks import ForwardReader
+from stemfuse.separators.separator import Separator
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights.folder import WeightFile, find_weights
 
@@ -102,6 +103,12 @@ class KuielabMDX(NetworkSeparator):
         for separator in separators:
             separator.load()
         return separators, mixer_weights(mixer)
+
+    def members(self) -> Mapping[str, Separator]:
+        """The separators of the four networks, and of Demucs where it is one more."""
+        self.load()
+        separators, _, *demucs = self._network
+        return dict(zip((*ORDER, "demucs"), [*separators, *demucs], strict=False))
 
     def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """See `NetworkSeparator`."""

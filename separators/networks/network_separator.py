@@ -165,6 +165,13 @@ class NetworkSeparator(BaseSeparator):
         self._torch()
         _ = self._network
 
+    def networks(self) -> Mapping[str, Any]:
+        """Its network, by its source where it has one."""
+        self.load()
+        built = self._network
+        network = built[0] if isinstance(built, tuple) else built
+        return {str(self.options().get("source", self.name)): network}
+
     @abstractmethod
     def apply(self, mixture: Signal) -> Iterator[torch.Tensor]:
         """Separate a song into blocks (source, channel, some time) on the CPU, in order; nothing is checked."""
@@ -229,6 +236,22 @@ class SpectrogramSeparator(NetworkSeparator):
     def _check_frames(self, frames: int, divisor: int) -> None:
         if frames % divisor:
             raise SeparatorError(f"{self.name}: got frames={frames}, expected a multiple of {divisor}")
+
+    def networks(self) -> Mapping[str, Any]:
+        """See `NetworkSeparator`."""
+        self.load()
+        return {str(self.options().get("source", "all")): self._network.network}
+
+    def song_to_inspect(self) -> tuple[float, float]:
+        """One chunk without the ends that are cut off."""
+        self.load()
+        return (self._network.chunk - 2 * self._network.trim) / self.rate, 1.0
+
+    def highest_hz(self) -> float | None:
+        """Of the last bin that the network is given."""
+        self.load()
+        transform = self._network.transform
+        return float(transform.bins * self.rate / transform.n_fft)
 
     def _checked(self, chunked: ChunkedSpectrograms) -> ChunkedSpectrograms:
         """The same; chunks that are shorter than their trimmed ends raise a `SeparatorError`."""

@@ -53,6 +53,10 @@ class ResUNet143Subband(NetworkSeparator):
         self._chunk = checked_chunk(self.name, segment_s)
         self.weights, self.source, self.segment_s, self.device = weights, source, segment_s, device
 
+    def song_to_inspect(self) -> tuple[float, float]:
+        """A chunk, of which the middle half is kept."""
+        return self.segment_s, 2.0
+
     @property
     def _names(self) -> Sequence[str]:
         published = ["resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth"]
