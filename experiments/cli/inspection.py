@@ -14,7 +14,6 @@ from stemfuse.experiments.printed import PrintedTable
 from .console import Json, Option, Replace, json_text, one_of, parse_options, print_table, results
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from stemfuse.separators.networks.inspection import Inspection, Network
@@ -77,15 +76,17 @@ def inspect(
             results.print(str(out))
 
 
-def _study(file: Path) -> pd.DataFrame:
+def _study(file: Path) -> Figure:
+    """The figure of a study of blocks."""
     import pandas as pd
 
+    from stemfuse.analysis.figures import plot_blocks
+    from stemfuse.separators import StemfuseError
+
     try:
-        return pd.read_csv(file)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{file}: no table can be read ({error}); expected CSV with a row for each network"
-        ) from error
+        return plot_blocks(pd.read_csv(file), "which block?")
+    except (OSError, ValueError, TypeError, StemfuseError) as error:
+        raise ConfigError(f"{file}: {error}; expected CSV with a row for each network") from error
 
 
 def _show(found: Inspection, label: str = "") -> None:
@@ -135,9 +136,9 @@ def _table(network: Network) -> PrintedTable:
     return PrintedTable("", ["block", "kind", "parameters", "operations", "output"], rows, [])
 
 
-def _figures(found: Inspection, study: pd.DataFrame | None) -> Iterator[tuple[str, Figure]]:
+def _figures(found: Inspection, study: Figure | None) -> Iterator[tuple[str, Figure]]:
     """Names and figures: TDF layers of each network, the widest of all beside each other, and blocks."""
-    from stemfuse.analysis.figures import plot_blocks, plot_frequency_maps
+    from stemfuse.analysis.figures import plot_frequency_maps
 
     matrices, bands = found.matrices(), found.bands()
     for name, layers in matrices.items():
@@ -150,7 +151,7 @@ def _figures(found: Inspection, study: pd.DataFrame | None) -> Iterator[tuple[st
         yield "tdf-targets", plot_frequency_maps(widest, one, f"{found.name}: the widest TDF layer of each target")
     yield from _layer_figures(found)
     if study is not None:
-        yield "which-block", plot_blocks(study, "which block?")
+        yield "which-block", study
 
 
 def _layer_figures(found: Inspection, label: str = "") -> Iterator[tuple[str, Figure]]:
