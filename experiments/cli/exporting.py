@@ -47,10 +47,12 @@ def write_export(
         The fusion cannot be expressed, an option is wrong, or the place cannot be written.
     """
     from stemfuse.blending import EXPORTS, FOLDERS
+    from stemfuse.blending.flattening import flattened
     from stemfuse.experiments.outputs import check_output, new_file, new_folder
 
     check_output(out, is_folder=program in FOLDERS)
-    weights = fusion.constant_weights
+    # other programs know no fusions of fusions
+    weights, described = flattened(fusion, file)
     if weights is None:
         raise ConfigError(f"{file}: got a {fusion.kind} fusion, expected one with constant weights")
     given = export_options(program, options, weights.separators)
@@ -59,7 +61,7 @@ def write_export(
             EXPORTS[program](weights, temporary, **given)
         return
     with new_folder(out, replace) as temporary:
-        EXPORTS[program](weights, temporary, described=fusion.separators_, **given)
+        EXPORTS[program](weights, temporary, described=described, **given)
 
 
 def export_options(program: str, options: Mapping[str, Any], separators: Sequence[str]) -> dict[str, Any]:
