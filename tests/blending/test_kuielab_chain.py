@@ -56,6 +56,22 @@ def test_the_chain_is_the_fusion_of_its_networks_stems(chain, tmp_path):
         export_kuielab_mdx(alone, tmp_path / "alone", models)
 
 
+def test_the_chain_is_the_saved_fusion_as_a_separator(chain, tmp_path):
+    models, described, track = chain
+    fusion = Fixed(any_mixer(track)).fit([track])
+    fusion.blend.save(tmp_path / "mixer.npz")
+    export_kuielab_mdx(fusion.weights_, tmp_path / "chain", models, described=described)
+    # where files of one's own lie is said: descriptions know their content alone
+    named = {
+        label: {"name": "tfc_tdf_v2", "options": {"weights": models[label], "source": source}}
+        for source, label in NETS.items()
+    }
+    whole = load_separator(str(tmp_path / "mixer.npz"), separators=named)
+    given = track.mixture.read()
+    chained = load_separator("kuielab_mdx", weights=tmp_path / "chain").separate(given, 44_100)
+    np.testing.assert_allclose(whole.separate(given, 44_100).audio, chained.audio, atol=1e-5)
+
+
 def test_the_chain_refuses_inputs_that_do_not_fit(chain, tmp_path):
     *_, track = chain
     weights, place = any_mixer(track), tmp_path / "chain"
