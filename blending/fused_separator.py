@@ -37,7 +37,7 @@ from stemfuse.separators.store.entry import TrainedSeparator
 from .errors import FusionError
 from .fusion import BaseFusion
 from .guards import trained_on_song
-from .registry import load_fusion
+from .registry import described_fusion, load_fusion
 
 SAVED = "fusion"
 """The registered name of a saved fusion as a separator."""
@@ -142,7 +142,9 @@ class FusedSeparator(BaseSeparator):
 
     def __getstate__(self) -> dict[str, Any]:
         # other processes make what they need
-        return {name: value for name, value in vars(self).items() if name not in ("made", "fusion", "_parts")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("made", "fusion", "described", "_parts")
+        }
 
     def _blocks(self, mixture: Signal) -> Iterator[Samples]:
         track = Track("mixture", mixture)
@@ -203,9 +205,14 @@ class SavedFusion(FusedSeparator):
     @cached_property
     def fusion(self) -> BaseFusion:
         """The fusion, read from its file."""
-        fusion = load_fusion(self.path)
         check_acyclic(self.path)
-        return fusion
+        return load_fusion(self.path)
+
+    @cached_property
+    def described(self) -> BaseFusion:
+        """The fusion without the networks that it may have: all that its identity needs."""
+        check_acyclic(self.path)
+        return described_fusion(self.path)
 
     def parts(self) -> Mapping[str, Part]:
         """See `FusedSeparator`."""
@@ -213,14 +220,14 @@ class SavedFusion(FusedSeparator):
 
     @cached_property
     def _parts(self) -> Mapping[str, Part]:
-        described, given = described_separators(self.fusion, self.path), self.separators or {}
-        weights = self.fusion.constant_weights
+        described, given = described_separators(self.described, self.path), self.separators or {}
+        weights = self.described.constant_weights
         labels = list(weights.separators if weights is not None else described or given)
         if unknown := [label for label in given if label not in labels]:
             raise wrong_usage(
                 FusionError(f"{self.path}: got separator {unknown[0]!r}, it fuses {', '.join(labels) or 'none'}")
             )
-        if not labels and weights is None and not self.fusion.needs_no_stems:
+        if not labels and weights is None and not self.described.needs_no_stems:
             raise wrong_usage(
                 FusionError(f"{self.path}: the file does not name its separators; name them: separators={{a: NAME}}")
             )
@@ -228,14 +235,16 @@ class SavedFusion(FusedSeparator):
 
     def files(self) -> tuple[Path, ...]:
         """All files of the fusion, and those of the fusions among its separators."""
-        saved = self.path.with_suffix(self.fusion.suffix) if self.path.suffix in TWO_FILES else self.path
-        nested = [SavedFusion(file).files() for file in nested_files(self.fusion, self.path) if file.is_file()]
-        return (*self.fusion.saved_files(saved), *(file for files in nested for file in files))
+        nested = [SavedFusion(file).files() for file in nested_files(self.described, self.path) if file.is_file()]
+        return (*self._own_files(), *(file for files in nested for file in files))
+
+    def _own_files(self) -> tuple[Path, ...]:
+        saved = self.path.with_suffix(self.described.suffix) if self.path.suffix in TWO_FILES else self.path
+        return self.described.saved_files(saved)
 
     def weights_sha256(self) -> dict[str, str]:
         """File name and sha256 of the fusion's own files."""
-        saved = self.path.with_suffix(self.fusion.suffix) if self.path.suffix in TWO_FILES else self.path
-        return {file.name: _sha256(file) for file in self.fusion.saved_files(saved)}
+        return {file.name: _sha256(file) for file in self._own_files()}
 
     def identity(self) -> dict[str, Any]:
         """See `FusedSeparator`."""
@@ -304,7 +313,7 @@ def check_acyclic(file: Path, outer: tuple[Path, ...] = ()) -> None:
         )
     # one that is missing is an error where its stems are needed
     if here.is_file():
-        for nested in nested_files(load_fusion(here), here):
+        for nested in nested_files(described_fusion(here), here):
             check_acyclic(nested, (*outer, here))
 
 

@@ -111,6 +111,23 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
     FusionError
         The file is missing or damaged, or holds a kind that is not installed.
     """
+    fusion = described_fusion(path)
+    return fusion.restore(path) if Path(path).suffix in (".json", ".safetensors") else fusion
+
+
+def described_fusion(path: str | os.PathLike[str]) -> BaseFusion:
+    """What `load_fusion` reads without networks, which take time: arguments, separators, constant weights.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `load_fusion`.
+
+    Raises
+    ------
+    FusionError
+        As for `load_fusion`.
+    """
     path = Path(path)
     if path.is_dir():
         raise wrong_usage(
@@ -123,7 +140,7 @@ def load_fusion(path: str | os.PathLike[str]) -> BaseFusion:
         raise wrong_usage(FusionError(f"{path}: no such file; stemfuse fit makes one"))
     if path.suffix in (".json", ".safetensors"):
         description = path.with_suffix(".json")
-        return _from_description(description, _read_text(description)).restore(path)
+        return _from_description(description, _read_text(description))
     arrays = load_arrays(path)
     weights = MixingWeights.from_arrays(arrays, path)
     if "fusion" not in arrays:

@@ -96,7 +96,8 @@ class SeparatorConfig(_Part):
         name, options = named_separator(given["name"])
         if not options:
             return given
-        label = given.get("label") or Path(given["name"]).stem
+        called = Path(given["name"]).stem
+        label = given.get("label") or (name if name_fault(called) else called)
         return {**given, "name": name, "label": label, "options": {**options, **(given.get("options") or {})}}
 
 

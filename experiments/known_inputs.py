@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stemfuse.blending import FusionError, make_fusion
+from stemfuse.blending.fused_separator import SavedFusion
 from stemfuse.separators import StemfuseError, Track, in_order
 from stemfuse.separators.sources import part_names, stem_sums
 
@@ -47,6 +48,11 @@ def known_sources(plan: Plan, separator: StoredSeparator, songs: Sequence[Track]
 
 def _own_sources(plan: Plan, separator: StoredSeparator, song: Track) -> tuple[str, ...] | None:
     """What a separator gives of a song."""
+    if separator.parts:
+        fused = separator.load()
+        fusion = fused.described if isinstance(fused, SavedFusion) else None
+        weights = None if fusion is None else fusion.constant_weights
+        return fused.sources if fusion is None else None if weights is None else weights.sources
     if not separator.stored:
         # a model that says so only when it is loaded is not asked
         stated = inspect.getattr_static(separator.load(), "sources")
