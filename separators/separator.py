@@ -126,6 +126,9 @@ class BaseSeparator:
         Packages that separating needs and that are not always installed; by each, the extra that installs it.
     not_in_identity : frozenset of str
         Options that do not change the output, such as a device or a folder of weights.
+    runs_code, is_trusted : bool
+        Whether separating runs a program, or code in a file, of others; whether the user said that it may, see
+        `stemfuse.separators.trust`.
     """
 
     name: ClassVar[str]
@@ -136,6 +139,8 @@ class BaseSeparator:
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
+    runs_code: ClassVar[bool] = False
+    is_trusted: bool = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -267,6 +272,7 @@ REGISTRY = Registry(
     "stemfuse.separators",
     {
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
+        "command": "stemfuse.separators.adapters.command:Command",
         "demucs": "stemfuse.separators.demucs:Demucs",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",

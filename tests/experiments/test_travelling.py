@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from makers.commands import command
+from makers.separators import REQUIRED
 from stemfuse.blending import MixingWeights, fusion_class, list_fusions, load_fusion, make_fusion
 from stemfuse.blending.fusion import describe_fusion, save_description
 from stemfuse.experiments import open_data
@@ -39,7 +40,7 @@ ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz
 
 @pytest.mark.parametrize("name", list_separators())
 def test_options_of_every_separator_make_the_same_one_again(name):
-    separator = load_separator(name)
+    separator = load_separator(name, **REQUIRED.get(name, {}))
     stored = json.loads(json.dumps(separator.options(), default=os.fspath))
     assert load_separator(name, **stored).options() == separator.options()
 
@@ -63,7 +64,7 @@ OPTIONS = [{}, {"crossover_hz": 150.0}, {"window": 2048}, {"distance_s": 2.0}, {
     ],
 )
 def test_the_description_of_every_separator_makes_it_again(tmp_path, name, options):
-    separator = load_separator(name, **options)
+    separator = load_separator(name, **REQUIRED.get(name, {}), **options)
     try:
         described = json.loads(json.dumps(separator.describe()))
     except MissingWeightsError:

@@ -4,6 +4,9 @@ import numpy as np
 
 from stemfuse.separators import SOURCES, BaseSeparator
 
+REQUIRED = {"command": {"arguments": ["a program", "{mixture}", "{folder}"], "stems": ["vocals"], "version": "1"}}
+"""Arguments of the registered separators that nothing can be made without."""
+
 
 class Quarter(BaseSeparator):
     """Gives every source a quarter of the mixture."""
