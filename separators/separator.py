@@ -281,6 +281,7 @@ REGISTRY = Registry(
         "ismir2020": "stemfuse.separators.networks.ismir2020_separator:Ismir2020",
         "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDX",
         "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDXDemucs",
+        "onnx": "stemfuse.separators.adapters.onnx:Onnx",
         "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",

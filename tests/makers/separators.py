@@ -4,7 +4,10 @@ import numpy as np
 
 from stemfuse.separators import SOURCES, BaseSeparator
 
-REQUIRED = {"command": {"arguments": ["a program", "{mixture}", "{folder}"], "stems": ["vocals"], "version": "1"}}
+REQUIRED = {
+    "command": {"arguments": ["a program", "{mixture}", "{folder}"], "stems": ["vocals"], "version": "1"},
+    "onnx": {"description": "nowhere.yaml"},
+}
 """Arguments of the registered separators that nothing can be made without."""
 
 
