@@ -271,6 +271,7 @@ REGISTRY = Registry(
     "separator",
     "stemfuse.separators",
     {
+        "audio_separator": "stemfuse.separators.adapters.audio_separator:AudioSeparator",
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
         "command": "stemfuse.separators.adapters.command:Command",
         "demucs": "stemfuse.separators.demucs:Demucs",

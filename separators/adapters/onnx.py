@@ -146,12 +146,12 @@ class Onnx(DescribedSeparator):
 
     def _session(self) -> Any:
         """An onnxruntime session for the file, whose content is within bounds."""
-        import onnxruntime
         import torch
 
         from stemfuse.separators.foreign.onnx_files import read_onnx
         from stemfuse.separators.foreign.table import ForeignFileError
 
+        onnxruntime = import_optional("onnxruntime", "onnx", self.name)
         provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[self.device]
         if provider not in onnxruntime.get_available_providers():
             raise SeparatorError(f"{self.name}: device {self.device!r} cannot be used here: onnxruntime has none of it")

@@ -33,6 +33,8 @@ from stemfuse.separators import (
     load_separator,
     separator_class,
 )
+from stemfuse.separators.optional import missing_packages
+from stemfuse.separators.separator import needed_packages
 
 SEPARATORS = ("a=centre_channel", "b=harmonic_percussive")
 ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz": [500.0], "bands": ["a", "b"]}}
@@ -64,6 +66,8 @@ OPTIONS = [{}, {"crossover_hz": 150.0}, {"window": 2048}, {"distance_s": 2.0}, {
     ],
 )
 def test_the_description_of_every_separator_makes_it_again(tmp_path, name, options):
+    if missing := missing_packages(needed_packages(name)):
+        pytest.skip(f"needs {missing[0]}")
     separator = load_separator(name, **REQUIRED.get(name, {}), **options)
     try:
         described = json.loads(json.dumps(separator.describe()))

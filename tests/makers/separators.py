@@ -5,6 +5,7 @@ import numpy as np
 from stemfuse.separators import SOURCES, BaseSeparator
 
 REQUIRED = {
+    "audio_separator": {"model": "nothing.onnx"},
     "command": {"arguments": ["a program", "{mixture}", "{folder}"], "stems": ["vocals"], "version": "1"},
     "onnx": {"description": "nowhere.yaml"},
 }
