@@ -281,6 +281,6 @@ def _shown(weights: Mapping[str, str]) -> str:
 def _otherwise(label: str, name: str) -> str:
     """How to come by the stems of a separator that cannot be made as it was when the fusion was fitted."""
     known = inspect.signature(separator_class(name)).parameters if name in list_separators() else {}
-    own = next((option for option in ("weights", "repo") if option in known), "")
+    own = next((option for option in ("weights", "repo", "description") if option in known), "")
     separate = f"separate the songs first (stemfuse separate SONG --separator {name} --option {own}=PATH --store STORE)"
     return f"{f'{separate} and name this --store, or ' * bool(own)}give its stems with --stems {label}=DIR"

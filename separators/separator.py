@@ -287,6 +287,7 @@ REGISTRY = Registry(
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",
         "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TFCTDF",
+        "torchscript": "stemfuse.separators.adapters.torchscript:TorchScript",
         "unet_danna": "stemfuse.separators.networks.unet_danna_separator:UNetDanna",
         "xumx": "stemfuse.separators.networks.xumx_separator:XUMX",
         "xumx_small": "stemfuse.separators.networks.trained:XUMXSmall",

@@ -65,7 +65,7 @@ class AudioSeparator(BaseSeparator):
     -----
     Identity is the sha256 of all files of the model, the parameters that the package knows them to have, and the
     package's version. Checkpoints are read by ``weights_only``, so that no file runs code. Demucs models are refused:
-    the package would unpickle them, the separator ``demucs`` does not.
+    the package would run what is in their files, the separator ``demucs`` does not.
 
     Examples
     --------
@@ -195,7 +195,7 @@ class AudioSeparator(BaseSeparator):
                     raise SeparatorError(f"{self.name}: {path}: {error}; fetch it again") from error
 
     def _package(self, kind: str = "") -> Any:
-        """The package's own separator, which can neither load pickled code nor fetch what it may not."""
+        """The package's own separator, which fetches nothing that it may not."""
         package = import_optional("audio_separator.separator", "audio-separator", self.name)
         adapter, device = self, self.device
 
@@ -268,7 +268,7 @@ class AudioSeparator(BaseSeparator):
 
     @contextlib.contextmanager
     def _its_errors(self, doing: str) -> Iterator[None]:
-        """Whatever the package raises becomes an error of ours in a line; it neither prints nor unpickles code."""
+        """Whatever the package raises becomes an error of ours in a line; it prints nothing, and reads weights alone."""
         with _quiet(), _weights_only():
             try:
                 yield

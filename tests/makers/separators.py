@@ -8,6 +8,7 @@ REQUIRED = {
     "audio_separator": {"model": "nothing.onnx"},
     "command": {"arguments": ["a program", "{mixture}", "{folder}"], "stems": ["vocals"], "version": "1"},
     "onnx": {"description": "nowhere.yaml"},
+    "torchscript": {"description": "nowhere.yaml", "sha256": "0" * 64},
 }
 """Arguments of the registered separators that nothing can be made without."""
 
