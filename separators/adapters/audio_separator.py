@@ -268,7 +268,7 @@ class AudioSeparator(BaseSeparator):
 
     @contextlib.contextmanager
     def _its_errors(self, doing: str) -> Iterator[None]:
-        """Whatever the package raises becomes an error of ours in a line; it prints nothing, and reads weights alone."""
+        """Whatever the package raises becomes an error of ours in a line; it prints nothing, and runs no file."""
         with _quiet(), _weights_only():
             try:
                 yield

@@ -24,6 +24,9 @@ SUPERVISOR = Path(__file__).with_name("supervisor.py")
 KEPT_BYTES = 4096
 """Of what a program prints, so many bytes of the end are kept."""
 
+SUPERVISOR_S = 30.0
+"""How long the supervisor may take to end a program; on a machine that is busy it may have to wait itself."""
+
 LAST_CHARACTERS = 200
 """Most characters of its last line in a message."""
 
@@ -56,6 +59,10 @@ def run_program(arguments: Sequence[str], timeout_s: float, what: str) -> None:
     stemfuse.separators.errors.SeparatorError: command: ... ended with exit code 1: no such model
     """
     name = shown(Path(arguments[0]).name)
+    if os.name != "posix":
+        raise SeparatorError(
+            f"{what}: programs are run on Linux and macOS alone, where groups of processes can be ended"
+        )
     # isolated, without site: it starts in a few hundredths of a second, and takes nothing from this process
     command = [sys.executable, "-I", "-S", str(SUPERVISOR), *arguments]
     try:
@@ -92,7 +99,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     try:
-        process.wait(2 * ENDING_S)
+        process.wait(SUPERVISOR_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

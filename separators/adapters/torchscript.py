@@ -7,7 +7,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stemfuse.separators.errors import SeparatorError, wrong_usage
@@ -100,7 +100,8 @@ class TorchScript(DescribedSeparator):
             with warnings.catch_warnings():
                 # it is not deprecated for those who have such files
                 warnings.simplefilter("ignore")
-                return torch.jit.load(io.BytesIO(content), map_location=self.device).eval()
+                load: Callable[..., Any] = torch.jit.load
+                return load(io.BytesIO(content), map_location=self.device).eval()
         # its errors have no common base
         except Exception as error:
             raise SeparatorError(f"{self.name}: {self._file}: cannot be loaded ({_short(error)})") from error
