@@ -30,8 +30,6 @@ from stemfuse.separators.weights.folder import weights_folder
 from .programs import working_folder
 from .uvr_models import LISTS, UVRModel, find_model
 
-log = logging.getLogger(__name__)
-
 FOLDER_VARIABLE = "AUDIO_SEPARATOR_MODEL_DIR"
 """Where the package itself is told its folder."""
 
@@ -274,9 +272,12 @@ class AudioSeparator(BaseSeparator):
                 yield
             except StemfuseError:
                 raise
-            # its errors have no common base
-            except Exception as error:
-                reason = " ".join(str(error).split())[:300] or type(error).__name__
+            # its errors have no common base, and for some it ends the process
+            except (Exception, SystemExit) as error:
+                if isinstance(error, SystemExit) and type(error) is not SystemExit:
+                    raise
+                cause = (error.__context__ or error) if isinstance(error, SystemExit) else error
+                reason = " ".join(str(cause).split())[:300] or type(cause).__name__
                 raise SeparatorError(f"{self.name}: {doing} {self.model} failed: {reason}") from error
 
     def _separate(self, mixture: Samples) -> NDArray[np.floating]:
@@ -307,12 +308,10 @@ class AudioSeparator(BaseSeparator):
         if stem.ndim != 2 or len(stem) != self.channels or not np.isfinite(stem).all():
             raise SeparatorError(f"{self.name}: {self.model} gave {name} of shape {stem.shape}, or not finite")
         try:
-            signal, note = fit_length(ArraySignal(stem, self.rate), length)
+            # it says what it does
+            return fit_length(ArraySignal(stem, self.rate), length)[0].read()
         except AudioError as error:
             raise SeparatorError(f"{self.name}: {self.model} gave {name} with another length: {error}") from error
-        if note:
-            log.warning("%s: %s: %s", self.model, name, note)
-        return signal.read()
 
 
 @contextlib.contextmanager
@@ -320,15 +319,18 @@ def _quiet() -> Iterator[None]:
     """No bars and no warnings of others until the block ends; the package would switch all warnings off for good."""
     import tqdm
 
-    bar: Any = tqdm.tqdm
-    made = bar.__init__
+    bar, logger = tqdm.tqdm, logging.getLogger("audio_separator")
+    made, level = bar.__init__, logger.level
     bar.__init__ = partialmethod(made, disable=True)
+    # what matters in its messages comes as an error
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         bar.__init__ = made
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

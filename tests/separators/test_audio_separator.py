@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
+from makers.audio import noise32
 from makers.commands import command
 from makers.graphs import write_graph, write_recipe
 from stemfuse.separators import MissingWeightsError, SeparatorError, StemStore, check_separator, load_separator
@@ -190,6 +191,94 @@ model: {act: gelu, bottleneck_factor: 4, growth: 4, norm: InstanceNorm, num_bloc
 training: {instruments: [Vocals, Other], target_instrument: null}
 inference: {batch_size: 1, dim_t: 8, num_overlap: 2}
 """
+
+
+MDX23C = """
+audio: {chunk_size: 8192, dim_f: 128, dim_t: 32, hop_length: 256, n_fft: 512, num_channels: 2, sample_rate: 44100}
+model: {act: gelu, bottleneck_factor: 4, growth: 4, norm: InstanceNorm, num_blocks_per_scale: 1, num_channels: 4,
+  num_scales: 2, num_subbands: 1, scale: !!python/tuple [2, 2]}
+training: {instruments: [Vocals, Other, Drums], target_instrument: null}
+inference: {batch_size: 1, dim_t: 32, num_overlap: 2}
+"""
+ROFORMER = """
+audio: {chunk_size: 8192, dim_f: 65, dim_t: 256, hop_length: 32, n_fft: 128, num_channels: 2, sample_rate: 44100}
+model: {dim: 8, depth: 1, stereo: true, num_stems: 1, time_transformer_depth: 1, freq_transformer_depth: 1, dim_head: 8,
+  heads: 1, freqs_per_bands: !!python/tuple [20, 20, 25], stft_n_fft: 128, stft_hop_length: 32, stft_win_length: 128,
+  stft_normalized: false, mask_estimator_depth: 1, flash_attn: false}
+training: {instruments: [vocals, other], target_instrument: vocals}
+inference: {batch_size: 1, dim_t: 256, num_overlap: 2}
+"""
+
+
+def settings(text):
+    import yaml
+
+    return yaml.safe_load(text.replace("!!python/tuple", ""))
+
+
+def write_network(folder, family):
+    """A small random network of the package's own classes in a folder as the package fills it; its file's name."""
+    import torch
+
+    torch.manual_seed(0)
+    if family == "MDX23C":
+        from audio_separator.separator.uvr_lib_v5.tfc_tdf_v3 import TFC_TDF_net
+        from ml_collections import ConfigDict
+
+        network, name = TFC_TDF_net(ConfigDict(settings(MDX23C)), device="cpu"), "tiny.ckpt"
+        write_models(folder, mdx23c_download_list={"MDX23C Model: Tiny": {name: "tiny.yaml"}})
+        (folder / "tiny.yaml").write_text(MDX23C)
+    elif family == "Roformer":
+        from audio_separator.separator.uvr_lib_v5.roformer.bs_roformer import BSRoformer
+
+        sizes = settings(ROFORMER)["model"]
+        network = BSRoformer(**sizes | {"freqs_per_bands": tuple(sizes["freqs_per_bands"])})
+        name = "roformer.ckpt"
+        write_models(folder, roformer_download_list={"Roformer Model: Tiny": {name: "roformer.yaml"}})
+        (folder / "roformer.yaml").write_text(ROFORMER)
+    else:
+        from audio_separator.separator.uvr_lib_v5.vr_network import nets_new
+
+        network, name = nets_new.CascadedNet(1344, 56817, nout=4, nout_lstm=8), "tiny.pth"
+        write_models(folder, vr_download_list={"VR Arch Single Model v5: Tiny": name})
+    torch.save(network.state_dict(), folder / name)
+    if family == "VR":
+        key = hashlib.md5((folder / name).read_bytes()[-10_240_000:]).hexdigest()
+        known = {"vr_model_param": "4band_v3", "primary_stem": "Vocals", "nout": 4, "nout_lstm": 8}
+        (folder / "vr_model_data.json").write_text(json.dumps({key: known}))
+    return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "sources"),
+    [
+        ("MDX23C", ("drums", "other", "vocals")),
+        ("Roformer", ("other", "vocals")),
+        ("VR", ("vocals", "accompaniment")),
+    ],
+)
+def test_the_other_families_keep_levels_too(tmp_path, family, sources):
+    model = write_network(tmp_path, family)
+    mixture = noise32(2, 70_000)
+    separator = make(tmp_path, model)
+    stems = separator.separate(mixture, RATE)
+    assert stems.sources == sources == separator.sources
+    for gain in (0.01, 20.0):
+        scaled = separator.separate(np.float32(gain) * mixture, RATE)
+        peak = gain * np.abs(stems.audio).max()
+        np.testing.assert_allclose(scaled.audio, gain * stems.audio, atol=1e-4 * peak)
+    if family == "Roformer":
+        np.testing.assert_allclose(stems.audio.sum(0), mixture, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_is_said_in_a_line(tmp_path):
+    model = write_network(tmp_path, "MDX23C")
+    (tmp_path / "tiny.yaml").write_text(MDX23C.replace("growth: 4", "growth: 8"))
+    with pytest.raises(SeparatorError, match=r"loading tiny.ckpt failed: .*size mismatch") as caught:
+        make(tmp_path, model).separate(noise32(2, 7_000), RATE)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
