@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from stemfuse.separators.audio.containers import open_signal
 from stemfuse.separators.audio.signals import BLOCK, RATE, Samples, Signal, write_audio
@@ -24,6 +24,9 @@ from .programs import run_program, working_folder
 
 SONG = "song"
 """Name of the file that the program is given, and so of what it writes."""
+
+ADAPTER = "1"
+"""Raised when programs are given something else, or their files are read in another way."""
 
 GIVEN = ("mixture", "folder")
 """Placeholders that every program needs."""
@@ -157,6 +160,10 @@ class Command(BaseSeparator):
             A file is missing.
         """
         return {name: verified_sha256(path) for name, path in self._paths().items()}
+
+    def describe(self) -> dict[str, Any]:
+        """All that the output depends on: arguments, the version that the user states, files, and our part in it."""
+        return super().describe() | {"adapter": ADAPTER}
 
     @property
     def trained_on(self) -> tuple[str, ...] | None:  # type: ignore[override]

@@ -1,5 +1,7 @@
 """Networks in ONNX files, described in YAML: what they take and give, and what is refused."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -134,6 +136,26 @@ def test_mono_networks_at_rates_of_their_own(tmp_path):
     assert (mono.rate, mono.channels, mono.sources) == (16_000, 1, ("speech",))
     mixture = noise32(1, 700)
     np.testing.assert_allclose(mono.separate(mixture, 16_000).audio[0], 0.1 * mixture, atol=1e-6)
+
+
+def test_sizes_may_be_free(tmp_path):
+    mixture = noise32(2, 1_500)
+    for chunk in (300, 700):
+        write_graph(tmp_path / "net.onnx", ["batch", 2, "time"], gains=(0.25,))
+        outputs = [{"axes": "1 channel time", "sources": ["vocals"]}]
+        free = described(tmp_path, chunk=chunk, input="1 channel time", outputs=outputs)
+        np.testing.assert_allclose(free.separate(mixture, RATE).audio[0], 0.25 * mixture, atol=1e-6)
+
+
+def test_identity_loads_no_network(tmp_path):
+    separator = waveform(tmp_path)
+    code = (
+        "import sys; from stemfuse.separators import load_separator; "
+        f"print(load_separator('onnx', description={str(separator.description)!r}).fingerprint()); "
+        "assert not {'torch', 'onnx', 'onnxruntime', 'einops'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == separator.fingerprint()
 
 
 def test_it_keeps_the_rules(tmp_path):
