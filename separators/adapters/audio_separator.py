@@ -194,7 +194,9 @@ class AudioSeparator(BaseSeparator):
 
     def _package(self, kind: str = "") -> Any:
         """The package's own separator, which fetches nothing that it may not."""
-        package = import_optional("audio_separator.separator", "audio-separator", self.name)
+        # a package that it needs may be missing, which is an error in a line too
+        with self._its_errors("starting"):
+            package = import_optional("audio_separator.separator", "audio-separator", self.name)
         adapter, device = self, self.device
 
         class Own(package.Separator):  # type: ignore[misc, name-defined]  # its type is not known
@@ -209,8 +211,6 @@ class AudioSeparator(BaseSeparator):
             def download_file_if_not_exists(self, url: str, output_path: str) -> None:
                 adapter._file_for(super().download_file_if_not_exists, url, Path(output_path))
 
-        given = dict(self.parameters or {})
-        argument = f"{kind.lower()}_params"
         with self._its_errors("starting"):
             made = Own(
                 log_level=logging.CRITICAL,
@@ -224,14 +224,17 @@ class AudioSeparator(BaseSeparator):
             raise SeparatorError(f"{self.name}: device 'cuda' cannot be used here")
         if kind:
             known = made.arch_specific_params[kind]
-            if unknown := [name for name in given if name not in known]:
-                near = did_you_mean(unknown[0], known)
-                listed = ", ".join(known)
-                raise wrong_usage(
-                    SeparatorError(f"{self.name}: parameter {unknown[0]!r} is unknown{near}, {argument} are {listed}")
-                )
-            made.arch_specific_params = {**made.arch_specific_params, kind: {**known, **given}}
+            made.arch_specific_params = made.arch_specific_params | {kind: self._parameters(kind, known)}
         return made
+
+    def _parameters(self, kind: str, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The package's parameters of a kind of models, with the user's in their places."""
+        given = dict(self.parameters or {})
+        if unknown := [name for name in given if name not in known]:
+            near = did_you_mean(unknown[0], known)
+            listed = f"{kind.lower()}_params are {', '.join(known)}"
+            raise wrong_usage(SeparatorError(f"{self.name}: parameter {unknown[0]!r} is unknown{near}, {listed}"))
+        return {**known, **given}
 
     def _file_for(self, download: Any, url: str, path: Path) -> None:
         """Fetch a file that is missing, whole or not at all, where that is allowed."""
