@@ -13,6 +13,9 @@ import yaml
 from makers.audio import noise32, write_track
 from makers.commands import command
 from makers.kills import Victim
+from stemfuse.experiments.identity import run_identity
+from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.recipes import parse_config
 from stemfuse.separators import SeparatorError, StemStore, check_separator, digest, load_separator, trust
 from stemfuse.separators.audio.whole_files import PREFIX
 
@@ -295,6 +298,15 @@ def test_no_file_can_give_trust(tmp_path, tool):
     done = command("fuse", blend, song, "--out", tmp_path / "fused", "--store", tmp_path / "new", "--trust")
     assert done.returncode == 0, done.stderr
     assert marker.exists()
+
+
+def test_trust_changes_nothing_that_a_run_depends_on(tmp_path, tool):
+    def identity(**more):
+        given = yaml.safe_load(recipe(tmp_path, tool, **more).read_text())
+        return run_identity(plan_run(parse_config(given)))
+
+    assert identity(trust=True) == identity(trust=False) == identity()
+    assert identity(label="another") != identity()
 
 
 def test_trust_is_no_option(tool):
