@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,16 +20,34 @@ from stemfuse.separators import (
     list_separators,
     load_separator,
     separator_class,
+    trust,
 )
 from stemfuse.separators.errors import listed
 from stemfuse.separators.labels import BEST_PER_SOURCE, MIXTURE
 from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
+from stemfuse.separators.trusted import ADVICE, needs_trust
 
 from .config import SeparatorConfig
 from .errors import ConfigError
 from .machine import resolve_devices
+
+_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+
+
+@contextmanager
+def trusting(given: bool) -> Iterator[None]:
+    """Until the block ends, separators that are named may run programs and code of others, where that is given.
+
+    It is for the command line's ``--trust``: a recipe says so separator by separator, and descriptions in fusions and
+    stores cannot say it.
+    """
+    token = _trusting.set(given)
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,8 @@ class StoredSeparator:
         Its arguments, as JSON.
     stored : bool
         Whether only stems that lie in the store are used.
+    is_trusted : bool
+        Whether it may run a program, or code in a file, of others.
     """
 
     label: str
@@ -53,6 +75,7 @@ class StoredSeparator:
     name: str
     options: str
     stored: bool
+    is_trusted: bool = False
 
     @property
     def devices(self) -> list[str]:
@@ -63,12 +86,18 @@ class StoredSeparator:
 
     def load(self) -> Separator:
         """The separator, one per process."""
-        return _load(self.name, self.options)
+        return _load(self.name, self.options, self.is_trusted)
+
+    def check_trust(self) -> None:
+        """Refuse a separator that runs code of others, unless the user said so; a ConfigError says how."""
+        if needs_trust(self.name) and not self.is_trusted:
+            raise ConfigError(f"separator {self.label} ({self.name}) runs a program, or code in a file: {ADVICE}")
 
 
 @cache
-def _load(name: str, options: str) -> Separator:
-    return load_separator(name, **json.loads(options))
+def _load(name: str, options: str, is_trusted: bool = False) -> Separator:
+    separator = load_separator(name, **json.loads(options))
+    return trust(separator) if is_trusted else separator
 
 
 def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
@@ -77,7 +106,8 @@ def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator
     if part.stored:
         return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
     separator = _load(part.name, options)
-    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+    is_trusted = part.trust or _trusting.get()
+    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False, is_trusted)
 
 
 def check_labels(separators: Sequence[StoredSeparator], others: Sequence[str] = ()) -> None:
@@ -251,6 +281,6 @@ def _shown(weights: Mapping[str, str]) -> str:
 def _otherwise(label: str, name: str) -> str:
     """How to come by the stems of a separator that cannot be made as it was when the fusion was fitted."""
     known = inspect.signature(separator_class(name)).parameters if name in list_separators() else {}
-    own = next((option for option in ("weights", "repo") if option in known), "")
+    own = next((option for option in ("weights", "repo", "description") if option in known), "")
     separate = f"separate the songs first (stemfuse separate SONG --separator {name} --option {own}=PATH --store STORE)"
     return f"{f'{separate} and name this --store, or ' * bool(own)}give its stems with --stems {label}=DIR"

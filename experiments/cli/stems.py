@@ -22,6 +22,7 @@ from .console import (
     Option,
     Shift,
     Store,
+    Trust,
     Workers,
     check_choice,
     given_sources,
@@ -49,13 +50,15 @@ def separate(
     convert: Convert = False,
     mixture: Mixture = "file",
     sources: NamedSources = None,
+    trust: Trust = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Separate songs or data sets into a stem store; stems that are there already are kept."""
     from stemfuse.experiments.stages.separate import separate_paths
+    from stemfuse.experiments.stored_separators import trusting
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, trusting(trust):
         rule = one_of("--mixture", mixture, ("file", "sum"))
         named = given_sources(sources)
         entries = separate_paths(

@@ -114,6 +114,7 @@ def make_missing(
         # without a single stem it is sure to separate: what it lacks is said before songs are read
         if needing and not separator.stored and separator.key not in known:
             require_packages(needed_packages(separator.name), f"separator {separator.label}")
+            separator.check_trust()
     pairs = [(track, separator.key) for separator, needing in wanted.items() for track in needing]
     checked = in_threads(lambda pair: not store.missing([pair[0]], pair[1]), pairs, workers, "verify", progress)
     usable = {pair for pair, is_usable in zip(pairs, checked, strict=True) if is_usable}
@@ -126,6 +127,7 @@ def make_missing(
             continue
         if missing:
             require_packages(needed_packages(separator.name), f"separator {separator.label}")
+            separator.check_trust()
             # to convert helps neither one nor two channels of a separator that takes others
             if not convert or any(track.channels > 2 for track in missing):
                 check_format(missing, separator.load(), convert)

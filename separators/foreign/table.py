@@ -142,6 +142,13 @@ FORMATS = (
         "as for torch.save",
     ),
     ForeignFormat(
+        "TorchScript that is trusted",
+        (".pt", ".pth", ".ts"),
+        "stemfuse.separators.adapters.torchscript:TorchScript",
+        "all files without the user's trust, or of another sha256 than the user gave: this one is run",
+        "none: what a trusted program does is its own",
+    ),
+    ForeignFormat(
         "ONNX",
         (".onnx",),
         f"{_HERE}.onnx_files:read_onnx",
