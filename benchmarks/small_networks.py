@@ -41,7 +41,7 @@ AMBIGUOUS = ("PAD + BASS",)
 RULES = (
     ("vocals", r"VOX"),
     ("bass", r"BASS"),
-    ("other", r"EDM|^BUILD|MELODY|PIANO|SCRATCH$"),
+    ("other", r"EDM|^BUILD|FILL BUILD|MELODY|PIANO|SCRATCH$"),
     ("drums", r"KICK|SN|HH|HAT|CLAP|BEAT|TOM|DRUM|PERC|CRASH|CYMBAL|CRUSH|^BREAK"),
     ("other", r""),
 )
@@ -78,6 +78,26 @@ def stereo(path: Path) -> Stereo:
     return np.broadcast_to(samples, (2, samples.shape[1])).astype(np.float32)
 
 
+def source_of(path: Path) -> str | None:
+    """Source of a part by its file's name; None when it holds two."""
+    name = re.sub(r"^.*_Stem_|_mobile$", "", path.stem)
+    return None if name in AMBIGUOUS else next(source for source, rule in RULES if re.search(rule, name))
+
+
+def grouped(song: Path) -> dict[str, Stereo]:
+    """Sources of a whole song, (channel, time): the sums of its parts."""
+    sums: dict[str, Stereo] = {}
+    for path in sorted(song.glob("*.m4a")):
+        # what holds two sources is other, as in the songs of the checks
+        source, part = source_of(path) or "other", stereo(path)
+        if source in sums:
+            length = min(part.shape[1], sums[source].shape[1])
+            part = sums[source][:, :length] + part[:, :length]
+        sums[source] = part
+    length = min(samples.shape[1] for samples in sums.values())
+    return {source: samples[:, :length] for source, samples in sums.items()}
+
+
 def without_rests(samples: Stereo, left_out: tuple[int, int]) -> Stereo:
     """The half seconds in which a part plays, outside a passage."""
     size = RATE // 2
@@ -97,12 +117,13 @@ class Stock:
         self.parts: dict[str, dict[str, list[Stereo]]] = {source: {} for source in SOURCES}
         for song in sorted(path for path in album.iterdir() if path.is_dir() and path.name not in HELD_OUT):
             for path in sorted(song.glob("*.m4a")):
-                name = re.sub(r"^.*_Stem_|_mobile$", "", path.stem)
-                source = next(source for source, rule in RULES if re.search(rule, name))
+                source = source_of(path)
+                if source is None:
+                    continue
                 played = without_rests(stereo(path), CHECKED_S.get(song.name, (0, 0)))
-                if name not in AMBIGUOUS and played.shape[1] > 2 * RATE:
+                if played.shape[1] > 2 * RATE:
                     self.parts[source].setdefault(song.name, []).append(played)
-                    print(f"{song.name}: {name}: {source}, {played.shape[1] / RATE:.0f} s", flush=True)
+                    print(f"{path.name}: {source}, {played.shape[1] / RATE:.0f} s", flush=True)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019
     def sound(self, name: str) -> Stereo:
