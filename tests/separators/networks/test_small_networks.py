@@ -8,6 +8,8 @@ import pytest
 import soundfile
 import torch
 
+from stemfuse.analysis import song_sdr
+from stemfuse.separators import load_separator
 from stemfuse.separators.networks.training.trainable import trainable_class
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -134,3 +136,22 @@ def test_songs_are_drawn_from_parts_and_single_sounds(small_networks, tmp_path):
     assert songs[0].shape == (4, 2, 88_200)
     assert all(np.abs(song.astype(float)).max(axis=(1, 2)).min() > 0 for song in songs)
     assert all(np.abs(song.sum(axis=0, dtype=int)).max() < 1 << 15 for song in songs)
+
+
+def test_real_songs_are_scored_where_they_have_a_source(monkeypatch, tmp_path, capsys):
+    """Whole-song SDR of what the song has; the mean of two equal separators is either of them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    real_songs = script("real_songs")
+    rng = np.random.default_rng(0)
+    (tmp_path / "song").mkdir()
+    stems = {source: 0.1 * rng.standard_normal((44_100, 2)).astype(np.float32) for source in ("drums", "vocals")}
+    for source, samples in stems.items():
+        soundfile.write(tmp_path / "song" / f"{source}.wav", samples, 44_100, subtype="FLOAT")
+    names = ["centre_channel", "centre_channel"]
+    table = real_songs.measured(real_songs.songs_in(tmp_path), names)
+    estimate = load_separator("centre_channel").separate(sum(stems.values()).T, 44_100)["vocals"].read().T
+    expected = song_sdr(stems["vocals"][None], estimate[None])
+    assert table["centre_channel"]["song"]["vocals"] == pytest.approx(float(expected[0]), abs=1e-3)
+    assert table["mean of all"]["song"] == pytest.approx(table["centre_channel"]["song"], abs=1e-4)
+    real_songs.show(table)
+    assert f"| {expected[0]:.2f} |" in capsys.readouterr().out
