@@ -122,15 +122,17 @@ def _bell(hertz: float, gain_db: float, quality: float) -> NDArray[np.float64]:
     gain, alpha = 10 ** (gain_db / 40), np.sin(omega) / (2 * quality)
     zeros = np.array([1 + alpha * gain, -2 * np.cos(omega), 1 - alpha * gain])
     poles = np.array([1 + alpha / gain, -2 * np.cos(omega), 1 - alpha / gain])
-    return np.concatenate([zeros, poles]) / poles[0]
+    section: NDArray[np.float64] = np.concatenate([zeros, poles]) / poles[0]
+    return section
 
 
 def _filtered(wave: Wave, treatment: Treatment) -> Wave:
     """The equaliser and both passes."""
     sections = [_bell(*bell) for bell in treatment.bells]
-    for corner_hz, kind in ((treatment.low_cut_hz, "highpass"), (treatment.high_cut_hz, "lowpass")):
-        if corner_hz:
-            sections += list(signal.butter(2, corner_hz, kind, fs=RATE, output="sos"))
+    if treatment.low_cut_hz:
+        sections += list(signal.butter(2, treatment.low_cut_hz, "highpass", fs=RATE, output="sos"))
+    if treatment.high_cut_hz:
+        sections += list(signal.butter(2, treatment.high_cut_hz, "lowpass", fs=RATE, output="sos"))
     if not sections:
         return wave
     filtered: Wave = signal.sosfilt(np.array(sections, np.float32), wave, axis=1).astype(np.float32)
@@ -159,9 +161,9 @@ def coded(wave: Wave, coarseness: float, bandwidth_hz: float) -> Wave:
     widths = np.diff(np.append(edges, len(hertz)))
     power = np.add.reduceat(np.square(spectra.real) + np.square(spectra.imag), edges, axis=2) / widths
     step = np.repeat(np.float32(coarseness) * np.sqrt(power) + np.float32(1e-9), widths, axis=2)
-    spectra = step * (np.rint(spectra.real / step) + 1j * np.rint(spectra.imag / step))
-    spectra[:, :, hertz > bandwidth_hz] = 0
-    parts = fft.irfft(spectra, WINDOW, axis=2) * window
+    coarse = step * (np.rint(spectra.real / step) + 1j * np.rint(spectra.imag / step))
+    coarse[:, :, hertz > bandwidth_hz] = 0
+    parts = fft.irfft(coarse, WINDOW, axis=2) * window
     decoded = np.zeros_like(padded)
     decoded[:, :-hop] += parts[:, :, :hop].reshape(len(wave), -1)
     decoded[:, hop:] += parts[:, :, hop:].reshape(len(wave), -1)
