@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +114,9 @@ def synth(
         int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="the same seed gives the same bytes")
     ] = 0,
     subset: Annotated[str | None, typer.Option("--subset", help="put all songs into this subset")] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="to train on: stems at other speeds, through filters, rooms and a codec")
+    ] = False,
 ) -> None:
     """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
     from stemfuse.experiments.band import synthesize
@@ -123,7 +127,8 @@ def synth(
         raise ConfigError("got --seconds nan, expected a number of seconds")
 
     with progress_bars() as progress:
-        made = synthesize(folder, tracks, seconds, seed, subset=subset, progress=lambda d, t: progress("synth", d, t))
+        show = functools.partial(progress, "synth")
+        made = synthesize(folder, tracks, seconds, seed, subset, show, wide)
     for path in made:
         results.print(str(path))
 

@@ -31,7 +31,7 @@ from stemfuse.separators.networks.training.trainable import list_trainable, trai
 from stemfuse.separators.networks.xumx_separator import TrainableXUMX
 from stemfuse.separators.training import Recipe, read_checkpoint
 from stemfuse.separators.training.schedule import Schedule
-from stemfuse.separators.weights.tensors import load_strictly, read_state
+from stemfuse.separators.weights.tensors import load_strictly, read_state, save_state
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +222,16 @@ def test_initial_weights_are_started_from(tree, tmp_path):
     one, other = read_state(first), read_state(again)
     assert one["encoder.0.0.weight"].dtype == torch.float16
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_data_of_initial_weights_is_remembered(tree, tmp_path):
+    first = tmp_path / "first.safetensors"
+    save_state(
+        trainable_class("demucs_v2")(**SMALL["demucs_v2"]).objective().network, first, trained_on=["musdb18hq/train"]
+    )
+    config = config_of(tree, tmp_path, "demucs_v2", initial=first, recipe={"epochs": 0})
+    again = load_separator("demucs_v2", weights=train_separator("demucs_v2", config))
+    assert again.trained_on == ("musdb18hq/train", "songs/train", "songs/valid")
 
 
 def test_one_network_for_all_sources_weights_them(tree, tmp_path):
@@ -457,10 +467,11 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("train-*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_valid_and_small_ones_are_of_the_packaged_files(path):
     config = read_config(TrainConfig, path)
-    name = path.stem.removeprefix("train-")
+    name = path.stem.removeprefix("train-").removesuffix("-real")
     separator = {"tfc_tdf_small": "tfc_tdf_v2", "xumx_small": "xumx", "demucs_small": "demucs_v2"}.get(name, name)
     trainable = parse_part(trainable_class(separator), config.network)
     assert f"stemfuse train {separator} docs/recipes/{path.name}" in path.read_text()
+    assert name == separator or config.half
     assert trainable.length > 0
     if name != separator:
         weights = ROOT / "separators" / "networks" / "trained" / f"{name}.safetensors"
