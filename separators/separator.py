@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -126,6 +126,8 @@ class BaseSeparator:
         Packages that separating needs and that are not always installed; by each, the extra that installs it.
     not_in_identity : frozenset of str
         Options that do not change the output, such as a device or a folder of weights.
+    editions : sequence of mappings
+        Options that stand for other files of weights, such as ``{"stems": 4}``; its `weight_files` are asked of each.
     """
 
     name: ClassVar[str]
@@ -133,6 +135,7 @@ class BaseSeparator:
     channels: ClassVar[int] = 2
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    editions: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
@@ -277,6 +280,7 @@ REGISTRY = Registry(
         "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDXDemucs",
         "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
+        "spleeter": "stemfuse.separators.networks.spleeter_separator:Spleeter",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",
         "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TFCTDF",
         "unet_danna": "stemfuse.separators.networks.unet_danna_separator:UNetDanna",

@@ -19,6 +19,7 @@ from .ismir2020_separator import Ismir2020
 from .kuielab_mdx_separator import KuielabMDX, KuielabMDXDemucs
 from .network_separator import NetworkSeparator
 from .resunet_separator import ResUNet143Subband
+from .spleeter_separator import Spleeter
 from .tfc_tdf_separator import TFCTDF
 from .unet_danna_separator import UNetDanna
 from .xumx_separator import XUMX
@@ -33,5 +34,6 @@ __all__ = [
     "KuielabMDXDemucs",
     "NetworkSeparator",
     "ResUNet143Subband",
+    "Spleeter",
     "UNetDanna",
 ]
