@@ -270,6 +270,7 @@ REGISTRY = Registry(
     "stemfuse.separators",
     {
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
+        "d3net": "stemfuse.separators.networks.d3net_separator:D3Net",
         "demucs": "stemfuse.separators.demucs:Demucs",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",

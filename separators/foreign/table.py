@@ -45,7 +45,7 @@ FEWEST_TABLE_BYTES = 256 * MEBI
 BUNDLE_INDEX_BYTES = 4 * MEBI
 """Most bytes of the index of a TensorFlow checkpoint."""
 BUNDLE_TENSORS = 100_000
-"""Most tensors of a TensorFlow checkpoint."""
+"""Most tensors of a TensorFlow checkpoint, and most groups and arrays of HDF5."""
 SHARING = 4
 """Tensors that share memory may take this many times the file's size when they are written out."""
 
@@ -166,6 +166,13 @@ FORMATS = (
         "the graph (.meta) and all but numbers, which are passed over; compressed tables, slices, several parts",
         f"an index of {BUNDLE_INDEX_BYTES // MEBI} MiB and {BUNDLE_TENSORS} tensors; shape times item size is the "
         "size, all together the file's; checksums of table and tensors",
+    ),
+    ForeignFormat(
+        "HDF5, of nnabla",
+        (".h5",),
+        f"{_HERE}.hdf5_files:read_hdf5",
+        "links, arrays that are compressed, in pieces, in other files or not of numbers",
+        f"{BUNDLE_TENSORS} groups and arrays, {DEPTH} levels; arrays together no larger than the file",
     ),
     ForeignFormat(
         "Parquet",

@@ -126,15 +126,24 @@ def file_published(row: PublishedFile, copy: Path, separator: str = "") -> list[
 
 
 def _check_published_loads(row: PublishedFile, path: Path) -> None:
-    """Raise an error when a file cannot be loaded; without PyTorch its digest has to do, and for one of several."""
-    if not _has_weights(separator_class(row.separators[0])) or not all(find_spec(name) for name in NEEDED):
+    """Raise an error when a file cannot be loaded; without PyTorch its digest has to do.
+
+    One of several files that only load together is read alone, and what its archive's digest vouches for is not.
+    """
+    made = separator_class(row.separators[0])
+    if not _has_weights(made) or not all(find_spec(name) for name in NEEDED):
         return
-    if not row.digests and not row.folder:
+    is_alone = sum(file.source == row.source for file in needed_files(made)) == 1
+    if not row.digests and not row.archive_sha256 and is_alone:
         _load(row.separators[0], row.source, path)
     elif path.suffix in TORCH:
         from .tensors import read_state
 
         read_state(path)
+    elif path.suffix == ".h5":
+        from .tensors import read_hdf5_state
+
+        read_hdf5_state(path)
 
 
 def _has_weights(made: Any) -> bool:
