@@ -31,10 +31,10 @@ DANNA_SEP_TAIL = 1024
 """Silence that Danna-Sep's three networks are given after a song, in samples."""
 
 
-def checked_source(separator: str, source: str) -> tuple[str]:
+def checked_source(separator: str, source: str, known: Sequence[str] = SOURCES) -> tuple[str]:
     """The one source that a separator separates; an unknown one raises a `SeparatorError`."""
-    if source not in SOURCES:
-        raise SeparatorError(f"{separator}: got source={source!r}, expected one of {', '.join(SOURCES)}")
+    if source not in known:
+        raise SeparatorError(f"{separator}: got source={source!r}, expected one of {', '.join(known)}")
     return (source,)
 
 

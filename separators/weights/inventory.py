@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.separator import BaseSeparator, separator_class
+from stemfuse.separators.source_names import REST
 from stemfuse.separators.stems import SOURCES
 
 from .digests import Digest, file_digest
@@ -84,7 +85,7 @@ def _examples(made: Any) -> list[BaseSeparator]:
     options = inspect.signature(made).parameters
     if any(option.default is option.empty for name, option in options.items() if name != "source"):
         return []
-    choices = [{"source": source} for source in (*SOURCES, "all")] if "source" in options else [{}]
+    choices = [{"source": source} for source in (*SOURCES, REST, "all")] if "source" in options else [{}]
     examples = []
     for edition, choice in product(made.editions, choices):
         # few networks are for all sources at once
