@@ -8,6 +8,9 @@ from pathlib import Path
 
 from stemfuse.blending import BAND_EDGES_HZ
 from stemfuse.separators import SeparatorError, TrackError
+from stemfuse.separators.optional import require_packages
+from stemfuse.separators.separator import needed_packages
+from stemfuse.separators.sources import parse_sources
 
 from .config import BandConfig, BoundsConfig, DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
 from .pipeline import run
@@ -53,17 +56,23 @@ def example_clip() -> Path:
     raise TrackError("stempeg's packaged clip is not installed; pip install stempeg")
 
 
-def fetch_separators() -> tuple[SeparatorConfig, ...]:
-    """Spleeter, if its weights are here or can be fetched quickly; a message says so when they cannot."""
+def fetch_separators(progress: Progress = silent) -> tuple[SeparatorConfig, ...]:
+    """Spleeter, if its weights are here or can be fetched quickly; a message says so when they cannot.
+
+    Its vocals alone are taken: its accompaniment is what is left of the mixture, which the fusions have too.
+    """
     from stemfuse.separators.weights.download import fetch_weights, find_rows
 
     try:
+        require_packages(needed_packages("spleeter"), "spleeter")
+        progress(f"fetch {FETCHED}", 0, 1)
         for row in find_rows(FETCHED):
             fetch_weights(row, seconds=FETCH_S)
     except SeparatorError as error:
-        log.warning("the demo goes on without Spleeter (%s)", error)
+        log.warning("the demo goes on without Spleeter: %s", error)
         return ()
-    return (SeparatorConfig(name="spleeter", options={"extension": "average"}),)
+    progress(f"fetch {FETCHED}", 1, 1)
+    return (SeparatorConfig(name="spleeter", sources=parse_sources("vocals")),)
 
 
 def demo_config(out: Path, workers: int | None = None, more: tuple[SeparatorConfig, ...] = ()) -> RunConfig:
@@ -99,7 +108,7 @@ def demo_config(out: Path, workers: int | None = None, more: tuple[SeparatorConf
 
 
 def run_demo(out: Path, workers: int | None = None, progress: Progress = silent) -> Run:
-    """Make the songs and run the recipe; a second call goes on where the first one stopped.
+    """Fetch Spleeter if that is quick, make songs and run the recipe; a second call goes on where the first stopped.
 
     Parameters
     ----------
@@ -110,4 +119,4 @@ def run_demo(out: Path, workers: int | None = None, progress: Progress = silent)
     progress : callable
         Called as ``progress(stage, done, total)``.
     """
-    return run(demo_config(out, workers, fetch_separators()), progress)
+    return run(demo_config(out, workers, fetch_separators(progress)), progress)

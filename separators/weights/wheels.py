@@ -24,7 +24,7 @@ def download_wheel(requirement: str, folder: Path, seconds: float | None = None)
     folder : Path
         Where it is put, under its own name; it is made when it is missing.
     seconds : float, optional
-        After this time the download is given up.
+        After this time the download is given up; nothing is tried twice then.
 
     Returns
     -------
@@ -45,7 +45,8 @@ def download_wheel(requirement: str, folder: Path, seconds: float | None = None)
         # without a wheel pip would run the package's own program to build one
         only = ["--no-deps", "--only-binary", ":all:"]
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "download", *only, *quiet, "--dest", place, requirement]
+        hasty = [] if seconds is None else ["--retries", "0", "--timeout", "5"]
+        command = [sys.executable, "-m", "pip", "download", *only, *quiet, *hasty, "--dest", place, requirement]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:

@@ -299,6 +299,10 @@ def test_names_stand_for_files():
     ]
     # of four alternatives the first that can be fetched
     assert [row.name for row in find_rows("xumx")] == ["pretrained_xumx_musdb18HQ.pth"]
+    # one that separates one source at a time, and one of several editions
+    assert [row.source for row in find_rows("resunet143_subband")] == ["vocals", "accompaniment"]
+    assert [row.folder for row in find_rows("spleeter")] == ["2stems"] * 2 + ["4stems"] * 2 + ["5stems"] * 2
+    assert [row.system for row in find_rows("spleeter_2stems")] == ["spleeter_2stems"] * 2
     assert [row.name for row in find_rows("demucs")] == ["955717e8-8726e21a.th"]
     assert {row.system for row in find_rows("kuielab_mdx_b")} == {"kuielab_mdx_b"}
     with expect("there are kuielab_mdx_a/bass.onnx and kuielab_mdx_b/bass.onnx"):
