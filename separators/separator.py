@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -129,6 +129,8 @@ class BaseSeparator:
     runs_code, is_trusted : bool
         Whether separating runs a program, or code in a file, of others; whether the user said that it may, see
         `stemfuse.separators.trust`.
+    editions : sequence of mappings
+        Options that stand for other files of weights, such as ``{"stems": 4}``; its `weight_files` are asked of each.
     """
 
     name: ClassVar[str]
@@ -136,6 +138,7 @@ class BaseSeparator:
     channels: ClassVar[int] = 2
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    editions: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
@@ -274,6 +277,7 @@ REGISTRY = Registry(
         "audio_separator": "stemfuse.separators.adapters.audio_separator:AudioSeparator",
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
         "command": "stemfuse.separators.adapters.command:Command",
+        "d3net": "stemfuse.separators.networks.d3net_separator:D3Net",
         "demucs": "stemfuse.separators.demucs:Demucs",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
         "demucs_small": "stemfuse.separators.networks.trained:DemucsSmall",
@@ -285,6 +289,7 @@ REGISTRY = Registry(
         "onnx": "stemfuse.separators.adapters.onnx:Onnx",
         "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
+        "spleeter": "stemfuse.separators.networks.spleeter_separator:Spleeter",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",
         "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TFCTDF",
         "torchscript": "stemfuse.separators.adapters.torchscript:TorchScript",

@@ -45,7 +45,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for data, store and run")] = Path("demo"),
     workers: Workers = None,
 ) -> None:
-    """Show the whole pipeline on embedded data: no network, no GPU, no ffmpeg."""
+    """Show the whole pipeline on embedded data: no GPU, no ffmpeg; Spleeter joins if it can be fetched quickly."""
     from stemfuse.experiments.demo import run_demo
 
     with progress_bars() as progress:

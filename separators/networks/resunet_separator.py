@@ -7,11 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stemfuse.separators.audio.signals import Signal
+from stemfuse.separators.source_names import REST
+from stemfuse.separators.stems import SOURCES
 
 from .network_separator import NetworkSeparator, checked_chunk, checked_source
 
 if TYPE_CHECKING:
     import torch
+
+
+PUBLISHED = {
+    "vocals": "resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth",
+    REST: "resunet143_subbtandtime_accompaniment_16.4dB_500k_steps_v2.pth",
+}
+"""Names of the published files, by source."""
 
 
 class ResUNet143Subband(NetworkSeparator):
@@ -22,7 +31,7 @@ class ResUNet143Subband(NetworkSeparator):
     weights : path-like, optional
         The file. If not given: from the folder ``resunet143_subband`` of `weights_folder`, as published.
     source : str
-        What the weights separate, one of `SOURCES`. The accompaniment, which has a published file too, is not one.
+        What the weights separate: one of `SOURCES`, or ``"accompaniment"``. Vocals and accompaniment are published.
     segment_s : float
         Length of the chunks in seconds, of which the middle halves are kept.
     device : str
@@ -49,14 +58,14 @@ class ResUNet143Subband(NetworkSeparator):
         segment_s: float = 30.0,
         device: str = "cpu",
     ) -> None:
-        self.sources = checked_source(self.name, source)
+        self.sources = checked_source(self.name, source, (*SOURCES, REST))
         self._chunk = checked_chunk(self.name, segment_s)
         self.weights, self.source, self.segment_s, self.device = weights, source, segment_s, device
 
     @property
     def _names(self) -> Sequence[str]:
-        published = ["resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth"]
-        return [f"{self.source}.safetensors", *(published if self.source == "vocals" else [])]
+        published = PUBLISHED.get(self.source)
+        return [f"{self.source}.safetensors", *([published] if published else [])]
 
     def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import load_strictly, read_state
