@@ -21,6 +21,7 @@ from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import Track, load_separator, whole_file
 from stemfuse.separators.foreign.documents import read_json
 from stemfuse.separators.foreign.table import ForeignFileError
+from stemfuse.separators.names import name_fault
 from stemfuse.separators.networks.training import TrainableNetwork
 from stemfuse.separators.training.audio_contents import audio_contents
 
@@ -107,7 +108,7 @@ def train_study(
     TrainingError
         As `train_separator`.
     """
-    cells = list(training_cells(config))
+    cells = _checked_cells(config)
     trainables = [trainable_of(name, cell.config) for cell in cells]
     for trainable in trainables:
         trainable.size()
@@ -125,6 +126,20 @@ def train_study(
             say(f"{cell.label} ({number + 1} of {len(cells)}): {scores} dB")
     progress("cells", len(cells), len(cells))
     return study_table(config, lines)
+
+
+def _checked_cells(config: TrainConfig) -> list[TrainingCell]:
+    """All cells; labels that no folder can have, or that two have, raise a `ConfigError`."""
+    if config.seeds is not None and any(SEED in grid for grid in config.grid):
+        raise ConfigError(f"got {SEED} in the grid and seeds={config.seeds}, expected one of the two")
+    cells = list(training_cells(config))
+    labels = [cell.label for cell in cells]
+    for label in labels:
+        if fault := name_fault(label):
+            raise ConfigError(f"grid: {label} {fault}; vary something else, or train without a grid")
+        if labels.count(label) > 1:
+            raise ConfigError(f"grid: {label} stands for two trainings; leave one out")
+    return cells
 
 
 def _test_songs(config: TrainConfig) -> list[Track]:

@@ -368,6 +368,13 @@ def test_wrong_studies_are_refused_before_any_training(tree, tmp_path):
     wrong = small("ismir2020", tree, tmp_path / "x", "grid={network.block: [tdc, cnn]}")
     with pytest.raises(ConfigError, match="network: block: got 'cnn'"):
         train_study("ismir2020", wrong)
+    for grid, words in (
+        ("grid=[{network.block: [tdc]}, {network.block: [tdc, tfc]}]", "block=tdc-seed=0 stands for two trainings"),
+        ("grid={recipe.seed: [3, 4]}", "got recipe.seed in the grid and seeds=2"),
+        ("grid={initial: [a/b.pt, c]}", "grid: .*a/b.pt"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train_study("ismir2020", small("ismir2020", tree, tmp_path / "x", grid, "seeds=2"))
     with pytest.raises(ConfigError, match="test: got nothing, expected subsets of"):
         train_study("ismir2020", small("ismir2020", tree, tmp_path / "x", "seeds=2", "test=[nothing]"))
     with pytest.raises(ConfigError, match=r"name a YAML file, or one of the recipes .*xumx_ablation"):
