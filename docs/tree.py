@@ -16,6 +16,7 @@ PACKAGES = ("separators", "analysis", "blending", "mixers", "experiments")
 OTHERS = {
     "stemfuse/": "the import name: about a dozen names, and one link per folder above",
     "tests/": "one folder per package, one file per noun; slow, gpu, browser and ffmpeg tests have markers",
+    "examples/": "a package that adds a separator",
     "benchmarks/": "commands that print a table and write JSON, side by side with the peer",
     "docs/": "what does not fit on one page, recipes, and their pictures",
 }

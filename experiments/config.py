@@ -83,6 +83,10 @@ class SeparatorConfig(_Part):
     stored: bool = Field(
         False, description="use only stems that were separated or adopted before; no weights are loaded"
     )
+    trust: bool = Field(
+        False,
+        description="run the program, or the code in a file, that it stands for: know what it is before you say so",
+    )
     sources: SourcesConfig = Field(
         None, description="of its stems, those that are picked or summed up; as the recipe says when not given"
     )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 
 from stemfuse.blending import BAND_EDGES_HZ
-from stemfuse.separators import TrackError
+from stemfuse.separators import SeparatorError, TrackError
+from stemfuse.separators.optional import require_packages
+from stemfuse.separators.separator import needed_packages
+from stemfuse.separators.sources import parse_sources
 
 from .config import BandConfig, BoundsConfig, DataConfig, FusionConfig, PlayersConfig, RunConfig, SeparatorConfig
 from .pipeline import run
@@ -19,6 +23,11 @@ SECONDS = 8.0
 BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles in Danna-Sep's preset."""
+
+FETCHED, FETCH_S = "spleeter_2stems", 20.0
+"""Weights that the demo fetches when they are not here, and the seconds that it waits for them."""
+
+log = logging.getLogger(__name__)
 
 SMALL_MIXER = {
     "base": "conv1x1",
@@ -47,8 +56,27 @@ def example_clip() -> Path:
     raise TrackError("stempeg's packaged clip is not installed; pip install stempeg")
 
 
-def demo_config(out: Path, workers: int | None = None) -> RunConfig:
-    """The demo's recipe; data, store and run lie under one folder."""
+def fetch_separators(progress: Progress = silent) -> tuple[SeparatorConfig, ...]:
+    """Spleeter, if its weights are here or can be fetched quickly; a message says so when they cannot.
+
+    Its vocals alone are taken: its accompaniment is what is left of the mixture, which the fusions have too.
+    """
+    from stemfuse.separators.weights.download import fetch_weights, find_rows
+
+    try:
+        require_packages(needed_packages("spleeter"), "spleeter")
+        progress(f"fetch {FETCHED}", 0, 1)
+        for row in find_rows(FETCHED):
+            fetch_weights(row, seconds=FETCH_S)
+    except SeparatorError as error:
+        log.warning("the demo goes on without Spleeter: %s", error)
+        return ()
+    progress(f"fetch {FETCHED}", 1, 1)
+    return (SeparatorConfig(name="spleeter", sources=parse_sources("vocals")),)
+
+
+def demo_config(out: Path, workers: int | None = None, more: tuple[SeparatorConfig, ...] = ()) -> RunConfig:
+    """The demo's recipe; data, store and run lie under one folder. ``more`` are separators that few machines have."""
     return RunConfig(
         out=out / "run",
         store=out / "store",
@@ -61,7 +89,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
                 band=BandConfig(songs=SONGS, seconds=SECONDS, seed=SEED),
             ),
         ),
-        separators=tuple(SeparatorConfig(name=name) for name in (*BY_RULE, *TRAINED)),
+        separators=(*(SeparatorConfig(name=name) for name in (*BY_RULE, *TRAINED)), *more),
         fusions=(
             FusionConfig(name="mean"),
             FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep", "separators": TRAINED}),
@@ -80,7 +108,7 @@ def demo_config(out: Path, workers: int | None = None) -> RunConfig:
 
 
 def run_demo(out: Path, workers: int | None = None, progress: Progress = silent) -> Run:
-    """Make the songs and run the recipe; a second call goes on where the first one stopped.
+    """Fetch Spleeter if that is quick, make songs and run the recipe; a second call goes on where the first stopped.
 
     Parameters
     ----------
@@ -91,4 +119,4 @@ def run_demo(out: Path, workers: int | None = None, progress: Progress = silent)
     progress : callable
         Called as ``progress(stage, done, total)``.
     """
-    return run(demo_config(out, workers), progress)
+    return run(demo_config(out, workers, fetch_separators(progress)), progress)

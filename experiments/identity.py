@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import stemfuse
 from stemfuse.blending import BaseFusion, make_fusion
@@ -36,7 +37,10 @@ def sha256_of(files: Iterable[Path]) -> list[str]:
 
 def run_identity(plan: Plan) -> str:
     """Digest of all that the results depend on, but for the stems, which may not be there yet."""
-    config = plan.config.model_dump(mode="json", exclude={"out", "workers", "store", "training"})
+    left_out: dict[str, Any] = dict.fromkeys(("out", "workers", "store", "training"), True)
+    # to trust a separator changes no stem
+    left_out["separators"] = {"__all__": {"trust"}}
+    config = plan.config.model_dump(mode="json", exclude=left_out)
     config["fusions"] = [cell.recipe() for cell in plan.fusions]
     needed = set(plan.needed())
     tracks = [

@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from stemfuse.separators import (
     list_separators,
     load_separator,
     separator_class,
+    trust,
 )
 from stemfuse.separators.descriptions import described_fingerprint, difference, known_options
 from stemfuse.separators.errors import listed
@@ -29,10 +32,27 @@ from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.separator import named_separator
 from stemfuse.separators.store.entry import describe_separator
 from stemfuse.separators.store.stem_store import adopted_key
+from stemfuse.separators.trusted import ADVICE, needs_trust
 
 from .config import SeparatorConfig
 from .errors import ConfigError
 from .machine import resolve_devices
+
+_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+
+
+@contextmanager
+def trusting(given: bool) -> Iterator[None]:
+    """Until the block ends, separators that are named may run programs and code of others, where that is given.
+
+    It is for the command line's ``--trust``: a recipe says so separator by separator, and descriptions in fusions and
+    stores cannot say it.
+    """
+    token = _trusting.set(given)
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class StoredSeparator:
         Its arguments, as JSON.
     stored : bool
         Whether only stems that lie in the store are used.
+    is_trusted : bool
+        Whether it may run a program, or code in a file, of others.
     parts : tuple of StoredSeparator
         Of a fusion that is used as a separator, those whose stems it fuses, by the fusion's labels.
     """
@@ -60,6 +82,7 @@ class StoredSeparator:
     name: str
     options: str
     stored: bool
+    is_trusted: bool = False
     parts: tuple[StoredSeparator, ...] = ()
 
     @property
@@ -84,7 +107,9 @@ class StoredSeparator:
     def load(self) -> Separator:
         """The separator, one per process."""
         # the file of a fusion may be another one now
-        return load_separator(self.name, **json.loads(self.options)) if self.parts else _load(self.name, self.options)
+        if self.parts:
+            return load_separator(self.name, **json.loads(self.options))
+        return _load(self.name, self.options, self.is_trusted)
 
     def description(self, track: Track, store: StemStore) -> Any:
         """How it describes itself, by the record of a track's stems; a fusion by the file that was named here."""
@@ -115,10 +140,16 @@ class StoredSeparator:
             yield part
             yield from part.all_parts()
 
+    def check_trust(self) -> None:
+        """Refuse a separator that runs code of others, unless the user said so; a ConfigError says how."""
+        if needs_trust(self.name) and not self.is_trusted:
+            raise ConfigError(f"separator {self.label} ({self.name}) runs a program, or code in a file: {ADVICE}")
+
 
 @cache
-def _load(name: str, options: str) -> Separator:
-    return load_separator(name, **json.loads(options))
+def _load(name: str, options: str, is_trusted: bool = False) -> Separator:
+    separator = load_separator(name, **json.loads(options))
+    return trust(separator) if is_trusted else separator
 
 
 def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator:
@@ -128,9 +159,12 @@ def stored_separator(part: SeparatorConfig, store: StemStore) -> StoredSeparator
         return StoredSeparator(part.label or part.name, store.find(part.name), part.name, options, True)
     made = separator_class(part.name)
     if inspect.isclass(made) and issubclass(made, FusedSeparator):
-        return _stored_fusion(part, store)
+        # who trusts a fusion trusts its separators
+        with trusting(part.trust or _trusting.get()):
+            return _stored_fusion(part, store)
     separator = _load(part.name, options)
-    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False)
+    is_trusted = part.trust or _trusting.get()
+    return StoredSeparator(part.label or separator.name, store.key(separator), part.name, options, False, is_trusted)
 
 
 def _stored_fusion(given: SeparatorConfig, store: StemStore) -> StoredSeparator:
@@ -147,7 +181,8 @@ def _stored_fusion(given: SeparatorConfig, store: StemStore) -> StoredSeparator:
         assert isinstance(separator, FusedSeparator)
     parts = [found.get(label) or _stored_part(label, part, store) for label, part in separator.parts().items()]
     text = json.dumps(options, sort_keys=True, default=os.fspath)
-    return StoredSeparator(given.label or separator.name, store.key(separator), given.name, text, False, tuple(parts))
+    label, key = given.label or separator.name, store.key(separator)
+    return StoredSeparator(label, key, given.name, text, False, parts=tuple(parts))
 
 
 def _open(separator: FusedSeparator) -> dict[str, Part]:
@@ -329,6 +364,6 @@ def _described(label: str, key: str | None, description: Mapping[str, Any], stor
 def _otherwise(label: str, name: str) -> str:
     """How to come by the stems of a separator that cannot be made as it was when the fusion was fitted."""
     known = inspect.signature(separator_class(name)).parameters if name in list_separators() else {}
-    own = next((option for option in ("weights", "repo", "file") if option in known), "")
+    own = next((option for option in ("weights", "repo", "file", "description") if option in known), "")
     separate = f"separate the songs first (stemfuse separate SONG --separator {name} --option {own}=PATH --store STORE)"
     return f"{f'{separate} and name this --store, or ' * bool(own)}give its stems with --stems {label}=DIR"

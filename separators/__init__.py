@@ -48,6 +48,7 @@ from .sources import Sums, in_order, parse_sources, show_sources
 from .stems import SOURCES, Stems
 from .store import Adoption, Alignment, Contents, FoundStems, StemStore, check_alignment, file_stamp, find_stems
 from .track import LENGTH_TOLERANCE, StoredStems, Track, fit_length, signal_sha256, track_labels
+from .trusted import trust
 
 __all__ = [
     "BLOCK",
@@ -116,6 +117,7 @@ __all__ = [
     "signal_sha256",
     "stem_labels",
     "track_labels",
+    "trust",
     "whole_file",
     "whole_folder",
     "write_audio",

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -126,6 +126,11 @@ class BaseSeparator:
         Packages that separating needs and that are not always installed; by each, the extra that installs it.
     not_in_identity : frozenset of str
         Options that do not change the output, such as a device or a folder of weights.
+    runs_code, is_trusted : bool
+        Whether separating runs a program, or code in a file, of others; whether the user said that it may, see
+        `stemfuse.separators.trust`.
+    editions : sequence of mappings
+        Options that stand for other files of weights, such as ``{"stems": 4}``; its `weight_files` are asked of each.
     """
 
     name: ClassVar[str]
@@ -133,9 +138,12 @@ class BaseSeparator:
     channels: int = 2
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    editions: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
+    runs_code: ClassVar[bool] = False
+    is_trusted: bool = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -282,7 +290,10 @@ REGISTRY = Registry(
     "separator",
     "stemfuse.separators",
     {
+        "audio_separator": "stemfuse.separators.adapters.audio_separator:AudioSeparator",
         "centre_channel": "stemfuse.separators.classical.centre_channel:CentreChannel",
+        "command": "stemfuse.separators.adapters.command:Command",
+        "d3net": "stemfuse.separators.networks.d3net_separator:D3Net",
         "danna_sep": "stemfuse.blending.danna_sep:DannaSep",
         "demucs": "stemfuse.separators.demucs:Demucs",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:DemucsDanna",
@@ -293,10 +304,13 @@ REGISTRY = Registry(
         "ismir2020": "stemfuse.separators.networks.ismir2020_separator:Ismir2020",
         "kuielab_mdx": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDX",
         "kuielab_mdx_demucs": "stemfuse.separators.networks.kuielab_mdx_separator:KuielabMDXDemucs",
+        "onnx": "stemfuse.separators.adapters.onnx:Onnx",
         "repet_sim": "stemfuse.separators.classical.repet_sim:RepetSim",
         "resunet143_subband": "stemfuse.separators.networks.resunet_separator:ResUNet143Subband",
+        "spleeter": "stemfuse.separators.networks.spleeter_separator:Spleeter",
         "tfc_tdf_small": "stemfuse.separators.networks.trained:TFCTDFSmall",
         "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TFCTDF",
+        "torchscript": "stemfuse.separators.adapters.torchscript:TorchScript",
         "unet_danna": "stemfuse.separators.networks.unet_danna_separator:UNetDanna",
         "xumx": "stemfuse.separators.networks.xumx_separator:XUMX",
         "xumx_small": "stemfuse.separators.networks.trained:XUMXSmall",

@@ -113,7 +113,7 @@ def draw_production(form: Form) -> Production:
     )
 
 
-def _room(rng: np.random.Generator, reverberation_s: float) -> Wave:
+def draw_room(rng: np.random.Generator, reverberation_s: float) -> Wave:
     """Impulse response of a room for two ears, (channel, time): early reflections, then noise whose top fades first.
 
     Its energy is 1. Its rate is half of `RATE`, since walls and air absorb the top octave. That decaying noise makes a
@@ -133,7 +133,7 @@ def _room(rng: np.random.Generator, reverberation_s: float) -> Wave:
     return response
 
 
-def _reverberate(wave: Wave, room: Wave, wetness: float) -> None:
+def reverberate(wave: Wave, room: Wave, wetness: float) -> None:
     """Add a room to a stem (channel, time), in place: the sum of its channels convolved with each ear's response.
 
     Overlap-add at half the rate, in blocks that stay in the processor's cache.
@@ -165,7 +165,7 @@ def _widen(bus: Wave, wave: Wave, pan: float, delay_s: float) -> None:
     place(bus[1], wave, max(late, 0), float(np.sin(angle)))
 
 
-def _level(stem: Wave) -> float:
+def level_of(stem: Wave) -> float:
     """Root mean square of a stem while it plays: of the half seconds within 30 dB of its loudest one."""
     size = RATE // 2
     halves = (stem[:, start : start + size] for start in range(0, stem.shape[1], size))
@@ -179,7 +179,7 @@ def _compress(stem: Wave, amount: float) -> None:
 
     The gain is the level over its usual value to the power ``-amount``, followed in steps of 23 ms.
     """
-    usual = _level(stem)
+    usual = level_of(stem)
     count = -(-stem.shape[1] // GAIN_STEP) + 1
     steps = np.pad(stem, ((0, 0), (0, count * GAIN_STEP - stem.shape[1]))).reshape(2, count, GAIN_STEP)
     power = np.einsum("cft,cft->f", steps, steps).astype(np.float64) / (2 * GAIN_STEP)
@@ -192,7 +192,7 @@ def _compress(stem: Wave, amount: float) -> None:
     stem *= curve.ravel()[: stem.shape[1]]
 
 
-def _saturate(stem: Wave, drive: float) -> None:
+def saturate(stem: Wave, drive: float) -> None:
     """Tape, in place: the hyperbolic tangent, with the peak where it was."""
     peak = float(max(stem.max(), -stem.min())) or 1.0
     stem *= np.float32(drive / peak)
@@ -217,7 +217,7 @@ def _play_dry(song: Song, production: Production) -> dict[str, Wave]:
     other = np.zeros((2, form.length), np.float32)
     for part, pan, delay_s in zip(song.others, production.part_pans, production.part_delays_s, strict=False):
         wave = play_part(form, part)
-        _widen(other, wave / np.float32(_level(wave[None]) or 1.0), pan, delay_s)
+        _widen(other, wave / np.float32(level_of(wave[None]) or 1.0), pan, delay_s)
     vocals = play_voice(form, song.voice, production.voice_pan, production.voice_width)
     late = round(production.voice_delay_s * RATE)
     if late:
@@ -234,16 +234,16 @@ def mix(song: Song) -> NDArray[np.int16]:
     """Play and mix a song in 16-bit samples, (source, channel, time); their sum does not overflow either."""
     form = song.form
     production = draw_production(form)
-    room = _room(form.generator("room"), production.reverberation_s)
+    room = draw_room(form.generator("room"), production.reverberation_s)
     dry = _play_dry(song, production)
     stems = []
     for source in SOURCES:
         wave = dry.pop(source)
         if production.wetness[source]:
-            _reverberate(wave, room, production.wetness[source])
+            reverberate(wave, room, production.wetness[source])
         _compress(wave, production.compression[source])
-        _saturate(wave, production.drive[source])
-        wave *= np.float32(10 ** (production.levels_db[source] / 20) / (_level(wave) or 1.0))
+        saturate(wave, production.drive[source])
+        wave *= np.float32(10 ** (production.levels_db[source] / 20) / (level_of(wave) or 1.0))
         stems.append(wave)
     loudest = max(float(max(wave.max(), -wave.min())) for wave in (*stems, sum(stems, np.float32(0))))
     # one noise, read from a second further on for each stem

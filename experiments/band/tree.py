@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from stemfuse.separators import RATE, SOURCES, AudioError, FileSignal, TrackError, WriteError
@@ -18,7 +20,7 @@ from stemfuse.separators.audio.whole_files import HOST, is_alive
 
 from .composition import compose, length_of
 from .mixing import mix
-from .score import Song
+from .widening import mix_widely
 
 SUBSET_PATTERN = ("train", "test", "valid", "train")
 """Subsets of songs 0, 1, 2, 3, then again: half train, a quarter each valid and test, and early ones of each."""
@@ -26,15 +28,15 @@ SUBSET_PATTERN = ("train", "test", "valid", "train")
 FILES = ("mixture", *SOURCES)
 
 
-def track_name(seed: int, index: int) -> str:
-    """Name of a song: it holds the seed and the index that the song is made from.
+def track_name(seed: int, index: int, wide: bool = False) -> str:
+    """Name of a song: it holds the seed and the index that the song is made from, and whether it was widened.
 
     Examples
     --------
     >>> track_name(7, 3)
     'Synth Band 0007 - 003'
     """
-    return f"Synth Band {seed:04d} - {index:03d}"
+    return f"{'Wide' if wide else 'Synth'} Band {seed:04d} - {index:03d}"
 
 
 def plan_tracks(tracks: int | Mapping[str, int], subset: str | None = None) -> list[tuple[str, int]]:
@@ -94,9 +96,8 @@ def _is_complete(folder: Path, length: int) -> bool:
     return True
 
 
-def _write_song(folder: Path, song: Song) -> None:
-    """Write the five files as 16-bit WAV: the mixture is the integer sum of the stems."""
-    stems = mix(song)
+def write_song(folder: Path, stems: NDArray[np.int16]) -> None:
+    """Write five files as 16-bit WAV: four stems (source, channel, time), and the mixture, their integer sum."""
     for name, samples in zip(FILES, (stems.sum(0, dtype=np.int16), *stems), strict=True):
         # libsndfile would put the time of day into the header of some formats; these files depend on the seed alone
         wavfile.write(folder / f"{name}.wav", RATE, samples.T)
@@ -121,12 +122,29 @@ def _appearing(directory: Path, folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _provide(directory: Path, folder: Path, seed: tuple[int, int], seconds: float) -> None:
-    """Make the song of a folder unless it is there already."""
+def provide(directory: Path, folder: Path, seconds: float, make: Callable[[], NDArray[np.int16]]) -> None:
+    """Make the song of a folder of a tree unless it is there already, whole or not at all.
+
+    Parameters
+    ----------
+    directory, folder : Path
+        Root of the tree and the song's own folder in it.
+    seconds : float
+        Length of the song.
+    make : callable
+        Gives its stems, (source, channel, time).
+
+    Raises
+    ------
+    TrackError
+        The folder holds something else.
+    WriteError
+        The disk is full or the folder cannot be written.
+    """
     try:
         if not _is_complete(folder, length_of(seconds)):
             with _appearing(directory, folder) as temporary:
-                _write_song(temporary, compose(seed, seconds))
+                write_song(temporary, make())
     except OSError as error:
         raise WriteError(
             f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another directory"
@@ -140,6 +158,7 @@ def synthesize(
     seed: int = 0,
     subset: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    wide: bool = False,
 ) -> list[Path]:
     """Make songs of the synthetic band as a data set in the layout of MUSDB18-HQ.
 
@@ -164,6 +183,9 @@ def synthesize(
         ``"train"``, ``"valid"`` or ``"test"``: all songs are of it.
     progress : callable, optional
         Called as ``progress(done, total)`` after each song.
+    wide : bool
+        Songs to train on: each stem at another speed, through filters, rooms, overdrive and a lossy codec, at wider
+        levels, see `mix_widely`. They have other names. Songs without it are what they always were.
 
     Returns
     -------
@@ -190,9 +212,13 @@ def synthesize(
     for remains in directory.glob(".writing-*-*-*"):
         if not is_alive(remains):
             shutil.rmtree(remains, ignore_errors=True)
-    folders = [directory / part / track_name(seed, index) for part, index in planned]
+    folders = [directory / part / track_name(seed, index, wide) for part, index in planned]
+
+    def make(index: int) -> NDArray[np.int16]:
+        return mix_widely((seed, index), seconds) if wide else mix(compose((seed, index), seconds))
+
     for done, ((_, index), folder) in enumerate(zip(planned, folders, strict=True), start=1):
-        _provide(directory, folder, (seed, index), seconds)
+        provide(directory, folder, seconds, functools.partial(make, index))
         if progress is not None:
             progress(done, len(planned))
     return folders

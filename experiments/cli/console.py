@@ -65,6 +65,9 @@ results = NamesConsole(soft_wrap=True, highlight=False, markup=False)
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs to read")]
 Store = Annotated[Path, typer.Option("--store", help="stem store", show_default=False)]
 Option = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="an argument of it; may be repeated")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="run programs, or code in files, that separators stand for; know what they are")
+]
 Convert = Annotated[bool, typer.Option("--convert", help="resample and copy mono to stereo where needed, and back")]
 Shift = Annotated[bool, typer.Option("--shift", help="correct offsets of stems that are found")]
 AsIs = Annotated[bool, typer.Option("--as-is", help="take stems unchanged, whatever is found")]

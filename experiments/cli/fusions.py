@@ -23,6 +23,7 @@ from .console import (
     Shift,
     Sources,
     Store,
+    Trust,
     Workers,
     check_choice,
     escape_json,
@@ -179,6 +180,7 @@ def fit(
             "log=tensorboard, ...; may be repeated",
         ),
     ] = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    trust: Trust = False,
     workers: Workers = None,
     replace: Replace = False,
     as_json: Json = False,
@@ -188,11 +190,12 @@ def fit(
     from stemfuse.experiments.config import AugmentConfig, TrainingConfig
     from stemfuse.experiments.recipes import parse_part
     from stemfuse.experiments.stages.single_fit import fit_fusion
+    from stemfuse.experiments.stored_separators import trusting
     from stemfuse.experiments.training import is_follower
 
     options = parse_options(option)
     trained = parse_part(TrainingConfig, parse_options(training), "--training")
-    with progress_bars() as progress:
+    with progress_bars() as progress, trusting(trust):
         table = fit_fusion(
             fusion,
             options,
@@ -253,16 +256,18 @@ def fuse(
         bool, typer.Option("--replace", help="replace stems of other songs or fusions in --out")
     ] = False,
     model: Models = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    trust: Trust = False,
     workers: Workers = None,
 ) -> None:
     """Fuse songs or data sets; missing stems are separated first. Run it again, it goes on where it stopped."""
     from stemfuse.experiments.stages.fuse import fuse_paths
     from stemfuse.experiments.stages.song_stems import parse_models, parse_stems
+    from stemfuse.experiments.stored_separators import trusting
 
     given, how = parse_stems(stems, "--stems"), how_to_take(shift, as_is)
     if how != "refuse" and not given:
         raise ConfigError(f"got --{how}, which is of stems that are given; expected --stems LABEL=DIR with it")
-    with progress_bars() as progress:
+    with progress_bars() as progress, trusting(trust):
         folders = fuse_paths(
             file,
             paths,

@@ -20,6 +20,7 @@ from .console import (
     Models,
     Shift,
     Sources,
+    Trust,
     Workers,
     given_sources,
     how_to_take,
@@ -44,7 +45,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for data, store and run")] = Path("demo"),
     workers: Workers = None,
 ) -> None:
-    """Show the whole pipeline on embedded data: no network, no GPU, no ffmpeg."""
+    """Show the whole pipeline on embedded data: no GPU, no ffmpeg; Spleeter joins if it can be fetched quickly."""
     from stemfuse.experiments.demo import run_demo
 
     with progress_bars() as progress:
@@ -65,6 +66,7 @@ def run(
     cells: Annotated[
         str | None, typer.Option("--cells", metavar="K/N", help="only this share of the fusions, for several machines")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Run a recipe on your data; run it again and it goes on where it stopped."""
     from stemfuse.experiments.errors import UnfittedError
@@ -72,11 +74,12 @@ def run(
     from stemfuse.experiments.recipes import load_config
     from stemfuse.experiments.run import Run
     from stemfuse.experiments.shares import Share
+    from stemfuse.experiments.stored_separators import trusting
 
     checked = load_config(config, overrides or [])
     share = None if cells is None else Share.parse(cells)
     try:
-        with progress_bars() as progress:
+        with progress_bars() as progress, trusting(trust):
             finished = run_config(checked, progress, verify, share=share)
     except UnfittedError:
         if share is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from .console import (
     Option,
     Shift,
     Store,
+    Trust,
     Workers,
     check_choice,
     given_sources,
@@ -49,13 +51,15 @@ def separate(
     convert: Convert = False,
     mixture: Mixture = "file",
     sources: NamedSources = None,
+    trust: Trust = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Separate songs or data sets into a stem store; stems that are there already are kept."""
     from stemfuse.experiments.stages.separate import separate_paths
+    from stemfuse.experiments.stored_separators import trusting
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, trusting(trust):
         rule = one_of("--mixture", mixture, ("file", "sum"))
         named = given_sources(sources)
         entries = separate_paths(
@@ -110,6 +114,9 @@ def synth(
         int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="the same seed gives the same bytes")
     ] = 0,
     subset: Annotated[str | None, typer.Option("--subset", help="put all songs into this subset")] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="to train on: stems at other speeds, through filters, rooms and a codec")
+    ] = False,
 ) -> None:
     """Make songs of the synthetic band in the layout of MUSDB18-HQ."""
     from stemfuse.experiments.band import synthesize
@@ -120,7 +127,8 @@ def synth(
         raise ConfigError("got --seconds nan, expected a number of seconds")
 
     with progress_bars() as progress:
-        made = synthesize(folder, tracks, seconds, seed, subset=subset, progress=lambda d, t: progress("synth", d, t))
+        show = functools.partial(progress, "synth")
+        made = synthesize(folder, tracks, seconds, seed, subset, show, wide)
     for path in made:
         results.print(str(path))
 

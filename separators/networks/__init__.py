@@ -14,11 +14,13 @@ trained here it also has the `TrainableNetwork`: sizes, loss, and notes in the f
 Where files of weights are found, checked and read: `stemfuse.separators.weights`.
 """
 
+from .d3net_separator import D3Net
 from .demucs_v2_separator import DemucsDanna, DemucsV2
 from .ismir2020_separator import Ismir2020
 from .kuielab_mdx_separator import KuielabMDX, KuielabMDXDemucs
 from .network_separator import NetworkSeparator
 from .resunet_separator import ResUNet143Subband
+from .spleeter_separator import Spleeter
 from .tfc_tdf_separator import TFCTDF
 from .unet_danna_separator import UNetDanna
 from .xumx_separator import XUMX
@@ -26,6 +28,7 @@ from .xumx_separator import XUMX
 __all__ = [
     "TFCTDF",
     "XUMX",
+    "D3Net",
     "DemucsDanna",
     "DemucsV2",
     "Ismir2020",
@@ -33,5 +36,6 @@ __all__ = [
     "KuielabMDXDemucs",
     "NetworkSeparator",
     "ResUNet143Subband",
+    "Spleeter",
     "UNetDanna",
 ]

@@ -23,7 +23,7 @@ def tensors_of(mixture: Signal) -> ReadTensor:
     return lambda start, stop: torch.from_numpy(np.array(mixture.read(start, stop)))
 
 
-def _widened(read: ReadTensor, time: int, start: int, stop: int) -> torch.Tensor:
+def widened(read: ReadTensor, time: int, start: int, stop: int) -> torch.Tensor:
     """Part of a song, and zeros where it is beyond the song's ends."""
     audio = read(max(0, start), min(stop, time))
     return functional.pad(audio, (max(0, -start), max(0, stop - time)))
@@ -71,9 +71,9 @@ def separate_in_chunks(
     step = chunk - 2 * trim
     for start in range(0, time, step):
         if neighbours:
-            audio = _widened(read, time, start - trim, start - trim + chunk)
+            audio = widened(read, time, start - trim, start - trim + chunk)
         else:
-            audio = functional.pad(_widened(read, time, start, start + step), (trim, trim))
+            audio = functional.pad(widened(read, time, start, start + step), (trim, trim))
         kept = min(step, time - start)
         yield network(audio[None])[0, ..., trim : trim + kept].cpu()
 
@@ -116,7 +116,7 @@ def separate_in_halves(
         stop = min(time, last + chunk if start == last else start + chunk * 3 // 4)
         # the last chunks may hold nothing but zeros
         if first < stop:
-            output = network(_widened(read, time, start, start + chunk)[None])[0]
+            output = network(widened(read, time, start, start + chunk)[None])[0]
             yield output[..., first - start : stop - start].cpu()
 
 
@@ -174,7 +174,7 @@ def separate_overlapping(
         stop = min(start + chunk, time)
         length = stop - start
         before = (needed(length) - length) // 2
-        audio = _widened(read, time, start - before, start - before + needed(length))
+        audio = widened(read, time, start - before, start - before + needed(length))
         output = centred(network(audio[None])[0], length).cpu()
         if start == 0:
             joined = torch.zeros(*output.shape[:-1], chunk)

@@ -160,6 +160,21 @@ class DemucsFourDecodersNetwork(nn.Module):
         )
         rescale(self)
 
+    def output_length(self, length: int) -> int:
+        """Samples that are separated of so many; none, or fewer than none, where they are too few.
+
+        Examples
+        --------
+        >>> DemucsFourDecodersNetwork(channels=2).output_length(441_000)
+        438954
+        """
+        steps = 2 * length
+        for _ in self.encoder:
+            steps = (steps - KERNEL) // STRIDE + 1
+        for _ in self.decoder:
+            steps = (steps - 1) * STRIDE + KERNEL
+        return steps // 2
+
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """Separate (batch, 2, time) into (batch, source, 2, less time): drums, bass, other, vocals."""
         mono = mixture.mean(dim=1, keepdim=True)

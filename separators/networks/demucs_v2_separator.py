@@ -1,4 +1,4 @@
-"""Demucs v2 and Danna-Sep's variant of it as separators, and what it takes to train the former."""
+"""Demucs v2 and Danna-Sep's variant of it as separators, and what it takes to train them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stemfuse.separators.audio.signals import RATE, Signal
 from stemfuse.separators.blocks import whole
-from stemfuse.separators.errors import SeparatorError
+from stemfuse.separators.errors import SeparatorError, TrainingError
 from stemfuse.separators.stems import SOURCES
 
 from .network_separator import DANNA_SEP_TAIL, NetworkSeparator, checked_chunk
@@ -272,6 +272,47 @@ class TrainableDemucsV2(TrainableNetwork):
     def notes(self) -> dict[str, Any]:
         """See `TrainableNetwork`."""
         return {"standardise": self.standardise, "resample": self.resample}
+
+    def state(self, path: Path) -> Mapping[str, Any]:
+        """See `TrainableNetwork`."""
+        from stemfuse.separators.weights.tensors import read_state
+
+        from .demucs_v2 import demucs_state
+
+        return demucs_state(read_state(path), path)[0]
+
+
+class TrainableDemucsDanna(TrainableNetwork):
+    """Danna-Sep's Demucs with four decoders to be trained; the defaults are the published sizes.
+
+    Examples
+    --------
+    >>> TrainableDemucsDanna(chunk_s=2.0).length
+    88200
+    """
+
+    separator: ClassVar[str] = DemucsDanna.name
+
+    channels: int = Field(48, ge=1, description="of the highest level; each below has twice as many")
+    chunk_s: float = Field(10.0, gt=0, description="length of a chunk in seconds")
+    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+    weights: tuple[float, ...] = Field((), description="of the sources in the loss; equal when not given")
+
+    @property
+    def length(self) -> int:
+        """See `TrainableNetwork`."""
+        return round(self.chunk_s * RATE)
+
+    def objective(self) -> SeparationObjective:
+        """See `TrainableNetwork`."""
+        from .demucs_v2 import DemucsFourDecodersNetwork
+        from .training.objectives import BeginningObjective
+
+        network = DemucsFourDecodersNetwork(self.channels)
+        # a step at the bottom is 2048 samples
+        if network.output_length(self.length) < self.length // 2:
+            raise TrainingError(f"{self.separator}: got chunk_s={self.chunk_s}, expected at least 0.2 seconds")
+        return BeginningObjective(network, loss=self.loss, weights=checked_shares(self.weights, SOURCES))
 
     def state(self, path: Path) -> Mapping[str, Any]:
         """See `TrainableNetwork`."""

@@ -1,4 +1,4 @@
-"""The U-Net frame of Choi et al. (ISMIR 2020) on complex spectrograms, and its interchangeable blocks."""
+"""The U-Net frame of Choi et al. (ISMIR 2020) on complex spectrograms or magnitudes, and its interchangeable blocks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from stemfuse.separators.weights.tensors import State, count, renamed
 BLOCKS: Final = ("tdf", "tdc", "tfc", "tfc_tdf", "tdc_rnn")
 """Names of the blocks: fully connected (tdf), convolutions within an STFT frame (tdc) or over several (tfc), joined."""
 
+MAGNITUDE_PARTS: Final = 2
+"""Of the spectrograms of a `MagnitudeUNet`: left and right."""
+
+_SMALL = 1e-8
+"""Smallest magnitude that is divided by."""
+
 _SWAPPED = [0, 2, 1, 3]
 """Between left, left, right, right and real, real, imaginary, imaginary; the same way back."""
 
 
 @dataclass(frozen=True)
 class UNetShape:
-    """The sizes of a `CaCUNet`, which decide its tensors.
+    """The sizes of a `CaCUNet` or a `MagnitudeUNet`, which decide its tensors.
 
     Attributes
     ----------
@@ -41,6 +47,8 @@ class UNetShape:
         Channels between the blocks; channels, number and kernel size of a block's convolutions.
     factor, minimum : int
         The bottleneck of the fully connected layers has bins / factor units, but at least so many.
+    parts : int
+        Channels of input and output: 4 for real and imaginary parts of two channels, 2 for their magnitudes.
     """
 
     block: str = "tfc_tdf"
@@ -54,6 +62,7 @@ class UNetShape:
     kernel: int = 3
     factor: int = 16
     minimum: int = 16
+    parts: int = 4
 
     @property
     def time_divisor(self) -> int:
@@ -228,13 +237,13 @@ class CaCUNet(nn.Module):
         self.shape = shape
         channels, levels = shape.channels, range(shape.blocks // 2)
         bins = [shape.bins >> level for level in (*levels, len(levels))]
-        self.first_conv = nn.Sequential(nn.Conv2d(4, channels, (1, 2)), nn.BatchNorm2d(channels), nn.ReLU())
+        self.first_conv = nn.Sequential(nn.Conv2d(shape.parts, channels, (1, 2)), nn.BatchNorm2d(channels), nn.ReLU())
         self.encoders = nn.ModuleList(_block(channels, bins[level], shape) for level in levels)
         self.downsamplings = nn.ModuleList(_sampler(level, shape, up=False) for level in levels)
         self.mid_block = _block(channels, bins[-1], shape)
         self.upsamplings = nn.ModuleList(_sampler(level, shape, up=True) for level in reversed(levels))
         self.decoders = nn.ModuleList(_block(2 * channels, bins[level], shape) for level in reversed(levels))
-        self.last_conv = nn.Sequential(nn.Conv2d(channels, 4, (1, 2), padding=(0, 1)))
+        self.last_conv = nn.Sequential(nn.Conv2d(channels, shape.parts, (1, 2), padding=(0, 1)))
 
     def forward(self, packed: torch.Tensor) -> torch.Tensor:
         """Spectrogram of the source, (batch, 4, bin, frame), from the mixture's.
@@ -244,7 +253,15 @@ class CaCUNet(nn.Module):
         packed : Tensor, shape (batch, 4, bins + 1, frame)
             As `ComplexAsChannels` packs it; the number of STFT frames is a multiple of the shape's ``time_divisor``.
         """
-        features = self.first_conv(packed[:, _SWAPPED].transpose(2, 3))
+        return self._output(packed[:, _SWAPPED])[:, _SWAPPED]
+
+    def compared(self, packed: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the loss of spectrograms compares: the source's, from the mixture's, and the true one, as packed."""
+        return self(packed), target
+
+    def _output(self, channels: torch.Tensor) -> torch.Tensor:
+        """(batch, part, bin, frame) to the same, through the U."""
+        features = self.first_conv(channels.transpose(2, 3))
         skips = []
         for encoder, down in zip(self.encoders, self.downsamplings, strict=True):
             skips.append(encoder(features))
@@ -253,11 +270,58 @@ class CaCUNet(nn.Module):
         for up, decoder in zip(self.upsamplings, self.decoders, strict=True):
             features = decoder(torch.cat([up(features), skips.pop()], dim=1))
         output: torch.Tensor = self.last_conv(features)
-        return output.transpose(2, 3)[:, _SWAPPED]
+        return output.transpose(2, 3)
+
+
+class MagnitudeUNet(CaCUNet):
+    """The same U-Net on magnitudes alone, which the paper compares with: the source has the mixture's phase.
+
+    It takes and gives complex spectrograms as `CaCUNet` does.
+
+    Parameters
+    ----------
+    shape : UNetShape
+        The block and all sizes, with ``parts=2``.
+
+    Examples
+    --------
+    >>> network = MagnitudeUNet(UNetShape(block="tdc", blocks=3, bins=32, parts=2)).eval()
+    >>> tuple(network(torch.zeros(1, 4, 33, 5)).shape)
+    (1, 4, 33, 5)
+    """
+
+    def forward(self, packed: torch.Tensor) -> torch.Tensor:
+        """See `CaCUNet`."""
+        loudness = magnitudes(packed)
+        # in training nothing keeps the output above zero but the loss: cut there, a silent network would never learn
+        gains = functional.relu(self._output(loudness)) / loudness.clamp_min(_SMALL)
+        # the left channel's two parts come before the right one's
+        return packed * gains.repeat_interleave(2, dim=1)
+
+    def compared(self, packed: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `CaCUNet`: magnitudes."""
+        return self._output(magnitudes(packed)), magnitudes(target)
+
+
+def magnitudes(packed: torch.Tensor) -> torch.Tensor:
+    """Magnitudes (batch, 2, bin, frame) of a packed spectrogram (batch, 4, bin, frame).
+
+    Examples
+    --------
+    >>> magnitudes(torch.tensor([3.0, 4.0, 0.0, 2.0]).reshape(1, 4, 1, 1)).flatten()
+    tensor([5., 2.])
+    """
+    batch, parts, bins, frames = packed.shape
+    return packed.reshape(batch, parts // 2, 2, bins, frames).square().sum(dim=2).sqrt()
+
+
+def unet_of(shape: UNetShape) -> CaCUNet:
+    """The network of some sizes: on magnitudes when these have two parts."""
+    return MagnitudeUNet(shape) if shape.parts == MAGNITUDE_PARTS else CaCUNet(shape)
 
 
 def ismir2020_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[State, UNetShape, bool]:
-    """Weights of a `CaCUNet` from the authors' current or their deprecated code.
+    """Weights of a `CaCUNet` or `MagnitudeUNet` from the authors' current or their deprecated code, or from ours.
 
     Parameters
     ----------
@@ -303,7 +367,8 @@ def _ismir2020_shape(tensors: Mapping[str, torch.Tensor]) -> UNetShape:
     block = _ismir2020_block(tensors)
     dense = {"tfc_tdf": "encoders.0.tfc.H", "tdc_rnn": "encoders.0.tic.H"}.get(block, "encoders.0.H")
     linear = {"tfc_tdf": "encoders.0.tif.tif", "tdc_rnn": "encoders.0.tif_f1_to_f2.tif"}.get(block, "encoders.0.tif")
-    sizes: dict[str, Any] = {"block": block, "blocks": 2 * levels + 1, "channels": len(tensors["first_conv.0.bias"])}
+    channels, parts = tensors["first_conv.0.weight"].shape[:2]
+    sizes: dict[str, Any] = {"block": block, "blocks": 2 * levels + 1, "channels": channels, "parts": parts}
     if block != "tdf":
         first = tensors[f"{dense}.0.0.weight"]
         sizes |= {"layers": count(tensors, dense), "growth": first.shape[0], "kernel": first.shape[-1]}

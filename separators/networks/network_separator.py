@@ -18,7 +18,7 @@ from stemfuse.separators.separator import BaseSeparator
 from stemfuse.separators.stems import SOURCES
 from stemfuse.separators.weights.digests import verified_sha256
 from stemfuse.separators.weights.folder import WeightFile, find_weights, given_weights, read_notes
-from stemfuse.separators.weights.published import check_published, find_published
+from stemfuse.separators.weights.published import check_published, find_called, find_published
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +31,10 @@ DANNA_SEP_TAIL = 1024
 """Silence that Danna-Sep's three networks are given after a song, in samples."""
 
 
-def checked_source(separator: str, source: str) -> tuple[str]:
+def checked_source(separator: str, source: str, known: Sequence[str] = SOURCES) -> tuple[str]:
     """The one source that a separator separates; an unknown one raises a `SeparatorError`."""
-    if source not in SOURCES:
-        raise SeparatorError(f"{separator}: got source={source!r}, expected one of {', '.join(SOURCES)}")
+    if source not in known:
+        raise SeparatorError(f"{separator}: got source={source!r}, expected one of {', '.join(known)}")
     return (source,)
 
 
@@ -123,7 +123,9 @@ class NetworkSeparator(BaseSeparator):
             files = self._files
         except MissingWeightsError:
             return None
-        published = [find_published(path) for path in files]
+        # of some published files nothing but the name is known
+        find = find_published if self.weights is not None else lambda path: find_published(path) or find_called(path)
+        published = [find(path) for path in files]
         data = [
             read_notes(path).get("trained_on") if row is None else row.trained_on
             for path, row in zip(files, published, strict=True)

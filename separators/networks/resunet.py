@@ -171,13 +171,18 @@ class ResUNetSubband(nn.Module):
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """The source (batch, 2, time) in a mixture (batch, 2, time) of at least 2,000 samples."""
         time = mixture.shape[-1]
-        bands = self.pqmf.analysis(functional.pad(mixture, (0, -time % BANDS)))
-        spectrum = transformed(bands, N_FFT, HOP).transpose(2, 3)
-        loudness = spectrum.abs().clamp_min(FLOOR)
-        separated = self._applied(self._unet(loudness), loudness, spectrum / loudness)
-        inverse = OverlapAdd(N_FFT, HOP)
-        inverse.add(0, separated.transpose(2, 3))
-        return self.pqmf.synthesis(inverse.take(bands.shape[-1]))[..., :time]
+        # in mixed precision, bands and transforms stay in single precision
+        precise = torch.autocast(mixture.device.type, enabled=False)
+        with precise:
+            bands = self.pqmf.analysis(functional.pad(mixture, (0, -time % BANDS)))
+            spectrum = transformed(bands, N_FFT, HOP).transpose(2, 3)
+            loudness = spectrum.abs().clamp_min(FLOOR)
+        features = self._unet(loudness)
+        with precise:
+            separated = self._applied(features.float(), loudness, spectrum / loudness)
+            inverse = OverlapAdd(N_FFT, HOP)
+            inverse.add(0, separated.transpose(2, 3))
+            return self.pqmf.synthesis(inverse.take(bands.shape[-1]))[..., :time]
 
     def _unet(self, loudness: torch.Tensor) -> torch.Tensor:
         """(batch, channel * band, frame, bin) to (batch, channel * part * band, frame, bin)."""

@@ -1,17 +1,32 @@
-"""ResUNet143 with subbands as a separator."""
+"""ResUNet143 with subbands as a separator, and what it takes to train it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stemfuse.separators.audio.signals import Signal
+from pydantic import Field
+
+from stemfuse.separators.audio.signals import RATE, Signal
+from stemfuse.separators.source_names import REST
+from stemfuse.separators.stems import SOURCES
 
 from .network_separator import NetworkSeparator, checked_chunk, checked_source
+from .training.trainable import Source, TrainableNetwork
 
 if TYPE_CHECKING:
     import torch
+
+    from .training.objectives import SeparationObjective
+
+
+PUBLISHED = {
+    "vocals": "resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth",
+    REST: "resunet143_subbtandtime_accompaniment_16.4dB_500k_steps_v2.pth",
+}
+"""Names of the published files, by source."""
 
 
 class ResUNet143Subband(NetworkSeparator):
@@ -22,7 +37,7 @@ class ResUNet143Subband(NetworkSeparator):
     weights : path-like, optional
         The file. If not given: from the folder ``resunet143_subband`` of `weights_folder`, as published.
     source : str
-        What the weights separate, one of `SOURCES`. The accompaniment, which has a published file too, is not one.
+        What the weights separate: one of `SOURCES`, or ``"accompaniment"``. Vocals and accompaniment are published.
     segment_s : float
         Length of the chunks in seconds, of which the middle halves are kept.
     device : str
@@ -49,7 +64,7 @@ class ResUNet143Subband(NetworkSeparator):
         segment_s: float = 30.0,
         device: str = "cpu",
     ) -> None:
-        self.sources = checked_source(self.name, source)
+        self.sources = checked_source(self.name, source, (*SOURCES, REST))
         self._chunk = checked_chunk(self.name, segment_s)
         self.weights, self.source, self.segment_s, self.device = weights, source, segment_s, device
 
@@ -59,8 +74,8 @@ class ResUNet143Subband(NetworkSeparator):
 
     @property
     def _names(self) -> Sequence[str]:
-        published = ["resunet143_subbtandtime_vocals_8.7dB_500k_steps_v2.pth"]
-        return [f"{self.source}.safetensors", *(published if self.source == "vocals" else [])]
+        published = PUBLISHED.get(self.source)
+        return [f"{self.source}.safetensors", *([published] if published else [])]
 
     def _build(self) -> Any:
         from stemfuse.separators.weights.tensors import load_strictly, read_state
@@ -79,3 +94,59 @@ class ResUNet143Subband(NetworkSeparator):
             read, mixture.length, lambda chunk: self._network(chunk.to(self.device)), self._chunk
         ):
             yield block[None]
+
+
+class TrainableResUNet143Subband(TrainableNetwork):
+    """ResUNet143 in subbands to be trained; the defaults are the published sizes.
+
+    The filters of the bands are not trained: they are those of a cosine-modulated bank, for the published ones come
+    with the published weights alone.
+
+    Examples
+    --------
+    >>> TrainableResUNet143Subband().length
+    132300
+    """
+
+    separator: ClassVar[str] = ResUNet143Subband.name
+
+    source: Source = Field("vocals", description="what it separates")
+    widths: tuple[int, ...] = Field(
+        (32, 64, 128, 256, 384, 384), min_length=6, max_length=6, description="channels of the levels, from the highest"
+    )
+    chunk_s: float = Field(3.0, ge=0.1, description="length of a chunk in seconds")
+    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """See `TrainableNetwork`."""
+        return (self.source,)
+
+    def options(self) -> dict[str, Any]:
+        """See `TrainableNetwork`."""
+        return {"source": self.source}
+
+    @property
+    def file_name(self) -> str:
+        """See `TrainableNetwork`."""
+        return f"{self.source}.safetensors"
+
+    @property
+    def length(self) -> int:
+        """See `TrainableNetwork`."""
+        return round(self.chunk_s * RATE)
+
+    def objective(self) -> SeparationObjective:
+        """See `TrainableNetwork`."""
+        from .resunet import ResUNetSubband
+        from .training.objectives import WaveformObjective
+
+        return WaveformObjective(ResUNetSubband(self.widths), sources=self.sources, loss=self.loss)
+
+    def state(self, path: Path) -> Mapping[str, Any]:
+        """See `TrainableNetwork`."""
+        from stemfuse.separators.weights.tensors import read_state
+
+        from .resunet import resunet_state
+
+        return resunet_state(read_state(path), path)[0]

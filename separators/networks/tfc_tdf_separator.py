@@ -150,6 +150,10 @@ class TrainableTFCTDF(TrainableNetwork):
         """See `TrainableNetwork`."""
         return SOURCES if self.source == "all" else (self.source,)
 
+    def options(self) -> dict[str, Any]:
+        """See `TrainableNetwork`."""
+        return {"source": self.source}
+
     @property
     def file_name(self) -> str:
         """See `TrainableNetwork`."""

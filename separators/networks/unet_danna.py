@@ -1,10 +1,11 @@
-"""Danna-Sep's U-Net of densely connected dilated convolutions, with local attention at its bottom."""
+"""Danna-Sep's U-Net of densely connected dilated convolutions, with local attention or LSTMs at its bottom."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,9 +32,12 @@ class UNetDannaShape:
     layers : tuple of int
         Convolutions in a block of each level, from the highest.
     attention, heads : int
-        Channels of queries, keys and values each, and in how many groups they are compared.
+        Channels of queries, keys and values each, and in how many groups they are compared; with LSTMs, units of each
+        direction, and nothing.
     bottom : int
-        Output channels of the attention.
+        Output channels of the attention, or of the LSTMs.
+    bottleneck : str
+        ``"attention"``, as published, or ``"lstm"``.
     """
 
     used_bins: int = 1487
@@ -42,6 +46,7 @@ class UNetDannaShape:
     attention: int = 128
     heads: int = 8
     bottom: int = 256
+    bottleneck: str = "attention"
 
     @property
     def fewest_frames(self) -> int:
@@ -130,6 +135,28 @@ def _windows(parts: torch.Tensor, length: int, step: int) -> torch.Tensor:
     return windows.reshape(*windows.shape[:3], -1, windows.shape[-1])
 
 
+class TwoAxisRecurrence(nn.Module):
+    """A bidirectional LSTM over the bins of each STFT frame, then one over the STFT frames of each bin.
+
+    Danna-Sep's talk names it as what local attention was compared with; its sizes are not told.
+    """
+
+    def __init__(self, in_channels: int, units: int, out_channels: int) -> None:
+        super().__init__()
+        self.over_bins = nn.LSTM(in_channels, units, batch_first=True, bidirectional=True)
+        self.over_frames = nn.LSTM(2 * units, units, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * units, out_channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, channel, bin, frame) to (batch, output, bin, frame)."""
+        batch, _, bins, frames = features.shape
+        # (batch and frame, bin, channel), then (batch and bin, frame, channel)
+        states, _ = self.over_bins(features.permute(0, 3, 2, 1).flatten(0, 1))
+        states, _ = self.over_frames(states.reshape(batch, frames, bins, -1).transpose(1, 2).flatten(0, 1))
+        output: torch.Tensor = self.linear(states)
+        return output.reshape(batch, bins, frames, -1).permute(0, 3, 1, 2)
+
+
 class UNetDannaNetwork(nn.Module):
     """Masks for all four sources from a mixture's magnitudes.
 
@@ -162,14 +189,18 @@ class UNetDannaNetwork(nn.Module):
             nn.Sequential(DenseBlock(width, growth, layers), nn.AvgPool2d(2))
             for width, layers in zip(widths, shape.layers, strict=False)
         )
-        self.attn = nn.Sequential(
-            LocalAttention(widths[-1], shape.attention, shape.heads, shape.bottom),
-            nn.BatchNorm2d(shape.bottom),
-            nn.ReLU(),
-            LocalAttention(shape.bottom, shape.attention, shape.heads, shape.bottom),
-            nn.BatchNorm2d(shape.bottom),
-            nn.ReLU(),
-        )
+        if shape.bottleneck == "lstm":
+            recurrence = TwoAxisRecurrence(widths[-1], shape.attention, shape.bottom)
+            self.lstm = nn.Sequential(recurrence, nn.BatchNorm2d(shape.bottom), nn.ReLU())
+        else:
+            self.attn = nn.Sequential(
+                LocalAttention(widths[-1], shape.attention, shape.heads, shape.bottom),
+                nn.BatchNorm2d(shape.bottom),
+                nn.ReLU(),
+                LocalAttention(shape.bottom, shape.attention, shape.heads, shape.bottom),
+                nn.BatchNorm2d(shape.bottom),
+                nn.ReLU(),
+            )
         inputs = [widths[-1] + shape.bottom, *(2 * width for width in widths[-2:1:-1])]
         self.up_convs = nn.ModuleList(
             nn.Sequential(
@@ -207,7 +238,8 @@ class UNetDannaNetwork(nn.Module):
         for layer in self.down_convs:
             features = layer(features)
             skips.append(features)
-        features = torch.cat([skips.pop(), self.attn(features)], dim=1)
+        bottom = self.lstm if self.shape.bottleneck == "lstm" else self.attn
+        features = torch.cat([skips.pop(), bottom(features)], dim=1)
         for layer in self.up_convs:
             skip = skips.pop()
             features = torch.cat([_as_large(layer(features), skip.shape, 0.0), skip], dim=1)
@@ -249,9 +281,17 @@ def unet_danna_state(state: Mapping[str, torch.Tensor], path: Path) -> tuple[Sta
         shape = UNetDannaShape(
             growth=len(tensors["down_convs.0.0.d2_layers.0.bn_layers.0.0.bias"]),
             layers=tuple(count(tensors, f"down_convs.{level}.0.d2_layers.0.conv_layers") for level in levels),
-            attention=len(tensors["attn.0.qkv_conv.bias"]) // 3,
-            bottom=len(tensors["attn.0.out_conv.weight"]),
+            **_bottom_sizes(tensors),
         )
     except KeyError as error:
         raise SeparatorError(f"{path}: no U-Net of Danna-Sep ({error} is missing)") from error
     return tensors, shape
+
+
+def _bottom_sizes(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    if (linear := tensors.get("lstm.0.linear.weight")) is not None:
+        return {"bottleneck": "lstm", "attention": linear.shape[1] // 2, "bottom": linear.shape[0]}
+    return {
+        "attention": len(tensors["attn.0.qkv_conv.bias"]) // 3,
+        "bottom": len(tensors["attn.0.out_conv.weight"]),
+    }

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from stemfuse.separators.audio.signals import RATE, Signal
-from stemfuse.separators.errors import TrainingError
+from stemfuse.separators.audio.signals import Signal
 from stemfuse.separators.stems import SOURCES
 
 from .network_separator import DANNA_SEP_TAIL, MaskSeparator
-from .training.trainable import TrainableNetwork
+from .training.trainable import TrainableMasks
 
 if TYPE_CHECKING:
     import torch
@@ -90,41 +89,29 @@ class XUMX(MaskSeparator):
         yield from self._filtered(mixture, 2 * network.shape.bins - 2, tail, masks)
 
 
-class TrainableXUMX(TrainableNetwork):
+class TrainableXUMX(TrainableMasks):
     """X-UMX to be trained; the defaults are the published sizes, and Danna-Sep's loss.
 
     Examples
     --------
-    >>> TrainableXUMX(chunk_s=2.0).length
-    88200
+    >>> TrainableXUMX(chunk_s=2.0).length, TrainableXUMX().used_bins
+    (88200, 1487)
     """
 
     separator: ClassVar[str] = XUMX.name
 
-    n_fft: int = Field(4096, ge=32, multiple_of=4, description="window in samples; the hop is a quarter of it")
-    bandwidth_hz: float = Field(16_000, gt=0, le=RATE / 2, description="highest frequency of the network's input")
     hidden: int = Field(512, ge=2, multiple_of=2, description="channels inside")
     layers: int = Field(3, ge=1, description="of the recurrent part")
-    chunk_s: float = Field(6.0, gt=0, description="length of a chunk in seconds")
-    loss: Literal["magnitude", "complex"] = Field("complex", description="magnitude as X-UMX, complex as Danna-Sep")
-
-    @property
-    def length(self) -> int:
-        """See `TrainableNetwork`."""
-        return round(self.chunk_s * RATE)
 
     def objective(self) -> SeparationObjective:
         """See `TrainableNetwork`."""
-        from .training.objectives import MaskObjective
         from .xumx import XUMXNetwork, XUMXShape
 
-        if self.length <= self.n_fft:
-            raise TrainingError(f"{self.separator}: got chunk_s={self.chunk_s}, expected more than a window")
+        self._check_length()
         bins = self.n_fft // 2 + 1
-        # 1487 of 2049 bins for the published 16 kHz
-        used = min(bins, int(self.bandwidth_hz * self.n_fft / RATE) + 1)
-        network = XUMXNetwork(XUMXShape(bins=bins, used_bins=used, hidden=self.hidden, layers=self.layers))
-        return MaskObjective(network, self.n_fft, loss=self.loss)
+        return self._masked(
+            XUMXNetwork(XUMXShape(bins=bins, used_bins=self.used_bins, hidden=self.hidden, layers=self.layers))
+        )
 
     def prepare(self, objective: SeparationObjective, data: RandomChunks, count: int) -> None:
         """Scale every bin to mean zero and deviation one (Stöter et al. 2019, Open-Unmix)."""

@@ -13,7 +13,7 @@ from stemfuse.separators.errors import TrainingError
 History = list[dict[str, float]]
 """Rows of a training curve, one per epoch or pass."""
 
-OPTIMISER_NAMES = ("adam", "rmsprop")
+OPTIMISER_NAMES = ("adam", "amsgrad", "rmsprop")
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -24,8 +24,9 @@ class Recipe:
 
     Parameters
     ----------
-    optimiser : {"adam", "rmsprop"}
-        Adam as in Nakano and Goto (2024), or RMSprop without momentum as in KUIELab-MDX-Net (Kim et al. 2021).
+    optimiser : {"adam", "amsgrad", "rmsprop"}
+        Adam as in Nakano and Goto (2024), its variant AMSGrad as in ResUNetDecouple+ (Kong et al. 2021), or RMSprop
+        without momentum as in KUIELab-MDX-Net (Kim et al. 2021).
     learning_rate : float
         Of the first epoch; constant unless one of the next four options changes it.
     decay : float
@@ -36,6 +37,8 @@ class Recipe:
         It decays after so many epochs without a smaller validation loss, as X-UMX' does.
     cosine : bool
         It falls to zero along half a cosine over all ``epochs``; these then have to be known beforehand.
+    warmup : int
+        Steps over which the rate rises from zero to that of its epoch: 1000 for ResUNetDecouple+.
     weight_decay : float
         Squared norm of the weights in the loss, times two.
     batch : int
@@ -70,6 +73,7 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     plateau: int | None = None
     cosine: bool = False
+    warmup: int = 0
     weight_decay: float = 0.0
     batch: int = 4
     accumulate: int = 1
@@ -80,7 +84,16 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"batch": 1, "accumulate": 1, "epochs": 0, "seed": 0, "weight_decay": 0, "steps": 1, "plateau": 1}
+        limits = {
+            "batch": 1,
+            "accumulate": 1,
+            "epochs": 0,
+            "seed": 0,
+            "weight_decay": 0,
+            "steps": 1,
+            "plateau": 1,
+            "warmup": 0,
+        }
         for name, least in limits.items():
             value = vars(self)[name]
             if value is not None and value < least:

@@ -35,6 +35,7 @@ CONTENTS = "contents"
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
+    "amsgrad": partial(torch.optim.Adam, amsgrad=True),
     "rmsprop": torch.optim.RMSprop,
 }
 
@@ -90,6 +91,8 @@ def run_training(
     described = json.loads(json.dumps({**vars(recipe), **(identity or {})}, default=list))
     for limit in ("epochs", "patience", "minutes", "steps"):  # a run may be prolonged
         del described[limit]
+    if not recipe.warmup:  # checkpoints of before there was one are gone on from
+        del described["warmup"]
     job = _Job(objective, data, valid, recipe, execution, described, drawn)
     with tempfile.TemporaryDirectory() as folder:
         handed = Path(folder) / "result.safetensors" if execution.spawns else None
@@ -219,13 +222,14 @@ class _Training:
     def _train_epoch(self) -> None:
         self.module.train()
         rate = self.recipe.rate(self.epoch, [row["valid_loss"] for row in self.history])
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self._set_rate(rate)
         start = time.perf_counter()
         before = self.seconds
         self.schedule.epoch, self.schedule.done = self.epoch, self.done
         batches = iter(self.loader)
         for step in self.schedule.steps():
+            if self.steps < self.recipe.warmup:
+                self._set_rate(rate * (self.steps + 1) / self.recipe.warmup)
             self._step(batches, step)
             self.done, self.steps, self.count = self.done + 1, self.steps + 1, self.count + len(step)
             self.seconds = before + time.perf_counter() - start
@@ -237,6 +241,10 @@ class _Training:
             if self._capped():
                 break
         self.rate.end()
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
 
     def _is_due(self) -> bool:
         """Whether it is time for a checkpoint within an epoch; all processes agree."""

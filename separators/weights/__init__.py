@@ -10,6 +10,7 @@ looks for them; nothing here knows a single separator. From a declared file to l
 ``placing``     puts a file into its separators' folders, never in place of another one
 ``filing``      recognises a file, checks that it loads, and places it
 ``download``    fetches a published file, then files it
+``wheels``      downloads wheels of the package index that hold published files
 ``tensors``     reads tensors of any published form without running code; writes our own files
 ``onnx_graph``  the same for ONNX files of one family
 """

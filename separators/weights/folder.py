@@ -25,7 +25,8 @@ class WeightFile:
     Attributes
     ----------
     names : tuple of str
-        File names that would do, the preferred one first. Weights of one's own are filed under the first.
+        File names that would do, the preferred one first, after a folder's where files of one name are several.
+        Weights of one's own are filed under the first.
     source : str
         Value of the separator's option ``source`` that the file is for; empty where it has no such option.
 
@@ -105,7 +106,7 @@ def _wanted(file: WeightFile) -> str:
     """What is published under a file's names, or else the preferred name."""
     from .published import published_files
 
-    published = {row.name for row in published_files()}
+    published = {row.place for row in published_files()}
     return " or ".join([name for name in file.names if name in published][:2] or file.names[:1])
 
 

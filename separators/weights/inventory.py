@@ -6,11 +6,13 @@ import contextlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.separator import BaseSeparator, separator_class
+from stemfuse.separators.source_names import REST
 from stemfuse.separators.stems import SOURCES
 
 from .digests import Digest, file_digest
@@ -28,7 +30,7 @@ class StoredFile:
     Attributes
     ----------
     separator, name : str
-        Whose folder it is in, and the file's name.
+        Whose folder it is in, and where in it: the file's name, after a folder's if it has one.
     state : str
         ``"verified"``, ``"present"`` (nothing to verify it by), ``"own"``, ``"damaged"`` or ``"missing"``.
     path : Path or None
@@ -77,18 +79,18 @@ def weight_folders(separator: str) -> tuple[Path, ...]:
 
 
 def _examples(made: Any) -> list[BaseSeparator]:
-    """A separator of a class, or one for each source where it is made for one at a time."""
+    """A separator of a class, or one for each of its editions, and for each source where it is made for one."""
     if not (inspect.isclass(made) and issubclass(made, BaseSeparator)):
         return []
     options = inspect.signature(made).parameters
     if any(option.default is option.empty for name, option in options.items() if name != "source"):
         return []
-    choices = [{"source": source} for source in (*SOURCES, "all")] if "source" in options else [{}]
+    choices = [{"source": source} for source in (*SOURCES, REST, "all")] if "source" in options else [{}]
     examples = []
-    for choice in choices:
+    for edition, choice in product(made.editions, choices):
         # few networks are for all sources at once
         with contextlib.suppress(SeparatorError):
-            examples.append(made(**choice))
+            examples.append(made(**edition, **choice))
     return examples
 
 
@@ -114,7 +116,7 @@ def _stored(separator: str, folders: Sequence[Path], name: str, digest: Digest) 
     path = WeightFile((name,)).find(folders)
     if path is None:
         return StoredFile(separator, name, "missing")
-    rows = [row for row in known_files() if row.name == name and separator in row.separators]
+    rows = [row for row in known_files() if row.place == name and separator in row.separators]
     return StoredFile(separator, name, _state(path, rows, digest) if rows else "own", path)
 
 
@@ -127,7 +129,7 @@ def _state(path: Path, rows: Sequence[PublishedFile], digest: Digest) -> FileSta
 
 def published_state(row: PublishedFile, digest: Digest = file_digest) -> list[StoredFile]:
     """How a published file lies in the folder of each separator that loads it."""
-    return [find_stored(separator, row.name, digest) for separator in row.separators]
+    return [find_stored(separator, row.place, digest) for separator in row.separators]
 
 
 def separator_files(made: Any, digest: Digest = file_digest) -> list[list[StoredFile]]:
@@ -164,6 +166,6 @@ def separator_files(made: Any, digest: Digest = file_digest) -> list[list[Stored
         for file in separator.weight_files()
     ]
     owners = {file.separator for files in stored for file in files}
-    published = {row.name for row in known_files() if owners.intersection(row.separators)}
+    published = {row.place for row in known_files() if owners.intersection(row.separators)}
     listed = [[file for file in files if file.path or not published or file.name in published] for files in stored]
     return [files for files in listed if files]

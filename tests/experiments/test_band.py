@@ -16,10 +16,11 @@ from scipy.signal import find_peaks
 
 from stemfuse.experiments.band import compose, draw_production, plan_tracks, render, synthesize
 from stemfuse.experiments.band.accompaniment import HELD
-from stemfuse.experiments.band.mixing import _reverberate
+from stemfuse.experiments.band.mixing import mix, reverberate
 from stemfuse.experiments.band.score import SCALES, STEPS, Phrase, Syllable
 from stemfuse.experiments.band.tones import fade, frequency, noise_band, place, pluck
 from stemfuse.experiments.band.voice import LEAD_S, Singer, sing
+from stemfuse.experiments.band.widening import Treatment, coded, draw_treatment, mix_widely, treat
 from stemfuse.separators import SOURCES, StemfuseError, TrackError, WriteError
 
 RATE = 44_100
@@ -398,7 +399,7 @@ def test_room_does_not_depend_on_where_blocks_begin():
     for start in (0, 5_000, 12_002):
         wave = np.zeros((2, 30_000), np.float32)
         wave[:, start] = 1
-        _reverberate(wave, room, 0.5)
+        reverberate(wave, room, 0.5)
         wave[:, start] -= 1
         echoes.append(wave[:, start : start + 6_000])
         # straight lines between the samples of half the rate begin one sample early
@@ -449,3 +450,65 @@ def test_consonants_are_noise_before_the_vowel():
     high = np.fft.rfftfreq(before.stop - before.start, 1 / RATE) > 4_500
     hiss_power, plain_power = (np.sum(np.abs(np.fft.rfft(wave[before])[high]) ** 2) for wave in (hiss, plain))
     assert hiss_power > 100 * plain_power
+
+
+def test_the_band_is_what_it_always_was():
+    """Bytes of a song as of the first release of the networks that were trained on it."""
+    assert hashlib.sha256(np.ascontiguousarray(mix(compose((9000, 0), 3.0)))).hexdigest()[:16] == "60450f71ce23840b"
+
+
+def test_wide_songs_have_their_own_names_and_lie_beside_the_others(tmp_path):
+    plain, wide = (synthesize(tmp_path, 1, 2.0, seed=5, wide=wide)[0] for wide in (False, True))
+    assert (plain.name, wide.name) == ("Synth Band 0005 - 000", "Wide Band 0005 - 000")
+    mixture, *stems = (sf.read(wide / f"{name}.wav", dtype="int16")[0].astype(int) for name in FILES)
+    assert (mixture == sum(stems)).all()
+    assert len(mixture) == 2 * RATE
+    again = synthesize(tmp_path / "again", 1, 2.0, seed=5, wide=True)[0]
+    assert sha256(again) == sha256(wide)
+
+
+def test_wide_levels_are_wider():
+    """Spread of the difference in level of bass and drums over songs: the wide one is twice as large or more."""
+
+    def spread(make):
+        levels = [10 * np.log10(np.square(make(index)[:2].astype(float)).mean((1, 2))) for index in range(8)]
+        return np.std(np.diff(levels, axis=1))
+
+    plain = spread(lambda index: mix(compose((12, index), 4.0)))
+    assert spread(lambda index: mix_widely((12, index), 4.0)) > 1.5 * plain
+
+
+def test_speed_moves_pitch_and_tempo():
+    tone = np.tile(np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE), (2, 1)).astype(np.float32)
+    faster = treat(np.random.default_rng(0), tone, Treatment(speed=1.25))
+    assert abs(faster.shape[1] - RATE / 1.25) < 2
+    spectrum = np.abs(np.fft.rfft(faster[0, :32_768] * np.hanning(32_768)))
+    assert abs(np.argmax(spectrum) * RATE / 32_768 - 1250) < 2
+
+
+def test_bells_lift_their_frequency_alone():
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 4 * RATE)).astype(np.float32)
+    lifted = treat(np.random.default_rng(0), noise, Treatment(bells=((1000, 12.0, 2.0),)))
+    before, after = (np.abs(np.fft.rfft(wave[0])) ** 2 for wave in (noise, lifted))
+    gain_db = [
+        10 * np.log10(part[4 * hertz - 80 : 4 * hertz + 80].sum()) for hertz in (1000, 8000) for part in (after, before)
+    ]
+    assert abs(gain_db[0] - gain_db[1] - 12) < 0.3
+    assert abs(gain_db[2] - gain_db[3]) < 0.3
+
+
+def test_the_codec_is_exact_when_fine_and_keeps_nothing_above_its_band():
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 10_001)).astype(np.float32)
+    np.testing.assert_allclose(coded(noise, 1e-6, RATE), noise, atol=1e-5)
+    spectrum = np.abs(np.fft.rfft(coded(noise, 0.3, 10_000)[0])) ** 2
+    hertz = np.fft.rfftfreq(10_001, 1 / RATE)
+    assert spectrum[hertz > 11_000].sum() < 1e-3 * spectrum.sum()
+    error = coded(noise, 0.3, RATE) - noise
+    # uniform errors of both parts of a complex number, in windowed STFT frames of half the power
+    assert abs(10 * np.log10(np.square(error).sum() / np.square(noise).sum() / (0.3**2 / 12))) < 0.3
+
+
+def test_treated_silence_stays_silent():
+    rng = np.random.default_rng(0)
+    for source in SOURCES * 4:
+        assert not treat(rng, np.zeros((2, 20_000), np.float32), draw_treatment(rng, source)).any()

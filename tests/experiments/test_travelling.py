@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from makers.commands import command
+from makers.separators import REQUIRED
 from stemfuse.blending import MixingWeights, fusion_class, list_fusions, load_fusion, make_fusion
 from stemfuse.blending.fusion import describe_fusion, save_description
 from stemfuse.experiments import open_data
@@ -32,6 +33,8 @@ from stemfuse.separators import (
     load_separator,
     separator_class,
 )
+from stemfuse.separators.optional import missing_packages
+from stemfuse.separators.separator import needed_packages
 
 SEPARATORS = ("a=centre_channel", "b=harmonic_percussive")
 ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz": [500.0], "bands": ["a", "b"]}}
@@ -39,7 +42,7 @@ ARGUMENTS = {"fixed": {"blend": {"vocals": {"a": 1.0}}}, "crossover": {"edges_hz
 
 @pytest.mark.parametrize("name", list_separators())
 def test_options_of_every_separator_make_the_same_one_again(name):
-    separator = load_separator(name)
+    separator = load_separator(name, **REQUIRED.get(name, {}))
     stored = json.loads(json.dumps(separator.options(), default=os.fspath))
     assert load_separator(name, **stored).options() == separator.options()
 
@@ -63,7 +66,9 @@ OPTIONS = [{}, {"crossover_hz": 150.0}, {"window": 2048}, {"distance_s": 2.0}, {
     ],
 )
 def test_the_description_of_every_separator_makes_it_again(tmp_path, name, options):
-    separator = load_separator(name, **options)
+    if missing := missing_packages(needed_packages(name)):
+        pytest.skip(f"needs {missing[0]}")
+    separator = load_separator(name, **REQUIRED.get(name, {}), **options)
     try:
         described = json.loads(json.dumps(separator.describe()))
     except MissingWeightsError:

@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from makers.archives import write_tape
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.scores import read_scores
 from stemfuse.separators import SeparatorError, demucs_files
@@ -99,6 +101,21 @@ def test_modules_that_hold_each_other_many_times_are_refused(tmp_path):
 
 def known_row():
     return next(row for row in known_files() if row.name == "cac_tdc_17_vocals_top1.pt")
+
+
+@pytest.mark.parametrize("what", ["known", "passed over", "a header"])
+def test_a_tape_that_unpacks_to_far_more_than_its_file_is_refused(tmp_path, what):
+    path = tmp_path / "a.tar.gz"
+    zeros = bytes(8 << 20)
+    if what == "a header":
+        entry = tarfile.TarInfo("known.pt")
+        entry.pax_headers = {"comment": "0" * (8 << 20)}
+        with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tape:
+            tape.addfile(entry)
+    else:
+        write_tape(path, {"known.pt" if what == "known" else "other": zeros})
+    with pytest.raises(ForeignFileError, match="is unpacked to more than 4 times its size"):
+        unpack_known(path, {"known.pt": ()}, tmp_path)
 
 
 @pytest.mark.parametrize("copies", [2, 5, 40])

@@ -20,6 +20,8 @@ from pyarrow import parquet
 from safetensors.torch import save_file
 
 import stemfuse
+from makers.archives import write_tape
+from makers.bundles import write_bundle
 from stemfuse.analysis.errors import ScoreError
 from stemfuse.analysis.museval_json import read_museval_json
 from stemfuse.analysis.scores import read_scores
@@ -32,6 +34,7 @@ from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.foreign.documents import parse_json, parse_yaml, read_json, read_yaml
 from stemfuse.separators.foreign.table import FEWEST_ROWS, FORMATS, ForeignFileError
 from stemfuse.separators.foreign.tables import read_table
+from stemfuse.separators.foreign.tensor_bundles import read_tensor_bundle
 from stemfuse.separators.store.entry import read_record
 from stemfuse.separators.training.checkpoints import read_checkpoint, write_checkpoint
 from stemfuse.separators.weights.filing import add_weights
@@ -317,6 +320,8 @@ def make_files(folder):
     (folder / "a.yaml").write_text("a: [1, 2.5, text]\nb: {c: d}\n" * 1 + "x: |\n  text\n")
     with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("known.pt", bytes(range(256)) * 4)
+    write_tape(folder / "a.tar.gz", {"known.pt": bytes(range(256)) * 4})
+    write_bundle(folder / "a.index", {"a/kernel": np.arange(30, dtype=np.float32).reshape(5, 6)})
 
     def unpacked(path):
         place = folder / "unpacked"
@@ -324,6 +329,12 @@ def make_files(folder):
         place.mkdir()
         (file,) = unpack_known(path, {"known.pt": ()}, place) or [path.parent / "none is known"]
         return file.read_bytes() if file.exists() else b""
+
+    def bundle(path):
+        # the tensors lie beside the table, under its name
+        tensors = (folder / "a.data-00000-of-00001").read_bytes()
+        path.with_suffix(".data-00000-of-00001").write_bytes(tensors)
+        return {name: torch.from_numpy(values) for name, values in read_tensor_bundle(path).items()}
 
     return {
         "archive.pt": (read_state, True),
@@ -335,6 +346,8 @@ def make_files(folder):
         "a.json": (read_json, False),
         "a.yaml": (read_yaml, False),
         "a.zip": (unpacked, True),
+        "a.tar.gz": (unpacked, True),
+        "a.index": (bundle, True),
     }
 
 
@@ -356,7 +369,7 @@ def test_flipped_and_cut_files_are_read_or_refused(tmp_path):
         whole = text_of(read(tmp_path / name))
         refused = changed = 0
         for damage in [flipped] * FLIPS + [cut] * (FLIPS // 5):
-            path = tmp_path / f"damaged{Path(name).suffix}"
+            path = tmp_path / f"damaged{name[name.index('.') :]}"
             path.write_bytes(damage(content, draw))
             message = ""
             try:
@@ -391,16 +404,19 @@ def test_every_format_has_one_reader():
 
 
 def test_no_other_module_reads_what_could_run():
-    """The words that stand for reading code stand in one module of the package, and there in a docstring alone."""
+    """The words that stand for reading code stand in a docstring of one module, and where it takes the user's trust."""
     words = re.compile(r"torch\.jit\.load|torch\.load\(|pickle|allow_pickle=True|yaml\.load\(|\bmarshal\b|\bshelve\b")
     top = (Path(stemfuse.__file__).parent / "separators").resolve().parent
     found = {
-        str(path.relative_to(top))
+        str(path.relative_to(top)): sorted(set(words.findall(text)))
         for package in ("separators", "analysis", "blending", "mixers", "experiments")
         for path in (top / package).rglob("*.py")
-        if words.search(path.read_text(encoding="utf-8").replace("allow_pickle=False", ""))
+        if words.search(text := path.read_text(encoding="utf-8").replace("allow_pickle=False", ""))
     }
-    assert found == {"separators/foreign/instructions.py"}
+    assert found == {
+        "separators/foreign/instructions.py": ["pickle"],
+        "separators/adapters/torchscript.py": ["torch.jit.load"],
+    }
 
 
 def test_a_table_that_claims_more_than_its_file_can_hold_is_refused(tmp_path):

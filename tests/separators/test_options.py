@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pytest
 
+from makers.separators import REQUIRED
 from stemfuse.separators import (
     BaseSeparator,
     SeparatorError,
@@ -237,10 +238,11 @@ def test_defaults_of_all_separators_fit_their_annotations(name):
     parameters = inspect.signature(separator_class(name)).parameters
     for part in parameters.values():
         assert part.annotation != part.empty
-        options = {part.name: copy.copy(part.default)}
+        required = REQUIRED.get(name, {})
+        options = required | ({} if part.default is part.empty else {part.name: copy.copy(part.default)})
         assert checked_options(separator_class(name), options, name, SeparatorError) == options
         with pytest.raises(SeparatorError, match=f"argument '{part.name}': got <object"):
-            checked_options(separator_class(name), {part.name: object()}, name, SeparatorError)
+            checked_options(separator_class(name), required | {part.name: object()}, name, SeparatorError)
 
 
 @dataclass(frozen=True)

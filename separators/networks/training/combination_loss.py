@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Literal
 
 import torch
@@ -43,7 +43,7 @@ def combination_sums(stems: torch.Tensor) -> torch.Tensor:
     tensor([[  1.,  10., 100.,  11., 101., 110.]])
     """
     sources = range(stems.shape[1])
-    chosen = [some for count in sources if count for some in combinations(sources, count)]
+    chosen = [some for count in sources if count for some in itertools.combinations(sources, count)]
     return torch.stack([stems[:, list(some)].sum(dim=1) for some in chosen], dim=1)
 
 
@@ -93,12 +93,15 @@ def _weighted_sdr(signal: Products, rest: Products) -> torch.Tensor:
     return loss
 
 
-def _loss_in_time(estimates: torch.Tensor, references: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+def _loss_in_time(
+    estimates: torch.Tensor, references: torch.Tensor, mixture: torch.Tensor, combinations: bool = True
+) -> torch.Tensor:
     """`weighted_sdr_loss` over all combinations, from the inner products of all signals: no sums are computed."""
     count = references.shape[1]
     signals = torch.cat([estimates, references, mixture[:, None]], dim=1).transpose(1, 2).double()
     gram = signals @ signals.transpose(-1, -2)
-    chosen = combination_sums(torch.eye(count, dtype=gram.dtype, device=gram.device)[None])[0]
+    singles = torch.eye(count, dtype=gram.dtype, device=gram.device)
+    chosen = combination_sums(singles[None])[0] if combinations else singles
     # the signals that each sum of estimates, and each sum of references, consists of
     estimated = functional.pad(chosen, (0, count + 1))
     true = functional.pad(chosen, (count, 1))
@@ -121,6 +124,12 @@ def _mean_over_combinations(differences: torch.Tensor) -> torch.Tensor:
     return mean
 
 
+def _mean_square(differences: torch.Tensor) -> torch.Tensor:
+    """Mean square of single sources."""
+    mean: torch.Tensor = differences.square().mean()
+    return mean
+
+
 def combination_loss(
     masks: torch.Tensor,
     mixture: torch.Tensor,
@@ -128,8 +137,13 @@ def combination_loss(
     n_fft: int = 4096,
     hop: int = 1024,
     kind: Literal["magnitude", "complex"] = "complex",
+    wiener: bool | None = None,
+    combinations: bool = True,
+    time_weight: float = TIME_WEIGHT,
 ) -> torch.Tensor:
     """Loss of masks over all combinations of sources, in frequency and, ten times, in time.
+
+    Every term can be switched, as in the ablation of Danna-Sep's slides.
 
     Parameters
     ----------
@@ -142,9 +156,15 @@ def combination_loss(
     n_fft, hop : int
         Of the transform, in samples.
     kind : str
-        ``"magnitude"``, as X-UMX was published: squared error of magnitudes, and signals with the mixture's phase.
-        ``"complex"``, as Danna-Sep trained it: one iteration of the multichannel Wiener filter first, then the squared
-        error of complex spectra.
+        ``"magnitude"``, as X-UMX was published: squared error of magnitudes. ``"complex"``, as Danna-Sep: squared error
+        of complex spectra.
+    wiener : bool, optional
+        Whether one iteration of the multichannel Wiener filter comes before both terms; otherwise signals have the
+        mixture's phase. When not given, as published: with ``"complex"``, not with ``"magnitude"``.
+    combinations : bool
+        All sums of sources, or only single ones.
+    time_weight : float
+        Of the loss in time; without it, none is computed.
 
     Returns
     -------
@@ -168,15 +188,21 @@ def combination_loss(
     spectrum = transformed(mixture, n_fft, hop)
     true = transformed(references, n_fft, hop)
     magnitudes = masks * spectrum.abs()[:, None]
-    if kind == "complex":
+    if kind == "complex" if wiener is None else wiener:
         # single precision is not enough for signals on one side only
         estimated = wiener_filter(magnitudes.double(), spectrum.to(torch.complex128)).to(spectrum.dtype)
-        # the sum over both parts of a complex number, not their mean
-        in_frequency = 2 * _mean_over_combinations(torch.view_as_real(estimated - true))
+        magnitudes = estimated.abs()
     else:
         estimated = masks * spectrum[:, None]
-        in_frequency = _mean_over_combinations(magnitudes - true.abs())
+    mean = _mean_over_combinations if combinations else _mean_square
+    if kind == "complex":
+        # the sum over both parts of a complex number, not their mean
+        in_frequency = 2 * mean(torch.view_as_real(estimated - true))
+    else:
+        in_frequency = mean(magnitudes - true.abs())
+    if not time_weight:
+        return in_frequency
     window = torch.hann_window(n_fft, dtype=mixture.dtype, device=mixture.device)
     rows = torch.istft(estimated.flatten(0, 2), n_fft, hop, window=window, length=mixture.shape[-1])
-    in_time = _loss_in_time(rows.reshape(references.shape), references, mixture)
-    return in_frequency + TIME_WEIGHT * in_time
+    in_time = _loss_in_time(rows.reshape(references.shape), references, mixture, combinations)
+    return in_frequency + time_weight * in_time

