@@ -59,6 +59,7 @@ class GramMixer(FrameMixer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from stemfuse.separators import Track
     >>> generator = np.random.default_rng(0)
     >>> audio = generator.normal(0, 0.1, (4, 2, 16000))

@@ -98,7 +98,7 @@ class Command(BaseSeparator):
     ) -> None:
         self.arguments, self.stems, self.outputs = arguments, stems, outputs
         self.version, self.files = version, files  # type: ignore[misc]  # the user states it
-        self.rate, self.channels, self.timeout_s = rate, channels, timeout_s  # type: ignore[misc]
+        self.rate, self.channels, self.timeout_s = rate, channels, timeout_s
         self._check_arguments()
         self._sums = self._checked_sums()
         self.sources = in_order(self._sums)

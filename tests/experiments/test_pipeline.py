@@ -240,7 +240,7 @@ def test_combine_through_the_command_line(tmp_path):
     [
         (["run", "nowhere.yaml"], 2, "cannot be read"),
         (["separate", "nowhere.wav", "--separator", "centre_channel", "--store", "s"], 2, "nowhere.wav"),
-        (["separate", ".", "--separator", "centaur", "--store", "s"], 2, "there are centre_channel"),
+        (["separate", ".", "--separator", "centaur", "--store", "s"], 2, "centre_channel, command"),
         (["report", "."], 2, "no run folder"),
         (["list", "dragons"], 2, "expected one of separators, fusions, datasets, presets"),
         (["score", "--references", "none", "--estimates", "none"], 2, "none"),
