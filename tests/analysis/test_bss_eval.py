@@ -129,7 +129,7 @@ class TestRealMusic:
         check(in_16_bits(whole), separate_badly(in_16_bits(whole)), window=SECOND, hop=SECOND)
         check(whole, 0.7 * whole + 0.3 * separate_badly(whole), window=SECOND, hop=SECOND)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_four_sources_v3(self):
         signals = [open_signal(CLIP, stream) for stream in (1, 2, 3, 4)]
         whole = in_16_bits(np.stack([signal.read(0, 2 * SECOND).T for signal in signals]))

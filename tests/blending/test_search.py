@@ -100,10 +100,13 @@ def test_ladder_on_the_least_squares_objective():
         assert simplex <= searched + 1e-6
 
 
-# filters make four of them slow; whole songs are enough for every day
+# filters make four of them slow, and two do not need to be asked as often; whole songs are enough for every day
+MARKS = {"SDR": [pytest.mark.slow], "SIR": [pytest.mark.slow], "ISR": [pytest.mark.long], "SAR": [pytest.mark.long]}
+
+
 @pytest.mark.parametrize(
     "metric",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in ("SDR", "ISR", "SIR", "SAR") else []) for name in METRICS],
+    [pytest.param(name, marks=MARKS.get(name, [])) for name in METRICS],
 )
 def test_criteria_are_the_metrics_of_the_fused_audio(metric):
     from stemfuse.analysis import bleedless_fullness, bss_eval, si_sdr

@@ -159,7 +159,7 @@ def leaderboard(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_systems_that_share_no_song_are_compared_on_what_they_share(leaderboard):
     given = ["compare", leaderboard / "songs", *(f"{name}={leaderboard / name}" for name in ERRORS)]
     skipped = command(*given, "--missing", "skip", "--out", leaderboard / "skip", "--workers", 1)
@@ -211,7 +211,7 @@ def test_the_next_command_names_no_separator_that_was_left_out(tmp_path):
     assert "rough" not in following
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_song_without_one_of_a_systems_stems_is_missing_there(place, tmp_path):
     for folder in ("songs", *ERRORS):
         shutil.copytree(place / folder, tmp_path / folder)

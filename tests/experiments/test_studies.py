@@ -235,7 +235,7 @@ def test_shares_on_several_machines_make_the_same_run(place, finished, tmp_path)
     assert whole.scores().equals(finished.scores())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_share_is_fitted_again(place, finished, tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe(place, tmp_path / "run", STUDY)))

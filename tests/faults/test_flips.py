@@ -201,6 +201,7 @@ def test_a_damaged_record_is_said_and_all_that_it_is_about_is_made_again(finishe
     assert "record.json: damaged or changed" in caplog.text
 
 
+@pytest.mark.long
 def test_a_part_or_a_fusion_that_is_damaged_beside_a_damaged_record_is_made_again(finished):
     expected = ended(finished)
     folder = finished / "run"

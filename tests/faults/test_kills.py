@@ -151,6 +151,9 @@ COMMANDS = {
     "fuse": ["fuse", "../blend.npz", "../songs", "--store", "store", "--out", "fused", "--workers", "2"],
     "train": ["train", "tfc_tdf_v2", "../train.yaml"],
 }  # fmt: skip
+OFTEN = ("separate", "conv1x1", "train")
+"""Those that are killed whenever the slow tests run; the others among the long ones."""
+
 FIT = ["--data", "../songs", "--store", "store", "--separators", "centre_channel,harmonic_percussive"]
 TRAINING = {
     "out": "trained",
@@ -184,7 +187,9 @@ def outcome(place):
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
+)
 def test_other_commands_that_are_killed_end_as_undisturbed_ones(folder, name, rounds):
     (folder / "undisturbed").mkdir(exist_ok=True)
     prepare(folder, name)

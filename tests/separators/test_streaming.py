@@ -258,7 +258,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ("centre_channel", "tfc_tdf_small") else [pytest.mark.long])
+        pytest.param(name, marks=[] if name == "centre_channel" else [pytest.mark.long])
         for name in (*CLASSICAL, *PACKAGED)
     ],
 )

@@ -145,13 +145,21 @@ HEAVY_WAVES = (
     "resunet143_subband",
     "unet_danna",
     "xumx_danna",
-    "demucs_v2_64",
-    "kuielab_v2_drums_L11_submission",
     "kuielab_v2_vocals_L11_lightning",
 )
 
 
-@pytest.mark.parametrize("name", [slow(name) if name in HEAVY_WAVES else name for name in WAVES])
+LONG_WAVES = ("demucs_v2_64", "kuielab_v2_drums_L11_submission")
+"""Half a minute and more each; their families are among the slow ones at other sizes."""
+
+
+def of_weight(name):
+    """A name of a wave, marked by how long it takes."""
+    marks = [pytest.mark.long] if name in LONG_WAVES else [pytest.mark.slow] if name in HEAVY_WAVES else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [*map(of_weight, WAVES)])
 def test_songs_are_separated_as_by_the_authors(name, tmp_path):
     numbers, mixture = golden(f"{name}.wave")
     torch.save(filled(name), tmp_path / "weights.pt")
