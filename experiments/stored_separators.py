@@ -31,7 +31,7 @@ from stemfuse.separators.labels import BEST_PER_SOURCE, MIXTURE
 from stemfuse.separators.names import did_you_mean, shown
 from stemfuse.separators.separator import named_separator
 from stemfuse.separators.store.entry import describe_separator
-from stemfuse.separators.store.stem_store import adopted_key
+from stemfuse.separators.store.layout import adopted_key
 from stemfuse.separators.trusted import ADVICE, needs_trust
 
 from .config import SeparatorConfig

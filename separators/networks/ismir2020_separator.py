@@ -13,7 +13,7 @@ from pydantic import Field
 from stemfuse.separators.errors import SeparatorError, TrainingError
 
 from .network_separator import SpectrogramSeparator, checked_source
-from .training.trainable import Source, TrainableNetwork
+from .training.trainable import Source, TrainableSource
 
 if TYPE_CHECKING:
     from .chunking import ChunkedSpectrograms
@@ -114,7 +114,7 @@ class Ismir2020(SpectrogramSeparator):
         return self._checked(ChunkedSpectrograms(network, transform, frames, trim, deprecated, self.device))
 
 
-class TrainableIsmir2020(TrainableNetwork):
+class TrainableIsmir2020(TrainableSource):
     """A U-Net of ISMIR 2020 to be trained; the defaults are the authors' seven blocks of TFC-TDF.
 
     Examples
@@ -146,20 +146,6 @@ class TrainableIsmir2020(TrainableNetwork):
     loss: Literal["spectrogram", "l1", "l2"] = Field(
         "spectrogram", description="spectrogram: squared error of it, as published; l1, l2: of waveforms"
     )
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """See `TrainableNetwork`."""
-        return (self.source,)
-
-    def options(self) -> dict[str, Any]:
-        """See `TrainableNetwork`."""
-        return {"source": self.source}
-
-    @property
-    def file_name(self) -> str:
-        """See `TrainableNetwork`."""
-        return f"{self.source}.safetensors"
 
     @property
     def length(self) -> int:

@@ -14,7 +14,7 @@ from stemfuse.separators.source_names import REST
 from stemfuse.separators.stems import SOURCES
 
 from .network_separator import NetworkSeparator, checked_chunk, checked_source
-from .training.trainable import Source, TrainableNetwork
+from .training.trainable import Source, TrainableSource
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class ResUNet143Subband(NetworkSeparator):
             yield block[None]
 
 
-class TrainableResUNet143Subband(TrainableNetwork):
+class TrainableResUNet143Subband(TrainableSource):
     """ResUNet143 in subbands to be trained; the defaults are the published sizes.
 
     The filters of the bands are not trained: they are those of a cosine-modulated bank, for the published ones come
@@ -116,20 +116,6 @@ class TrainableResUNet143Subband(TrainableNetwork):
     )
     chunk_s: float = Field(3.0, ge=0.1, description="length of a chunk in seconds")
     loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """See `TrainableNetwork`."""
-        return (self.source,)
-
-    def options(self) -> dict[str, Any]:
-        """See `TrainableNetwork`."""
-        return {"source": self.source}
-
-    @property
-    def file_name(self) -> str:
-        """See `TrainableNetwork`."""
-        return f"{self.source}.safetensors"
 
     @property
     def length(self) -> int:

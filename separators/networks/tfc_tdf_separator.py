@@ -13,7 +13,7 @@ from stemfuse.separators.errors import SeparatorError, TrainingError
 from stemfuse.separators.stems import SOURCES
 
 from .network_separator import SpectrogramSeparator, checked_source
-from .training.trainable import Source, TrainableNetwork, checked_shares
+from .training.trainable import Source, TrainableSource, checked_shares
 
 if TYPE_CHECKING:
     from .chunking import ChunkedSpectrograms
@@ -122,7 +122,7 @@ class TFCTDF(SpectrogramSeparator):
         return self._checked(ChunkedSpectrograms(network, transform, frames, n_fft // 2, True, self.device))
 
 
-class TrainableTFCTDF(TrainableNetwork):
+class TrainableTFCTDF(TrainableSource):
     """TFC-TDF-U-Net v2 to be trained; the defaults are KUIELab-MDX-Net's for vocals.
 
     Examples
@@ -149,15 +149,6 @@ class TrainableTFCTDF(TrainableNetwork):
     def sources(self) -> tuple[str, ...]:
         """See `TrainableNetwork`."""
         return SOURCES if self.source == "all" else (self.source,)
-
-    def options(self) -> dict[str, Any]:
-        """See `TrainableNetwork`."""
-        return {"source": self.source}
-
-    @property
-    def file_name(self) -> str:
-        """See `TrainableNetwork`."""
-        return f"{self.source}.safetensors"
 
     @property
     def window(self) -> int:

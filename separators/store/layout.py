@@ -25,6 +25,23 @@ MARK = "~"
 """Stands between a track's name and digits of its mixture, where another song of that name has the place."""
 
 
+def adopted_key(name: str) -> str:
+    """Folder of the stems that are adopted under a name."""
+    return f"{name}-{digest({'adopted': name})[:8]}"
+
+
+def key_name(key: str) -> str:
+    """The name in a separator's folder, without the digits of its fingerprint.
+
+    Examples
+    --------
+    >>> key_name("tfc_tdf_v2-3f2a91c4"), key_name("mine")
+    ('tfc_tdf_v2', 'mine')
+    """
+    name, dash, tail = key.rpartition("-")
+    return name if dash and len(tail) == 8 else key
+
+
 def own_place(root: Path, track: Track, key: str) -> Path:
     """The folder that a track's data set, subset and name give its entry; another song may have it.
 

@@ -35,7 +35,7 @@ from .entry import (
 )
 from .entry_index import EntryIndex
 from .found_stems import How
-from .layout import beside, check_links, name_of, own_place
+from .layout import adopted_key, beside, check_links, key_name, name_of, own_place
 
 log = logging.getLogger(__name__)
 
@@ -358,7 +358,7 @@ class StemStore:
             Stems are missing or damaged, or two separators have one name.
         """
         if not isinstance(separators, Mapping):
-            names = [_short_name(separator) for separator in separators]
+            names = [key_name(one) if isinstance(one, str) else one.name for one in separators]
             if len(set(names)) < len(names):
                 raise StoreError(f"separators {', '.join(names)}: give each a name of its own")
             separators = dict(zip(names, separators, strict=True))
@@ -443,15 +443,3 @@ class StemStore:
     def tracks_of(self, separator: Separator | str) -> list[tuple[str, str]]:
         """(subset, track) of every entry of a separator, sorted."""
         return sorted((path.parent.name, path.name) for path in self.entries(separator))
-
-
-def adopted_key(name: str) -> str:
-    """Folder of the stems that are adopted under a name."""
-    return f"{name}-{digest({'adopted': name})[:8]}"
-
-
-def _short_name(separator: Separator | str) -> str:
-    if not isinstance(separator, str):
-        return separator.name
-    name, dash, tail = separator.rpartition("-")
-    return name if dash and len(tail) == 8 else separator

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,12 @@ def read_state(path: Path) -> State:
     SeparatorError
         The file cannot be read, is damaged or holds no network.
     """
-    try:
+    with _errors_of(path):
         if path.suffix == ".safetensors":
             with open_safe_tensors(path, "networks") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         with open_torch_file(path) as content:
             return read_tensors(_tensors(path, content), path)
-    except OSError as error:
-        raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
-    except ForbiddenNameError as error:
-        raise SeparatorError(f"{path}: {error}: the file was not loaded; fetch it from its authors") from error
-    except ForeignFileError as error:
-        raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
 
 
 def read_bundle(path: Path) -> State:
@@ -73,12 +68,8 @@ def read_bundle(path: Path) -> State:
     SeparatorError
         A file is missing, damaged or no checkpoint.
     """
-    try:
+    with _errors_of(path):
         return {name: torch.from_numpy(values) for name, values in read_tensor_bundle(path).items()}
-    except OSError as error:
-        raise SeparatorError(f"{error.filename}: cannot be read ({error.strerror or error}); copy it again") from error
-    except ForeignFileError as error:
-        raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
 
 
 def read_hdf5_state(path: Path) -> State:
@@ -94,10 +85,20 @@ def read_hdf5_state(path: Path) -> State:
     SeparatorError
         The file cannot be read, is damaged or another one.
     """
-    try:
+    with _errors_of(path):
         return {name: torch.from_numpy(values) for name, values in read_hdf5(path).items()}
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Errors of reading a file become one that says what to do; of several files the one that is at fault is named."""
+    try:
+        yield
     except OSError as error:
-        raise SeparatorError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from error
+        wrong = error.filename or path
+        raise SeparatorError(f"{wrong}: cannot be read ({error.strerror or error}); copy it again") from error
+    except ForbiddenNameError as error:
+        raise SeparatorError(f"{path}: {error}: the file was not loaded; fetch it from its authors") from error
     except ForeignFileError as error:
         raise SeparatorError(f"{path}: no weights could be read: {error}; fetch it from its authors") from error
 

@@ -98,6 +98,26 @@ class TrainableNetwork(BaseModel):
         """Tensors of the network from a file of weights in any published form."""
 
 
+class TrainableSource(TrainableNetwork):
+    """Base of the networks that separate one source, each with a file of its own."""
+
+    source: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """See `TrainableNetwork`."""
+        return (self.source,)
+
+    def options(self) -> dict[str, Any]:
+        """See `TrainableNetwork`."""
+        return {"source": self.source}
+
+    @property
+    def file_name(self) -> str:
+        """See `TrainableNetwork`."""
+        return f"{self.source}.safetensors"
+
+
 class TrainableMasks(TrainableNetwork):
     """Base of the networks that give masks of all four sources, and are trained by the combination loss."""
 
