@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .second_moments import Array, SecondMoments, pseudo_inverse
+from .second_moments import Array, SecondMoments, pseudo_inverse, white_directions
 
 SHRINK = 4.0
 """Factor between the thresholds of successive Huber problems."""
@@ -124,9 +124,11 @@ class Newton:
         self.accepted = sweep
         self.damping = np.where(better, np.maximum(self.damping / 10, DAMPING), np.maximum(self.damping * 30, 1e-2))
         sizes = np.maximum(sweep.absolute / sweep.samples, self.thresholds)
+        # where all directions weigh the same, those are cut off that the proof of the gap cuts off too, and no others
+        white = white_directions(moments.inputs)
         for output, damping in enumerate(self.damping / sizes):
-            curvature = sweep.hessian[output] + damping * moments.inputs
-            self.step[output] = sweep.slope[output] @ pseudo_inverse(curvature)
+            curvature = white.T @ (sweep.hessian[output] + damping * moments.inputs) @ white
+            self.step[output] = sweep.slope[output] @ white @ np.linalg.pinv(curvature, hermitian=True) @ white.T
         return sweep
 
     def expected(self) -> Array:

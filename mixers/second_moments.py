@@ -87,6 +87,23 @@ def whitening(matrix: Array) -> Array:
     return basis
 
 
+def white_directions(matrix: Array, cutoff: float = 1e-10) -> Array:
+    """Directions in which inputs of these second moments are uncorrelated and of energy 1, (input, direction).
+
+    Those that `pseudo_inverse` counts as zero are left out: their products with themselves are that inverse.
+
+    Examples
+    --------
+    >>> white_directions(np.diag([4.0, 0.0])).tolist()
+    [[0.5], [0.0]]
+    """
+    scale = _scale(matrix)
+    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+    kept = values > max(cutoff * values[-1], TINY)
+    directions: Array = vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+    return directions
+
+
 def _scale(matrix: Array) -> Array:
     """Root of each channel's energy, (input,); 1 for a silent one."""
     scale = np.sqrt(np.diagonal(matrix))
