@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# pip would compile every file of every package on one core; Python compiles what it imports, and keeps it
-INSTALL = $(BIN)/pip install --quiet --no-compile
+INSTALL = $(BIN)/python .ci/install.py
 export PYTHONDONTWRITEBYTECODE =
 # which tests: TESTS=slow runs the slow ones, TESTS=long those that take many minutes
 TESTS ?= not slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from stemfuse.blending import BAND_EDGES_HZ
@@ -19,7 +21,8 @@ from .workers import Progress, silent
 
 SEED = 2021
 SONGS = {"train": 6, "test": 4}
-SECONDS = 8.0
+SECONDS = 6.0
+BAND = BandConfig(songs=SONGS, seconds=SECONDS, seed=SEED)
 BY_RULE = ("harmonic_percussive", "centre_channel")
 TRAINED = ("xumx_small", "tfc_tdf_small", "demucs_small")
 """In the order of the roles in Danna-Sep's preset."""
@@ -56,7 +59,12 @@ def example_clip() -> Path:
     raise TrackError("stempeg's packaged clip is not installed; pip install stempeg")
 
 
-def fetch_separators(progress: Progress = silent) -> tuple[SeparatorConfig, ...]:
+def band_folder(out: Path) -> Path:
+    """Where the demo's songs lie."""
+    return out / "data" / "synthetic band"
+
+
+def fetch_separators() -> tuple[SeparatorConfig, ...]:
     """Spleeter, if its weights are here or can be fetched quickly; a message says so when they cannot.
 
     Its vocals alone are taken: its accompaniment is what is left of the mixture, which the fusions have too.
@@ -65,13 +73,11 @@ def fetch_separators(progress: Progress = silent) -> tuple[SeparatorConfig, ...]
 
     try:
         require_packages(needed_packages("spleeter"), "spleeter")
-        progress(f"fetch {FETCHED}", 0, 1)
         for row in find_rows(FETCHED):
             fetch_weights(row, seconds=FETCH_S)
     except SeparatorError as error:
         log.warning("the demo goes on without Spleeter: %s", error)
         return ()
-    progress(f"fetch {FETCHED}", 1, 1)
     return (SeparatorConfig(name="spleeter", sources=parse_sources("vocals")),)
 
 
@@ -82,18 +88,12 @@ def demo_config(out: Path, workers: int | None = None, more: tuple[SeparatorConf
         store=out / "store",
         data=(
             DataConfig(path=example_clip(), label="MUSDB18 excerpt", real=True),
-            DataConfig(
-                path=out / "data" / "synthetic band",
-                label="synthetic band",
-                real=False,
-                band=BandConfig(songs=SONGS, seconds=SECONDS, seed=SEED),
-            ),
+            DataConfig(path=band_folder(out), label="synthetic band", real=False, band=BAND),
         ),
         separators=(*(SeparatorConfig(name=name) for name in (*BY_RULE, *TRAINED)), *more),
         fusions=(
             FusionConfig(name="mean"),
             FusionConfig(name="fixed", label="danna-sep", options={"blend": "danna-sep", "separators": TRAINED}),
-            FusionConfig(name="residual"),
             FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
             FusionConfig(name="search", options={"trials": 100, "sampler": "cmaes"}),
             FusionConfig(name="conv1x1", options={"solver": "exact"}),
@@ -119,4 +119,12 @@ def run_demo(out: Path, workers: int | None = None, progress: Progress = silent)
     progress : callable
         Called as ``progress(stage, done, total)``.
     """
-    return run(demo_config(out, workers, fetch_separators(progress)), progress)
+    from .band import synthesize
+
+    with ThreadPoolExecutor(1) as beside:
+        fetched = beside.submit(fetch_separators)
+        # the songs take as long; where they are, run leaves them alone
+        shown = partial(progress, "synth")
+        synthesize(band_folder(out), BAND.songs, BAND.seconds, BAND.seed, progress=shown)
+        more = fetched.result()
+    return run(demo_config(out, workers, more), progress)
