@@ -26,6 +26,7 @@ REGISTRY = Registry(
         "conv1x1": "stemfuse.mixers.conv1x1:Conv1x1Mixer",
         "crossover": "stemfuse.blending.classical.combiners:Crossover",
         "energy_consistency": "stemfuse.blending.classical.wiener:EnergyConsistency",
+        "fitted_wiener": "stemfuse.blending.classical.fitted_wiener:FittedWiener",
         "fixed": "stemfuse.blending.constant:Fixed",
         "gram_mixer": "stemfuse.mixers.gram_mixer:GramMixer",
         "jaureguiberry2016": "stemfuse.mixers.jaureguiberry:Jaureguiberry2016",

@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 BLEND = "blend"
 """The label of the fusion whose weights people could set by ear: none below 0, of each source 1 in all."""
 
+ALL_STEMS = {"stems": "all", "mixture": True, "ridge": "auto"}
+
 LADDER = (
     FusionConfig(name="mean"),
     FusionConfig(name="least_squares", label=BLEND, options={"constraint": "simplex"}),
-    FusionConfig(name="least_squares", options={"stems": "all", "mixture": True, "ridge": "auto"}),
+    FusionConfig(name="least_squares", options=ALL_STEMS),
+    FusionConfig(name="fitted_wiener", options={"base": {"kind": "least_squares", "arguments": ALL_STEMS}}),
 )
 """What is tried, from the simplest to the one with most weights."""
 

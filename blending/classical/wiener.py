@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +106,8 @@ def _share_by_energy(spectra: Array) -> Array:
 class Wiener(_SpectralRule):
     """One iteration of the multichannel Wiener filter over a fusion's estimates.
 
-    Only the estimates' magnitudes are used, as published: each gets the mixture's phase, from which the spatial
-    covariance of every source over the whole song follows; the filter then splits the mixture anew.
+    The spatial covariance of every source over the whole song follows from its estimate; the filter then splits the
+    mixture anew. Published systems have magnitudes only, and give each the mixture's phase.
 
     Parameters
     ----------
@@ -115,12 +116,21 @@ class Wiener(_SpectralRule):
         ``{"kind": ..., "arguments": {...}}``, or weights.
     n_fft, hop : int
         Window and hop of the transform in samples; those of X-UMX and Danna-Sep when not given.
+    phase : {"mixture", "estimate"}
+        The phase that the estimates are given for the covariances: the mixture's as published, or their own.
+    exponent : float
+        Of the estimates' power, in (0, 1]: the smaller, the more alike the sources' shares in a bin. 1 as published.
+
+    See Also
+    --------
+    stemfuse.blending.classical.fitted_wiener.FittedWiener : the exponent, and how far it is followed, are fitted.
 
     Notes
     -----
     The result is that of ``norbert.wiener(magnitudes, mixture, iterations=1)``, which needs all spectra of the song at
-    once, several GB. Here the song is read twice: once for the covariances, when the result is read for the first
-    time, and once to filter. So memory does not grow with the song, and any range is the same range of the whole.
+    once, several GB; with ``phase="estimate"`` that of one step of its expectation maximisation. Here the song is read
+    twice: once for the covariances, when the result is read for the first time, and once to filter. So memory does not
+    grow with the song, and any range is the same range of the whole.
 
     References
     ----------
@@ -140,53 +150,94 @@ class Wiener(_SpectralRule):
     kind = "wiener"
     precision = np.float64
 
+    def __init__(
+        self, base: Base = "mean", n_fft: int = 4096, hop: int = 1024, phase: str = "mixture", exponent: float = 1.0
+    ) -> None:
+        super().__init__(base, n_fft, hop)
+        self.phase = phase
+        self.exponent = exponent
+
+    def check(self) -> None:
+        """Raise unless phase and exponent are possible too."""
+        super().check()
+        if self.phase not in PHASES:
+            raise FusionError(f"got phase={self.phase!r}, expected one of {', '.join(PHASES)}")
+        check_exponent(self.exponent)
+
     def fuse(self, track: Track) -> Stems:
         """Fused stems of one track, computed range by range: memory does not grow with the song."""
         stems, read = self._estimates(track)
         transform = ShortTimeFourier(self.n_fft, self.hop)
 
         @cache
-        def fitted() -> SpatialFilter:
-            first, last = transform.touching(0, track.length)
-            step = max(1, BLOCK // self.hop)
-            result = SpatialFilter()
-            for start in range(first, last, step):
-                result.add(transform.spectra(read, track.length, start, min(start + step, last)))
-            return result
+        def split() -> Rule:
+            found = SpatialFilter.of(transform, read, track.length, self.phase)
+            return partial(found.split, exponent=self.exponent)
 
         def read_all(start: int, stop: int) -> Samples:
-            return transform.apply(read, fitted().split, track.length, start, stop).astype(np.float32)
+            return transform.apply(read, split(), track.length, start, stop).astype(np.float32)
 
         return Stems.lazy(read_all, stems.sources, track.channels, track.length, track.rate)
+
+
+Rule = Callable[[Array], Array]
+"""Of spectra (1 + source, channel, frame, bin): the mixture, then the estimates."""
+
+PHASES = ("mixture", "estimate")
+
+
+def check_exponent(exponent: float) -> None:
+    """Raise unless a power can be raised to it."""
+    if not 0 < exponent <= 1:
+        raise FusionError(f"got exponent={exponent}, expected a number above 0 and at most 1")
 
 
 class SpatialFilter:
     """The multichannel Wiener filter of sources with one spatial covariance each per bin, the same at all times.
 
-    Spectra are (1 + source, channel, frame, bin): the mixture x, then the estimates, of which only magnitudes count.
-    With y_j the estimates under the mixture's phase, p_j their power averaged over channels, m the mixture's largest
-    magnitude over 10, at least 1, and e = 2^-52, the covariances are R_j = sum_t y_j y_j' / (m^2 e + sum_t p_j) and the
-    output is p_j R_j (sum_j p_j R_j + m^2 sqrt(e) I)^-1 x.
+    Spectra are (1 + source, channel, frame, bin): the mixture x, then the estimates. With y_j the estimates, under the
+    mixture's phase or their own, p_j their power averaged over channels, m the mixture's largest magnitude over 10, at
+    least 1, e = 2^-52 and q an exponent, the covariances are R_j = sum_t y_j y_j' / (m^2 e + sum_t p_j) and the output
+    is p_j^q R_j (sum_j p_j^q R_j + m^2q sqrt(e) I)^-1 x.
+
+    Parameters
+    ----------
+    phase : {"mixture", "estimate"}
+        Of the estimates y_j.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, phase: str = "mixture") -> None:
+        self.phase = phase
         self.outer: NDArray[np.complex128] = np.zeros((1, 1, 1, 1), complex)
         self.peak = 0.0
 
+    @classmethod
+    def of(cls, transform: ShortTimeFourier, read: Read, length: int, phase: str) -> Self:
+        """The filter of a whole song, whose mixture and estimates are read once, block by block."""
+        first, last = transform.touching(0, length)
+        step = max(1, BLOCK // transform.hop)
+        result = cls(phase)
+        for start in range(first, last, step):
+            result.add(transform.spectra(read, length, start, min(start + step, last)))
+        return result
+
     def add(self, spectra: Array) -> None:
         """Add some STFT frames to the covariances."""
-        estimates = _with_phase(spectra)
+        estimates = spectra[1:] if self.phase == "estimate" else _with_phase(spectra)
         self.outer = self.outer + np.einsum("scfb,sdfb->scdb", estimates, estimates.conj())
         self.peak = max(self.peak, float(np.abs(spectra[0]).max()))
 
-    def split(self, spectra: Array) -> Array:
+    def split(self, spectra: Array, exponent: float = 1.0) -> Array:
         """The mixture of some STFT frames, split: (source, channel, frame, bin)."""
         channels = spectra.shape[1]
         scale, epsilon = max(1.0, self.peak / 10) ** 2, np.finfo(np.float64).eps
         powers = np.einsum("sccb->sb", self.outer).real / channels
         covariances = self.outer / (scale * epsilon + powers)[:, None, None]
         power = np.square(np.abs(spectra[1:])).mean(1)
-        total = np.einsum("sfb,scdb->fbcd", power, covariances) + scale * np.sqrt(epsilon) * np.eye(channels)
+        if exponent != 1:
+            power **= exponent
+        rounding = scale**exponent * np.sqrt(epsilon) * np.eye(channels)
+        total = np.einsum("sfb,scdb->fbcd", power, covariances) + rounding
         whitened = _solve(total, np.moveaxis(spectra[0], 0, -1))
         split: Array = np.einsum("scdb,fbd->scfb", covariances, whitened) * power[:, None]
         return split
