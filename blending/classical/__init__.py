@@ -5,6 +5,7 @@
 
 from .combined_files import combine_files
 from .combiners import AVERAGES, RULES, Average, Combine, Crossover
+from .fitted_wiener import FittedWiener
 from .gains import fit_gains, redistribute
 from .residual import MixtureConsistency, Residual
 from .wiener import EnergyConsistency, Wiener
@@ -16,6 +17,7 @@ __all__ = [
     "Combine",
     "Crossover",
     "EnergyConsistency",
+    "FittedWiener",
     "MixtureConsistency",
     "Residual",
     "Wiener",

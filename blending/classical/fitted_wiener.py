@@ -6,7 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,8 @@ from .wiener import SpatialFilter, check_exponent
 
 FOLDS = 5
 """Groups of songs that the blend is fitted without, so that what follows is chosen on songs that it has not seen."""
+MOST = 20
+"""Blocks of a song that exponent and shares are chosen on: 30 s."""
 SHARES = np.linspace(0, 1, 21)
 """How far the filter may be followed."""
 TINY = 1e-12
@@ -67,7 +69,7 @@ class FittedWiener(BaseFusion):
     Exponent and shares have the highest mean SDR of the training songs, each fused by a blend that was fitted without
     it (in `FOLDS` groups; with a single song, or a blend that learns nothing, by the blend itself). They are a handful
     of numbers: songs that are left out are not needed to choose them, but a blend that has seen the song would be
-    trusted too much. The audio of the songs is read once for each fold and exponent.
+    trusted too much. They are chosen on at most 30 s of each song, spread evenly; the covariances are of all of it.
 
     See Also
     --------
@@ -179,21 +181,24 @@ class FittedWiener(BaseFusion):
         found = SpatialFilter.of(transform, read, track.length, "estimate")
         sources = [source for source in blend.sources if source in references.sources]
         rows = [blend.sources.index(source) for source in sources]
+
+        def filtered(spectra: Array) -> Array:
+            return np.stack([found.split(spectra, exponent)[rows] for exponent in self.exponents])
+
+        # over sources: energies of the blend's error and of the filter's changes, and what both have in common
         moments = np.zeros((len(self.exponents), len(sources), 3))
         energies, loudness = np.zeros(len(sources)), 0.0
-        for start in range(0, track.length, BLOCK):
+        for start in _starts(track.length):
             stop = min(start + BLOCK, track.length)
             both = read(start, stop)
-            loudness += float(np.square(both[0]).sum())
             truth = np.stack([references[source].read(start, stop) for source in sources]).astype(np.float64)
-            error = both[1:][rows] - truth
+            blended = both[1:][rows]
+            error, changes = blended - truth, transform.apply(read, filtered, track.length, start, stop) - blended
+            loudness += float(np.square(both[0]).sum())
             energies += np.square(truth).sum((1, 2))
-            for number, exponent in enumerate(self.exponents):
-                rule = partial(found.split, exponent=exponent)
-                change = transform.apply(read, rule, track.length, start, stop)[rows] - both[1:][rows]
-                moments[number] += np.stack(
-                    [np.square(error).sum((1, 2)), (error * change).sum((1, 2)), np.square(change).sum((1, 2))], -1
-                )
+            moments[..., 0] += np.square(error).sum((1, 2))
+            moments[..., 1] += (error * changes).sum((2, 3))
+            moments[..., 2] += np.square(changes).sum((2, 3))
         left = moments @ np.stack([np.ones_like(SHARES), 2 * SHARES, SHARES**2])
         return {
             source: 10 * np.log10(energies[row] / np.maximum(left[:, row], TINY * energies[row]))
@@ -270,3 +275,15 @@ class FittedWiener(BaseFusion):
             raise FusionError(f"{path}: what a {self.kind} has learnt is missing ({error}); fit again") from error
         check_exponent(self.exponent_)
         return self
+
+
+def _starts(length: int) -> list[int]:
+    """Where the blocks begin that exponent and shares are chosen on: spread evenly over the song.
+
+    Examples
+    --------
+    >>> _starts(3 * BLOCK - 1) == [0, BLOCK, 2 * BLOCK], len(_starts(100 * BLOCK))
+    (True, 20)
+    """
+    blocks = -(-length // BLOCK)
+    return sorted({BLOCK * (number * blocks // min(blocks, MOST)) for number in range(min(blocks, MOST))})
