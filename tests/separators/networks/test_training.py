@@ -320,7 +320,7 @@ def test_steps_and_minutes_end_a_training(tree, tmp_path):
 
 def test_what_is_wrong_is_said_in_words(tree, tmp_path):
     expected = (
-        "got separator 'umx', expected one that can be trained: demucs_danna, demucs_v2, ismir2020, resunet143_subband"
+        "got separator 'umx', expected one that can be trained: d3net, demucs_danna, demucs_v2, ismir2020, resunet"
     )
     with pytest.raises(ConfigError, match=expected):
         train_separator("umx", config_of(tree, tmp_path, "xumx"))
