@@ -11,7 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
-from .console import Json, Option, Replace, json_text, one_of, parse_options, print_table, results
+from .console import Json, Option, Replace, json_text, one_of, print_table, results, separator_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def inspect(
     study = None if blocks is None else _study(blocks)
     # even methods without networks are looked at by torch's counter
     require_packages({"torch": "torch"}, "inspect", ConfigError)
-    made = load_separator(separator, **parse_options(option))
+    made = load_separator(separator, **separator_options(separator, option))
     from stemfuse.separators.networks.inspection import inspect_separator
 
     found = inspect_separator(made)
