@@ -11,7 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
-from .console import Json, Option, Replace, json_text, one_of, print_table, results, separator_options
+from .console import Json, Option, Replace, Trust, json_text, one_of, print_table, results, separator_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +63,7 @@ def inspect(
     made = load_separator(separator, **separator_options(separator, option))
     from stemfuse.separators.networks.inspection import inspect_separator
 
-    found = inspect_separator(made)
+    found = inspect_separator(made, trusted=trust)
     if as_json:
         print(json_text(found.record()))
     else:
@@ -94,8 +95,13 @@ def _show(found: Inspection, label: str = "") -> None:
     from stemfuse.analysis.figures import short_number
 
     named = found.name if label in ("", found.name) else f"{label}: {found.name}"
+    if found.opaque:
+        time = f"{found.seconds:.2f} s here for a second of music"
+        results.print(f"{named}: {', '.join(found.sources)}; cannot be looked into ({found.opaque}); {time}")
+        return
     size = f"{found.parameters:,} parameters, " if found.parameters else "no parameters, "
     cost = f"{short_number(found.operations)} operations" if found.operations else "operations not counted"
+    cost += f" (without {', '.join(found.unseen)})" if found.unseen else ""
     results.print(
         f"{named}: {', '.join(found.sources)}; {size}{cost} and {found.seconds:.2f} s here for a second of music"
     )
