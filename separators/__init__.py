@@ -41,7 +41,7 @@ from .labels import (
 )
 from .matching import matched
 from .optional import import_optional
-from .options import check_fields, checked_constructor, checked_options
+from .options import check_fields, checked_constructor, checked_options, takes_text_alone
 from .registry import Registry
 from .separator import BaseSeparator, Separator, digest, list_separators, load_separator, separator_class
 from .sources import Sums, in_order, parse_sources, show_sources
@@ -116,6 +116,7 @@ __all__ = [
     "show_sources",
     "signal_sha256",
     "stem_labels",
+    "takes_text_alone",
     "track_labels",
     "trust",
     "whole_file",

@@ -58,11 +58,14 @@ class Expected:
     def fit(self, value: Any) -> Any:
         """The value: the same object where it fits, else converted from text; ValueError where it does not fit.
 
-        A whole number fits where a number is expected, and stays one.
+        A whole number fits where a number is expected, and stays one. Where nothing but text is expected it becomes
+        text. Other numbers do not: 1.10 and 1.1 are one number, but two texts.
         """
         # most values need no pydantic, whose import takes longer than making a fusion
         if self.annotation is Any or self._is_plainly(value):
             return value
+        if self.is_text and type(_without_numpy(value)) is int:
+            return str(value)
         exact, converting = self._adapters
         plain = _without_numpy(value)
         for candidate in (value, plain):
@@ -72,19 +75,27 @@ class Expected:
         return converting.validate_python(plain)
 
     @property
+    def is_text(self) -> bool:
+        """Whether nothing but text is let through, or nothing but text and None."""
+        return set(self._choices) in ({str}, {str, types.NoneType})
+
+    @property
+    def _choices(self) -> tuple[Any, ...]:
+        return typing.get_args(self.annotation) if _is_union(self.annotation) else (self.annotation,)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The texts that are let through, where only some are."""
-        choices = typing.get_args(self.annotation) if _is_union(self.annotation) else (self.annotation,)
         return tuple(
             word
-            for choice in choices
+            for choice in self._choices
             if _is_literal(choice)
             for word in typing.get_args(choice)
             if isinstance(word, str)
         )
 
     def _is_plainly(self, value: Any) -> bool:
-        choices = typing.get_args(self.annotation) if _is_union(self.annotation) else (self.annotation,)
+        choices = self._choices
         words = [word for choice in choices if _is_literal(choice) for word in typing.get_args(choice)]
         is_word = any(type(value) is type(word) and value == word for word in words)
         return is_word or type(value) in choices or (type(value) is int and float in choices)

@@ -24,8 +24,8 @@ def checked_options(
     """Options as a class or function takes them, checked and converted by its annotations.
 
     A value that fits is kept, the very object, and an int where a float is expected is such a value. Text becomes
-    the number or the truth value that it is: YAML leaves ``1e-3`` text. What has no annotation, or one with a name that
-    is imported for type checkers only, may be anything.
+    the number or the truth value that it is: YAML leaves ``1e-3`` text. A whole number becomes text where nothing else
+    is expected. What has no annotation, or one with a name that is imported for type checkers only, may be anything.
 
     Parameters
     ----------
@@ -70,6 +70,19 @@ def checked_options(
     return {
         name: known[name].checked(value, what, error) if name in names else value for name, value in options.items()
     }
+
+
+def takes_text_alone(made: Callable[..., Any], name: str) -> bool:
+    """Whether an argument of a class or function may only be text, so that ``1.10`` can mean nothing but these signs.
+
+    Examples
+    --------
+    >>> def run(version: str = "", seed: int = 0): ...
+    >>> takes_text_alone(run, "version"), takes_text_alone(run, "seed"), takes_text_alone(run, "speed")
+    (True, False, False)
+    """
+    parameter = _parameters(made).get(name)
+    return parameter is not None and not parameter.collects and parameter.expected.is_text
 
 
 def checked_constructor(init: Callable[..., None], error: type[StemfuseError]) -> Callable[..., None]:
@@ -166,8 +179,10 @@ class _Parameter:
         except ValueError as problem:
             got = repr(value)
             got = got if len(got) <= CUT else f"{got[: CUT - 3]}..."
-            near = did_you_mean(value, self.expected.words) if isinstance(value, str) else ""
-            refused = error(f"{what}: argument {self.name!r}: got {got}, expected {self.expected}{near}")
+            more = did_you_mean(value, self.expected.words) if isinstance(value, str) else ""
+            if self.expected.is_text and isinstance(value, float):
+                more = ": put it in quotes"
+            refused = error(f"{what}: argument {self.name!r}: got {got}, expected {self.expected}{more}")
             raise wrong_usage(refused) from problem
 
 

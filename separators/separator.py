@@ -126,6 +126,8 @@ class BaseSeparator:
         Packages that separating needs and that are not always installed; by each, the extra that installs it.
     not_in_identity : frozenset of str
         Options that do not change the output, such as a device or a folder of weights.
+    opaque : str
+        Why `stemfuse inspect` cannot look into it: who computes in its place; empty where it can.
     runs_code, is_trusted : bool
         Whether separating runs a program, or code in a file, of others; whether the user said that it may, see
         `stemfuse.separators.trust`.
@@ -142,6 +144,7 @@ class BaseSeparator:
     sources: tuple[str, ...] = SOURCES
     rate: int = RATE
     trained_on: tuple[str, ...] | None = ()
+    opaque: ClassVar[str] = ""
     runs_code: ClassVar[bool] = False
     is_trusted: bool = False
 

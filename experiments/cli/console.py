@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,13 +153,16 @@ def one_of(option: str, given: str, known: Sequence[str]) -> Any:
     return given
 
 
-def parse_options(given: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs with YAML values.
+def parse_options(given: Sequence[str], made: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """``key=value`` pairs with YAML values, or as they stand where ``made`` takes nothing but text.
 
     Examples
     --------
     >>> parse_options(["shifts=2", "model=mdx"])
     {'shifts': 2, 'model': 'mdx'}
+    >>> def program(version: str, rate: int): ...
+    >>> parse_options(["version=1.10", "rate=48000"], program)
+    {'version': '1.10', 'rate': 48000}
     """
     from stemfuse.separators.foreign.documents import parse_yaml
 
@@ -169,12 +172,33 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError(f"got option {option!r}, expected key=value")
         try:
-            options[key] = parse_yaml(text)
+            options[key] = text if _is_text(made, key, text) else parse_yaml(text)
         except ValueError as error:
             raise ConfigError(
                 f"option {option[:200]!r} {error}; write a value in quotes where signs mean something in YAML"
             ) from error
     return options
+
+
+def _is_text(made: Callable[..., Any] | None, key: str, written: str) -> bool:
+    """Whether signs are the text that they are: numbers and dates would lose how they were written."""
+    from stemfuse.separators import takes_text_alone
+
+    is_plain = bool(written) and not written.startswith(("'", '"', "[", "{")) and written.lower() not in ("null", "~")
+    return is_plain and made is not None and takes_text_alone(made, key)
+
+
+def separator_options(name: str, given: Sequence[str]) -> dict[str, Any]:
+    """``--option`` of a separator, see `parse_options`.
+
+    Examples
+    --------
+    >>> separator_options("command", ["version=1.10", "channels=1"])
+    {'version': '1.10', 'channels': 1}
+    """
+    from stemfuse.separators import separator_class
+
+    return parse_options(given, separator_class(name)) if given else {}
 
 
 def print_table(table: PrintedTable) -> None:

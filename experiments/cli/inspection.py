@@ -11,7 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
-from .console import Json, Option, Replace, json_text, one_of, parse_options, print_table, results
+from .console import Json, Option, Replace, Trust, json_text, one_of, print_table, results, separator_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -59,10 +60,10 @@ def inspect(
     study = None if blocks is None else _study(blocks)
     # even methods without networks are looked at by torch's counter
     require_packages({"torch": "torch"}, "inspect", ConfigError)
-    made = load_separator(separator, **parse_options(option))
+    made = load_separator(separator, **separator_options(separator, option))
     from stemfuse.separators.networks.inspection import inspect_separator
 
-    found = inspect_separator(made)
+    found = inspect_separator(made, trusted=trust)
     if as_json:
         print(json_text(found.record()))
     else:
@@ -94,8 +95,13 @@ def _show(found: Inspection, label: str = "") -> None:
     from stemfuse.analysis.figures import short_number
 
     named = found.name if label in ("", found.name) else f"{label}: {found.name}"
+    if found.opaque:
+        time = f"{found.seconds:.2f} s here for a second of music"
+        results.print(f"{named}: {', '.join(found.sources)}; cannot be looked into ({found.opaque}); {time}")
+        return
     size = f"{found.parameters:,} parameters, " if found.parameters else "no parameters, "
     cost = f"{short_number(found.operations)} operations" if found.operations else "operations not counted"
+    cost += f" (without {', '.join(found.unseen)})" if found.unseen else ""
     results.print(
         f"{named}: {', '.join(found.sources)}; {size}{cost} and {found.seconds:.2f} s here for a second of music"
     )

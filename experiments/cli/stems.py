@@ -31,9 +31,9 @@ from .console import (
     json_text,
     messages,
     one_of,
-    parse_options,
     progress_bars,
     results,
+    separator_options,
     show_entries,
 )
 
@@ -63,7 +63,7 @@ def separate(
         rule = one_of("--mixture", mixture, ("file", "sum"))
         named = given_sources(sources)
         entries = separate_paths(
-            paths, separator, parse_options(option), store, convert, workers, progress, rule, named
+            paths, separator, separator_options(separator, option), store, convert, workers, progress, rule, named
         )
     show_entries(entries, as_json)
 

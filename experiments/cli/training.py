@@ -9,7 +9,7 @@ import typer
 
 from .console import messages, print_table, progress_bars, results
 
-TRAINABLE = "demucs_danna, demucs_v2, ismir2020, resunet143_subband, tfc_tdf_v2, unet_danna or xumx"
+TRAINABLE = "d3net, demucs_danna, demucs_v2, ismir2020, resunet143_subband, tfc_tdf_v2, unet_danna or xumx"
 """As `list_trainable` has them, which needs pydantic: the help is shown without it."""
 
 app = typer.Typer()

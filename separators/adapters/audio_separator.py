@@ -72,6 +72,7 @@ class AudioSeparator(BaseSeparator):
     """
 
     name: ClassVar[str] = "audio_separator"
+    opaque: ClassVar[str] = "the package audio-separator runs its model"
     not_in_identity = frozenset({"folder", "download", "device"})
     needs: ClassVar[Mapping[str, str]] = {"audio_separator": "audio-separator"}
 

@@ -82,6 +82,7 @@ class Command(BaseSeparator):
     """
 
     name: ClassVar[str] = "command"
+    opaque: ClassVar[str] = "another program separates"
     runs_code = True
     not_in_identity = frozenset({"files", "timeout_s"})
 

@@ -42,6 +42,7 @@ class Onnx(DescribedSeparator):
     """
 
     name: ClassVar[str] = "onnx"
+    opaque: ClassVar[str] = "onnxruntime runs its file"
     needs: ClassVar[Mapping[str, str]] = {"onnx": "onnx", "onnxruntime": "onnx", "einops": "onnx", "torch": "onnx"}
 
     def __init__(self, description: str | os.PathLike[str], device: Literal["cpu", "cuda"] = "cpu") -> None:

@@ -46,6 +46,7 @@ class TorchScript(DescribedSeparator):
     """
 
     name: ClassVar[str] = "torchscript"
+    opaque: ClassVar[str] = "its file is a program, which torch runs as a whole"
     runs_code = True
     needs: ClassVar[Mapping[str, str]] = {"torch": "torch", "einops": "onnx"}
 

@@ -1,4 +1,4 @@
-"""Songs of any length through networks, chunk by chunk: ends that are cut off, middle halves, or fades."""
+"""Songs of any length through networks, chunk by chunk: ends that are cut off, middle halves, fades, or means."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from .spectrogram import ComplexAsChannels
 
 ReadTensor = Callable[[int, int], torch.Tensor]
 """Samples (channel, time) of a range that is inside a song."""
+
+QUIETEST = 1e-10
+"""Magnitudes below this are taken for it, where a source's are divided by the mixture's."""
 
 
 def tensors_of(mixture: Signal) -> ReadTensor:
@@ -183,6 +186,57 @@ def separate_overlapping(
         done = min(step, length)
         yield joined[..., :done] / total[:done]
         joined, total = (functional.pad(kept[..., done:], (0, done)) for kept in (joined, total))
+
+
+def mean_masks(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    magnitudes: Callable[[int, int], torch.Tensor],
+    frames: int,
+    patch: int,
+) -> torch.Tensor:
+    """Masks of one source by a network of magnitudes: the mean of four outputs for every STFT frame.
+
+    Patches overlap by half, so that a frame is in two of them; each is given with its channels as they are and
+    exchanged. Before and after the song there is silence.
+
+    Parameters
+    ----------
+    network : callable
+        From magnitudes (batch, 2, bin, frame) of the mixture to those of the source.
+    magnitudes : callable
+        ``magnitudes(start, stop)`` gives those of the mixture's STFT frames, (batch, 2, bin, frame).
+    frames : int
+        STFT frames of the song.
+    patch : int
+        STFT frames that the network is given at a time, an even number.
+
+    Returns
+    -------
+    Tensor, shape (batch, 2, bin, frame)
+        The source's magnitudes over the mixture's.
+
+    References
+    ----------
+    N. Takahashi, Y. Mitsufuji, "D3Net: densely connected multidilated DenseNet for music source separation", 2020.
+
+    Examples
+    --------
+    >>> song = torch.rand(1, 2, 5, 11) + 0.1
+    >>> masks = mean_masks(lambda given: given / 4, lambda start, stop: song[..., start:stop], 11, 4)
+    >>> tuple(masks.shape), bool(torch.allclose(masks, torch.tensor(0.25)))
+    ((1, 2, 5, 11), True)
+    """
+    total = torch.empty(0)
+    for start in range(-patch // 2, frames, patch // 2):
+        first, last = max(0, start), min(start + patch, frames)
+        given = magnitudes(first, last)
+        padded = functional.pad(given, (first - start, start + patch - last))
+        one, other = network(torch.cat([padded, padded.flip(1)])).float().chunk(2)
+        mean = (one + other.flip(1))[..., first - start : last - start] / 2
+        if start < 0:
+            total = mean.new_zeros(*mean.shape[:-1], frames)
+        total[..., first:last] += mean / 2 / given.clamp_min(QUIETEST)
+    return total
 
 
 def centred(audio: torch.Tensor, length: int) -> torch.Tensor:

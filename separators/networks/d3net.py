@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,67 +13,9 @@ from torch.nn import functional
 from stemfuse.separators.errors import SeparatorError
 from stemfuse.separators.weights.tensors import State, renamed
 
-from .d3net_separator import SPLITS
+from .d3net_separator import SPLITS, BandShape, D3NetShape
 
 CHANNELS = 2
-
-
-@dataclass(frozen=True)
-class BandShape:
-    """The sizes of the part of a `D3NetNetwork` that works on one band.
-
-    Attributes
-    ----------
-    features : int
-        Channels that the band's magnitudes become at first.
-    growth : tuple of int
-        Channels that a block gives, from block to block: downwards, bottom, upwards. The number is odd.
-    layers : tuple of int
-        Convolutions in each group of a block.
-    groups : int
-        Groups of convolutions in a block.
-    """
-
-    features: int
-    growth: tuple[int, ...]
-    layers: tuple[int, ...]
-    groups: int = 2
-
-    @property
-    def levels(self) -> int:
-        """How often STFT frames and bins are halved."""
-        return len(self.growth) // 2
-
-
-@dataclass(frozen=True)
-class D3NetShape:
-    """The sizes of a `D3NetNetwork`, which decide its tensors.
-
-    Attributes
-    ----------
-    low, high, full : BandShape
-        Of the bins below ``split``, of those above, and of all of them.
-    split : int
-        Number of bins in the low band.
-    used_bins, bins : int
-        How many, from the lowest, are separated; and how many there are.
-    final_growth, final_layers : int
-        Of the block that joins the bands.
-    """
-
-    low: BandShape = BandShape(32, (16, 18, 20, 22, 20, 18, 16), (5, 5, 5, 5, 4, 4, 4))
-    high: BandShape = BandShape(8, (2,) * 5, (1,) * 5, groups=1)
-    full: BandShape = BandShape(32, (13, 14, 15, 16, 17, 16, 14, 12, 11), (4, 5, 6, 7, 8, 6, 5, 4, 4))
-    split: int = 256
-    used_bins: int = 1600
-    bins: int = 2049
-    final_growth: int = 12
-    final_layers: int = 3
-
-    @property
-    def divisor(self) -> int:
-        """STFT frames are a multiple of this."""
-        return 1 << max(band.levels for band in (self.low, self.high, self.full))
 
 
 class Convolution(nn.Module):
@@ -311,7 +252,9 @@ _RULES = [
 """From nnabla's names to ours."""
 
 
-def d3net_state(tensors: Mapping[str, torch.Tensor], source: str, path: Path) -> tuple[State, D3NetShape]:
+def d3net_state(
+    tensors: Mapping[str, torch.Tensor], source: str, path: Path, split: int | None = None
+) -> tuple[State, D3NetShape]:
     """Weights of a `D3NetNetwork`.
 
     Parameters
@@ -322,6 +265,8 @@ def d3net_state(tensors: Mapping[str, torch.Tensor], source: str, path: Path) ->
         What they separate, which decides where the low band ends.
     path : Path
         For the message.
+    split : int, optional
+        Number of bins in the low band, where it is not the published one.
 
     Returns
     -------
@@ -334,6 +279,13 @@ def d3net_state(tensors: Mapping[str, torch.Tensor], source: str, path: Path) ->
     ------
     SeparatorError
         The names are not those of such a network.
+
+    Examples
+    --------
+    >>> band = BandShape(4, (2, 2, 2), (2, 2, 2))
+    >>> network = D3NetNetwork(D3NetShape(band, band, band, split=8, used_bins=24, bins=33))
+    >>> d3net_state(network.state_dict(), "vocals", Path("vocals.h5"), split=8)[1] == network.shape
+    True
     """
     state = renamed(tensors, _RULES)
     # nnabla keeps vectors with axes of size one
@@ -354,7 +306,7 @@ def d3net_state(tensors: Mapping[str, torch.Tensor], source: str, path: Path) ->
             low,
             high,
             full,
-            split=SPLITS[source],
+            split=SPLITS[source] if split is None else split,
             used_bins=len(state["decode_scale"]),
             bins=len(state["in_scale"]),
             final_growth=len(state["out_gate.norm.bias"]),

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stemfuse.separators.audio.signals import ArraySignal, Signal
 from stemfuse.separators.separator import BaseSeparator, Separator, separate_signal
+from stemfuse.separators.trusted import trust
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 CONTAINERS = ("ModuleList", "ModuleDict")
@@ -114,6 +115,8 @@ class Inspection:
         That it took for a second of music here, all members included.
     highest_hz : float, optional
         Where the band ends that the networks hear.
+    opaque : str
+        Why it cannot be looked into, so that only its time is known; empty where it can.
     """
 
     name: str
@@ -123,10 +126,17 @@ class Inspection:
     operations: float
     seconds: float
     highest_hz: float | None = None
+    opaque: str = ""
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Labels of the members that cannot be looked into, at any depth: sums are without them."""
+        found = [(label, *member.unseen) if member.opaque else member.unseen for label, member in self.members.items()]
+        return tuple(dict.fromkeys(label for labels in found for label in labels))
 
     @property
     def parameters(self) -> int:
-        """Numbers that are learnt, in all networks."""
+        """Numbers that are learnt, in all networks that can be looked into."""
         own = sum(network.parameters for network in self.networks.values())
         return own + sum(member.parameters for member in self.members.values())
 
@@ -149,9 +159,11 @@ class Inspection:
         return {
             "separator": self.name,
             "sources": list(self.sources),
-            "parameters": self.parameters,
-            "operations_per_s": self.operations,
+            "parameters": None if self.opaque else self.parameters,
+            "operations_per_s": None if self.opaque else self.operations,
             "seconds_per_s": self.seconds,
+            "opaque": self.opaque,
+            "unseen": list(self.unseen),
             "networks": {name: _record(network) for name, network in self.networks.items()},
             "members": {label: member.record() for label, member in self.members.items()},
         }
@@ -166,7 +178,7 @@ def _record(network: Network) -> dict[str, Any]:
     }
 
 
-def inspect_separator(separator: Separator, seed: int = 0) -> Inspection:
+def inspect_separator(separator: Separator, seed: int = 0, trusted: bool = False) -> Inspection:
     """Look inside a separator: it separates some seconds of noise, and what its networks do is counted.
 
     Parameters
@@ -175,6 +187,8 @@ def inspect_separator(separator: Separator, seed: int = 0) -> Inspection:
         Any one; one whose networks are not known is only timed.
     seed : int
         Of the noise.
+    trusted : bool
+        Whether it, and what it consists of, may run programs and code of others, see `stemfuse.separators.trust`.
 
     Returns
     -------
@@ -185,6 +199,8 @@ def inspect_separator(separator: Separator, seed: int = 0) -> Inspection:
     ------
     MissingWeightsError
         Weights are not on this machine.
+    SeparatorError
+        It runs code of others, and is not trusted.
 
     Examples
     --------
@@ -194,9 +210,11 @@ def inspect_separator(separator: Separator, seed: int = 0) -> Inspection:
     (662812, ['bottleneck_block.tdf', 'decoding_blocks.0.tdf'])
     """
     own = separator if isinstance(separator, BaseSeparator) else None
+    if trusted:
+        trust(separator)
     members = {} if own is None else own.members()
     if members:
-        inside = {label: inspect_separator(member, seed) for label, member in members.items()}
+        inside = {label: inspect_separator(member, seed, trusted) for label, member in members.items()}
         return Inspection(
             separator.name,
             separator.sources,
@@ -221,7 +239,8 @@ def inspect_separator(separator: Separator, seed: int = 0) -> Inspection:
     networks = {name: _network(module, counts[name], per_second) for name, module in modules.items()}
     total = counts[""].operations[""] * per_second
     highest = own.highest_hz() if own is not None and modules else None
-    return Inspection(separator.name, separator.sources, networks, {}, total, spent * per_second, highest)
+    opaque = own.opaque if own is not None and not modules else ""
+    return Inspection(separator.name, separator.sources, networks, {}, total, spent * per_second, highest, opaque)
 
 
 def _separate(separator: Separator, song: Signal) -> None:

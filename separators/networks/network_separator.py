@@ -198,21 +198,21 @@ class NetworkSeparator(BaseSeparator):
 
 
 class MaskSeparator(NetworkSeparator):
-    """Base of the separators of all four sources by masks and a Wiener filter over the whole song."""
+    """Base of the separators by masks, of all four sources with a Wiener filter over the whole song."""
 
     def _filtered(
-        self, mixture: Signal, n_fft: int, tail: int, masks: Callable[[SongSpectrum], Frames]
+        self, mixture: Signal, n_fft: int, tail: int, masks: Callable[[SongSpectrum], Frames], wiener: bool = True
     ) -> Iterator[torch.Tensor]:
         """Stems of a mixture in blocks (source, 2, some time).
 
         ``masks`` takes the song's spectrum and gives a function from a first and a last STFT frame to the masks between
-        them. ``tail`` is the silence after the song, in samples.
+        them. ``tail`` is the silence after the song, in samples. Without ``wiener`` sources have the mixture's phase.
         """
         import torch
 
         from .chunking import tensors_of
         from .spectrogram import OverlapAdd, SongSpectrum
-        from .wiener import filtered_blocks
+        from .wiener import filtered_blocks, masked_blocks
 
         time, hop = mixture.length, n_fft // 4
         # mirrored ends need more than half a window
@@ -220,7 +220,8 @@ class MaskSeparator(NetworkSeparator):
         spectrum = SongSpectrum(tensors_of(mixture), time, tail, n_fft, hop, self.device)
         song = OverlapAdd(n_fft, hop, device="cpu")
         taken = 0
-        for start, block in filtered_blocks(spectrum.frames_between, spectrum.frames, masks(spectrum)):
+        blocks = filtered_blocks if wiener else masked_blocks
+        for start, block in blocks(spectrum.frames_between, spectrum.frames, masks(spectrum)):
             song.add(start, block.to(torch.complex64))
             stop = time if start + block.shape[-1] == spectrum.frames else min(song.finished, time)
             if stop > taken:

@@ -1,5 +1,6 @@
 """Programs as separators: what they write is checked, and nothing of them stays behind."""
 
+import json
 import signal
 import sys
 import time
@@ -272,6 +273,28 @@ def test_a_run_by_a_program_that_fails_leaves_no_half_entry(tmp_path, tool, mode
     left = [path.name for path in (tmp_path / "store").rglob("*") if path.suffix == ".wav" or path.name == "stems.json"]
     assert left == []
     assert not any(path.name.startswith(PREFIX) for path in (tmp_path / "store").rglob("*"))
+
+
+@pytest.mark.parametrize(("written", "version"), [("1", "1"), ("1.10", "1.10"), ("2026-11-30", "2026-11-30")])
+def test_a_version_is_the_text_that_is_written(tmp_path, tool, written, version):
+    """YAML reads a number or a date there; what is stated is text."""
+    soundfile.write(tmp_path / "song.wav", noise32(4_410, 2, seed=9), 44_100, subtype="FLOAT")
+    arguments = json.dumps([sys.executable, str(tool), "good", "{mixture}", "{folder}"])
+    given = [f"arguments={arguments}", f"stems={json.dumps(STEMS)}", f"version={written}"]
+    named = [part for option in given for part in ("--option", option)]
+    store = tmp_path / "store"
+    done = command("separate", tmp_path / "song.wav", "--separator", "command", *named, "--store", store, "--trust")
+    assert done.returncode == 0, done.stderr
+    (entry,) = store.rglob("stems.json")
+    assert json.loads(entry.read_text())["separator"]["options"]["version"] == version
+
+
+def test_a_version_in_a_recipe_is_a_whole_number_or_in_quotes(tmp_path, tool):
+    """1.10 and 1.1 are one number in YAML: no stems of one program are taken for the other's."""
+    assert load_separator("command", **options(tool, version=1)).version == "1"
+    refused = command("run", recipe(tmp_path, tool, options=options(tool, version=1.1)))
+    assert refused.returncode == 2
+    assert "argument 'version': got 1.1, expected text: put it in quotes" in refused.stderr
 
 
 @pytest.mark.slow

@@ -155,6 +155,22 @@ def test_what_does_not_fit_is_one_clear_line(name, given, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_whole_number_is_text_where_nothing_else_is_expected():
+    """Other numbers are two texts or more: whoever writes 1.10 in YAML has to put it in quotes."""
+
+    def program(version: str = "", model: str | None = None, either: str | int = 0): ...
+
+    def checked(**options):
+        return checked_options(program, options, "program p", StemfuseError)
+
+    assert checked(version=1, model=np.int64(2)) == {"version": "1", "model": "2"}
+    assert checked(either=1) == {"either": 1}
+    for value, words in ((1.1, "1.1"), (True, "True"), ([1], r"\[1\]")):
+        quotes = ": put it in quotes" if isinstance(value, float) else ""
+        with pytest.raises(StemfuseError, match=f"^program p: argument 'version': got {words}, expected text{quotes}$"):
+            checked(version=value)
+
+
 def test_unknown_and_missing_names_list_the_known_ones():
     def fuse(blend: str, hop: int = 4): ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +32,15 @@ class Augmentation:
     stretched : float
         Probability that a stem is taken from a stretched copy of its song, if it has any; else from the original. With
         n copies, n / (n + 1) draws all versions alike, and 1 never draws the original.
+    summed : int
+        How many stems of a source each stem is the sum of ("mix-audio"). All but the first come from songs and places
+        of their own; each is changed by itself, and none is made quieter.
 
     References
     ----------
     S. Uhlich et al., ICASSP 2017, section 2.2: gain, swap and remix. A. Défossez et al., 2019: signs. C.-Y. Yu, K.-W.
-    Cheuk, "Danna-Sep: unite to separate them all", MDX workshop at ISMIR 2021: all of them, and the numbers.
+    Cheuk, "Danna-Sep: unite to separate them all", MDX workshop at ISMIR 2021: all of them, and the numbers. Q. Kong et
+    al., ISMIR 2021: sums of two stems.
 
     Examples
     --------
@@ -48,6 +53,7 @@ class Augmentation:
     swap: float = 0.5
     flip: float = 0.5
     stretched: float = 0.2
+    summed: int = 1
 
     def __post_init__(self) -> None:
         chances = {"remix": self.remix, "swap": self.swap, "flip": self.flip, "stretched": self.stretched}
@@ -55,6 +61,13 @@ class Augmentation:
             raise TrainingError(f"got {chances}, expected probabilities from 0 to 1")
         if not 0 < self.gain[0] <= self.gain[1] < float("inf"):
             raise TrainingError(f"got gain={self.gain}, expected two positive factors, the smaller first")
+        if self.summed < 1:
+            raise TrainingError(f"got summed={self.summed}, expected at least one stem")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, without those at their defaults that older trainings did not have."""
+        fields = asdict(self)
+        return fields if self.summed > 1 else {name: value for name, value in fields.items() if name != "summed"}
 
 
 def checked_tracks(tracks: Sequence[Track], length: int) -> list[Track]:
@@ -152,8 +165,10 @@ class RandomChunks:
         for source in SOURCES:
             if generator.random() < self.augmentation.remix:
                 place = self._place(generator)
-            song, start, scale = place
-            stems.append(self._changed(song[source].read(start, start + self.length) * scale, generator))
+            stem = self._drawn(place, source, generator)
+            for _ in range(1, self.augmentation.summed):
+                stem = stem + self._drawn(self._place(generator), source, generator)
+            stems.append(stem)
         return np.stack(stems)
 
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Samples]:
@@ -166,6 +181,10 @@ class RandomChunks:
         stretched = generator.random() < self.augmentation.stretched and bool(copies)
         song = copies[int(generator.integers(len(copies)))] if stretched else self.tracks[index].required_references()
         return song, int(generator.integers(song.length - self.length + 1)), np.float32(self.scales[index])
+
+    def _drawn(self, place: tuple[Stems, int, np.float32], source: str, generator: np.random.Generator) -> Samples:
+        song, start, scale = place
+        return self._changed(song[source].read(start, start + self.length) * scale, generator)
 
     def _changed(self, stem: Samples, generator: np.random.Generator) -> Samples:
         gain = generator.uniform(*self.augmentation.gain)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def fit_network(
         # the key is part of checkpoints
         "system": trainable.model_dump(),
         "chunks": [chunks, valid_chunks, [len(some) for some in data.copies]],
-        "augmentation": asdict(data.augmentation),
+        "augmentation": data.augmentation.identity(),
         "initial": None if initial is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         "tracks": [[[track.name, track.length] for track in part] for part in (train, valid)],
         "contents": [audio_contents(part, execution.checkpoints) for part in (train, valid)],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stemfuse.separators.networks.chunking import centred
+from stemfuse.separators.networks.chunking import centred, mean_masks
 from stemfuse.separators.networks.spectrogram import ComplexAsChannels, transformed
 from stemfuse.separators.networks.wiener import wiener_filter
 from stemfuse.separators.stems import SOURCES
@@ -171,6 +171,52 @@ class MaskObjective(SeparationObjective):
         masks = self._masks(transformed(mixture, self.n_fft, self.hop))
         value = combination_loss(masks, mixture, references, self.n_fft, self.hop, **self.terms)
         return value.expand(len(mixture))
+
+
+class MagnitudeObjective(SeparationObjective):
+    """D3Net: the mean squared error of one source's magnitudes in the bins that are separated.
+
+    In validation stems have the mixture's phase, and patches and channels are averaged as the separator does it.
+
+    Parameters
+    ----------
+    network : Module
+        From the mixture's magnitudes to the source's.
+    n_fft : int
+        Window in samples; the hop is a quarter of it.
+    patch : int
+        STFT frames that are separated at a time, see `stemfuse.separators.networks.chunking.mean_masks`.
+    **more
+        See `SeparationObjective`.
+
+    References
+    ----------
+    N. Takahashi, Y. Mitsufuji, "D3Net: densely connected multidilated DenseNet for music source separation", 2020,
+    section 3.
+    """
+
+    def __init__(self, network: nn.Module, n_fft: int, patch: int, **more: Any) -> None:
+        super().__init__(network, **more)
+        self.n_fft, self.hop, self.patch = n_fft, n_fft // 4, patch
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        spectrum = transformed(mixture, self.n_fft, self.hop)
+        loudness = spectrum.abs()
+        masks = mean_masks(self.network, lambda start, stop: loudness[..., start:stop], loudness.shape[-1], self.patch)
+        window = torch.hann_window(self.n_fft, dtype=mixture.dtype, device=mixture.device)
+        rows = torch.istft(
+            (masks * spectrum).flatten(0, 1), self.n_fft, self.hop, window=window, length=mixture.shape[-1]
+        )
+        return rows.reshape(len(mixture), 1, *mixture.shape[1:])
+
+    def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
+        """See `SeparationObjective`."""
+        given, true = (transformed(audio, self.n_fft, self.hop).abs() for audio in (mixture, references[:, 0]))
+        used = slice(None, self.network.shape.used_bins)
+        difference = self.network(given).float()[:, :, used] - true[:, :, used]
+        errors: Tensor = difference.square().mean(dim=(1, 2, 3))
+        return errors
 
 
 class WaveformObjective(SeparationObjective):

@@ -24,6 +24,7 @@ TRAINABLE = Registry(
     "separator to train",
     "stemfuse.trainable",
     {
+        "d3net": "stemfuse.separators.networks.d3net_separator:TrainableD3Net",
         "demucs_danna": "stemfuse.separators.networks.demucs_v2_separator:TrainableDemucsDanna",
         "demucs_v2": "stemfuse.separators.networks.demucs_v2_separator:TrainableDemucsV2",
         "ismir2020": "stemfuse.separators.networks.ismir2020_separator:TrainableIsmir2020",

@@ -13,8 +13,18 @@ from makers.places import SHARED
 from stemfuse.separators import SOURCES, MissingWeightsError, SeparatorError, check_separator
 from stemfuse.separators.foreign.hdf5_files import read_hdf5
 from stemfuse.separators.foreign.table import ForeignFileError
-from stemfuse.separators.networks.d3net import BandShape, D3NetNetwork, D3NetShape, d3net_state
-from stemfuse.separators.networks.d3net_separator import PATCHES, SPLITS, D3Net
+from stemfuse.separators.networks.d3net import D3NetNetwork, DenseBlock, DilatedConvolutions, d3net_state
+from stemfuse.separators.networks.d3net_separator import (
+    PATCHES,
+    PUBLISHED,
+    SPLITS,
+    BandShape,
+    D3Net,
+    D3NetShape,
+    TrainableD3Net,
+)
+from stemfuse.separators.networks.inspection import inspect_separator
+from stemfuse.separators.networks.training.objectives import MagnitudeObjective
 from stemfuse.separators.weights.tensors import load_strictly, read_hdf5_state, save_state
 
 RATE = 44_100
@@ -35,7 +45,157 @@ def test_names_shapes_and_counts_are_the_published(source, count):
     own = {key: values.shape for key, values in network.state_dict().items() if "num_batches" not in key}
     assert {key: values.shape for key, values in state.items()} == own
     assert sum(values.numel() for values in network.parameters()) == count
-    assert (shape == D3NetShape()) == (source in ("vocals", "other"))
+    assert shape == PUBLISHED[source]
+
+
+def folded(convolution):
+    """Kernel and bias, with the normalisation as a scale and an offset of each input channel."""
+    norm = convolution.norm
+    mean, var, gamma, beta = (
+        values.detach().double().numpy() for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    scale = gamma / np.sqrt(var + norm.eps)
+    kernel, bias = (values.detach().double().numpy() for values in (convolution.conv.weight, convolution.conv.bias))
+    return scale, beta - mean * scale, kernel, bias
+
+
+def convolved(features, weights, dilation):
+    """Normalisation, activation and a dilated convolution, tap by tap: features (channel, frame, bin)."""
+    scale, offset, kernel, bias = weights
+    active = np.maximum(0, features * scale[:, None, None] + offset[:, None, None])
+    padded = np.pad(active, ((0, 0), (dilation, dilation), (dilation, dilation)))
+    frames, bins = features.shape[1:]
+    output = np.repeat(np.repeat(bias[:, None, None], frames, 1), bins, 2)
+    for row, column in np.ndindex(3, 3):
+        part = padded[:, row * dilation :, column * dilation :][:, :frames, :bins]
+        output += np.tensordot(kernel[:, :, row, column], part, 1)
+    return output
+
+
+def by_definition_d2(features, block, growth):
+    """Equation of the multidilated convolution: layer l hears each earlier output i by a kernel with dilation 2^i.
+
+    What reaches layer l is the sum, over all i before it, of the i-th convolution's slice that is meant for l; the
+    convolution of i, and so all that it hands on, has the dilation 2^i.
+    """
+    convolutions = [block.initial_layer, *block.layers.values()]
+    count = len(convolutions)
+    given, inputs = {}, features
+    for source, convolution in enumerate(convolutions):
+        outputs = convolved(inputs, folded(convolution), 2**source)
+        for place, target in enumerate(range(source + 1, count + 1)):
+            given[source, target] = outputs[place * growth : (place + 1) * growth]
+        inputs = sum(given[before, source + 1] for before in range(source + 1))
+    return inputs
+
+
+def settled(network):
+    torch.manual_seed(3)
+    return settle(network).eval()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_d2_blocks_are_the_papers_multidilated_convolutions(layers):
+    """Against an independent computation in NumPy: dilations 1, 2, 4 ..., slices summed, normalisations folded."""
+    block = settled(DilatedConvolutions(5, 3, layers))
+    features = np.random.default_rng(0).normal(size=(5, 19, 23))
+    with torch.inference_mode():
+        got = block(torch.from_numpy(features[None]).float())[0].numpy()
+    expected = by_definition_d2(features, block, 3)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_d3_blocks_are_nested_d2_blocks():
+    """Against the same computation: groups are summed as the layers in them are."""
+    groups, growth, layers = 3, 2, 2
+    block = settled(DenseBlock(4, growth, layers, groups))
+    features = np.random.default_rng(1).normal(size=(4, 15, 14))
+    given, inputs = {}, features
+    for source, inner in enumerate([block.initial_block, *block.layers.values()]):
+        outputs = by_definition_d2(inputs, inner, growth * (groups - source))
+        for place, target in enumerate(range(source + 1, groups + 1)):
+            given[source, target] = outputs[place * growth : (place + 1) * growth]
+        inputs = sum(given[before, source + 1] for before in range(source + 1))
+    with torch.inference_mode():
+        got = block(torch.from_numpy(features[None]).float())[0].numpy()
+    np.testing.assert_allclose(got, inputs, atol=2e-5 * np.abs(inputs).max())
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_d2_blocks_hear_without_holes(layers):
+    """The paper's reason for several dilations: every place within 2^L - 1 is heard, none beyond, none is left out."""
+    block = DilatedConvolutions(1, 1, layers).eval()
+    with torch.no_grad():
+        for values in block.parameters():
+            values.fill_(1.0)
+        before, after = torch.zeros(2, 1, 1, 41, 41)
+        after[..., 20, 20] = 1.0
+        heard = (block(after) - block(before))[0, 0].abs() > 0
+    far = 2**layers - 1
+    expected = torch.zeros(41, 41, dtype=torch.bool)
+    expected[20 - far : 21 + far, 20 - far : 21 + far] = True
+    assert torch.equal(heard, expected)
+
+
+def test_the_loss_is_of_magnitudes_in_the_bins_that_are_separated():
+    sizes = {"n_fft": 256, "frames": 20, "used_bins": 96, "split": 32}
+    band = {"features": 2, "growth": (2,), "layers": (1,)}
+    objective = TrainableD3Net(source="bass", **sizes, low=band, high=band, full=band).objective()
+    torch.manual_seed(1)
+    stems = torch.randn(2, 4, 2, 19 * 64)
+    window = np.hanning(257)[:-1]
+
+    def magnitudes(audio):
+        padded = np.pad(audio.double().numpy(), ((0, 0), (0, 0), (128, 128)), mode="reflect")
+        frames = np.lib.stride_tricks.sliding_window_view(padded, 256, axis=-1)[:, :, ::64]
+        # (batch, channel, bin, frame)
+        return np.abs(np.fft.rfft(frames * window)).swapaxes(2, 3)
+
+    with torch.no_grad():
+        objective.network.decode_scale.zero_()
+        objective.network.decode_bias.fill_(3.0)
+        losses = objective.train()(stems).numpy()
+    expected = np.square(3.0 - magnitudes(stems[:, 1])[:, :, :96]).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_inputs_and_outputs_are_scaled_to_the_music():
+    """The magnitudes of the mixture get mean zero and deviation one; the output begins with those of the source."""
+    sizes = {"n_fft": 256, "frames": 20, "used_bins": 96, "split": 32}
+    band = {"features": 2, "growth": (2,), "layers": (1,)}
+    trainable = TrainableD3Net(source="bass", **sizes, low=band, high=band, full=band)
+    objective = trainable.objective()
+    generator = np.random.default_rng(0)
+    chunks = [generator.normal(0, [[[1.0]], [[0.1]], [[2.0]], [[0.5]]], (4, 2, 19 * 64)) for _ in range(8)]
+    trainable.prepare(objective, [chunk.astype(np.float32) for chunk in chunks], 8)
+    network = objective.network
+    window = torch.hann_window(256)
+
+    def magnitudes(audio):
+        rows = torch.from_numpy(audio.astype(np.float32))
+        return torch.stft(rows, 256, 64, window=window, return_complex=True).abs()
+
+    mixtures = torch.cat([magnitudes(chunk.sum(0)) for chunk in chunks], dim=-1)
+    scaled = (mixtures - network.in_offset.detach()[:, None]) / network.in_scale.detach()[:, None]
+    assert scaled.mean(dim=(0, 2)).abs().max() < 1e-4
+    assert (scaled.std(dim=(0, 2)) - 1).abs().max() < 1e-2
+    basses = torch.cat([magnitudes(chunk[1]) for chunk in chunks], dim=-1)[:, :96]
+    assert torch.allclose(network.decode_bias, basses.mean(dim=(0, 2)), rtol=1e-4)
+    assert torch.allclose(network.decode_scale, basses.std(dim=(0, 2)), rtol=1e-2)
+
+
+def test_validation_separates_as_the_separator_does_but_without_filter():
+    """A network that halves everything: half of the song comes back, whatever patches and channels."""
+
+    class Half(torch.nn.Module):
+        def forward(self, magnitudes):
+            return magnitudes / 2
+
+    song = torch.randn(3, 2, 5000)
+    separated = MagnitudeObjective(Half(), 256, 24, sources=("vocals",)).separate(song)
+    assert separated.shape == (3, 1, 2, 5000)
+    assert torch.allclose(separated[:, 0], song / 2, atol=1e-5)
 
 
 def small(source):
@@ -149,6 +309,41 @@ def test_both_patches_and_both_orders_of_channels_count(folder, song, monkeypatc
     assert calls == expected
     # both channels get the same, as each is the left one once
     assert np.abs(audio[:, 0].std() - audio[:, 1].std()) < 0.02 * audio.std()
+
+
+def test_one_source_alone_is_of_one_file_and_keeps_the_mixtures_phase(folder, song, monkeypatch, tmp_path):
+    separator = D3Net(folder / "bass.h5", source="bass")
+    assert set(separator.weights_sha256()) == {"bass.h5"}
+    monkeypatch.setitem(vars(separator), "_network", {"bass": lambda magnitudes: magnitudes / 3})
+    stems = separator.separate(song, RATE)
+    assert stems.sources == ("bass",)
+    assert np.abs(stems.audio[0] - song / 3).max() < 1e-5
+    monkeypatch.setenv("STEMFUSE_WEIGHTS", str(tmp_path))
+    with pytest.raises(MissingWeightsError, match=r"put drums.h5 \(nnabla"):
+        D3Net(source="drums").load()
+    with pytest.raises(SeparatorError, match="got source='flute'"):
+        D3Net(source="flute")
+
+
+def test_files_of_different_windows_are_refused_together(folder, tmp_path):
+    for source in SOURCES[:3]:
+        (tmp_path / f"{source}.h5").symlink_to(folder / f"{source}.h5")
+    network = D3NetNetwork(D3NetShape(BAND, BAND, BAND, 64, 320, 513))
+    save_state(network, tmp_path / "vocals.safetensors", n_fft=1024, split=64, patch=16)
+    with pytest.raises(
+        SeparatorError, match=r"vocals\.safetensors is of windows of 1024 samples, expected 4096 as in dr"
+    ):
+        D3Net(tmp_path).load()
+    assert D3Net(tmp_path / "vocals.safetensors", source="vocals").separate(noise32(2, 5000), RATE).sources == (
+        "vocals",
+    )
+
+
+def test_it_can_be_looked_into(folder, monkeypatch):
+    monkeypatch.setitem(PATCHES, "drums", 32)
+    found = inspect_separator(D3Net(folder / "drums.h5", source="drums"))
+    assert list(found.networks) == ["drums"]
+    assert found.parameters == sum(values.numel() for values in small("drums").parameters())
 
 
 def test_it_keeps_the_rules(folder, monkeypatch):

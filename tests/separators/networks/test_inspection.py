@@ -1,6 +1,9 @@
 """What is said of a network's inside: counted by hand for small ones, and read from the published files."""
 
+import hashlib
 import json
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ import torch
 from torch import nn
 
 from makers.commands import command
+from makers.graphs import write_description, write_graph
 from makers.places import DATA
 from makers.weights import small_xumx
 from stemfuse import load_separator
 from stemfuse.blending import MixingWeights
+from stemfuse.separators import separator_class
 from stemfuse.separators.networks.inspection import frequency_matrices, inspect_separator
 from stemfuse.separators.networks.ismir2020 import CaCUNet, UNetShape
 from stemfuse.separators.networks.tfc_tdf import TFCTDFShape, TFCTDFUNet
@@ -101,6 +106,87 @@ def test_methods_without_networks_and_fusions_are_looked_into_too(tmp_path):
     assert list(both.matrices()) == ["net vocals"]
     assert both.bands() == {"net vocals": 64 * 44_100 / 256}
     assert json.loads(json.dumps(both.record()))["members"]["net"]["parameters"] == alone.parameters
+
+
+class Gain(torch.nn.Module):
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        return 0.25 * audio
+
+
+def adapters(folder):
+    """By name, the options of separators that run what somebody else wrote."""
+    one = {"chunk": 1000, "input": "1 channel time", "outputs": [{"axes": "1 channel time", "sources": ["vocals"]}]}
+    write_graph(folder / "net.onnx", [1, 2, 1000])
+    onnx = write_description(folder / "onnx.yaml", file="net.onnx", **one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Gain()).save(str(folder / "net.pt"))
+    script = write_description(folder / "script.yaml", file="net.pt", **one)
+    code = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2] + '/vocals.wav')"
+    return {
+        "onnx": {"description": str(onnx)},
+        "torchscript": {
+            "description": str(script),
+            "sha256": hashlib.sha256((folder / "net.pt").read_bytes()).hexdigest(),
+        },
+        "command": {
+            "arguments": [sys.executable, "-c", code, "{mixture}", "{folder}"],
+            "stems": ["vocals"],
+            "version": "1",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("onnx", "onnxruntime runs its file"),
+        ("torchscript", "its file is a program, which torch runs as a whole"),
+        ("command", "another program separates"),
+    ],
+)
+def test_what_others_run_is_said_not_to_be_looked_into(tmp_path, name, why):
+    """No "no parameters" of a network that has some, and code of others only where it is trusted."""
+    given = [f"{key}={json.dumps(value)}" for key, value in adapters(tmp_path)[name].items()]
+    named = ["inspect", name, *(part for option in given for part in ("--option", option))]
+    if name != "onnx":
+        refused = command(*named)
+        assert (refused.returncode, "add --trust" in refused.stderr) == (2, True)
+        named.append("--trust")
+    done = command(*named)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{name}: vocals; cannot be looked into ({why}); ")
+    assert done.stdout.rstrip().endswith("s here for a second of music")
+    assert done.stdout.count("\n") == 1
+    record = json.loads(command(*named, "--json").stdout)
+    assert (record["parameters"], record["operations_per_s"], record["opaque"]) == (None, None, why)
+    assert record["seconds_per_s"] > 0
+
+
+def test_sums_say_which_members_are_left_out(tmp_path):
+    options = adapters(tmp_path)["onnx"]
+    net = saved(tmp_path, TFCTDFUNet(TFCTDFShape(levels=2, layers=1, growth=4, bins=64)))
+    known = {"weights": str(net), "n_fft": 256, "hop": 64, "frames": 16}
+    blend = MixingWeights.same_source({"vocals": {"theirs": 0.5, "net": 0.5}})
+    blend.save(tmp_path / "blend.npz")
+    named = {
+        "theirs": {"name": "onnx", "options": options},
+        "net": {"name": "tfc_tdf_v2", "options": known},
+    }
+    found = inspect_separator(load_separator(str(tmp_path / "blend.npz"), separators=named))
+    assert (found.opaque, found.unseen) == ("", ("theirs",))
+    assert found.parameters == found.members["net"].parameters > 0
+    result = command("inspect", tmp_path / "blend.npz", "--option", f"separators={json.dumps(named)}")
+    assert " operations (without theirs) and " in result.stdout.splitlines()[0]
+    assert "theirs: onnx: vocals; cannot be looked into" in result.stdout
+
+
+def test_models_of_audio_separator_are_said_not_to_be_looked_into_or_to_need_the_package():
+    assert separator_class("audio_separator").opaque == "the package audio-separator runs its model"
+    result = command("inspect", "audio_separator", "--option", "model=nothing.onnx")
+    assert result.returncode in (1, 2)
+    assert "audio_separator: " in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not TOP1.exists(), reason="needs the real weights beside the repository")

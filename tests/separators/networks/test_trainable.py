@@ -16,6 +16,7 @@ from stemfuse.experiments.recipes import packaged_trainings, parse_part, read_tr
 from stemfuse.experiments.stages.train import TrainConfig, train_separator, trainable_of
 from stemfuse.experiments.stages.training_study import train_study, training_cells
 from stemfuse.separators import SOURCES, TrainingError, load_separator
+from stemfuse.separators.networks.d3net_separator import TrainableD3Net
 from stemfuse.separators.networks.demucs_v2_separator import TrainableDemucsDanna, TrainableDemucsV2
 from stemfuse.separators.networks.ismir2020 import MagnitudeUNet, UNetShape, ismir2020_state, magnitudes
 from stemfuse.separators.networks.ismir2020_separator import TrainableIsmir2020
@@ -40,6 +41,10 @@ RATE = 44_100
 @pytest.mark.parametrize(
     ("trainable", "size"),
     [
+        (TrainableD3Net(), 2_967_407),
+        (TrainableD3Net(source="other"), 2_967_407),
+        (TrainableD3Net(source="drums"), 2_873_284),
+        (TrainableD3Net(source="bass"), 2_419_822),
         (TrainableDemucsDanna(), 191_928_152),
         (TrainableDemucsV2(), 265_679_496),
         (TrainableDemucsV2(channels=48), 149_462_504),
@@ -293,6 +298,9 @@ def test_lstms_look_along_both_axes():
         ("unet_danna", {"attention": 9}, "expected a multiple of the heads"),
         ("unet_danna", {"bandwidth_hz": 500}, "at least 64 bins"),
         ("demucs_danna", {"chunk_s": 0.05}, "expected at least 0.2 seconds"),
+        ("d3net", {"low": {"features": 4, "growth": [2, 2], "layers": [1, 1]}}, "got low=.*expected an odd number"),
+        ("d3net", {"split": 250}, "got 250 bins in the low band, expected a multiple of 8"),
+        ("d3net", {"n_fft": 1024}, "got used_bins=1600, frames=256, expected at most 513 bins"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(name, network, words):

@@ -121,6 +121,36 @@ def test_remixing_takes_stems_of_different_songs_and_places():
     assert np.mean([len({place[3] for place in chunk}) == 4 for chunk in places]) > 0.9
 
 
+def test_stems_are_sums_of_stems_of_their_source():
+    """Each chunk holds no other sources' samples, and sums of songs that single stems do not have."""
+    # the whole number of a stem is its source's times a power of the number of stems that any sum can have
+    audio = [np.full((4, 2, 300), 10.0**song) * np.array([1, 1, 1, 2])[:, None, None] for song in range(3)]
+    songs = [Track.from_arrays(f"song {song}", part.sum(0), part) for song, part in enumerate(audio)]
+    chunks = RandomChunks(songs, 100, 10, Augmentation(remix=0.5, gain=(1.0, 1.0), swap=0.0, flip=0.0, summed=3))
+    found = np.array([chunks[number][:, 0, 0] for number in range(300)]) / [1, 1, 1, 2]
+    digits = np.stack([found // 10**song % 10 for song in range(3)])
+    assert (digits.sum(axis=0) == 3).all()
+    # of three draws from three songs, a song is drawn once in the mean
+    np.testing.assert_allclose(digits.mean(axis=(1, 2)), 1, atol=0.1)
+    both = Augmentation(gain=(0.5, 2.0), swap=0.0, flip=0.5, summed=2)
+    ones = Track.from_arrays("ones", np.ones((2, 300)), np.ones((4, 2, 300)))
+    sums = np.stack([RandomChunks([ones], 100, 10, both)[number][:, 0, 0] for number in range(500)])
+    # each part has a sign and a gain of its own
+    assert (abs(sums) < 0.5).mean() > 0.05
+    assert abs(sums).max() > 3
+    with pytest.raises(TrainingError, match="got summed=0, expected at least one stem"):
+        Augmentation(summed=0)
+
+
+def test_sums_are_part_of_a_trainings_identity_only_where_there_are_any():
+    """Chunks and checkpoints of trainings that do not ask for them stay what they were."""
+    assert "summed" not in Augmentation().identity()
+    assert Augmentation(summed=2).identity()["summed"] == 2
+    # drawn by the version before there were sums
+    chunk = RandomChunks(ramps(), 100, 10, seed=3)[7]
+    assert [round(float(stem[0, 0]), 4) for stem in chunk] == [97.9243, 9.1243, 6.8821, 275.7177]
+
+
 def test_gain_swap_and_flip_are_drawn_for_each_stem():
     songs = [Track.from_arrays("song", np.ones((2, 500)), np.ones((4, 2, 500)) * np.array([[1.0], [3.0]]))]
     chunks = RandomChunks(songs, 50, 10, Augmentation(gain=(0.5, 2.0), swap=0.25, flip=0.75))
@@ -320,7 +350,7 @@ def test_steps_and_minutes_end_a_training(tree, tmp_path):
 
 def test_what_is_wrong_is_said_in_words(tree, tmp_path):
     expected = (
-        "got separator 'umx', expected one that can be trained: demucs_danna, demucs_v2, ismir2020, resunet143_subband"
+        "got separator 'umx', expected one that can be trained: d3net, demucs_danna, demucs_v2, ismir2020, resunet"
     )
     with pytest.raises(ConfigError, match=expected):
         train_separator("umx", config_of(tree, tmp_path, "xumx"))
