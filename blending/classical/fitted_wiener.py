@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,15 +12,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stemfuse.blending.application import apply_weights
 from stemfuse.blending.errors import FusionError
 from stemfuse.blending.fusion import BaseFusion, describe_fusion, first_of
-from stemfuse.blending.weights import MixingWeights
+from stemfuse.blending.registry import load_fusion
 from stemfuse.separators import Samples, Stems, Track, write_whole
 from stemfuse.separators.foreign.documents import parse_object, read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 
-from .base import Base, base_fusion, base_weights, describe_base, made_base
+from .base import Base, base_fusion, describe_base, made_base
 from .spectral import BLOCK, Array, Read, ShortTimeFourier
 from .wiener import SpatialFilter, check_exponent
 
@@ -45,8 +43,8 @@ class FittedWiener(BaseFusion):
     Parameters
     ----------
     base : fusion, str, mapping or MixingWeights
-        The blend y: any fusion whose weights are the same for all tracks, its name, its
-        ``{"kind": ..., "arguments": {...}}``, or weights. It is fitted on the same tracks, unless it is fitted already.
+        The blend y: any fusion, its name, its ``{"kind": ..., "arguments": {...}}``, or weights. It is fitted on the
+        same tracks, unless it is fitted already.
     exponents : sequence of float
         Exponents of the power to choose from.
     n_fft, hop : int
@@ -57,12 +55,12 @@ class FittedWiener(BaseFusion):
 
     Attributes
     ----------
-    weights_ : MixingWeights
-        The blend's.
+    base_ : BaseFusion
+        The blend, fitted; `save` writes it beside the rest.
     exponent_ : float
         The one that is used.
     shares_ : dict of str to float
-        By source, a.
+        By source, a; 0 for a source that no training song has.
 
     Notes
     -----
@@ -106,7 +104,7 @@ class FittedWiener(BaseFusion):
         self.hop = hop
         self.rest = rest
 
-    weights_: MixingWeights
+    base_: BaseFusion
     exponent_: float
     shares_: dict[str, float]
 
@@ -120,8 +118,11 @@ class FittedWiener(BaseFusion):
             check_exponent(exponent)
 
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, the base as JSON takes it."""
-        return {**super().arguments(), "base": describe_base(self.base)}
+        """The constructor's arguments, the base as JSON takes it; what it has learnt is in its own file."""
+        given = self.base
+        if isinstance(given, BaseFusion):
+            return {**super().arguments(), "base": {"kind": given.kind, "arguments": given.arguments()}}
+        return {**super().arguments(), "base": describe_base(given)}
 
     def parts(self) -> tuple[BaseFusion, ...]:
         """The base."""
@@ -140,43 +141,41 @@ class FittedWiener(BaseFusion):
         Raises
         ------
         FusionError
-            The base's weights are not the same for all tracks, or the filter has a single source.
+            The base cannot be fitted, or gives a single source where there is no rest.
         TrackError
             A track has no references.
         """
         self.check()
         first_of(train)
-        self.weights_ = self._blend(train, valid)
-        songs = [self._sdr(track, weights) for track, weights in self._unseen(train, valid)]
+        self.base_ = self._blend(train, valid)
+        songs = [self._sdr(track, blend) for track, blend in self._unseen(train, valid)]
         # of a source that no song has, nothing is known: it stays as the blend gives it
-        unknown = [np.zeros((len(self.exponents), len(SHARES)))]
-        sources = self.weights_.sources
-        means = {name: np.mean([song[name] for song in songs if name in song] or unknown, 0) for name in sources}
-        best = int(np.sum([mean.max(1) for mean in means.values()], 0).argmax())
+        names = dict.fromkeys(name for song in songs for name in song)
+        means = {name: np.mean([song[name] for song in songs if name in song], 0) for name in names}
+        best = int(np.sum([mean.max(1) for mean in means.values()], 0).argmax()) if means else 0
         self.exponent_ = float(self.exponents[best])
         self.shares_ = {name: round(float(SHARES[mean[best].argmax()]), 2) for name, mean in means.items()}
         return self
 
-    def _blend(self, train: Sequence[Track], valid: Sequence[Track] | None) -> MixingWeights:
-        fitted = base_fusion(copy.deepcopy(self.base), train, valid, learn=True, execution=self.inner_execution)
-        return base_weights(fitted)
+    def _blend(self, train: Sequence[Track], valid: Sequence[Track] | None) -> BaseFusion:
+        return base_fusion(self.base, train, valid, learn=True, execution=self.inner_execution)
 
-    def _unseen(self, train: Sequence[Track], valid: Sequence[Track] | None) -> Iterator[tuple[Track, MixingWeights]]:
-        """Each track, and the weights of a blend that has not seen it."""
+    def _unseen(self, train: Sequence[Track], valid: Sequence[Track] | None) -> Iterator[tuple[Track, BaseFusion]]:
+        """Each track, and a blend that has not seen it."""
         made = made_base(self.base)
         folds = min(FOLDS, len(train))
         if made.is_fitted or not made.learns or folds < 2:
-            yield from ((track, self.weights_) for track in train)
+            yield from ((track, self.base_) for track in train)
             return
         for fold in range(folds):
             left_out = train[fold::folds]
-            weights = self._blend([track for track in train if track not in left_out], valid)
-            yield from ((track, weights) for track in left_out)
+            blend = self._blend([track for track in train if track not in left_out], valid)
+            yield from ((track, blend) for track in left_out)
 
-    def _sdr(self, track: Track, weights: MixingWeights) -> dict[str, NDArray[np.float64]]:
+    def _sdr(self, track: Track, base: BaseFusion) -> dict[str, NDArray[np.float64]]:
         """SDR in dB of one track for every exponent and share, (exponent, share), by source that is heard in it."""
         references = track.required_references()
-        blend, read = self._estimates(track, weights)
+        blend, read = self._estimates(track, base)
         transform = ShortTimeFourier(self.n_fft, self.hop)
         found = SpatialFilter.of(transform, read, track.length, "estimate")
         sources = [source for source in blend.sources if source in references.sources]
@@ -206,9 +205,9 @@ class FittedWiener(BaseFusion):
             if energies[row] > TINY * loudness
         }
 
-    def _estimates(self, track: Track, weights: MixingWeights) -> tuple[Stems, Read]:
+    def _estimates(self, track: Track, base: BaseFusion) -> tuple[Stems, Read]:
         """The blend's estimates, and how to read mixture, estimates and rest: (1 + source, channel, time)."""
-        blend = apply_weights(weights, track)
+        blend = base.fuse(track)
         has_rest = self.rest if self.rest is not None else len(blend.sources) == 1
         if len(blend.sources) < 2 and not has_rest:
             raise FusionError(
@@ -227,9 +226,9 @@ class FittedWiener(BaseFusion):
         """Fused stems of one track, computed range by range: memory does not grow with the song."""
         if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; call fit(tracks) first, or load a fitted one")
-        blend, read = self._estimates(track, self.weights_)
+        blend, read = self._estimates(track, self.base_)
         transform = ShortTimeFourier(self.n_fft, self.hop)
-        shares = np.array([self.shares_[source] for source in blend.sources])[:, None, None]
+        shares = np.array([self.shares_.get(source, 0.0) for source in blend.sources])[:, None, None]
 
         @cache
         def found() -> SpatialFilter:
@@ -247,20 +246,35 @@ class FittedWiener(BaseFusion):
         return Stems.lazy(read_all, blend.sources, track.channels, track.length, track.rate)
 
     @property
+    def fitted_rate(self) -> int | None:
+        """Sample rate in Hz of the tracks that it fuses; None where any will do."""
+        return self.base_.fitted_rate if self.is_fitted else None
+
+    @property
     def fitted_channels(self) -> int | None:
-        """Number of channels of the tracks that it fuses; None where it is not fitted."""
-        return len(self.weights_.outputs) // len(self.weights_.sources) if self.is_fitted else None
+        """Number of channels of the tracks that it fuses; None where any will do."""
+        return self.base_.fitted_channels if self.is_fitted else None
 
     @property
     def fitted_sources(self) -> tuple[str, ...] | None:
-        """Sources that it gives; None where it is not fitted."""
-        return self.weights_.sources if self.is_fitted else None
+        """Sources that it gives; None where that depends on the stems that it is given."""
+        return self.base_.fitted_sources if self.is_fitted else None
+
+    def saved_files(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """The file itself, and those of the blend beside it."""
+        base = self.base_ if self.is_fitted else made_base(self.base)
+        return (Path(path), *base.saved_files(self._beside(path, base)))
+
+    @staticmethod
+    def _beside(path: str | os.PathLike[str], base: BaseFusion) -> Path:
+        return Path(path).with_suffix(f".base{base.suffix}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write kind, arguments, separators and what was fitted as JSON."""
+        """Write the blend into files of its own, and kind, arguments, separators and what was fitted as JSON."""
         if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
-        learnt = {"blend": describe_base(self.weights_), "exponent": self.exponent_, "shares": self.shares_}
+        self.base_.save(self._beside(path, self.base_))
+        learnt = {"exponent": self.exponent_, "shares": self.shares_}
         text = json.dumps(json.loads(describe_fusion(self)) | {"learnt": learnt}, ensure_ascii=False, indent=1)
         write_whole(Path(path), lambda file: file.write(text.encode()))
 
@@ -268,12 +282,12 @@ class FittedWiener(BaseFusion):
         """Read what `save` wrote."""
         try:
             learnt = parse_object(read_text(Path(path), DOCUMENT_BYTES))["learnt"]
-            self.weights_ = MixingWeights(**learnt["blend"])
             self.exponent_ = float(learnt["exponent"])
-            self.shares_ = {source: float(learnt["shares"][source]) for source in self.weights_.sources}
-        except (ForeignFileError, KeyError, TypeError, ValueError) as error:
+            self.shares_ = {str(source): float(share) for source, share in learnt["shares"].items()}
+        except (ForeignFileError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FusionError(f"{path}: what a {self.kind} has learnt is missing ({error}); fit again") from error
         check_exponent(self.exponent_)
+        self.base_ = load_fusion(self._beside(path, made_base(self.base)))
         return self
 
 
