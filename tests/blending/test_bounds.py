@@ -1,10 +1,20 @@
+import itertools
+
 import numpy as np
 import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from makers.places import SHARED
 from stemfuse.analysis import GramError, GramStatistics, band_statistics
 from stemfuse.blending import FusionError, LeastSquares, apply_weights, bounds, leave_one_out
+from stemfuse.blending.aggregation import OVER_TRACKS, aggregate_frames
+from stemfuse.blending.bounds import every_bound
 from stemfuse.blending.conformance import conformance_tracks
-from stemfuse.separators import SOURCES, Track
+from stemfuse.blending.oracles import Score
+from stemfuse.blending.space import FrameErrors
+from stemfuse.separators import SOURCES, Stems, Track
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +38,88 @@ def test_each_bound_contains_the_one_before(table):
         assert ratios["oracle frame"] >= ratios["best per frame"] - 1e-9
         values = table[table["source"] == source].set_index("bound")["sdr_db"]
         assert values["best per frame"] >= values["best per track"] >= values["best single"]
+
+
+FINER = {
+    "best single": ["best per track", "oracle corpus"],
+    "best per track": ["best per frame", "oracle track"],
+    "best per frame": ["oracle frame"],
+    "oracle corpus": ["oracle track", "oracle corpus, bands"],
+    "oracle corpus, bands": ["oracle track, bands"],
+    "oracle track": ["oracle segment", "oracle track, bands"],
+    "oracle segment": ["oracle frame"],
+}
+"""Which rules contain a rule."""
+
+
+def assert_ordered(values):
+    for coarse, finer in FINER.items():
+        for fine in finer if coarse in values else ():
+            if fine in values:
+                assert np.all(np.asarray(values[fine]) >= np.asarray(values[coarse]) - 1e-9), (coarse, fine, values)
+
+
+def random_errors(generator, tracks, rows, weights):
+    """Quadratic forms of frames of three channels of five samples each, some of them silent, a few almost so."""
+    inputs = generator.normal(size=(len(tracks), weights, rows)) * generator.lognormal(0, 1, (len(tracks), weights, 1))
+    mixed = generator.normal(size=(len(tracks), weights)) * generator.choice([0.2, 1.0], (len(tracks), 1))
+    noise = generator.lognormal(-1, 1.5, (len(tracks), 1)) * generator.normal(size=(len(tracks), rows))
+    truth = (np.einsum("fir,fi->fr", inputs, mixed + 1) + noise) * generator.choice([1e-5, 0.1, 1], (len(tracks), 1))
+    a, b, c = np.einsum("fir,fjr->fij", inputs, inputs), np.einsum("fir,fr->fi", inputs, truth), np.square(truth).sum(1)
+    return FrameErrors(a, b, c, tracks, generator.random(len(tracks)) > 0.1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.integers(1, 14), min_size=1, max_size=4),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.sampled_from(list(itertools.product(("median", "mean"), OVER_TRACKS))),
+)
+def test_no_finer_rule_is_below_a_coarser_one(seed, lengths, weights, segment, over):
+    generator = np.random.default_rng(seed)
+    tracks = np.repeat(np.arange(len(lengths)), lengths)
+    parts = [random_errors(generator, tracks, 5, weights) for _ in range(2)]
+    counted = parts[0].counted
+    whole, *parts = (
+        FrameErrors(sum(p.a for p in some), sum(p.b for p in some), sum(p.c for p in some), tracks, counted)
+        for some in (parts, parts[:1], parts[1:])
+    )
+    values, by_track = {}, {}
+    for name, errors, _, _ in every_bound(whole, list(np.eye(weights)), segment, parts, Score(whole, *over)):
+        sdr = whole.sdr_of(errors)
+        values[name] = np.nan_to_num(aggregate_frames(sdr, tracks, *over))
+        each = [aggregate_frames(sdr[tracks == track], tracks[tracks == track], over[0]) for track in set(tracks)]
+        by_track[name] = np.nan_to_num(each)
+    assert len(values) == 9
+    assert_ordered(values)
+    if over[1] != "pooled":
+        single, corpus = (by_track.pop(name) for name in ("best single", "oracle corpus"))
+        assert_ordered(by_track)
+        assert (by_track["best per track"] >= single - 1e-9).all()
+        assert (by_track["oracle track"] >= corpus - 1e-9).all()
+
+
+@pytest.mark.skipif(not (SHARED / "real" / "sisec18").is_dir(), reason="no real music here")
+def test_bounds_of_real_songs_are_ordered_track_by_track():
+    place, tracks = SHARED / "real" / "sisec18", []
+    for song in sorted((place / "references" / "test").iterdir()):
+        voice, others = (sf.read(song / f"{name}.flac")[0].T for name in ("vocals", "accompaniment"))
+        stems = {
+            system: sf.read(place / "estimates" / system / "test" / song.name / "vocals.flac")[0].T[None]
+            for system in ("JY3", "TAK2", "TAU1", "UHL3")
+        }
+        tracks.append(
+            Track.from_arrays(song.name, voice + others, voice[None], rate=44_100, sources=("vocals",)).with_stems(
+                {name: Stems(audio.astype("f4"), ("vocals",), 44_100) for name, audio in stems.items()}
+            )
+        )
+    for some in ([track] for track in tracks):
+        assert_ordered(bounds(some, segment_frames=2).query("source == 'mean'").set_index("bound")["sdr_db"])
+    table = bounds(tracks, segment_frames=2, bands_hz=(500.0, 4000.0)).query("source == 'mean'").set_index("bound")
+    assert_ordered(table["sdr_db"])
+    assert table.loc["oracle frame", "sdr_db"] > table.loc["oracle corpus", "sdr_db"] + 0.1
 
 
 def median_sdr(track, stems):
