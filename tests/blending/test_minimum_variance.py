@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import soundfile
 
+from makers.places import SHARED
 from makers.planted import sdr_of
 from stemfuse.blending import FusionError, LeastSquares, Mean, check_fusion, load_fusion, make_fusion
 from stemfuse.blending.conformance import conformance_tracks
@@ -11,6 +13,7 @@ from stemfuse.blending.transductive import AGREEMENTS, ALONE, Corpus, Transducti
 from stemfuse.separators import Stems, Track, TrackError
 
 RATE = 8000
+SISEC = SHARED / "real" / "sisec18"
 
 
 def moments_of(errors, signal=100.0):
@@ -295,3 +298,42 @@ def test_a_song_pulls_the_weights_no_further_than_to_its_own():
     away = np.abs(path - minimum_variance(moments)).sum(1)
     assert path[0] == pytest.approx([1, 0])
     assert (np.diff(away) < 0).all()
+
+
+@pytest.fixture(scope="module")
+def real_songs():
+    """Seven songs with the vocals of the five systems that are not late."""
+    read = lambda path: soundfile.read(path, dtype="float32")[0].T  # noqa: E731
+    tracks = []
+    for folder in sorted((SISEC / "references" / "test").iterdir()):
+        voice, accompaniment = (read(folder / f"{name}.flac") for name in ("vocals", "accompaniment"))
+        stems = {
+            system: read(SISEC / "estimates" / system / "test" / folder.name / "vocals.flac")[None]
+            for system in ("JY3", "MDL1", "TAK2", "TAU1", "UHL3")
+        }
+        tracks.append(Track.from_arrays(folder.name, voice + accompaniment, voice[None], stems, sources=("vocals",)))
+    return tracks
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SISEC.is_dir(), reason=f"needs {SISEC}")
+def test_real_vocals_without_references_are_above_the_mean_and_no_worse_than_least_squares(real_songs):
+    """Every song is left out in turn; figures are whole-song SDR, mean over songs."""
+
+    def left_out(make):
+        scores = []
+        for track in real_songs:
+            fusion = make().fit([other for other in real_songs if other is not track])
+            scores.append(song_sdr(fusion, track))
+        return np.mean(scores)
+
+    mean, alone = left_out(Mean), left_out(MinimumVariance)
+    corpus, both = left_out(lambda: Transductive(agreement=0)), left_out(Transductive)
+    single = max(
+        np.mean([sdr_of(track.references.read(), track.stems[name].read()) for track in real_songs])
+        for name in real_songs[0].stems
+    )
+    # nothing was learnt, and the best system of all is not known beforehand
+    assert alone > max(single, mean + 0.2)
+    assert both > mean + 0.3
+    assert both > corpus - 0.03
