@@ -36,10 +36,12 @@ from .explanation import Decomposition, decompose, weighted_average
 from .fusion import BaseFusion, Fusion, LinearFusion, WeightlessFusion, save_description
 from .guards import cross_validate, leaks
 from .least_squares import LeastSquares, minimise
+from .minimum_variance import MinimumVariance
 from .registry import fusion_class, list_fusions, load_fusion, make_fusion
 from .search import Search
 from .space import BlendSpace
 from .studies import open_studies
+from .transductive import Transductive
 from .uhlich import Uhlich2017
 from .weights import MixingWeights
 
@@ -65,11 +67,13 @@ __all__ = [
     "LeastSquares",
     "LinearFusion",
     "Mean",
+    "MinimumVariance",
     "MixingWeights",
     "MixtureConsistency",
     "Preset",
     "Residual",
     "Search",
+    "Transductive",
     "Uhlich2017",
     "WeightlessFusion",
     "Wiener",

@@ -34,6 +34,7 @@ LADDER = (
     FusionConfig(name="fitted_wiener", options={"base": {"kind": "least_squares", "arguments": ALL_STEMS}}),
 )
 """What is tried, from the simplest to the one with most weights."""
+_NAMED = {fusion.label or fusion.name for fusion in LADDER}
 
 
 def compare_stems(
@@ -48,6 +49,7 @@ def compare_stems(
     workers: int | None = None,
     progress: Progress = silent,
     models: Mapping[str, str] = MappingProxyType({}),
+    fusions: Sequence[str] = (),
 ) -> Run:
     """Adopt stems that several tools made, fit the ladder of fusions, and score all on songs they have not seen.
 
@@ -78,6 +80,8 @@ def compare_stems(
         Called as ``progress(stage, done, total)``.
     models : mapping of str to str
         By label, which model's stems are taken from a folder that has several.
+    fusions : sequence of str
+        Names of further fusions, which are fitted with their usual options beside the ladder.
 
     Returns
     -------
@@ -91,7 +95,8 @@ def compare_stems(
     """
     if len(methods) < 2:
         raise ConfigError(f"got {len(methods)} folder of stems, expected at least two: a=DIR b=DIR")
-    taken = [fusion.label or fusion.name for fusion in LADDER]
+    ladder = (*LADDER, *(FusionConfig(name=name) for name in dict.fromkeys(fusions) if name not in _NAMED))
+    taken = [fusion.label or fusion.name for fusion in ladder]
     for label, folder in methods.items():
         check_name(label, "separator", ConfigError)
         check_label(label, taken, f"give the separator another name: my_{label}=DIR")
@@ -104,7 +109,7 @@ def compare_stems(
         store=out / "store",
         data=(DataConfig(path=data, mixture=mixture),),
         separators=tuple(SeparatorConfig(name=label, stored=True) for label in methods),
-        fusions=LADDER,
+        fusions=ladder,
         bounds=BoundsConfig(bands_hz=None),
         convert=convert,
         missing=missing,

@@ -116,6 +116,12 @@ def compare(
     ] = "error",
     convert: Convert = False,
     model: Models = [],  # noqa: B006  (typer reads the default, nobody changes it)
+    fusion: Annotated[
+        list[str],
+        typer.Option(
+            "--fusion", metavar="NAME", help="one more fusion to compare; may be repeated", show_default=False
+        ),
+    ] = [],  # noqa: B006
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +143,7 @@ def compare(
             workers,
             progress,
             parse_models(model, methods),
+            fusion,
         )
     # a new song's stems come as these did
     repeated = {"--shift": shift, "--as-is": as_is, "--convert": convert}

@@ -69,6 +69,23 @@ def test_the_command_says_weights_gain_and_what_comes_next(place, compared):
 
 
 @pytest.mark.slow
+def test_more_fusions_are_compared_beside_the_ladder(tmp_path):
+    """With two systems the agreement says nothing, so that training songs decide, as in the blend."""
+    write_systems(tmp_path, 3, {"near": 0.02, "far": 0.03})
+    given = [
+        str(tmp_path / "songs"),
+        *(f"{name}={tmp_path / name}" for name in SYSTEMS),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    more = ["--fusion", "transductive", "--fusion", "minimum_variance", "--fusion", "mean", "--workers", "1"]
+    assert CliRunner().invoke(app, ["compare", *given, *more], catch_exceptions=False).exit_code == 0
+    scores = Run(tmp_path / "out" / "run").scores().query("metric == 'SDR'").groupby("fusion")["value"].median()
+    assert scores["transductive"] == pytest.approx(scores["blend"], abs=0.15)
+    assert scores["minimum_variance"] == pytest.approx(scores["mean"], abs=1e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--shift"], ["--as-is"], ["--shift", "--convert"]])
 def test_the_next_command_takes_stems_as_they_were_taken(place, compared, options):
     given = [str(place / "songs"), *(f"{name}={place / name}" for name in SYSTEMS), "--out", str(place / "out")]
