@@ -49,6 +49,12 @@ is the same order.
 """
 
 
+NEEDED = """
+How many separators and songs it takes: gain over the best single one of these separators, the first of the order of the
+definition, by least squares with more and more weights; medians / whole-song SDR. Bold: the interval excludes 0.
+"""
+
+
 def document(benchmark: Benchmark, numbers: Mapping[str, Any], figures: Mapping[str, str]) -> str:
     """The document as Markdown; nothing in it depends on time, machine or folders.
 
@@ -82,6 +88,7 @@ def _part(about: str, part: Mapping[str, Any], figure: str) -> Iterator[str]:
         yield f"\n![Gain of every fusion over the best separator of each source]({figure})\n"
     yield from _bounds(part)
     yield from _sizes(part)
+    yield from _needed(part)
     if part["left_out"]:
         yield "\nNot here: " + "; ".join(f"`{label}`: {reason}" for label, reason in part["left_out"].items()) + "."
 
@@ -131,6 +138,25 @@ def _sizes(part: Mapping[str, Any]) -> Iterator[str]:
         shares = [_percent(method["closed"].get(bound)) for bound in oracles]
         rows.append([f"`{label}`", f"{method['parameters']:,}", f"{method['bytes']:,}", *shares])
     yield from table(["method", "parameters", "bytes", *(f"{bound}, closed" for bound in oracles)], rows)
+
+
+def _needed(part: Mapping[str, Any]) -> Iterator[str]:
+    """Gains by the number of separators and of songs that are fitted on."""
+    if not part["needed"]:
+        return
+    yield NEEDED
+    labels = list(part["needed"][0]["gains"])
+    rows = []
+    for entry in part["needed"]:
+        words = [" / ".join(_told(gain_of(gain)) for gain in entry["gains"][label].values()) for label in labels]
+        rows.append([str(entry["separators"]), str(entry["songs"]), *words])
+    yield from table(["separators", "songs fitted on", *(f"`{label}`" for label in labels)], rows)
+
+
+def _told(gain: Gain) -> str:
+    """A gain alone, bold where its interval excludes 0."""
+    words = decibels(gain.gain_db, signed=True)
+    return f"**{words}**" if gain.verdict else words
 
 
 def _claims(parts: Mapping[str, Any]) -> Iterator[str]:

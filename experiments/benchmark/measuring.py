@@ -21,6 +21,7 @@ from stemfuse.separators.labels import BEST_PER_SOURCE
 
 from .claims import LEAK, judged, ranking
 from .definition import LEAST_SQUARES, PartConfig
+from .learning import songs_needed
 from .units import CONVENTIONS, Convention, Gain, Units, rounded
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def measured(part: PartConfig, run: Run, config: RunConfig, failed: Mapping[str,
         "bounds": bounds,
         "left_out": dict(part.left_out) | dict(failed),
         "claims": judged(part, units),
+        "needed": songs_needed(config, part.order),
         "ranking": ranking(units, _listed(part, data.fusions)),
     }
 

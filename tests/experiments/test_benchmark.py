@@ -114,6 +114,22 @@ def test_planted_truths_are_told_as_claims(finished):
 
 
 @pytest.mark.slow
+def test_what_all_songs_and_separators_give_is_found_in_two_ways(finished):
+    """From statistics, as from the audio that was fused and scored."""
+    part = numbers_of(finished[0])["parts"]["vocals"]
+    *fewer, last = part["needed"]
+    assert [(row["separators"], row["songs"]) for row in part["needed"]] == [(n, k) for n in (2, 3) for k in (1, 2, 3)]
+    assert last["songs"] == SONGS - 1
+    for label, gains in last["gains"].items():
+        for name, gain in gains.items():
+            assert gain["gain_db"] == pytest.approx(
+                part["methods"][label]["over_best_single"][name]["gain_db"], abs=2e-4
+            )
+    # the third system is worse than the others, and helps
+    assert fewer[2]["gains"]["own stems"]["song"]["gain_db"] < last["gains"]["own stems"]["song"]["gain_db"]
+
+
+@pytest.mark.slow
 def test_the_document_has_its_parts_apart_and_no_times(finished):
     out, done = finished
     text = (out / "benchmark.md").read_text()
@@ -126,7 +142,7 @@ def test_the_document_has_its_parts_apart_and_no_times(finished):
     assert (out / "benchmark-vocals.svg").is_file()
     times = json.loads((out / "benchmark-times.json").read_text())
     assert times["parts"]["vocals"]["mean"]["apply_s"] > 0
-    assert "_s" not in "".join(numbers_of(out)["parts"]["vocals"]["methods"]["mean"])
+    assert not {"fit_s", "apply_s"} & numbers_of(out)["parts"]["vocals"]["methods"]["mean"].keys()
     assert str(out) not in text + json.dumps(numbers_of(out))
 
 
