@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +53,10 @@ def demo(
     show_run(finished)
 
 
-@app.command(epilog="Examples: stemfuse run recipe.yaml workers=4;  stemfuse run mdx_mixer data=synth")
+@app.command(
+    epilog="Examples: stemfuse run recipe.yaml workers=4;  stemfuse run mdx_mixer data=synth;  "
+    "stemfuse run benchmark real=FOLDER"
+)
 def run(
     config: Annotated[
         Path,
@@ -69,6 +72,7 @@ def run(
     trust: Trust = False,
 ) -> None:
     """Run a recipe on your data; run it again and it goes on where it stopped."""
+    from stemfuse.experiments.benchmark import is_benchmark
     from stemfuse.experiments.errors import UnfittedError
     from stemfuse.experiments.pipeline import run as run_config
     from stemfuse.experiments.recipes import load_config
@@ -76,6 +80,9 @@ def run(
     from stemfuse.experiments.shares import Share
     from stemfuse.experiments.stored_separators import trusting
 
+    if is_benchmark(config):
+        _run_benchmark(config, overrides or [], {"--verify": verify, "--cells": cells})
+        return
     checked = load_config(config, overrides or [])
     share = None if cells is None else Share.parse(cells)
     try:
@@ -91,6 +98,20 @@ def run(
         results.print(
             f"{finished.path}: share {share.number} of {share.size} is done; when all are, run without --cells"
         )
+
+
+def _run_benchmark(path: Path, overrides: Sequence[str], options: Mapping[str, object]) -> None:
+    """Run the benchmark, say beforehand how long it takes, and show what it wrote."""
+    from stemfuse.experiments.benchmark import load_benchmark, numbers_tables, run_benchmark
+
+    if given := [option for option, value in options.items() if value]:
+        raise ConfigError(f"{given[0]} is for recipes of runs; a benchmark takes key=value alone, such as real=FOLDER")
+    benchmark = load_benchmark(path, overrides)
+    with progress_bars() as progress:
+        numbers = run_benchmark(benchmark, progress, lambda line: messages.print(line, markup=False))
+    for entry in numbers_tables(numbers):
+        _show_table(entry)
+    results.print(f"\ndocument: {benchmark.place / 'benchmark.md'}", markup=False)
 
 
 @app.command(epilog="Example: stemfuse compare my-songs mdx=separated/mdx demucs=separated/htdemucs --out comparison")
@@ -211,15 +232,26 @@ def _show_table(table: PrintedTable) -> None:
         results.print(named_songs(table.songs), markup=False)
 
 
-@app.command(epilog="Example: stemfuse table mdx_mixer/run --like mdx-mixer --as latex")
+@app.command(
+    epilog="Examples: stemfuse table mdx_mixer/run --like mdx-mixer --as latex;  "
+    "stemfuse table benchmark.json --against old.json"
+)
 def table(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN", help="run folder, or the benchmark.json of a benchmark", show_default=False)
+    ],
     like: Annotated[
         str | None, typer.Option("--like", metavar="PAPER", help="as a paper has it: mdx-mixer, kuielab, danna-sep")
     ] = None,
     form: Annotated[str, typer.Option("--as", help="text, csv, latex or html")] = "text",
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="of a benchmark: what has changed since this one")
+    ] = None,
 ) -> None:
     """Print the scores of a run: studies summed up over seeds, or the tables of a paper beside its own figures."""
+    if against is not None or path.suffix == ".json":
+        _show_benchmark(path, against, {"--like": like, "--as": form if form != "text" else None})
+        return
     from stemfuse.experiments.recipes import paper_tables
     from stemfuse.experiments.report import printed_tables, study_tables, tables_as
     from stemfuse.experiments.run import Run
@@ -235,6 +267,17 @@ def table(
         print(tables_as(run, wanted, paper))
         return
     for entry in shown:
+        _show_table(entry)
+
+
+def _show_benchmark(path: Path, against: Path | None, options: Mapping[str, str | None]) -> None:
+    """Print the numbers of a benchmark, or what has changed since another one."""
+    from stemfuse.experiments.benchmark import changes_table, numbers_tables, read_numbers
+
+    if given := [option for option, value in options.items() if value]:
+        raise ConfigError(f"{given[0]} is for runs, {path} is a benchmark's")
+    numbers = read_numbers(path)
+    for entry in numbers_tables(numbers) if against is None else [changes_table(read_numbers(against), numbers)]:
         _show_table(entry)
 
 

@@ -266,15 +266,20 @@ def _lower(message: str) -> str:
 
 
 def _allowed_keys(model: Any, location: Sequence[str | int]) -> list[str]:
+    is_key = False
     for part in location:
-        if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation)
+        # after a mapping of models comes the key of one of them
+        if isinstance(part, str) and not is_key:
+            annotation = model.model_fields[part].annotation
+            model, is_key = _model_in(annotation), get_origin(annotation) is dict
+        else:
+            is_key = False
     return [field.name for field in fields(model)] if is_dataclass(model) else list(model.model_fields)
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model, or dataclass, inside tuple[Model, ...] or Model | None."""
-    if get_origin(annotation) in (tuple, Union, UnionType):
+    """The model, or dataclass, inside tuple[Model, ...], dict[str, Model] or Model | None."""
+    if get_origin(annotation) in (tuple, dict, Union, UnionType):
         return next(found for part in get_args(annotation) if (found := _model_in(part)) is not None)
     is_model = isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
     return annotation if is_model else None

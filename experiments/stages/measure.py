@@ -83,10 +83,10 @@ def sdr_scores(fusion: BaseFusion, tracks: Sequence[Track]) -> pd.DataFrame:
         methods: dict[str, BaseFusion] = {own: alone(own, track) for own in track.stems}
         for label, method in {**methods, "mean": Mean().fit([track]), fusion.kind: fusion}.items():
             if isinstance(method, LinearFusion) and not method.varies_in_time:
-                tables.append(_scores_of(method.weights(track), label, gram, track).assign(track=name))
+                tables.append(scores_of(method.weights(track), label, gram, track).assign(track=name))
             elif method.learns:
                 made, weights = audio_statistics(method, track)
-                tables.append(_scores_of(weights, label, made, track).assign(track=name))
+                tables.append(scores_of(weights, label, made, track).assign(track=name))
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     scores.attrs["songs"] = songs
     return scores
@@ -202,8 +202,20 @@ def _too_few(songs: int) -> str:
     return f"{songs} songs are too few for an interval" if songs != 1 else "one song is too little for an interval"
 
 
-def _scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
-    """SDR of the sources that a method gives, and that of whole songs, which tells `method_notes` what is silent."""
+def scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
+    """SDR of the sources that constant weights give of a track, and that of the whole song, as a score table.
+
+    Parameters
+    ----------
+    weights : MixingWeights
+        Constant.
+    label : str
+        What they are called in the table.
+    gram : GramStatistics
+        Of the track.
+    track : Track
+        Whose name the table has.
+    """
     from stemfuse.analysis import SONG_SDR, scores_table
 
     given = [source for source in gram.sources if source in weights.sources]
