@@ -5,7 +5,7 @@ NETWORK ``demucs_small``, ``tfc_tdf_small`` or ``xumx_small``. Songs of ``DATA/t
 training. The last layer is linear in all three networks: taps of the waveform (Demucs), complex spectra of each bin
 (TFC-TDF-U-Net), masks before they are rectified (X-UMX; there the error of a bin counts with the mixture's energy). So
 its best weights in the sense of squared errors solve one linear system, where gradient descent takes thousands of
-steps. A ridge pulls them to those in WEIGHTS.
+steps; those of the best SDR solve some in a row. A ridge pulls them to those in WEIGHTS.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stemfuse.separators import SOURCES
 from stemfuse.separators.networks.chunking import centred
 from stemfuse.separators.networks.spectrogram import transformed
 from stemfuse.separators.networks.training.chunks import Augmentation, RandomChunks
+from stemfuse.separators.networks.training.objectives import SDR_FLOOR, sdr_db
 from stemfuse.separators.networks.training.trainable import trainable_class
 from stemfuse.separators.weights.folder import read_notes
 from stemfuse.separators.weights.tensors import load_strictly, save_state
@@ -59,52 +60,81 @@ def last_inputs(network: Any, layer: Any, argument: Tensor) -> tuple[Tensor, Ten
     return output, seen[0]
 
 
-class Demucs:
+class ByChunk:
+    """Weights of a linear layer from second moments of each chunk, so that every chunk's SDR is known without audio.
+
+    Squared errors alone would fit the loudest sources. The SDR of each source of each chunk is maximised, as in the
+    training's loss ``sdr``: in each round a chunk counts by one over its error in the round before, plus `SDR_FLOOR`.
+    """
+
+    def __init__(self) -> None:
+        self.moments: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def collect(self, gram: Tensor, across: Tensor, references: Tensor, scale: Tensor) -> None:
+        """Keep gram (feature, feature) and across (source, row, feature), over the energy of the mixture."""
+        self.moments.append((scale * gram, scale * across, scale * references.double().square().sum(dim=(1, 2))))
+
+    def fitted(self, before: Tensor, ridge: float, rounds: int) -> Tensor:
+        """Weights (source, row, feature); without rounds those of the smallest squared error."""
+        gram, across, energy = (torch.stack(some) for some in zip(*self.moments, strict=True))
+        weights, shares = before, torch.ones_like(energy)
+        for _ in range(rounds + 1):
+            pairs = zip(shares.T, across.transpose(0, 1), before, strict=True)
+            weights = torch.stack(
+                [
+                    solved(torch.einsum("c,cij->ij", share, gram), torch.einsum("c,crj->jr", share, own), start, ridge)
+                    for share, own, start in pairs
+                ]
+            )
+            errors = torch.einsum("sri,cij,srj->cs", weights, gram, weights)
+            errors += energy - 2 * torch.einsum("sri,csri->cs", weights, across)
+            shares = 1 / (errors.clamp_min(0) + SDR_FLOOR)
+        return weights
+
+
+class Demucs(ByChunk):
     """The last transposed convolution: each of four phases sees the present and the previous step."""
 
     def __init__(self, objective: Any) -> None:
+        super().__init__()
         self.network, self.layer = objective.network, objective.network.decoder[-1][2]
-        inputs = self.layer.weight.shape[0]
-        self.gram = torch.zeros(2 * inputs + 1, 2 * inputs + 1, dtype=torch.float64)
-        self.across = torch.zeros(4, 2 * inputs + 1, 8, dtype=torch.float64)
 
     def add(self, mixture: Tensor, references: Tensor) -> None:
         """Take in one chunk."""
         output, features = last_inputs(self.network, self.layer, mixture)
-        target = centred(references, output.shape[-1]).flatten(1, 2)[0].double()
+        target = centred(references, output.shape[-1])[0].double()
         taken = features[0].double()
         # before the first step and after the last one there is only one of the two
         pairs = with_ones(torch.cat([taken[:, 1:], taken[:, :-1]]).T)
-        scale = 1 / mixture.square().mean().double()
-        self.gram += scale * pairs.T @ pairs
-        for phase in range(4):
-            self.across[phase] += scale * pairs.T @ target[:, 4 + phase : -4 : 4].T[: len(pairs)]
+        # (source, channel, step, phase)
+        phases = target[..., 4:-4].unflatten(-1, (-1, 4))[:, :, : len(pairs)]
+        across = torch.einsum("sctp,tf->scpf", phases, pairs).flatten(1, 2)
+        self.collect(pairs.T @ pairs, across, target, 1 / mixture.double().square().sum())
 
-    def finish(self, ridge: float) -> None:
+    def finish(self, ridge: float, rounds: int = 0) -> None:
         """Put the new weights in."""
         weight, bias = self.layer.weight.data, self.layer.bias.data
-        biases = torch.zeros_like(bias)
-        for phase in range(4):
-            taps = torch.cat([weight[:, :, phase], weight[:, :, phase + 4], bias[None]]).T.double()
-            new = solved(self.gram, self.across[phase], taps, ridge).float().T
-            weight[:, :, phase], weight[:, :, phase + 4] = new[: len(weight)], new[len(weight) : -1]
-            # one bias for all phases
-            biases += new[-1] / 4
-        bias.copy_(biases)
+        sources, channels = 4, weight.shape[1] // 4
+        # (source, channel, phase, feature)
+        taps = weight.unflatten(1, (sources, channels)).unflatten(3, (2, 4)).permute(1, 2, 4, 3, 0).flatten(3)
+        offset = bias.reshape(sources, channels, 1, 1).expand(-1, -1, 4, -1)
+        new = self.fitted(torch.cat([taps, offset], dim=3).flatten(1, 2).double(), ridge, rounds).float()
+        new = new.unflatten(1, (channels, 4))
+        weight.copy_(new[..., :-1].unflatten(3, (2, -1)).permute(4, 0, 1, 3, 2).reshape(weight.shape))
+        # one bias for all phases
+        bias.copy_(new[..., -1].mean(dim=2).flatten())
 
 
-class TFCTDF:
+class TFCTDF(ByChunk):
     """The last convolution, of one bin and STFT frame; the waveform is linear in its weights, too.
 
     Every feature is transformed back twice, as the real and as the imaginary part of a spectrum.
     """
 
     def __init__(self, objective: Any) -> None:
+        super().__init__()
         self.network, self.transform = objective.network, objective.transform
         self.layer = objective.network.final_conv[0]
-        outputs, inputs = self.layer.weight.shape[:2]
-        self.gram = torch.zeros(2 * inputs + 2, 2 * inputs + 2, dtype=torch.float64)
-        self.across = torch.zeros(2 * inputs + 2, outputs // 2, dtype=torch.float64)
 
     def add(self, mixture: Tensor, references: Tensor) -> None:
         """Take in one chunk."""
@@ -114,16 +144,16 @@ class TFCTDF:
         packed = torch.stack([taken, nothing, nothing, taken], dim=1)
         # (part, feature) in one axis
         waves = self.transform.unpack(packed, mixture.shape[-1]).transpose(0, 1).flatten(0, 1).double()
-        scale = 1 / mixture.square().mean().double()
-        self.gram += scale * waves @ waves.T
-        self.across += scale * waves @ references[0].flatten(0, 1).double().T
+        across = torch.einsum("sct,ft->scf", references[0].double(), waves)
+        self.collect(waves @ waves.T, across, references[0], 1 / mixture.double().square().sum())
 
-    def finish(self, ridge: float) -> None:
+    def finish(self, ridge: float, rounds: int = 0) -> None:
         """Put the new weights in."""
         weight, bias = self.layer.weight.data, self.layer.bias.data
         before = torch.cat([weight[:, :, 0, 0], bias[:, None]], dim=1).double()
         # outputs are (source, channel, part)
-        new = solved(self.gram, self.across, before.reshape(len(before) // 2, -1), ridge).reshape(before.shape).float()
+        by_source = before.reshape(4, len(before) // 8, -1)
+        new = self.fitted(by_source, ridge, rounds).reshape(before.shape).float()
         weight[:, :, 0, 0], bias[:] = new[:, :-1], new[:, -1]
 
 
@@ -156,8 +186,8 @@ class XUMX:
                 weighted = hidden * row.sqrt()[:, None]
                 self.gram[number, group] += weighted.T @ weighted
 
-    def finish(self, ridge: float) -> None:
-        """Put the new weights in; normalisation and scale become 1."""
+    def finish(self, ridge: float, rounds: int = 0) -> None:
+        """Put the new weights in, always those of least squares; normalisation and scale become 1."""
         for number, name in enumerate(SOURCES):
             decoder, scales = self.network.layer_dec[name]["dec"], self.network.mean_scale
             linear, norm = decoder[3], decoder[4]
@@ -196,6 +226,16 @@ def chunks_of(data: Path, trainable: Any, count: int, seed: int) -> Iterator[tup
             yield mixture, stems
 
 
+def mean_sdr(objective: Any, pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
+    """SDR of each source in dB, mean over chunks, as in the loss ``sdr``."""
+    made = []
+    for mixture, stems in pairs:
+        estimates = objective.separate(mixture)
+        given = (objective.covered(part, estimates.shape[-1]) for part in (stems, mixture))
+        made.append(sdr_db(estimates, *given, SDR_FLOOR)[0])
+    return [round(float(db), 2) for db in torch.stack(made).mean(dim=0)]
+
+
 def main() -> None:
     """Solve, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -205,6 +245,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--chunks", type=int, default=60)
     parser.add_argument("--ridge", type=float, nargs="+", default=[0.003])
+    parser.add_argument("--rounds", type=int, default=8, help="after that of least squares; X-UMX has none")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="take no further chunk after so long")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -225,7 +266,7 @@ def main() -> None:
     notes["trained_on"] = list(dict.fromkeys([*notes.get("trained_on", ()), f"{arguments.data.name}/train"]))
     for ridge in arguments.ridge:
         objective.network.load_state_dict(before)
-        system.finish(ridge)
+        system.finish(ridge, arguments.rounds)
         out = arguments.out.with_stem(f"{arguments.out.stem}-{ridge:g}") if len(arguments.ridge) > 1 else arguments.out
         save_state(objective.network, out, half=True, **notes)
         print(out, flush=True)

@@ -65,6 +65,9 @@ LOOPS = ("loop_amen*", "loop_breakbeat", "loop_perc*", "loop_tabla", "loop_indus
 BASSES = ("bass_woodsy_c", "bass_hit_c", "bass_hard_c", "bass_thick_c", "bass_trance_c", "bass_voxy_c", "bass_dnb_f")
 SOUNDED = ("guit_*", "ambi_*", "loop_drone*")
 
+RESTS = {"drums": 0.1, "bass": 0.25, "other": 0.05, "vocals": 0.15}
+"""Chance that a source does not play in a song: half of the real songs have no bass, and none is to be heard there."""
+
 Stereo = Any
 
 
@@ -211,7 +214,10 @@ def drawn_song(stock: Stock, seed: tuple[int, ...], seconds: float) -> Any:
             parts = [sounded(rng, stock, needed)]
         else:
             parts = stock.recorded(rng, source, needed)
-        stems.append(sum(treat(rng, part, draw_treatment(rng, source, speed))[:, :length] for part in parts))
+        # drawn from a number of its own, so that the other songs stay what they were
+        rests = np.random.default_rng((*seed, SOURCES.index(source))).random() < RESTS[source]
+        treated = sum(treat(rng, part, draw_treatment(rng, source, speed))[:, :length] for part in parts)
+        stems.append(treated * np.float32(not rests))
     return balanced(rng, stems)
 
 

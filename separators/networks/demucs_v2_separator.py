@@ -247,7 +247,7 @@ class TrainableDemucsV2(TrainableNetwork):
     depth: int = Field(6, ge=1, description="levels")
     resample: bool = Field(True, description="whether the layers work at twice the sample rate")
     chunk_s: float = Field(10.0, gt=0, description="length of the separated middle of a chunk in seconds")
-    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+    loss: Literal["l1", "l2", "sdr"] = Field("l1", description="of waveforms")
     weights: tuple[float, ...] = Field((), description="of the sources in the loss; equal when not given")
 
     def _network(self) -> Any:
@@ -295,7 +295,7 @@ class TrainableDemucsDanna(TrainableNetwork):
 
     channels: int = Field(48, ge=1, description="of the highest level; each below has twice as many")
     chunk_s: float = Field(10.0, gt=0, description="length of a chunk in seconds")
-    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+    loss: Literal["l1", "l2", "sdr"] = Field("l1", description="of waveforms")
     weights: tuple[float, ...] = Field((), description="of the sources in the loss; equal when not given")
 
     @property

@@ -143,8 +143,8 @@ class TrainableIsmir2020(TrainableSource):
     time_levels: tuple[int, ...] | None = Field(
         None, description="levels, 0 the highest, that halve STFT frames too; the highest three when not given"
     )
-    loss: Literal["spectrogram", "l1", "l2"] = Field(
-        "spectrogram", description="spectrogram: squared error of it, as published; l1, l2: of waveforms"
+    loss: Literal["spectrogram", "l1", "l2", "sdr"] = Field(
+        "spectrogram", description="spectrogram: squared error of it, as published; l1, l2, sdr: of waveforms"
     )
 
     @property

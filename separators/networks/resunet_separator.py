@@ -115,7 +115,7 @@ class TrainableResUNet143Subband(TrainableSource):
         (32, 64, 128, 256, 384, 384), min_length=6, max_length=6, description="channels of the levels, from the highest"
     )
     chunk_s: float = Field(3.0, ge=0.1, description="length of a chunk in seconds")
-    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms")
+    loss: Literal["l1", "l2", "sdr"] = Field("l1", description="of waveforms")
 
     @property
     def length(self) -> int:

@@ -142,7 +142,7 @@ class TrainableTFCTDF(TrainableSource):
     layers: int = Field(3, ge=1, description="convolutions of a block")
     growth: int = Field(32, ge=1, description="channels of the highest level, and more for each below")
     factor: int = Field(8, ge=1, description="what the fully connected layers' bottleneck divides bins by")
-    loss: Literal["l1", "l2"] = Field("l1", description="of waveforms: l1 as in the paper, l2 as in its code")
+    loss: Literal["l1", "l2", "sdr"] = Field("l1", description="of waveforms: l1 as in the paper, l2 as in its code")
     weights: tuple[float, ...] = Field((), description="of the sources in the loss; equal when not given")
 
     @property

@@ -22,31 +22,39 @@ FLOOR = 1e-3
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
 """Error of a sample, from its difference to the reference."""
 
+SDR = "sdr"
+"""Name of the loss that is minus the SDR of each source of a chunk in dB."""
+
+SDR_FLOOR = 1e-2
+"""As `FLOOR`, in that loss: without it silent sources would take most of every step."""
+
 SPECTROGRAM = "spectrogram"
 """Name of the loss that compares spectrograms, not waveforms."""
 
 
-def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor) -> Tensor:
-    """SDR of each chunk in dB, mean over sources; see `FLOOR` for silent ones.
+def sdr_db(estimates: Tensor, references: Tensor, mixture: Tensor, floor: float = FLOOR) -> Tensor:
+    """SDR of each source of each chunk in dB.
 
     Parameters
     ----------
     estimates, references : Tensor, shape (batch, source, channel, time)
     mixture : Tensor, shape (batch, channel, time)
+    floor : float
+        Energy added to signal and error, relative to the mixture's, for silent sources.
 
     Returns
     -------
-    Tensor, shape (batch,)
+    Tensor, shape (batch, source)
 
     Examples
     --------
     >>> references = torch.ones(1, 2, 2, 1000)
-    >>> round(float(sdr_db(0.9 * references, references, references.sum(1))), 1)
-    18.6
+    >>> [round(float(db), 1) for db in sdr_db(0.9 * references, references, references.sum(1))[0]]
+    [18.6, 18.6]
     """
-    floor = FLOOR * mixture.square().sum(dim=(1, 2))[:, None] + 1e-9
-    signal, error = (part.square().sum(dim=(2, 3)) + floor for part in (references, references - estimates))
-    return 10 * torch.log10(signal / error).mean(dim=1)
+    energy = floor * mixture.square().sum(dim=(1, 2))[:, None] + 1e-9
+    signal, error = (part.square().sum(dim=(2, 3)) + energy for part in (references, references - estimates))
+    return 10 * torch.log10(signal / error)
 
 
 class SeparationObjective(nn.Module, ABC):
@@ -58,8 +66,9 @@ class SeparationObjective(nn.Module, ABC):
         The network to train; only its own tensors are saved.
     sources : sequence of str
         The sources that it gives.
-    loss : {"l1", "l2"}
-        Mean absolute or squared error of the waveforms.
+    loss : {"l1", "l2", "sdr"}
+        Mean absolute or squared error of the waveforms, or minus their SDR in dB, to which soft sources count as much
+        as loud ones.
     weights : sequence of float, optional
         Weights of the sources in the loss; equal when not given.
     """
@@ -82,7 +91,7 @@ class SeparationObjective(nn.Module, ABC):
             return self.losses(mixture, references)
         estimates = self.separate(mixture)
         length = estimates.shape[-1]
-        return -sdr_db(estimates, self.covered(references, length), self.covered(mixture, length))
+        return -sdr_db(estimates, self.covered(references, length), self.covered(mixture, length)).mean(dim=1)
 
     def covered(self, audio: Tensor, length: int) -> Tensor:
         """The part of audio (..., time) that outputs of a length are of: the middle."""
@@ -95,8 +104,12 @@ class SeparationObjective(nn.Module, ABC):
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
         """Mean error of each chunk, sources weighted."""
         estimates = self.separate(mixture)
-        errors = ERRORS[self.loss](estimates - self.covered(references, estimates.shape[-1]))
-        weighted: Tensor = errors.mean(dim=(2, 3)) @ self.shares
+        references, mixture = (self.covered(audio, estimates.shape[-1]) for audio in (references, mixture))
+        if self.loss == SDR:
+            errors = -sdr_db(estimates, references, mixture, SDR_FLOOR)
+        else:
+            errors = ERRORS[self.loss](estimates - references).mean(dim=(2, 3))
+        weighted: Tensor = errors @ self.shares
         return weighted
 
 
@@ -109,7 +122,7 @@ class SpectrogramObjective(SeparationObjective):
     ----------
     transform : ComplexAsChannels
         Into the spectrograms that the network takes.
-    loss : {"l1", "l2", "spectrogram"}
+    loss : {"l1", "l2", "sdr", "spectrogram"}
         ``"spectrogram"`` is the mean squared error of what the network ``compared``: only networks of one source.
     network, **more
         See `SeparationObjective`.
@@ -144,13 +157,14 @@ class MaskObjective(SeparationObjective):
         Window in samples; the hop is a quarter of it.
     terms : mapping
         ``kind``, ``wiener``, ``combinations``, ``time_weight`` of
-        `stemfuse.separators.networks.training.combination_loss.combination_loss`.
+        `stemfuse.separators.networks.training.combination_loss.combination_loss`; with the kind ``"sdr"`` the loss is
+        that of `SeparationObjective`, of Wiener filtered stems.
     network, **more
         See `SeparationObjective`.
     """
 
     def __init__(self, network: nn.Module, n_fft: int, terms: Mapping[str, Any], **more: Any) -> None:
-        super().__init__(network, **more)
+        super().__init__(network, loss=terms["kind"], **more)
         self.n_fft, self.hop, self.terms = n_fft, n_fft // 4, dict(terms)
 
     def _masks(self, spectrum: Tensor) -> Tensor:
@@ -167,7 +181,9 @@ class MaskObjective(SeparationObjective):
         return rows.reshape(len(mixture), len(self.chosen), *mixture.shape[1:])
 
     def losses(self, mixture: Tensor, references: Tensor) -> Tensor:
-        """The same value for all chunks: the loss is a mean over them."""
+        """The same value for all chunks, as the loss is a mean over them; but the SDR is that of each, filtered."""
+        if self.loss == SDR:
+            return super().losses(mixture, references)
         masks = self._masks(transformed(mixture, self.n_fft, self.hop))
         value = combination_loss(masks, mixture, references, self.n_fft, self.hop, **self.terms)
         return value.expand(len(mixture))

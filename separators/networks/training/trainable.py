@@ -125,7 +125,9 @@ class TrainableMasks(TrainableNetwork):
     n_fft: int = Field(4096, ge=32, multiple_of=4, description="window in samples; the hop is a quarter of it")
     bandwidth_hz: float = Field(16_000, gt=0, le=RATE / 2, description="highest frequency of the network's input")
     chunk_s: float = Field(6.0, gt=0, description="length of a chunk in seconds")
-    loss: Literal["magnitude", "complex"] = Field("complex", description="squared error of spectra: of what")
+    loss: Literal["magnitude", "complex", "sdr"] = Field(
+        "complex", description="magnitude, complex: squared error of spectra; sdr: of Wiener filtered waveforms, in dB"
+    )
     wiener: bool | None = Field(
         None, description="Wiener filter before the loss; when not given with complex, not with magnitude"
     )

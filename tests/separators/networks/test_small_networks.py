@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from stemfuse.analysis import song_sdr
-from stemfuse.separators import load_separator
+from stemfuse.separators import SOURCES, load_separator
 from stemfuse.separators.networks.training.trainable import trainable_class
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -46,8 +46,9 @@ def tiny(last_layers, name, seed):
     return objective, last_layers.SYSTEMS[name](objective)
 
 
+@pytest.mark.parametrize("rounds", [0, 4])
 @pytest.mark.parametrize("name", ["demucs_small", "tfc_tdf_small"])
-def test_a_planted_last_layer_is_found_again(last_layers, name):
+def test_a_planted_last_layer_is_found_again(last_layers, name, rounds):
     """References are what a network with another last layer gives: without a ridge the error is gone."""
     objective, system = tiny(last_layers, name, 0)
     mixtures = [torch.randn(1, 2, trainable_class(last_layers.FAMILIES[name])(**TINY[name]).length) for _ in range(3)]
@@ -62,9 +63,28 @@ def test_a_planted_last_layer_is_found_again(last_layers, name):
             # the middle alone is known of a reference that is shorter than the mixture
             missing = mixture.shape[-1] - reference.shape[-1]
             system.add(mixture, torch.nn.functional.pad(reference, (missing // 2, missing - missing // 2)))
-        system.finish(0.0)
+        system.finish(0.0, rounds)
         after = sum(float((objective.separate(m) - p).square().sum()) for m, p in zip(mixtures, planted, strict=True))
     assert after < 1e-6 * before
+
+
+@pytest.mark.parametrize("name", ["demucs_small", "tfc_tdf_small"])
+def test_rounds_raise_the_mean_sdr(last_layers, name):
+    """Where a source is loud in one chunk and soft in another, least squares alone do not care for the soft one."""
+    objective, system = tiny(last_layers, name, 0)
+    length = trainable_class(last_layers.FAMILIES[name])(**TINY[name]).length
+    levels = torch.tensor([[1.0, 0.1, 0.5, 0.3], [0.1, 1.0, 0.3, 0.5], [0.2, 0.1, 1.0, 0.2]])
+    songs = [0.1 * level[:, None, None] * torch.randn(1, 4, 2, length) for level in levels]
+    with torch.no_grad():
+        for song in songs:
+            system.add(song.sum(dim=1), song)
+        kept = {key: value.clone() for key, value in objective.network.state_dict().items()}
+        means = []
+        for rounds in (0, 8):
+            objective.network.load_state_dict(kept)
+            system.finish(1e-9, rounds)
+            means.append(np.mean(last_layers.mean_sdr(objective, [(song.sum(dim=1), song) for song in songs])))
+    assert means[1] > means[0] + 0.01
 
 
 def test_masks_of_a_fixed_share_are_found(last_layers):
@@ -111,8 +131,8 @@ def test_passages_of_checks_and_rests_are_left_out(small_networks):
     assert kept.shape == (2, 5 * 44_100)
 
 
-def test_songs_are_drawn_from_parts_and_single_sounds(small_networks, tmp_path):
-    """Every source sounds, the checked song is never read, and the same seed gives the same song."""
+def test_songs_are_drawn_from_parts_and_single_sounds(small_networks, tmp_path, monkeypatch):
+    """Sources sound unless they rest, the checked song is never read, and the same seed gives the same song."""
     rng = np.random.default_rng(0)
     for folder, names in {
         "album/1.Song": ("VOX LEAD", "KICK", "SY BASS", "PLUCK"),
@@ -130,6 +150,9 @@ def test_songs_are_drawn_from_parts_and_single_sounds(small_networks, tmp_path):
             with path.open("wb") as file:
                 soundfile.write(file, 0.2 * rng.standard_normal((3 * 44_100, 2)), 44_100, format="FLAC")
     stock = small_networks.Stock(tmp_path / "album", tmp_path / "sounds")
+    monkeypatch.setattr(small_networks, "RESTS", {**dict.fromkeys(SOURCES, 0.0), "bass": 1.0})
+    assert [bool(stem.any()) for stem in small_networks.drawn_song(stock, (1, 0), 2.0)] == [True, False, True, True]
+    monkeypatch.setattr(small_networks, "RESTS", dict.fromkeys(SOURCES, 0.0))
     songs = [small_networks.drawn_song(stock, (1, index), 2.0) for index in (0, 1, 0)]
     assert (songs[0] == songs[2]).all()
     assert not (songs[0] == songs[1]).all()
