@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from .second_moments import pseudo_inverse
 from .segments import TrackBlocks, segment_starts
 
 Describe = Callable[[Track, int, float], NDArray[np.float32]]
+
+STEPS, STILL = 50, 1e-6
+"""Most steps of reweighting, and the gain in the mean logarithm of the SDR below which it ends."""
 
 
 class FrameSequences:
@@ -62,16 +66,32 @@ class FrameSequences:
             raise FusionError(
                 f"got frames of {frame} samples in sequences of {size}, expected at least 2 samples and 1 frame"
             )
+        self.size, self.outputs = size, blocks.outputs
         songs = [self._song(blocks, index, frame, describe) for index in range(len(blocks.tracks))]
-        self.size = size
-        self._parts = [np.concatenate([song[part] for song in songs]) for part in range(5)]
-        self.mean, self.deviation = self._parts[0].mean(0), np.maximum(self._parts[0].std(0), 1e-3)
-        ends = np.cumsum([len(song[0]) for song in songs])
+        self._join([np.concatenate(parts) for parts in zip(*songs, strict=True)], [len(song[0]) for song in songs])
+
+    def _join(self, parts: list[NDArray[Any]], counts: list[int]) -> None:
+        """Take the frames of all songs, one song after the other."""
+        self._parts, self._counts = parts, counts
+        self.mean, self.deviation = parts[0].mean(0), np.maximum(parts[0].std(0), 1e-3)
         self._ranges = [
-            (int(end) - len(song[0]) + int(start), min(int(end), int(end) - len(song[0]) + int(start) + size))
-            for song, end in zip(songs, ends, strict=True)
-            for start in segment_starts(len(song[0]), size, size)
+            (int(end) - count + int(start), min(int(end), int(end) - count + int(start) + self.size))
+            for count, end in zip(counts, np.cumsum(counts), strict=True)
+            for start in segment_starts(count, self.size, self.size)
         ]
+
+    @property
+    def songs(self) -> int:
+        """Number of songs."""
+        return len(self._counts)
+
+    def of(self, songs: Sequence[int]) -> Self:
+        """The sequences of some songs; nothing is read."""
+        ends = np.cumsum(self._counts)
+        rows = np.concatenate([np.arange(ends[song] - self._counts[song], ends[song]) for song in songs])
+        some = copy.copy(self)
+        some._join([part[rows] for part in self._parts], [self._counts[song] for song in songs])
+        return some
 
     @staticmethod
     def _song(blocks: TrackBlocks, index: int, frame: int, describe: Describe) -> tuple[NDArray[Any], ...]:
@@ -89,11 +109,51 @@ class FrameSequences:
         sounding = ~gram.silent[:, None] & np.isin(list(sources), gram.sources)
         return features, *moments, sounding
 
-    def least_squares(self) -> NDArray[np.float32]:
-        """Constant weights of the least squared error over all frames, (output, input)."""
-        moments, cross = (part.sum(0, dtype=np.float64) for part in self._parts[1:3])
+    def least_squares(self, floor: float | None = None) -> NDArray[np.float32]:
+        """Constant weights of the least squared error over all frames, (output, input).
+
+        Parameters
+        ----------
+        floor : float, optional
+            Frames are reweighted by one over their error until the mean of their SDR no longer rises, so that loud
+            frames count no more than others. This is added to energies and errors, which are relative to the mixture's.
+        """
+        weights = self._solved(np.ones(len(self._parts[0])), slice(None))
+        for place, channels in enumerate(signals_of(self.outputs).values() if floor is not None else ()):
+            sounding = self._parts[4][:, place]
+            if sounding.any():
+                weights[channels] = self._by_sdr(channels, sounding, floor or 1e-12)
+        return np.asarray(weights, np.float32)
+
+    def _solved(self, counts: NDArray[np.float64], rows: Any) -> NDArray[np.float64]:
+        """Least squares of some outputs, each frame counting so much."""
+        moments, cross = (np.tensordot(counts, part, 1) for part in (self._parts[1], self._parts[2][:, rows]))
         # the moments are in single precision, so that smaller eigenvalues are rounding errors
-        return np.asarray(cross @ pseudo_inverse(moments, 1e-7), np.float32)
+        solved: NDArray[np.float64] = cross @ pseudo_inverse(moments, 1e-7)
+        return solved
+
+    def _by_sdr(self, channels: Sequence[int], sounding: NDArray[np.bool_], floor: float) -> NDArray[np.float64]:
+        """Weights of a source's channels for the mean SDR: majorise and minimise, from the better of two starts."""
+        energies = np.where(sounding, self._parts[3][:, channels].sum(1, dtype=np.float64), 0.0)
+        reached: list[tuple[float, NDArray[np.float64]]] = []
+        for start in (1.0 * sounding, sounding / (energies + floor)):
+            counts = np.asarray(start, np.float64)
+            for _ in range(STEPS):
+                weights = self._solved(counts, channels)
+                errors = self._errors(weights, channels)
+                figure = float(np.log((energies + floor) / (errors + floor))[sounding].mean())
+                still = len(reached) > 0 and abs(figure - reached[-1][0]) < STILL
+                reached.append((figure, weights))
+                if still:
+                    break
+                counts = sounding / (errors + floor)
+        return max(reached, key=lambda pair: pair[0])[1]
+
+    def _errors(self, weights: NDArray[np.float64], channels: Sequence[int]) -> NDArray[np.float64]:
+        """Squared error of a source in every frame."""
+        half = np.einsum("ci,fij->fcj", weights, self._parts[1], optimize=True) - 2 * self._parts[2][:, channels]
+        summed = np.einsum("fcj,cj->f", half, weights) + self._parts[3][:, channels].sum(1)
+        return np.asarray(np.maximum(summed, 0.0), np.float64)
 
     def __len__(self) -> int:
         return len(self._ranges)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from stemfuse.blending import FusionError
 from stemfuse.separators import Samples
+from stemfuse.separators.errors import wrong_usage
+from stemfuse.separators.training import Execution, History
 
 from .conv1x1 import mean_matrix
 from .exact import nearly_solve
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
 
     from .gram_network import GramNetwork
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(eq=False, repr=False)
 class GramMixer(FrameMixer):
@@ -31,6 +40,10 @@ class GramMixer(FrameMixer):
     form in its weights. So training needs only the frames' second moments, and can minimise the score itself: audio is
     read once, before training. Frames overlap by half; their weights are joined under Hann windows.
 
+    The number of epochs is chosen on songs that are not trained on: validation tracks or, without any, the training
+    tracks, left out in turn. None is a choice too, so that the constant weights are kept where following the song gains
+    nothing.
+
     Parameters
     ----------
     loss : {"sdr", "median_sdr", "l2"}
@@ -39,8 +52,9 @@ class GramMixer(FrameMixer):
     mixture : bool
         Whether the mixture is one of the inputs.
     base : {"least_squares", "conv1x1", "mean"}
-        The constant weights that are corrected, when `constraint` is free: those of the least squared error, those of
-        the least absolute error (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
+        The constant weights that are corrected, when `constraint` is free: those of the least squared error (under a
+        loss in dB, reweighted for the best mean SDR of frames, as in `LeastSquares`), those of the least absolute error
+        (`Conv1x1Mixer` exact; reads the audio once more), or the mean of the separators.
     constraint : {"free", "simplex", "selection"}
         Free correction; or weights over each source's own stems that are positive and sum to one; or the best of these
         stems alone. The last two use no base.
@@ -54,6 +68,9 @@ class GramMixer(FrameMixer):
         Width of the network's two hidden layers, 0 for a linear map, and the share of units dropped in training.
     run : int
         Number of frames in a sequence, which has one loss.
+    folds : int
+        Groups of training songs that are left out in turn to choose the number of epochs, when there are no validation
+        tracks; 0 trains all epochs. The base of `conv1x1` has seen all songs.
     optimiser, learning_rate, batch, accumulate, epochs, patience, seed
         See `stemfuse.mixers.Recipe`; a batch is so many sequences.
 
@@ -67,7 +84,7 @@ class GramMixer(FrameMixer):
     >>> mixer = GramMixer(epochs=1).fit([track])
     >>> weights = mixer.weights(track)
     >>> weights.matrix.shape, weights.duration_s, bool(abs(mixer.fuse(track).audio - audio).max() < 0.1)
-    ((3, 8, 18), 1.0, True)
+    ((7, 8, 18), 0.5, True)
     """
 
     kind = "gram_mixer"
@@ -78,11 +95,12 @@ class GramMixer(FrameMixer):
     base: Literal["least_squares", "conv1x1", "mean"] = "least_squares"
     constraint: Literal["free", "simplex", "selection"] = "free"
     sides: Literal["same", "all"] = "same"
-    frame_s: float = 1.0
+    frame_s: float = 0.5
     edges_hz: Sequence[float] = (200.0, 1000.0, 4000.0)
     hidden: int = 64
     dropout: float = 0.2
     run: int = 32
+    folds: int = 3
     optimiser: str = "adam"
     learning_rate: float = 1e-3
     batch: int = 8
@@ -103,6 +121,12 @@ class GramMixer(FrameMixer):
         """What computes the features of a track's frames, for inputs of these labels."""
         return partial(frame_features, labels=inputs, edges_hz=self.edges_hz)
 
+    def check(self) -> None:
+        """Raise unless the arguments make sense and the packages are installed."""
+        super().check()
+        if self.folds < 0 or self.folds == 1:
+            raise wrong_usage(FusionError(f"got folds={self.folds}, expected at least 2, or 0 for none"))
+
     def frame_objective(self, network: nn.Module, blocks: TrackBlocks, data: FrameSequences) -> nn.Module:
         """Make the loss; training starts at the base."""
         import torch
@@ -115,5 +139,59 @@ class GramMixer(FrameMixer):
     def _base(self, blocks: TrackBlocks, data: FrameSequences) -> Samples:
         """The constant weights that are corrected, (output, input)."""
         if self.base == "least_squares":
-            return data.least_squares()
+            return self._least_squares(data)
         return nearly_solve(blocks, self.seed) if self.base == "conv1x1" else mean_matrix(blocks)
+
+    def _least_squares(self, data: FrameSequences) -> Samples:
+        """The constant weights that are best by the loss itself; by the mean SDR for that of the median."""
+        from .losses import FLOOR
+
+        return data.least_squares(None if self.loss == "l2" else FLOOR)
+
+    def train(
+        self,
+        objective: nn.Module,
+        data: Any,
+        valid_data: Any,
+        identity: Mapping[str, Any],
+        epochs: int | None = None,
+    ) -> History:
+        """Train as many epochs as songs that are left out ask for, where no validation tracks choose the epoch."""
+        if epochs is None and valid_data is None and self.epochs and min(self.folds, data.songs) > 1:
+            epochs = self._proven_epochs(objective, data)
+        return super().train(objective, data, valid_data, identity, epochs)
+
+    def _proven_epochs(self, objective: nn.Module, data: FrameSequences) -> int:
+        """The number of epochs of the smallest loss on songs that are left out in turn; 0 keeps the start."""
+        from stemfuse.separators.training.loop import run_training
+
+        quiet = Execution(self.execution.accelerator)
+        recipe = replace(self.recipe, patience=None)
+        folds = min(self.folds, data.songs)
+        losses = np.zeros(self.epochs + 1)
+        for fold in range(folds):
+            left_out = list(range(fold, data.songs, folds))
+            rest = data.of([song for song in range(data.songs) if song not in left_out])
+            held = data.of(left_out)
+            history = run_training(self._anew(objective, rest), rest, held, recipe, quiet)
+            losses += len(held) * np.array([row["valid_loss"] for row in history])
+        best, losses = int(losses.argmin()), losses / len(data)
+        log.info(
+            "gram_mixer: on training songs left out in turn the loss is %.3f before training, and smallest after %d of "
+            "%d epochs, %.3f%s",
+            losses[0], best, self.epochs, losses[best],
+            "" if best else "; the constant weights are kept",
+        )  # fmt: skip
+        return best
+
+    def _anew(self, objective: nn.Module, data: FrameSequences) -> nn.Module:
+        """The loss of a network that is not trained, set up by these songs alone."""
+        import torch
+
+        anew = copy.deepcopy(objective)
+        buffers = {"mean": data.mean, "deviation": data.deviation}
+        if self.base == "least_squares" and self.constraint == "free":
+            buffers["base"] = self._least_squares(data)
+        for name, values in buffers.items():
+            anew.get_buffer(f"network.{name}").copy_(torch.from_numpy(values))
+        return anew

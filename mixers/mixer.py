@@ -94,7 +94,12 @@ class Mixer(LinearFusion):
         return data, None if held_out is None else Segments(source(held_out), length, length, tails=True)
 
     def train(
-        self, objective: nn.Module, data: Batches, valid_data: Batches | None, identity: Mapping[str, Any]
+        self,
+        objective: nn.Module,
+        data: Batches,
+        valid_data: Batches | None,
+        identity: Mapping[str, Any],
+        epochs: int | None = None,
     ) -> History:
         """Minimise an objective in place by this mixer's recipe and execution.
 
@@ -106,6 +111,8 @@ class Mixer(LinearFusion):
             What is trained on, and what chooses the epoch; without ``valid_data`` the last epoch is kept.
         identity : mapping
             What a checkpoint has to agree with; see `stemfuse.mixers.segments.identity_of`.
+        epochs : int, optional
+            How many; those of the recipe when not given.
 
         Returns
         -------
@@ -122,11 +129,12 @@ class Mixer(LinearFusion):
         from .estimate import TrainingEstimate
 
         execution = self.execution
+        recipe = self.recipe if epochs is None else replace(self.recipe, epochs=epochs)
         if execution.estimates:
-            estimate = TrainingEstimate.of(self.kind, objective, data, valid_data, self.recipe)
+            estimate = TrainingEstimate.of(self.kind, objective, data, valid_data, recipe)
             estimate.say()
             execution = replace(execution, measured=estimate.say_time)
-        return run_training(objective, data, valid_data, self.recipe, execution, identity)
+        return run_training(objective, data, valid_data, recipe, execution, identity)
 
 
 class NetworkMixer(Mixer):

@@ -133,6 +133,28 @@ def taking_turns(seed, turns=8, turn_s=2, rate=8000):
     return Track.from_arrays(f"song {seed}", references.sum(0), references, stems, rate=rate, subset="train")
 
 
+def turning_with_the_voice(seed, seconds=16, rate=8000):
+    """A song and two separators: one errs little while the voice sings, the other while it rests.
+
+    Sources are louder in some phrases than in others, by 20 dB and more, but the errors are not: as in music, the loud
+    frames decide the squared error, and all frames the SDR.
+    """
+    generator = np.random.default_rng(seed)
+    length, sings, loudness = seconds * rate, [], []
+    while len(sings) < length:
+        phrase = int(generator.uniform(2, 4) * rate)
+        sings += [not (sings[-1] if sings else generator.random() < 0.5)] * phrase
+        loudness += [10 ** generator.uniform(-1.2, 0, 4)] * phrase
+    sings, levels = np.array(sings[:length]), np.array(loudness[:length]).T[:, None]
+    levels[3] *= np.where(sings, 1.0, 0.01)
+    references = generator.normal(0, 0.1, (4, 2, length)) * levels
+    stems = {}
+    for name, good in (("a", sings), ("b", ~sings)):
+        errors = generator.normal(0, 0.1, references.shape)
+        stems[name] = references + np.where(good, 0.01, 0.15) * errors
+    return Track.from_arrays(f"song {seed}", references.sum(0), references, stems, rate=rate, subset="train")
+
+
 def sdr_of(references, audio):
     """Mean over sources of the song's SDR in dB."""
     error = np.square(references - audio).sum((1, 2), dtype=float)

@@ -6,8 +6,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from makers.planted import sdr_of, switching_song
-from stemfuse.blending import FusionError, MixingWeights, apply_weights, check_fusion, input_labels
+from makers.planted import planted_songs, sdr_of, switching_song, turning_with_the_voice
+from stemfuse.blending import (
+    FusionError,
+    LeastSquares,
+    MixingWeights,
+    apply_weights,
+    bounds,
+    check_fusion,
+    input_labels,
+)
 from stemfuse.blending.conformance import conformance_tracks
 from stemfuse.mixers.conv1x1 import Conv1x1Mixer
 from stemfuse.mixers.gram_mixer import GramMixer
@@ -66,6 +74,63 @@ def test_a_cue_that_switches_the_weights_is_learnt(songs, constant_sdr, mixer):
     print(f"constant {constant_sdr:.2f}, reached {reached:.2f}, oracle {best:.2f} dB")
     assert reached > constant_sdr + 3
     assert reached > best - 1
+
+
+def second_sdr(track, fusion):
+    """Mean and median over frames of one second of the SDR in dB, mean over sources."""
+    truth, error = (
+        np.square(audio.astype(float)).reshape(4, 2, -1, track.rate).sum((1, 3))
+        for audio in (track.references.audio, track.references.audio - fusion.fuse(track).audio)
+    )
+    values = 10 * np.log10(truth / error)
+    return values.mean(), np.median(values, axis=1).mean()
+
+
+@pytest.mark.slow
+def test_separators_that_take_turns_with_the_voice_are_followed():
+    songs = [turning_with_the_voice(seed) for seed in range(16)]
+    mixer, constant = fitted(GramMixer(), songs[:12]), LeastSquares("all", mixture=True).fit(songs[:12])
+    reached, start = (np.mean([second_sdr(song, fusion)[1] for song in songs[12:]]) for fusion in (mixer, constant))
+    table = bounds(songs[12:], segment_frames=1).query("source == 'mean'").set_index("bound")["sdr_db"]
+    print(f"constant {start:.2f}, reached {reached:.2f}, oracle {table['oracle segment']:.2f} dB")
+    assert start < table["oracle segment"] - 10
+    assert reached > table["oracle segment"] - 2
+
+
+def test_training_starts_at_the_constant_weights_of_the_loss():
+    songs = [turning_with_the_voice(seed, 6) for seed in range(4)]
+    start, base = (fitted(GramMixer(loss, frame_s=1.0, epochs=0), songs) for loss in ("sdr", "l2"))
+    constant = LeastSquares("all", mixture=True, tied=False).fit(songs)
+    reached, energy, best = (np.mean([second_sdr(song, f)[0] for song in songs]) for f in (start, base, constant))
+    assert reached > energy + 0.3
+    assert reached > best - 0.1
+
+
+def test_constant_weights_are_kept_where_songs_that_are_left_out_gain_nothing():
+    songs = planted_songs(9, 16_000, noise=1.0)
+    options = {"frame_s": 0.125, "learning_rate": 0.01, "dropout": 0, "epochs": 40, "sides": "all", "run": 16}
+    reached = {}
+    for name, more in {"guarded": {}, "start": {"epochs": 0}, "trained": {"folds": 0}}.items():
+        mixer = fitted(GramMixer(**{**options, **more}), songs[:4])
+        reached[name] = np.mean([sdr_of(song.references.audio, mixer.fuse(song).audio) for song in songs[4:]])
+    assert reached["trained"] < reached["start"] - 0.02
+    assert reached["guarded"] == pytest.approx(reached["start"], abs=0.005)
+
+
+def test_songs_of_sequences_are_those_songs(songs):
+    from stemfuse.mixers.features import frame_features
+    from stemfuse.mixers.frame_sequences import FrameSequences
+    from stemfuse.mixers.segments import TrackBlocks
+
+    blocks = TrackBlocks(songs[:3])
+    describe = partial(frame_features, labels=blocks.inputs, edges_hz=[500.0])
+    every = FrameSequences(blocks, 2000, 4, describe)
+    some, alone = every.of([2, 0]), FrameSequences(TrackBlocks([songs[2], songs[0]]), 2000, 4, describe)
+    assert (every.songs, some.songs, len(some)) == (3, 2, len(alone))
+    for one, other in zip(some.__getitems__(range(len(some))), alone.__getitems__(range(len(some))), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(some.least_squares(1e-4), alone.least_squares(1e-4))
+    np.testing.assert_array_equal(some.mean, alone.mean)
 
 
 @pytest.mark.long
