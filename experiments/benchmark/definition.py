@@ -37,7 +37,7 @@ class PartConfig(_Part):
     published: str = Field("", description="where its songs are found, and as which files")
     needs: str = Field("", description="folder of real music that it needs, below real; empty for songs that are made")
     adopt: str = Field("", description="folder of stems by system, below real; separators are run when not given")
-    minutes: float = Field(0.0, ge=0, description="measured with these sizes on two quiet cores")
+    minutes: float = Field(0.0, ge=0, description="about, with these sizes on two quiet cores")
     order: tuple[str, ...] = Field(min_length=1, description="separators, in the order in which they are added up")
     roles: dict[str, tuple[str, ...]] = Field({}, description="by published blend, separators in its roles")
     left_out: dict[str, str] = Field({}, description="labels of fusions that it cannot have, with the reason")
@@ -66,6 +66,11 @@ class Benchmark(_Part):
     @classmethod
     def _names_alone(cls, given: Any) -> Any:
         return [{"name": part} if isinstance(part, str) else part for part in given] if given else given
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Labels of the list of fusions."""
+        return tuple(fusion.label or fusion.name for fusion in self.fusions)
 
     @property
     def place(self) -> Path:
@@ -103,7 +108,7 @@ class Benchmark(_Part):
         return found
 
     def minutes(self, part: PartConfig) -> float:
-        """About how long a part takes on two quiet cores: as measured, in proportion to the songs that are made."""
+        """About how long a part takes on two quiet cores, in proportion to the songs that are made."""
         frozen = next((own for own in load_benchmark().parts.values() if own.title == part.title), part)
         before, now = _made_seconds(frozen), _made_seconds(part)
         return frozen.minutes * (now / before if before else 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,9 @@ BEST_SINGLE_BOUND = "best single"
 """Bound of the best separator of each source, in the run's table of bounds."""
 
 
-def measured(part: PartConfig, run: Run, config: RunConfig, failed: Mapping[str, str]) -> dict[str, Any]:
+def measured(
+    part: PartConfig, run: Run, config: RunConfig, failed: Mapping[str, str], listed: Sequence[str]
+) -> dict[str, Any]:
     """All figures of a part, as JSON takes them; nothing in them depends on the time or the machine.
 
     Parameters
@@ -44,6 +46,8 @@ def measured(part: PartConfig, run: Run, config: RunConfig, failed: Mapping[str,
         Its recipe, which the songs are opened by once more.
     failed : mapping of str to str
         By label, fusions that could not be fitted, with the reason.
+    listed : sequence of str
+        Labels of the definition's list: the others are there for claims alone, and are not ranked.
     """
     (data,) = scored_data(run)
     masked = _with_leak(data, config)
@@ -72,17 +76,8 @@ def measured(part: PartConfig, run: Run, config: RunConfig, failed: Mapping[str,
         "left_out": dict(part.left_out) | dict(failed),
         "claims": judged(part, units),
         "needed": songs_needed(config, part.order),
-        "ranking": ranking(units, _listed(part, data.fusions)),
+        "ranking": ranking(units, [label for label in data.fusions if label in listed]),
     }
-
-
-def _listed(part: PartConfig, fusions: tuple[str, ...]) -> list[str]:
-    """Fusions of the list, without those that are there for claims alone."""
-    return [label for label in fusions if not label.startswith(("first ", "without ")) and label not in _blends(part)]
-
-
-def _blends(part: PartConfig) -> set[str]:
-    return {label for blend in part.roles for label in (blend, f"{blend} fitted")}
 
 
 def _figures(label: str, units: Mapping[Convention, Units], masked: pd.DataFrame) -> dict[str, Any]:

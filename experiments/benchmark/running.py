@@ -61,7 +61,7 @@ def run_benchmark(
         config = benchmark.recipe(name)
         failed = _run_part(benchmark, part, config, progress)
         finished = Run.open(config.out)
-        parts[name] = measured(part, finished, config, failed)
+        parts[name] = measured(part, finished, config, failed, benchmark.listed)
         times[name] = times_of(finished, config, benchmark.out / name / "times.json", progress)
     numbers = {"schema": SCHEMA, "definition": benchmark.digest, "parts": parts}
     place = benchmark.place
