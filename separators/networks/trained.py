@@ -1,4 +1,4 @@
-"""Three small separators whose weights come with the package, one of each family, trained on the synthetic band."""
+"""Three small separators whose weights come with the package, one of each family."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class XUMXSmall(_Packaged, XUMX):
 
 
 class DemucsSmall(_Packaged, DemucsV2):
-    """A small Demucs v2, trained on songs of the synthetic band; nothing to download.
+    """A small Demucs v2, trained on the synthetic band and on real parts; nothing to download.
 
     See ``docs/model-card.md``.
 
