@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 TINY = 1e-300
 """Keeps silence from being divided by."""
+CUTOFF = 1e-8
+"""Share of the largest energy below which a direction of the inputs counts as none: stems of 16 bits that add up to the
+mixture leave one of their rounding, 1e-9, whose weights would be large and mean nothing."""
 
 
 class SecondMoments:
@@ -57,7 +60,7 @@ def least_squares(moments: SecondMoments) -> Array:
     return weights
 
 
-def pseudo_inverse(matrix: Array, cutoff: float = 1e-10) -> Array:
+def pseudo_inverse(matrix: Array, cutoff: float = CUTOFF) -> Array:
     """Inverse of a symmetric matrix of second moments, with all channels brought to one scale first.
 
     Otherwise a quiet stem would be cut off.
@@ -83,11 +86,11 @@ def whitening(matrix: Array) -> Array:
     """Basis in which inputs of these second moments are uncorrelated and, unless nearly silent, of energy 1."""
     scale = _scale(matrix)
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    basis: Array = vectors / np.sqrt(np.maximum(values, max(1e-10 * values[-1], TINY))) / scale[:, None]
+    basis: Array = vectors / np.sqrt(np.maximum(values, max(CUTOFF * values[-1], TINY))) / scale[:, None]
     return basis
 
 
-def white_directions(matrix: Array, cutoff: float = 1e-10) -> Array:
+def white_directions(matrix: Array) -> Array:
     """Directions in which inputs of these second moments are uncorrelated and of energy 1, (input, direction).
 
     Those that `pseudo_inverse` counts as zero are left out: their products with themselves are that inverse.
@@ -99,7 +102,7 @@ def white_directions(matrix: Array, cutoff: float = 1e-10) -> Array:
     """
     scale = _scale(matrix)
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    kept = values > max(cutoff * values[-1], TINY)
+    kept = values > max(CUTOFF * values[-1], TINY)
     directions: Array = vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
     return directions
 
