@@ -20,7 +20,7 @@ from .run import Run
 from .workers import Progress, silent
 
 SEED = 2021
-SONGS = {"train": 6, "test": 4}
+SONGS = {"train": 5, "test": 3}
 SECONDS = 6.0
 BAND = BandConfig(songs=SONGS, seconds=SECONDS, seed=SEED)
 BY_RULE = ("harmonic_percussive", "centre_channel")
