@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from stemfuse.blending.constant import PRESETS
 from stemfuse.experiments.config import BandConfig, FusionConfig, RunConfig
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.recipes import parse_config, read_config
@@ -173,7 +174,12 @@ def fitted(blend: str) -> str:
 def _blends(part: PartConfig) -> Iterator[FusionConfig]:
     """Published blends, and weights of the same kind that are fitted to the same separators."""
     for blend, roles in part.roles.items():
-        yield FusionConfig(name="fixed", label=blend, options={"blend": blend, "separators": roles}, separators=roles)
+        given: dict[str, Any] = {"blend": blend, "separators": roles}
+        if sources := part.recipe.get("sources"):
+            # a preset is of all sources, this part has some
+            weights = PRESETS[blend].weights
+            given = {"blend": {source: dict(zip(roles, weights[source], strict=True)) for source in sources}}
+        yield FusionConfig(name="fixed", label=blend, options=given, separators=roles)
         yield FusionConfig(
             name="least_squares", label=fitted(blend), options={"constraint": "simplex"}, separators=roles
         )

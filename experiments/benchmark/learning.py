@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from stemfuse.analysis import GramStatistics, common_mask
-from stemfuse.blending import LinearFusion, make_fusion
+from stemfuse.blending import FusionError, LinearFusion, make_fusion
 from stemfuse.blending.scoring import alone
 from stemfuse.experiments.config import Cell, RunConfig
 from stemfuse.experiments.plan import Plan, plan_run
@@ -107,6 +108,9 @@ def _scores(songs: _Songs, cells: Sequence[Cell], tested: Sequence[Track], count
         own = songs.of(track)
         gram = GramStatistics.of(own)
         methods: dict[str, LinearFusion] = {label: alone(label, own) for label in songs.labels}
-        methods |= {cell.label: songs.fitted(cell, track, count) for cell in cells}
+        for cell in cells:
+            # so few songs may have a source in no frame; then the song is left out, as in the run
+            with contextlib.suppress(FusionError):
+                methods[cell.label] = songs.fitted(cell, track, count)
         for label, method in methods.items():
             yield scores_of(method.weights(own), label, gram, own).assign(track=songs.plan.labels[track])

@@ -48,8 +48,15 @@ class Gain(NamedTuple):
         return int(self.low_db > 0) - int(self.high_db < 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {name: rounded(value) for name, value in self._asdict().items()}
+        """As JSON takes it.
+
+        Examples
+        --------
+        >>> Gain(0.2, float("nan"), float("nan"), 2).to_dict()
+        {'gain_db': 0.2, 'low_db': None, 'high_db': None, 'songs': 2}
+        """
+        figures = {"gain_db": self.gain_db, "low_db": self.low_db, "high_db": self.high_db}
+        return {**{name: rounded(value) for name, value in figures.items()}, "songs": self.songs}
 
 
 NO_GAIN = Gain(float("nan"), float("nan"), float("nan"), 0)
