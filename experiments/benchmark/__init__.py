@@ -1,16 +1,6 @@
 """The benchmark: what all fusions are worth on real and on synthetic music, as one document, kept to compare."""
 
-from .changes import changes, changes_table, numbers_tables, read_numbers
-from .definition import Benchmark, is_benchmark, load_benchmark
-from .running import run_benchmark
+import lazy_loader
 
-__all__ = [
-    "Benchmark",
-    "changes",
-    "changes_table",
-    "is_benchmark",
-    "load_benchmark",
-    "numbers_tables",
-    "read_numbers",
-    "run_benchmark",
-]
+# a run asks whether it is one, and pandas takes long to import
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,8 @@ import soundfile as sf
 from makers.commands import command
 from stemfuse.analysis.scores import scores_table
 from stemfuse.blending import list_fusions
-from stemfuse.experiments.benchmark import changes, load_benchmark
+from stemfuse.experiments.benchmark import load_benchmark
+from stemfuse.experiments.benchmark.changes import changes
 from stemfuse.experiments.benchmark.claims import verdict
 from stemfuse.experiments.benchmark.definition import LEAST_SQUARES
 from stemfuse.experiments.benchmark.units import Gain, Units
