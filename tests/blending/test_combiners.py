@@ -199,6 +199,7 @@ def test_a_demucs_bag_has_a_row_of_weights_for_each_model():
     assert isinstance(fusion, LinearFusion)
 
 
+@pytest.mark.slow  # librosa compiles for most of a minute in a new environment
 def test_the_average_of_spectra_is_the_average():
     copies = [noise32(2, 30_000, seed=seed) for seed in range(3)]
     spectra = sum(weight * transformed(copy) for weight, copy in zip([0.5, 0.3, 0.2], copies, strict=True))
