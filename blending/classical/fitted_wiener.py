@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -273,8 +274,9 @@ class FittedWiener(BaseFusion):
         """Write the blend into files of its own, and kind, arguments, separators and what was fitted as JSON."""
         if not self.is_fitted:
             raise FusionError(f"{self.kind}: not fitted; there is nothing to save")
-        self.base_.save(self._beside(path, self.base_))
-        learnt = {"exponent": self.exponent_, "shares": self.shares_}
+        beside = self._beside(path, self.base_)
+        self.base_.save(beside)
+        learnt = {"exponent": self.exponent_, "shares": self.shares_, "base_sha256": _sha256(beside)}
         text = json.dumps(json.loads(describe_fusion(self)) | {"learnt": learnt}, ensure_ascii=False, indent=1)
         write_whole(Path(path), lambda file: file.write(text.encode()))
 
@@ -284,11 +286,23 @@ class FittedWiener(BaseFusion):
             learnt = parse_object(read_text(Path(path), DOCUMENT_BYTES))["learnt"]
             self.exponent_ = float(learnt["exponent"])
             self.shares_ = {str(source): float(share) for source, share in learnt["shares"].items()}
+            expected = str(learnt["base_sha256"])
+            if not all(0 <= share <= 1 for share in self.shares_.values()):
+                raise ValueError("a share is not between 0 and 1")
         except (ForeignFileError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FusionError(f"{path}: what a {self.kind} has learnt is missing ({error}); fit again") from error
         check_exponent(self.exponent_)
-        self.base_ = load_fusion(self._beside(path, made_base(self.base)))
+        beside = self._beside(path, made_base(self.base))
+        self.base_ = load_fusion(beside)
+        # a process that was killed between two files, or a copy of one of them
+        if _sha256(beside) != expected:
+            raise FusionError(f"{path}: {beside.name} is not the blend that it was fitted with; fit again")
         return self
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _starts(length: int) -> list[int]:

@@ -136,7 +136,18 @@ def test_it_is_saved_with_what_it_has_learnt(tmp_path):
     assert again.fitted_sources == fusion.fitted_sources
     np.testing.assert_array_equal(again.fuse(tracks[-1]).audio, fusion.fuse(tracks[-1]).audio)
     described = json.loads((tmp_path / "fusion.json").read_text())
-    for spoilt in ({}, {"shares": {}}, described["learnt"] | {"shares": [1]}, described["learnt"] | {"exponent": "x"}):
+    FittedWiener("mean", n_fft=512, hop=128).fit(tracks[:1]).base_.save(tmp_path / "bad.base.npz")
+    (tmp_path / "bad.json").write_text(json.dumps(described))
+    with pytest.raises(FusionError, match=r"bad\.json: bad\.base\.npz is not the blend"):
+        load_fusion(tmp_path / "bad.json")
+    learnt = described["learnt"]
+    for spoilt in (
+        {},
+        {"shares": {}},
+        learnt | {"shares": {"drums": 2}},
+        described["learnt"] | {"shares": [1]},
+        described["learnt"] | {"exponent": "x"},
+    ):
         (tmp_path / "bad.json").write_text(json.dumps(described | {"learnt": spoilt}))
         with pytest.raises(FusionError, match=r"bad\.json: .*fit again"):
             load_fusion(tmp_path / "bad.json")
