@@ -37,7 +37,6 @@ def page_files() -> frozenset[str]:
     return frozenset(path.name for path in FOLDER.iterdir() if path.is_file())
 
 
-@cache
 def page_file(name: str) -> str:
     """The text of one of them."""
     return (FOLDER / name).read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ export class MatrixView {
     const columns = view === "channels" ? this.song.outputs : this.sources;
     this.table.replaceChildren(this.head(columns));
     const body = made("tbody");
-    const hueOf = (column) => `--source: var(--source-${(view === "channels" ? Math.floor(column / this.song.channels.length) : column) % 6})`;
+    const hueOf = (column) => `hue-${(view === "channels" ? Math.floor(column / this.song.channels.length) : column) % 6}`;
     for (const { title, name, spoken, own, isSeparator, cells } of rows) {
       if (title !== undefined) {
         body.append(made("tr", { class: "title" }, made("th", { colspan: columns.length + 1, scope: "rowgroup" }, title)));
@@ -95,7 +95,7 @@ export class MatrixView {
       }
       const line = made("tr", {}, made("th", { scope: "row", class: isSeparator ? "separator" : "" }, name));
       cells.forEach((entries, column) => {
-        const cell = made("td", { style: hueOf(column) });
+        const cell = made("td", { class: hueOf(column) });
         line.append(cell);
         if (!entries.length) return;
         const target = view === "channels" ? columns[column] : this.sources[column];
@@ -114,17 +114,25 @@ export class MatrixView {
   }
 
   head(columns) {
-    const line = made("tr", {}, made("td", { class: "corner" }));
+    const output = (name, title) => made("output", { class: name, title });
+    this.mean = {
+      passage: output("passage", "mean SDR of the passage, dB"),
+      change: output("change", "change of the mean since the start, dB"),
+      whole: output("whole", "mean SDR of the whole song, dB"),
+    };
+    const corner = made("td", { class: "corner" }, made("span", { class: "strip-name" }, "mean SDR"), this.mean.passage,
+      made("span", { class: "under" }, this.mean.change, this.mean.whole));
+    const line = made("tr", {}, corner);
     const perSource = this.view === "channels" ? this.song.channels.length : 1;
     this.strips = this.sources.map((source, place) => {
       const solo = made("button", { type: "button", class: "solo", "aria-pressed": "false", "aria-label": `solo ${source}`, title: `hear ${source} alone` }, "S");
       const mute = made("button", { type: "button", class: "mute", "aria-pressed": "false", "aria-label": `mute ${source}`, title: `do not hear ${source}` }, "M");
       solo.onclick = () => this.actions.solo(place);
       mute.onclick = () => this.actions.mute(place);
-      const passage = made("output", { class: "passage", title: "SDR of the passage, dB" });
-      const change = made("output", { class: "change", title: "change of the passage since the start, dB" });
-      const whole = made("output", { class: "whole", title: "SDR of the whole song, dB" });
-      const strip = made("th", { scope: perSource > 1 ? "colgroup" : "col", colspan: perSource, style: `--source: var(--source-${place % 6})` },
+      const passage = output("passage", "SDR of the passage, dB");
+      const change = output("change", "change of the passage since the start, dB");
+      const whole = output("whole", "SDR of the whole song, dB");
+      const strip = made("th", { scope: perSource > 1 ? "colgroup" : "col", colspan: perSource, class: `hue-${place % 6}` },
         made("span", { class: "strip-name" }, source), made("span", { class: "strip-buttons" }, solo, mute), passage, made("span", { class: "under" }, change, whole));
       line.append(strip);
       return { solo, mute, passage, change, whole };
@@ -151,7 +159,7 @@ export class MatrixView {
       const answer = answers[place];
       if (!answer) return;
       const { gradient, step, gain } = answer;
-      const worth = gain < 0.005 ? 0 : Math.sqrt(gain / most);
+      const worth = gain < Math.max(0.005, 0.06 * most) ? 0 : Math.sqrt(gain / most);
       hint.textContent = step > 0 ? "▲" : "▼";
       hint.style.opacity = worth;
       fader.classList.toggle("is-best", gain === most && gain >= 0.005);

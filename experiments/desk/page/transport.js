@@ -117,7 +117,8 @@ export class Transport {
     if (!width || !height) return;
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const style = getComputedStyle(this.wave);
-    const [ink, faint, mark, ground] = ["--ink", "--muted", "--accent", "--select"].map((name) => style.getPropertyValue(name));
+    // the palette, resolved for the theme: the style sheet lends it through properties that do not show here
+    const { color: ink, caretColor: faint, borderTopColor: mark, textDecorationColor: ground } = style;
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, width, height);
     const [from, to] = this.passage.map((sample) => this.share(sample) * width);
