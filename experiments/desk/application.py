@@ -176,5 +176,6 @@ async def _body(request: Request) -> bytes | Response:
 def _passage(request: Request) -> tuple[int, int]:
     """Start and stop of a passage in samples; zeros, which no song takes, where they are no numbers."""
     given = [request.query_params.get(name, "") for name in ("start", "stop")]
-    start, stop = (int(text) if text.isdecimal() and text.isascii() and len(text) < 12 else 0 for text in given)
-    return start, stop
+    if not all(text.isascii() and text.isdecimal() and len(text) < 12 for text in given):
+        return 0, 0
+    return int(given[0]), int(given[1])

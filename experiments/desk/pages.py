@@ -15,15 +15,12 @@ import numpy as np
 import soundfile
 
 from stemfuse.experiments.report import busiest_start_s, safe_name
-from stemfuse.experiments.run import Run
+from stemfuse.experiments.run import DESK, Run
 from stemfuse.separators import AudioError
 
 from .song import DeskSong
 
 FOLDER = Path(__file__).parent / "page"
-EXCERPTS = "report/desk"
-"""Folder of a run with the pages of excerpts."""
-
 LONGEST_S = 10.0
 """Length of the audio in such a page: all channels of four separators take some 12 MB."""
 
@@ -68,7 +65,7 @@ def bundle(name: str = "desk.js") -> str:
 
 def excerpt_path(name: str) -> str:
     """Where the page of a song's excerpt lies in a run, by what the song is called."""
-    return f"{EXCERPTS}/{safe_name(name)}.html"
+    return f"{DESK}/{safe_name(name)}.html"
 
 
 def write_excerpt(

@@ -11,7 +11,7 @@ from typing import Any
 
 from stemfuse.experiments.plan import Plan, plan_run
 from stemfuse.experiments.run import Run
-from stemfuse.separators import StemfuseError
+from stemfuse.separators import StemfuseError, Track
 
 from .blends import fusion_blends, separator_blends
 from .song import DeskSong, song_labels
@@ -85,9 +85,13 @@ class RunSongs:
         tested = self.plan.tested()
         if not 0 <= number < len(tested):
             raise IndexError(number)
-        planned = tested[number]
-        track = self.plan.attach(planned.track)
+        return self.open(tested[number].track)
+
+    def open(self, planned: Track) -> DeskSong:
+        """A song of the plan with its stems, its blends, and what it is called there."""
+        track = self.plan.attach(planned)
         inputs, outputs = song_labels(track)
-        blends, refused = fusion_blends(self.plan, self.run, planned.track, track, inputs, outputs)
-        alone = list(separator_blends(track, inputs, outputs))
-        return DeskSong(track, self.plan.labels[planned.track], planned.data, [*alone, *blends], refused)
+        blends, refused = fusion_blends(self.plan, self.run, planned, track, inputs, outputs)
+        alone = separator_blends(track, inputs, outputs)
+        data = next((entry.data for entry in self.plan.tested() if entry.track is planned), "")
+        return DeskSong(track, self.plan.labels[planned], data, [*alone, *blends], refused)

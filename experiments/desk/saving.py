@@ -104,9 +104,7 @@ def only_used(weights: MixingWeights) -> MixingWeights:
     if not columns:
         return weights
     inputs = tuple(weights.inputs[column] for column in columns)
-    return MixingWeights(
-        weights.matrix[:, :, columns], inputs, weights.outputs, weights.starts_s, weights.duration_s
-    )
+    return MixingWeights(weights.matrix[:, :, columns], inputs, weights.outputs, weights.starts_s, weights.duration_s)
 
 
 def _own_levels(weights: MixingWeights) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@ import { parseLabel, sourcesOf } from "./labels.js";
 import { ownPlaces } from "./weights.js";
 
 export const VIEWS = [["own", "own stems"], ["all", "all stems"], ["channels", "left and right"]];
-const SPAN = 1.25; // the weight at which a fader's bar ends
+const SPAN = 1.1; // the weight at which a fader's bar ends
 const PIXEL = 0.005; // how far a pixel of a drag moves a weight
 
 export function decibels(value, signed = false) {
@@ -93,7 +93,7 @@ export class MatrixView {
         body.append(made("tr", { class: "title" }, made("th", { colspan: columns.length + 1, scope: "rowgroup" }, title)));
         continue;
       }
-      const line = made("tr", {}, made("th", { scope: "row", class: isSeparator ? "separator" : "" }, name));
+      const line = made("tr", {}, made("th", { scope: "row", class: isSeparator ? "separator" : "" }, name.replaceAll("_", "_\u200b")));
       cells.forEach((entries, column) => {
         const cell = made("td", { class: hueOf(column) });
         line.append(cell);

@@ -5,7 +5,8 @@ import { decodeBytes } from "./labels.js";
 function processorAddress() {
   const inside = document.getElementById("processor");
   if (!inside) return new URL("processor.js", import.meta.url).href;
-  return URL.createObjectURL(new Blob([inside.textContent], { type: "text/javascript" }));
+  // of pages that are opened from disk, browsers load worklets from addresses of data alone
+  return `data:text/javascript;charset=utf-8,${encodeURIComponent(inside.textContent)}`;
 }
 
 /** Samples of the page's own audio, which is FLAC at one gain, channel after channel. */
