@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
+from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -103,7 +104,7 @@ class _Desk:
         kinds = {".js": "text/javascript", ".css": "text/css"}
         name = request.path_params["name"]
         # only names of the list: nothing is looked up in a folder
-        if name not in page_files() or not (kind := kinds.get(os.path.splitext(name)[1])):
+        if name not in page_files() or not (kind := kinds.get(PurePosixPath(name).suffix)):
             return PlainTextResponse("Not Found\n", 404)
         return Response(page_file(name), media_type=kind)
 

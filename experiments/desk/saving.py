@@ -17,6 +17,7 @@ from stemfuse.experiments.report import safe_name
 from stemfuse.experiments.run import Run
 from stemfuse.separators.foreign.documents import parse_object
 from stemfuse.separators.foreign.table import ForeignFileError
+from stemfuse.separators.labels import ChannelLabel
 
 from .song import DeskSong
 
@@ -95,12 +96,9 @@ def _write(run: Run, weights: MixingWeights, path: Path) -> None:
 def only_used(weights: MixingWeights) -> MixingWeights:
     """Weights without the separators of which no stem has any: nobody has to make their stems."""
     used = dict(zip(weights.inputs, weights.matrix.any((0, 1)).tolist(), strict=True))
-    heard = {label.rpartition(".")[0].rpartition(".")[0] for label, is_used in used.items() if is_used}
-    columns = [
-        column
-        for column, label in enumerate(weights.inputs)
-        if used[label] or (head := label.rpartition(".")[0].rpartition(".")[0]) in heard and head
-    ]
+    labels = [ChannelLabel.parse(label) for label in weights.inputs]
+    heard = {label.separator for label in labels if used[str(label)]}
+    columns = [column for column, label in enumerate(labels) if label.separator in heard]
     if not columns:
         return weights
     inputs = tuple(weights.inputs[column] for column in columns)

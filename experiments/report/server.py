@@ -31,7 +31,7 @@ POLICY = (
     b"default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     b"frame-ancestors 'none'"
 )
-"""Pages of the folder have their scripts in them; whatever these do, nothing is asked of, or sent to, another server."""
+"""Pages of the folder have their scripts in them; whatever these do, no other server is asked or sent anything."""
 HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"cross-origin-resource-policy", b"same-origin"),

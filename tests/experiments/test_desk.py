@@ -218,11 +218,15 @@ def test_the_desk_is_served_with_a_policy(port):
 @pytest.mark.parametrize(
     "path",
     [
-        "/desk/..%2frecord.json", "/desk/%2e%2e/record.json", "/desk/..%2f..%2fstore", "/desk/desk.html%00", "/desk/x.js",
-        "/desk/pages.py", "/desk/../desk/song.py", "/desk/songs/2/song.json", "/desk/songs/-1/song.json",
-        "/desk/songs/1e9/song.json", "/desk/songs/99999999999999999999/song.json", "/desk/songs/0/..%2f..%2frun.json",
-        "/desk/songs/0/audio", "/desk/songs/0/audio?start=0&stop=999999999", "/desk/songs/0/audio?start=-5&stop=5",
-        "/desk/songs/0/audio?start=0&stop=5e3", "/desk/songs/0/audio?start=9&stop=3", "/desk/songs/0/audio?start=%00&stop=1",
+        "/desk/..%2frecord.json", "/desk/%2e%2e/record.json", "/desk/..%2f..%2fstore", "/desk/desk.html%00",
+        "/desk/x.js",        "/desk/pages.py", "/desk/../desk/song.py", "/desk/songs/2/song.json", "/desk/songs/-1/song.json",
+        "/desk/songs/1e9/song.json",
+        "/desk/songs/99999999999999999999/song.json",
+        "/desk/songs/0/..%2f..%2frun.json",
+        "/desk/songs/0/audio",
+        "/desk/songs/0/audio?start=0&stop=999999999", "/desk/songs/0/audio?start=-5&stop=5",
+        "/desk/songs/0/audio?start=0&stop=5e3", "/desk/songs/0/audio?start=9&stop=3",
+        "/desk/songs/0/audio?start=%00&stop=1",
         "/desk/songs/0/loudness.json?start=0&stop=1e99", "/desk/songs/0/fusions", "/desk/songs/0/", "/desk/songs/",
         "/desk/link", "/report/desk/link.html",
     ],
@@ -298,4 +302,4 @@ def test_a_saved_blend_is_run_by_the_fuse_command(port, run_folder, tmp_path):
     expected = apply_weights(MixingWeights(matrix, song.inputs, song.outputs), song.track).audio
     for place, source in enumerate(("drums", "bass", "other", "vocals")):
         fused, _ = soundfile.read(tmp_path / f"fused/test/two/{source}.wav", dtype="float32")
-        assert fused.T == pytest.approx(expected[place], abs=1e-6)
+        assert np.abs(fused.T - expected[place]).max() < 1e-6

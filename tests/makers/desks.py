@@ -47,13 +47,14 @@ def desk_song(name=HOSTILE, references=True, seconds=6):
         matrix[0, outputs.index(row.output), inputs.index(row.input)] = row.weight
     full = matrix + chance.normal(0, 0.03, matrix.shape)
     varying = matrix + chance.normal(0, 0.1, (seconds, *matrix.shape[1:]))
+    late = 0.9 * np.arange(seconds)
     blends = [
         *separator_blends(track, inputs, outputs),
         Blend("equal", "fusion", "fixed", MixingWeights(matrix, inputs, outputs)),
         Blend("full", "fusion", "least_squares", MixingWeights(full, inputs, outputs)),
         Blend("varying", "fusion", "gram_mixer", MixingWeights(varying, inputs, outputs, np.arange(seconds))),
-        Blend("overlapping", "fusion", "mlp_mixer", MixingWeights(varying, inputs, outputs, 0.9 * np.arange(seconds), 1.8)),
-    ]  # fmt: skip
+        Blend("overlapping", "fusion", "mlp_mixer", MixingWeights(varying, inputs, outputs, late, 1.8)),
+    ]
     return DeskSong(track, name, "band", blends, {"wiener": f"not linear {HOSTILE}"})
 
 
