@@ -219,7 +219,8 @@ def test_the_desk_is_served_with_a_policy(port):
     "path",
     [
         "/desk/..%2frecord.json", "/desk/%2e%2e/record.json", "/desk/..%2f..%2fstore", "/desk/desk.html%00",
-        "/desk/x.js",        "/desk/pages.py", "/desk/../desk/song.py", "/desk/songs/2/song.json", "/desk/songs/-1/song.json",
+        "/desk/x.js", "/desk/pages.py", "/desk/../desk/song.py",
+        "/desk/songs/2/song.json", "/desk/songs/-1/song.json",
         "/desk/songs/1e9/song.json",
         "/desk/songs/99999999999999999999/song.json",
         "/desk/songs/0/..%2f..%2frun.json",
