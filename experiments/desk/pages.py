@@ -22,7 +22,7 @@ from .song import DeskSong
 
 FOLDER = Path(__file__).parent / "page"
 LONGEST_S = 10.0
-"""Length of the audio in such a page: all channels of four separators take some 12 MB."""
+"""Length of the audio in such a page: all channels of four separators take some 20 MB."""
 
 FULL_SCALE = 0.999
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+\.js)";\n', re.MULTILINE)

@@ -82,7 +82,9 @@ def click(browser, selector):
 def figures(browser, what="passage"):
     """SDR as the page shows it, with all digits: per source, and their mean."""
     found = js(browser, f"[...document.querySelectorAll('thead .{what}')].map((each) => Number(each.dataset.value))")
-    return np.array(found[1:]), found[0]
+    # NaN comes as nothing
+    values = np.array(found, float)
+    return values[1:], values[0]
 
 
 def current(browser):
