@@ -1,21 +1,21 @@
-"""Where a desk can start from: every separator of a song, and every linear fusion of its run, in one set of labels."""
+"""Where a desk can start from, and what it compares with: the separators of a song and the fusions of its run."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from stemfuse.blending import LinearFusion, MixingWeights
-from stemfuse.experiments.conversion import fitting
+from stemfuse.experiments.conversion import fitting, fuse_track
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.report import shown_fusions
 from stemfuse.experiments.run import Run
 from stemfuse.experiments.workers import few_threads
-from stemfuse.separators import StemfuseError, Track
+from stemfuse.separators import StemfuseError, Stems, Track
 from stemfuse.separators.labels import ChannelLabel, channel_names, stem_labels
 
 log = logging.getLogger(__name__)
@@ -57,42 +57,59 @@ def separator_blends(track: Track, inputs: Sequence[str], outputs: Sequence[str]
             yield Blend(label, "separator", "", MixingWeights(matrix, tuple(inputs), tuple(outputs)))
 
 
-def fusion_blends(
+@dataclass(frozen=True)
+class SongFusions:
+    """The fusions of a run for one song.
+
+    Attributes
+    ----------
+    blends : list of Blend
+        Those that have weights.
+    heard : dict of str to Stems
+        Those that have none, by label: they can be listened to.
+    refused : dict of str to str
+        Those that are not here, by label, with the reason.
+    """
+
+    blends: list[Blend] = field(default_factory=list)
+    heard: dict[str, Stems] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def song_fusions(
     plan: Plan, run: Run, planned: Track, track: Track, inputs: Sequence[str], outputs: Sequence[str]
-) -> tuple[list[Blend], dict[str, str]]:
-    """The linear fusions that the report shows, with their weights for a song; and why others are not among them.
+) -> SongFusions:
+    """The fusions that the report shows, for one song.
 
     A song that was left out in turn has the weights that were fitted without it, as in its scores.
     """
-    blends: list[Blend] = []
-    refused: dict[str, str] = {}
+    found = SongFusions()
     record = run.record()
     for label in shown_fusions(run):
         fitted = record.fusions[label]
-        if not fitted.linear:
-            refused[label] = "not linear: it has no weights to move"
-            continue
         if not (file := fitted.file_of(plan.refit_of(planned))):
-            refused[label] = "not fitted for this song"
+            found.refused[label] = "not fitted for this song"
             continue
+        given = track if (mixed := fitted.mixed_of(track.stems)) is None else track.only(mixed)
         try:
+            if not fitted.linear:
+                fusion = run.fusion(label, plan.refit_of(planned))
+                found.heard[label] = fuse_track(fusion, given, plan.config.convert)
+                continue
             kept = fitted.songs.get(plan.labels[planned])
             if kept is not None:
                 weights = MixingWeights.load(run.checksums.require(kept.file))
             else:
-                weights = _predicted(run, label, plan, planned, track, fitted.mixed_of(track.stems))
-            blends.append(Blend(label, "fusion", fitted.kind, placed(weights, inputs, outputs)))
+                weights = _predicted(run, label, plan, planned, given)
+            found.blends.append(Blend(label, "fusion", fitted.kind, placed(weights, inputs, outputs)))
         except StemfuseError as error:
             log.warning("desk: %s of %s: %s", label, file, error)
-            refused[label] = " ".join(str(error).split())
-    return blends, refused
+            found.refused[label] = " ".join(str(error).split())
+    return found
 
 
-def _predicted(
-    run: Run, label: str, plan: Plan, planned: Track, track: Track, mixed: Sequence[str] | None
-) -> MixingWeights:
+def _predicted(run: Run, label: str, plan: Plan, planned: Track, given: Track) -> MixingWeights:
     fusion = run.fusion(label, plan.refit_of(planned))
-    given = track if mixed is None else track.only(mixed)
     if not isinstance(fusion, LinearFusion):
         raise StemfuseError(f"{label}: has no weights")
     parts = fitting(fusion, given, plan.config.convert)

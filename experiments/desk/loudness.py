@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from stemfuse.separators import Signal
 
 SETTLE_S = 0.5
 """What is filtered before a passage, so that its first frame has no start of the filter in it."""
@@ -44,13 +42,15 @@ def k_weighting(rate: int) -> NDArray[np.float64]:
     return np.array([head, low])
 
 
-def weighted_moments(signals: Sequence[Signal], frames: Sequence[tuple[int, int]], rate: int) -> NDArray[np.float64]:
+def weighted_moments(
+    read: Callable[[int, int], Sequence[NDArray[np.float32]]], frames: Sequence[tuple[int, int]], rate: int
+) -> NDArray[np.float64]:
     """Second moments of all channels after K-weighting, frame by frame.
 
     Parameters
     ----------
-    signals : sequence of Signal
-        Their channels are taken in order.
+    read : callable
+        Called as ``read(start, stop)``; gives blocks (channel, time), whose channels are taken in order.
     frames : sequence of (start, stop)
         In samples, one after the other.
     rate : int
@@ -67,7 +67,7 @@ def weighted_moments(signals: Sequence[Signal], frames: Sequence[tuple[int, int]
     sections, moments = k_weighting(rate), []
     state, position = None, max(frames[0][0] - round(SETTLE_S * rate), 0) if frames else 0
     for start, stop in frames:
-        samples = np.concatenate([signal.read(position, stop) for signal in signals]).astype(np.float64)
+        samples = np.concatenate(read(position, stop)).astype(np.float64)
         if state is None:
             state = np.zeros((len(sections), len(samples), 2))
         filtered, state = sosfilt(sections, samples, zi=state)

@@ -16,7 +16,6 @@ import soundfile
 
 from stemfuse.experiments.report import busiest_start_s, safe_name
 from stemfuse.experiments.run import DESK, Run
-from stemfuse.separators import AudioError
 
 from .song import DeskSong
 
@@ -128,9 +127,7 @@ def one_page(document: dict[str, Any]) -> str:
 
 def _compressed(song: DeskSong, start: int, stop: int) -> dict[str, Any]:
     """Every signal of a passage as FLAC of 16 bits, at one common gain by which none clips."""
-    blocks = [signal.read(start, stop) for signal in song.signals]
-    if not all(np.isfinite(block).all() for block in blocks):
-        raise AudioError(f"{song.name}: has NaN or infinite samples; separate it again")
+    blocks = song.read(start, stop)
     peak = max(float(np.abs(block).max(initial=0)) for block in blocks)
     gain = FULL_SCALE / peak if peak > FULL_SCALE else 1.0
     signals = []

@@ -13,7 +13,7 @@ from stemfuse.experiments.plan import Plan, plan_run
 from stemfuse.experiments.run import Run
 from stemfuse.separators import StemfuseError, Track
 
-from .blends import fusion_blends, separator_blends
+from .blends import separator_blends, song_fusions
 from .song import DeskSong, song_labels
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class RunSongs:
         """A song of the plan with its stems, its blends, and what it is called there."""
         track = self.plan.attach(planned)
         inputs, outputs = song_labels(track)
-        blends, refused = fusion_blends(self.plan, self.run, planned, track, inputs, outputs)
+        fusions = song_fusions(self.plan, self.run, planned, track, inputs, outputs)
         alone = separator_blends(track, inputs, outputs)
         data = next((entry.data for entry in self.plan.tested() if entry.track is planned), "")
-        return DeskSong(track, self.plan.labels[planned], data, [*alone, *blends], refused)
+        blends = [*alone, *fusions.blends]
+        return DeskSong(track, self.plan.labels[planned], data, blends, fusions.refused, fusions.heard)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.analysis import GramStatistics
 from stemfuse.analysis.bss_eval.framing import frame_slices
-from stemfuse.separators import AudioError, Signal, Track, in_order
+from stemfuse.separators import AudioError, Samples, Signal, Stems, Track, in_order
 from stemfuse.separators.labels import channel_names, input_labels, output_labels
 
 from .blends import Blend
@@ -42,7 +42,9 @@ class DeskSong:
     blends : sequence of Blend
         Where the desk can start.
     refused : mapping of str to str
-        Fusions that it cannot start from, with the reason.
+        Fusions that are not here, with the reason.
+    heard : mapping of str to Stems
+        Fusions without weights, which can be listened to.
 
     Examples
     --------
@@ -59,9 +61,10 @@ class DeskSong:
         data: str = "",
         blends: Sequence[Blend] = (),
         refused: Mapping[str, str] | None = None,
+        heard: Mapping[str, Stems] | None = None,
     ) -> None:
         self.track, self.name, self.data = track, name, data
-        self.blends, self.refused = tuple(blends), dict(refused or {})
+        self.blends, self.refused, self.heard = tuple(blends), dict(refused or {}), dict(heard or {})
         self.inputs, self.outputs = song_labels(track)
 
     @cached_property
@@ -72,11 +75,21 @@ class DeskSong:
         references = track.references
         return (track.mixture, *stems, *((references[source] for source in references.sources) if references else ()))
 
+    def read(self, start: int, stop: int) -> list[Samples]:
+        """Samples of a passage, signal by signal: mixture, stems, references, and what fusions without weights give."""
+        blocks = [signal.read(start, stop) for signal in self.signals]
+        for stems in self.heard.values():
+            # all sources at once: such a fusion computes them together
+            blocks += list(stems.read(start, stop))
+        if not all(np.isfinite(block).all() for block in blocks):
+            raise AudioError(f"{self.name}: has NaN or infinite samples; separate it again")
+        return blocks
+
     @property
     def longest(self) -> int:
         """Samples of a passage that a page can hold of all channels."""
-        channels = len(self.signals) * self.track.channels
-        return min(self.track.length, max(AUDIO_BYTES // (4 * channels), self.track.rate))
+        signals = len(self.signals) + sum(len(stems.sources) for stems in self.heard.values())
+        return min(self.track.length, max(AUDIO_BYTES // (4 * signals * self.track.channels), self.track.rate))
 
     @cached_property
     def frames(self) -> list[tuple[int, int]]:
@@ -109,23 +122,21 @@ class DeskSong:
             "silent": [] if gram is None else gram.silent.tolist(),
             "blends": [_described(blend) for blend in self.blends],
             "refused": self.refused,
+            "heard": [{"label": label, "sources": list(stems.sources)} for label, stems in self.heard.items()],
             "peaks": self._peaks(),
             **more,
         }
 
     def samples(self, start: int, stop: int) -> bytes:
-        """Samples of all inputs and references, channel after channel, as float32 of the low byte first.
+        """Samples of all that `read` gives, channel after channel, as float32 of the low byte first.
 
         Raises
         ------
         AudioError
-            The passage is not in the song, or longer than a page can hold.
+            The passage is not in the song, or longer than a page can hold; or samples are NaN.
         """
         self._check(start, stop)
-        samples = np.concatenate([signal.read(start, stop) for signal in self.signals])
-        if not np.isfinite(samples).all():
-            raise AudioError(f"{self.name}: has NaN or infinite samples; separate it again")
-        return samples.astype("<f4").tobytes()
+        return np.concatenate(self.read(start, stop)).astype("<f4").tobytes()
 
     def weighted(self, start: int, stop: int) -> dict[str, Any]:
         """K-weighted second moments of the frames in a passage: the first of them, how many, and their values."""
@@ -134,7 +145,7 @@ class DeskSong:
         if not chosen:
             return {"first": 0, "count": 0, "moments": ""}
         frames = self.frames[chosen[0] : chosen[-1] + 1]
-        moments = weighted_moments(self.signals, frames, self.track.rate)
+        moments = weighted_moments(self.read, frames, self.track.rate)
         return {"first": chosen[0], "count": len(frames), "moments": packed(moments)}
 
     def _check(self, start: int, stop: int) -> None:

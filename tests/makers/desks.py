@@ -17,7 +17,7 @@ from stemfuse.experiments.plan import plan_run
 from stemfuse.experiments.report import server as serving
 from stemfuse.experiments.stages import fit, separate
 from stemfuse.experiments.workers import silent
-from stemfuse.separators import SOURCES, Track
+from stemfuse.separators import SOURCES, Stems, Track
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 RATE = 16_000
@@ -55,7 +55,8 @@ def desk_song(name=HOSTILE, references=True, seconds=6):
         Blend("varying", "fusion", "gram_mixer", MixingWeights(varying, inputs, outputs, np.arange(seconds))),
         Blend("overlapping", "fusion", "mlp_mixer", MixingWeights(varying, inputs, outputs, late, 1.8)),
     ]
-    return DeskSong(track, name, "band", blends, {"wiener": f"not linear {HOSTILE}"})
+    heard = {} if not references else {"median": Stems(0.5 * (stems["a"] + stems["b"]), SOURCES, RATE)}
+    return DeskSong(track, name, "band", blends, {"wiener": f"not fitted {HOSTILE}"}, heard)
 
 
 def desk_run(root):

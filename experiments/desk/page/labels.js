@@ -14,6 +14,12 @@ export function sourcesOf(outputs) {
   return [...new Set(outputs.map((label) => parseLabel(label).signal))];
 }
 
+/** Channels that are played: inputs, references, and the sources of fusions without weights. */
+export function countOf(song) {
+  const heard = song.heard.reduce((sum, { sources }) => sum + sources.length * song.channels.length, 0);
+  return song.inputs.length + (song.hasReferences ? song.outputs.length : 0) + heard;
+}
+
 function bytesOf(base64) {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);

@@ -86,6 +86,7 @@ export class MatrixView {
     this.faders = [];
     const columns = view === "channels" ? this.song.outputs : this.sources;
     this.table.replaceChildren(this.head(columns));
+    this.table.style.setProperty("--columns", columns.length);
     const body = made("tbody");
     const hueOf = (column) => `hue-${(view === "channels" ? Math.floor(column / this.song.channels.length) : column) % 6}`;
     for (const { title, name, spoken, own, isSeparator, cells } of rows) {

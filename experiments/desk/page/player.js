@@ -32,7 +32,6 @@ export function splitSamples(buffer, count) {
 export class Player {
   constructor(song) {
     this.song = song;
-    this.count = song.inputs.length + (song.hasReferences ? song.outputs.length : 0);
     this.channels = Math.min(song.channels.length, 2);
     this.position = 0; // in samples of the song
     this.isPlaying = false;

@@ -103,9 +103,11 @@ export class Readout {
       box.checked = !board.state.off.includes(box.dataset.part);
       box.parentElement.hidden = shares[box.dataset.part] < 1e-8;
     }
+    find("#parts-row").hidden = !find("#parts label:not([hidden])");
     const { starts } = board.start;
     say("#segment", board.isVarying
-      ? `Weights change with time: segment ${this.segment + 1} of ${starts.length}, from ${starts[this.segment].toFixed(1)} s. What you move, moves in all of them.`
+      ? `Weights change with time: segment ${this.segment + 1} of ${starts.length}, from ${starts[this.segment].toFixed(1)} s. What you move, moves in all of them.${
+        this.desk.listening.isExact(this.desk.takes[0]) ? "" : " They change within seconds, so the SDR is about (≈) right."}`
       : "");
   }
 }

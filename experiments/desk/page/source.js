@@ -1,5 +1,5 @@
 // Where a song comes from: the server of its run, or the page itself.
-import { decodeFloat64, unpackSymmetric } from "./labels.js";
+import { countOf, decodeFloat64, unpackSymmetric } from "./labels.js";
 import { decodeEmbedded, splitSamples } from "./player.js";
 
 async function asked(address, options) {
@@ -20,7 +20,7 @@ export class ServedRun {
 
   async song(number) {
     const song = await (await asked(`songs/${number}/song.json`)).json();
-    const count = song.inputs.length + (song.hasReferences ? song.outputs.length : 0);
+    const count = countOf(song);
     const passage = (start, stop) => `start=${start}&stop=${stop}`;
     return {
       ...song,
@@ -47,7 +47,7 @@ export class EmbeddedSong {
 
   async song() {
     const { audio, weighted, ...song } = this.document;
-    const count = song.inputs.length + (song.hasReferences ? song.outputs.length : 0);
+    const count = countOf(song);
     return {
       ...song,
       fixed: [audio.start, audio.stop],

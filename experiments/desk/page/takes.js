@@ -1,6 +1,6 @@
 // What can be listened to: the desk, the mixture, the reference, separators and fusions; as gains, SDR and loudness.
 import { loudnessOf } from "./gram.js";
-import { parseLabel, sourcesOf } from "./labels.js";
+import { countOf, parseLabel, sourcesOf } from "./labels.js";
 import { segmentAt } from "./weights.js";
 
 const LOUDEST_GAIN_DB = 24;
@@ -10,6 +10,12 @@ export function listTakes(song, board) {
   if (song.inputs.some((label) => label.startsWith("mixture."))) takes.push({ label: "mixture", group: "mixture" });
   if (song.hasReferences) takes.push({ label: "reference", group: "reference" });
   board.blends.forEach((blend, index) => takes.push({ label: blend.label, group: blend.group, blend, index }));
+  // fusions without weights come as sound, in channels after the references
+  let column = song.inputs.length + (song.hasReferences ? song.outputs.length : 0);
+  for (const { label, sources } of song.heard) {
+    takes.push({ label, group: "fusion", heard: sources, column });
+    column += sources.length * song.channels.length;
+  }
   return takes;
 }
 
@@ -17,7 +23,7 @@ export class Listening {
   constructor(song, board, gram) {
     Object.assign(this, { song, board, gram });
     this.inputs = song.inputs.length;
-    this.count = this.inputs + (song.hasReferences ? song.outputs.length : 0);
+    this.count = countOf(song);
     this.sources = sourcesOf(song.outputs);
     this.rows = song.outputs.map((label) => {
       const { signal, channel } = parseLabel(label);
@@ -45,6 +51,14 @@ export class Listening {
     if (take.group === "reference") {
       const gains = new Float32Array(channels * count);
       this.rows.forEach(({ source, channel }, row) => heard[source] && place(gains, channel, this.inputs + row, 1));
+      return [gains];
+    }
+    if (take.heard) {
+      const gains = new Float32Array(channels * count);
+      take.heard.forEach((source, at) => {
+        if (!heard[this.sources.indexOf(source)]) return;
+        song.channels.forEach((_, c) => place(gains, c, take.column + at * song.channels.length + c, 1));
+      });
       return [gains];
     }
     return this.segmentsOf(take).segments.map((matrix) => {
