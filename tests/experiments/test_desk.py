@@ -17,6 +17,10 @@ from stemfuse.experiments.desk import RunSongs, write_excerpt
 from stemfuse.experiments.desk.loudness import k_weighting, weighted_moments
 from stemfuse.experiments.desk.pages import bundle, page_file, page_files
 from stemfuse.experiments.desk.saving import save_blend
+from stemfuse.experiments.plan import plan_run
+from stemfuse.experiments.report import safe_name
+from stemfuse.experiments.stages import report
+from stemfuse.experiments.workers import silent
 from stemfuse.separators import AudioError, StemfuseError
 
 
@@ -191,6 +195,19 @@ def test_the_run_lists_its_songs_and_opens_them_by_number(run_folder):
     for number in (-1, 2):
         with pytest.raises(IndexError):
             songs.song(number)
+
+
+def test_the_report_has_a_desk_for_each_song_that_it_plays(run_folder):
+    run = Run(run_folder)
+    report(plan_run(run.config), run, silent)
+    pages = sorted((run_folder / "report/desk").glob("*.html"))
+    assert [page.name for page in pages if not page.is_symlink()] == [f"{safe_name(HOSTILE)}.html", "two.html"]
+    for page in pages[:2]:
+        assert f'href="desk/{page.name}"' in run.report_path.read_text()
+        assert f"report/desk/{page.name}" in run.checksums.read()
+    written = [page.stat().st_mtime_ns for page in pages]
+    report(plan_run(run.config), run, silent)
+    assert [page.stat().st_mtime_ns for page in pages] == written, "excerpts are written again"
 
 
 def test_a_run_whose_data_is_gone_says_so(run_folder, tmp_path):
