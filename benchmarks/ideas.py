@@ -389,7 +389,10 @@ def consistency(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
             theta = consistent_weights(others, sources, names, ridge).ravel()
             a, b, c = (part.sum(1) for part in forms_of)
             errors = np.einsum("i,sij,j->s", theta, a, theta) - 2 * b @ theta + c
-            figures[number] += np.mean(10 * np.log10(energies / errors)[energies > 0])
+            heard = energies > 0
+            figures[number] += np.mean(
+                10 * np.log10(energies[heard] / np.maximum(errors[heard], 1e-12 * energies[heard]))
+            )
     ridge = ridges[int(np.argmax(figures))]
     print("  ridge", ridge, np.round(figures, 2), flush=True)
     inside = consistent_weights(train, sources, names, ridge)
@@ -561,7 +564,8 @@ def show(title: str, table: Table, draws: int = 10_000) -> None:
         chosen = np.random.default_rng(0).integers(0, len(gains), (draws, len(gains)))
         low, high = np.quantile(gains[chosen].mean(1), [0.025, 0.975])
         above = f"{gains.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
-        print(f"| {label} | {values[:, 0].mean():.2f} | {np.median(values[:, 1]):.2f} | {above} |")
+        median = np.median(values[:, 1])
+        print(f"| {label} | {values[:, 0].mean():.2f} | {'' if np.isnan(median) else f'{median:.2f}'} | {above} |")
 
 
 def songs_of(data: Path, store: Path, names: Sequence[str]) -> list[Track]:
