@@ -9,8 +9,10 @@ and the difference of the first to what the idea starts from, with a 95 % interv
 first, and what it has is not measured again.
 
     bands           weights of bands, pulled to those of all frequencies
-    smoothing       weights that follow the song, smoothed in time
-    ensemble        means of several fusions, and of several seeds
+    smoothing       a GramMixer's weights, smoothed in time
+    passages        transductive weights of a song's passages
+    ensemble        means of several fusions
+    seeds           the mean of a GramMixer's seeds
     pretraining     a GramMixer that begins with what it has learnt on others (--pretrain SONGS --pretrain-store DIR)
     consistency     weights of least error after the mixture's remainder is given back
     filter          the Wiener filter after fusion, and where its powers come from
@@ -158,7 +160,7 @@ def smoothed(weights: MixingWeights, width: int) -> MixingWeights:
 
 
 def smoothing(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
-    """GramMixer, its weights smoothed; and transductive weights of passages."""
+    """GramMixer, and its weights smoothed."""
     valid = train[::3]
     rest = [track for track in train if track not in valid]
     mixer = GramMixer().fit(rest, valid)
@@ -173,7 +175,7 @@ def smoothing(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
     return {
         "gram_mixer": [with_width(track, 1) for track in tests],
         "gram_mixer, smoothed": [with_width(track, width) for track in tests],
-    } | passages(train, tests)
+    }
 
 
 def passages(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
@@ -189,7 +191,7 @@ def passages(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
                 figures += [local_sdr(songs, track, source, given, *setting) for setting in tried]
     best, alone = tried[int(figures.argmax())], tried[int(np.argmax(figures[[0]]))]
     print("  passages", best, flush=True)
-    labels = {"transductive of no passage": alone, "transductive by passages": best}
+    labels = {"least squares of own stems": alone, "transductive by passages": best}
     return {
         label: [
             {
@@ -252,32 +254,32 @@ def mean_of(parts: Sequence[list[Sounds]]) -> list[Sounds]:
 
 
 def ensemble(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
-    """Fusions of different kinds and seeds, and their means."""
-    filtered = {"base": {"kind": "least_squares", "arguments": LEAST_SQUARES}, "exponents": (0.7,)}
+    """Constant fusions of different kinds, and the means of what they make."""
     members = {
         "least squares": made("least_squares", train, **LEAST_SQUARES),
-        "conv1x1": made("conv1x1", train, solver="exact", tolerance=0.001),
-        "transductive": made("transductive", train),
         "own stems": made("least_squares", train, ridge="auto"),
         "simplex": made("least_squares", train, constraint="simplex"),
-        **{f"gram_mixer, seed {seed}": made("gram_mixer", train, seed=seed) for seed in range(2)},
-        "fitted_wiener": made("fitted_wiener", train, **filtered),
-        "fitted_wiener of transductive": made("fitted_wiener", train, base="transductive", exponents=(0.7,)),
-        "fitted_wiener of the mean": made("fitted_wiener", train, base="mean", exponents=(0.7,)),
+        "transductive": made("transductive", train),
+        "mean": made("mean", train),
+        "conv1x1": made("conv1x1", train, solver="exact", tolerance=0.001),
     }
     fused = {name: all_sounds(fusion, tests) for name, fusion in members.items()}
     groups = {
-        "mean of least squares and conv1x1": ("least squares", "conv1x1"),
-        "mean of two seeds of gram_mixer": ("gram_mixer, seed 0", "gram_mixer, seed 1"),
-        "mean of least squares, conv1x1, gram_mixer, transductive": (
-            "least squares", "conv1x1", "gram_mixer, seed 0", "transductive",
-        ),
-        "mean of least squares, own stems, simplex, transductive": (
-            "least squares", "own stems", "simplex", "transductive",
-        ),
-        "mean of three fitted_wiener": tuple(name for name in members if name.startswith("fitted_wiener")),
-    }  # fmt: skip
-    return fused | {label: mean_of([fused[name] for name in names]) for label, names in groups.items()}
+        "least squares and conv1x1": ("least squares", "conv1x1"),
+        "least squares and transductive": ("least squares", "transductive"),
+        "least squares and mean": ("least squares", "mean"),
+        "the four learnt ones of least squares": ("least squares", "own stems", "simplex", "transductive"),
+        "all six": tuple(members),
+    }
+    return fused | {f"mean of {label}": mean_of([fused[name] for name in names]) for label, names in groups.items()}
+
+
+def seeds(train: Sequence[Track], tests: Sequence[Track], count: int = 3) -> Fused:
+    """GramMixers of several seeds, and their mean."""
+    fused = {
+        f"gram_mixer, seed {seed}": all_sounds(made("gram_mixer", train, seed=seed), tests) for seed in range(count)
+    }
+    return fused | {f"mean of {count} seeds": mean_of(list(fused.values()))}
 
 
 # pretraining
@@ -596,13 +598,14 @@ def idea_of(name: str, arguments: argparse.Namespace) -> Callable[[Sequence[Trac
         return partial(pretraining, begun=GramMixer().fit(others))
     if name == "bands":
         return partial(bands, edges_hz=arguments.edges)
-    return {"smoothing": smoothing, "ensemble": ensemble, "consistency": consistency, "stacking": stacking}[name]
+    known = (smoothing, passages, ensemble, seeds, consistency, stacking)
+    return {idea.__name__: idea for idea in known}[name]
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    every = ["bands", "smoothing", "ensemble", "pretraining", "consistency", "filter", "stacking"]
+    every = ["bands", "smoothing", "passages", "ensemble", "seeds", "pretraining", "consistency", "filter", "stacking"]
     parser.add_argument("ideas", nargs="+", choices=every)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
