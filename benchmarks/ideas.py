@@ -25,7 +25,7 @@ import argparse
 import copy
 import json
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -205,12 +205,22 @@ def passages(train: Sequence[Track], tests: Sequence[Track]) -> Fused:
     }
 
 
+@cache
+def said_by(songs: tuple[Track, ...], source: str, names: tuple[str, ...]) -> tuple[Array, Array]:
+    """What training songs say of the weights of a source: their second moments."""
+    _, normal, target = solved([whole(song, source, names) for song in songs], np.full(len(songs), 1 / len(songs)))
+    return normal, target
+
+
+seconds_of = cache(forms)
+
+
 def local_weights(
     songs: Sequence[Track], track: Track, source: str, names: Sequence[str], strength: float, width: int
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Weights (second, separator) of a song, and its forms."""
-    _, normal, target = solved([whole(song, source, names) for song in songs], np.full(len(songs), 1 / len(songs)))
-    parts = forms(track, source, names)
+    normal, target = said_by(tuple(songs), source, tuple(names))
+    parts = seconds_of(track, source, tuple(names))
     half, rows = width // 2, []
     pull = 0.01 * np.trace(normal) / len(target)
     normal = normal + pull * np.eye(len(target))
