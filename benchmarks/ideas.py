@@ -443,11 +443,13 @@ def filter_figures(track: Track, base: BaseFusion) -> dict[str, dict[str, Array]
     for source in blend:
         stems = [track.stems[name][source].read().astype(np.float64) for name in track.stems]
         for parts in (stems, [mixture - stem for stem in stems]) if alone else (stems,):
-            peers += [np.mean([np.square(np.abs(spectra(part))).mean(0) for part in parts], axis=0)]
+            peers += [[np.square(np.abs(spectra(part))).mean(0) for part in parts]]
+    every, first_three = (np.stack([np.mean(own[:count], axis=0) for own in peers]) for count in (None, 3))
     variants = {
         "fitted_wiener": powers,
-        "a third of the powers that of all stems": (2 * powers + np.stack(peers)) / 3,
-        "two thirds of the powers that of all stems": (powers + 2 * np.stack(peers)) / 3,
+        "a third of the powers that of all stems": (2 * powers + every) / 3,
+        "two thirds of the powers that of all stems": (powers + 2 * every) / 3,
+        "a third of the powers that of the first three separators": (2 * powers + first_three) / 3,
         "powers over three frames": uniform_filter1d(powers, 3, axis=-2),
         "powers over three bins": uniform_filter1d(powers, 3, axis=-1),
     }
