@@ -13,7 +13,7 @@ from stemfuse.analysis.significance import FEWEST_TRACKS
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.printed import tables_as_json
 from stemfuse.experiments.record import RunRecord
-from stemfuse.experiments.run import TABLES, Run
+from stemfuse.experiments.run import DESK, TABLES, Run
 from stemfuse.experiments.workers import run_tasks
 from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
@@ -161,7 +161,13 @@ def _songs(
             row["files"][file["source"]] = file | {"value": value}
         sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
         if rows:
-            yield entry | {"data": labels.get(entry["track"], ""), "sources": sources, "rows": list(rows.values())}
+            desk = f"{DESK}/{safe_name(entry['track'])}.html"
+            yield entry | {
+                "data": labels.get(entry["track"], ""),
+                "sources": sources,
+                "rows": list(rows.values()),
+                "desk": Path(desk).relative_to("report").as_posix() if (run.path / desk).is_file() else "",
+            }
 
 
 def _config(run: Run) -> str:
