@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemfuse.blending.weights import counted
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
@@ -148,19 +149,11 @@ def drawings_of(path: Path | str, wanted: Wanted | None = None, progress: Progre
 
 def weights_drawings(weights: MixingWeights, wanted: Wanted, name: str = "") -> Drawings:
     """What can be drawn of mixing weights."""
-    from stemfuse.analysis.figures import plot_weights, plot_weights_grid, plot_weights_over_time
-    from stemfuse.blending import decompose
-
-    segments, title = len(weights.matrix), wanted.title or name
-    kinds: dict[str, Callable[[], Figure]] = {
-        "matrix": lambda: plot_weights(weights, list(wanted.segments) or None, title=title, folded=wanted.folded)
-    }
-    if segments > 1:
-        kinds["time"] = partial(plot_weights_over_time, weights, title=title)
-    else:
-        kinds["parts"] = lambda: plot_weights_grid(decompose(weights).parts(), title=title, folded=wanted.folded)
-    said = f"weights of {segments} segment{'s' * (segments > 1)}"
-    return Drawings(f"{name}, {said}" if name else said, kinds)
+    drawn = partial(
+        weights.plot, segment=list(wanted.segments) or None, title=wanted.title or name, folded=wanted.folded
+    )
+    said = f"weights of {counted(len(weights.matrix), 'segment')}"
+    return Drawings(f"{name}, {said}" if name else said, {how: partial(drawn, how) for how in weights.figures})
 
 
 def draw_difference(first: Path, second: Path, wanted: Wanted, progress: Progress = silent) -> Figure:

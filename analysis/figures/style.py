@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from stemfuse.separators import StemfuseError
@@ -103,15 +105,28 @@ def new_figure(width: float, height: float, fixed: bool = False) -> Figure:
         Whether it has to be as wide as said, because text would not fit otherwise.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     if is_narrow() and not fixed:
         width = min(width, page_width())
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor=PAPER)
+    figure: Figure = _shown_figure()(figsize=(width, height), dpi=100, layout="constrained", facecolor=PAPER)
     pad = 0.03 if is_narrow() else 0.09
     figure.get_layout_engine().set(w_pad=pad, h_pad=min(pad, 0.07))  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _shown_figure() -> type[Figure]:
+    """Figures that a notebook shows, also where pyplot, which would tell it how, was never imported."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=self.dpi)
+            return file.getvalue()
+
+    return ShownFigure
 
 
 def add_title(figure: Figure, title: str) -> None:
