@@ -200,8 +200,10 @@ def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterat
         with lock:
             if stage not in stages:
                 stages[stage] = _Stage(now, done, done, total)
-                if total:
+                if done < total:
                     tell(f"{stage}: {total - done} to do" + (f", {done} of {total} are done" if done else ""))
+                elif total:
+                    tell(f"{stage}: all {total} done")
                 return
             known = stages[stage]
             was, known.done, known.total = known.done, done, total
