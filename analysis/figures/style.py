@@ -26,6 +26,10 @@ SMALLEST = 6.0
 """Points; no text is smaller where a figure is printed at its own size."""
 
 
+LETTERS = 9
+"""Of a title, in an inch of the screen's style."""
+
+
 class _Style(NamedTuple):
     width: float
     """Inches that a figure should fit in; wider ones wrap their panels."""
@@ -118,22 +122,22 @@ def new_figure(width: float, height: float, fixed: bool = False) -> Figure:
 @cache
 def _shown_figure() -> type[Figure]:
     """Figures that a notebook shows, also where pyplot, which would tell it how, was never imported."""
-    from matplotlib.figure import Figure
+    from matplotlib import figure
 
-    class ShownFigure(Figure):
+    class Figure(figure.Figure):
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
             self.savefig(file, format="png", dpi=self.dpi)
             return file.getvalue()
 
-    return ShownFigure
+    return Figure
 
 
 def add_title(figure: Figure, title: str) -> None:
     """Write a title above all panels, in which ``$`` is only a letter."""
     if title:
         figure.suptitle(
-            shorten(title, int(9 * figure.get_figwidth())),
+            shorten(title, int(LETTERS * figure.get_figwidth() / _style.get().scale)),
             fontsize=points(11),
             fontweight="bold",
             color=INK,
