@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stemfuse.blending import MixingWeights
     from stemfuse.separators import WeightsLike
 
+    from .report.tables import Comparison
     from .run import Run
 
 BLOCKS = ("block", "sdr_db", "parameters", "operations")
@@ -201,6 +202,7 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
     """Scores, gains and bounds of a run; or weights, search and training of one of its fusions."""
     if wanted.fusion:
         return _of_fusion(run, wanted)
+    from stemfuse.analysis import FEWEST_TRACKS
     from stemfuse.analysis.figures import plot_bounds, plot_gains, plot_scores, plot_weights_grid
 
     from .report.data_sets import scored_data
@@ -212,8 +214,9 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
     kinds: dict[str, Callable[[], Figure]] = {}
     if data is not None:
         kinds["scores"] = lambda: plot_scores(data.masked, wanted.metric, data.methods, data.fusions)
-        if compared := comparisons(data):
-            kinds["gains"] = lambda: plot_gains(compared[0].rows, data.fusions)
+        if data.fusions and len(data.tracks) >= FEWEST_TRACKS and set(data.complete) - set(data.fusions):
+            # thousands of draws: only where they are drawn
+            kinds["gains"] = lambda: plot_gains(_first(comparisons(data), run).rows, data.fusions)
     if (run.path / BOUNDS).is_file():
         import pandas as pd
 
@@ -221,9 +224,15 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
         table = pd.read_csv(run.path / BOUNDS)
         first = table["data"].iloc[0] if data is None or data.label not in set(table["data"]) else data.label
         kinds["bounds"] = lambda: plot_bounds(table[table["data"] == first])
-    if weights := dict(_constant(run)):
-        kinds["matrix"] = lambda: plot_weights_grid(weights, title=wanted.title, folded=wanted.folded)
+    if any(kept.linear and not kept.songs for kept in run.record().fusions.values()):
+        kinds["matrix"] = lambda: plot_weights_grid(dict(_constant(run)), title=wanted.title, folded=wanted.folded)
     return Drawings(f"{run.path}, a run (--fusion draws one of {', '.join(run.record().fusions) or 'none'})", kinds)
+
+
+def _first(compared: Sequence[Comparison], run: Run) -> Comparison:
+    if not compared:
+        raise ConfigError(f"{run.path}: no gains, as no single separator has scores on these songs")
+    return compared[0]
 
 
 def _constant(run: Run) -> list[tuple[str, WeightsLike]]:
