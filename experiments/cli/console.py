@@ -117,9 +117,8 @@ def say(much: Said) -> None:
     global _said
     _said = much
     logging.getLogger().setLevel(LEVELS[much])
+    messages.quiet = much == "quiet"
     logging.getLogger("stemfuse").setLevel(LEVELS[much] if much == "verbose" else logging.NOTSET)
-    if much == "quiet":
-        logging.getLogger("stemfuse.mixers.estimate").setLevel(LEVELS[much])
 
 
 def said() -> Said:
