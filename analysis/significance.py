@@ -1,4 +1,4 @@
-"""Is the difference real? Methods against a baseline, paired by track; the best separator as a baseline."""
+"""Is the difference real? Methods against a baseline, paired by track: intervals, tests, and what they can prove."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stemfuse.separators.labels import BEST_PER_SOURCE as BEST_PER_SOURCE
-
-from .aggregates import MEAN, OverFrames, OverTracks, aggregate, common_sources, source_order, track_scores
+from .aggregates import MEAN, OverFrames, common_sources, source_order, track_scores
 from .errors import ScoreError
 from .scores import check_scores
 
@@ -55,7 +53,8 @@ def compare(
     scores : DataFrame
         A score table after `common_mask`; otherwise the note names the rows whose methods have different frames.
     baseline : str
-        Name of the method to compare with, for instance from `best_single`, or `BEST_PER_SOURCE`.
+        Name of the method to compare with, for instance from `best_single`, or `BEST_PER_SOURCE`;
+        see `stemfuse.analysis.picks`.
     metric : str
         One metric of the table.
     over_frames : {"median", "mean", "song"}
@@ -83,8 +82,8 @@ def compare(
 
     Notes
     -----
-    On simulated scores of n songs the 95 % interval held the true gain in so many of 600 studies, gains normal or (behind
-    the bar) exponential; beside it the two bootstrap intervals that were tried and left:
+    On simulated scores of n songs the 95 % interval held the true gain in so many of 600 studies, gains normal or
+    (behind the bar) exponential; beside it the two bootstrap intervals that were tried and left:
 
     ======  ==========  ===========  ========  ==========  ===========  ========
     n       t, medians  percentile   BCa       t, means    percentile   BCa
@@ -269,85 +268,3 @@ def _holm(p: pd.Series[float]) -> pd.Series[float]:
     ordered = p.dropna().sort_values()
     corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1.0)
     return corrected.reindex(p.index)
-
-
-def best_single(
-    scores: pd.DataFrame,
-    singles: Sequence[str],
-    metric: str = "SDR",
-    over_frames: OverFrames = "median",
-    over_tracks: OverTracks = "median",
-) -> pd.DataFrame:
-    """The best separator, of each source and in the mean over sources.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        A score table, masked by `common_mask`.
-    singles : sequence of str
-        The methods that are single separators; the first wins a tie.
-    metric, over_frames, over_tracks
-        See `aggregate`.
-
-    Returns
-    -------
-    DataFrame
-        Columns source, fusion, value; the row of source `MEAN` is the best separator overall, among those that have
-        every source. Sources for which no separator has a value are left out.
-
-    Raises
-    ------
-    ScoreError
-        A separator or the metric is not in the table.
-
-    Examples
-    --------
-    >>> from stemfuse.analysis.scores import scores_table
-    >>> table = pd.concat([
-    ...     scores_table("song", "one", ["bass", "vocals"], {"SDR": [[5.0], [8.0]]}),
-    ...     scores_table("song", "two", ["bass", "vocals"], {"SDR": [[6.0], [6.0]]}),
-    ... ])
-    >>> print(best_single(table, ["one", "two"]).to_string(index=False))
-    source fusion  value
-      bass    two    6.0
-    vocals    one    8.0
-      mean    one    6.5
-    """
-    scores = check_scores(scores)
-    rows = scores[scores["metric"] == metric]
-    absent = [name for name in singles if name not in set(rows["fusion"])]
-    if absent or not singles:
-        found = ", ".join(rows["fusion"].unique()) or "no method"
-        raise ScoreError(f"got single separators {list(singles)}, expected names among those with {metric}: {found}")
-    values = aggregate(rows[rows["fusion"].isin(singles)], over_frames, over_tracks).dropna(subset="value")
-    values = values.sort_values("fusion", key=lambda names: names.map(list(singles).index), kind="stable")
-    best = values.loc[values.groupby("source", sort=False)["value"].idxmax()].set_index("source")
-    return best.loc[source_order(best.index), ["fusion", "value"]].reset_index()
-
-
-def with_best_per_source(
-    scores: pd.DataFrame,
-    singles: Sequence[str],
-    metric: str = "SDR",
-    over_frames: OverFrames = "median",
-    over_tracks: OverTracks = "median",
-) -> pd.DataFrame:
-    """Add the pseudo-method `BEST_PER_SOURCE`: the best of each source, the scores of the separator that is best at it.
-
-    It is the strictest baseline: it is chosen by the scores that it is then compared on, so that the gain over it is
-    rather too small than too large. Parameters and errors are those of `best_single`.
-
-    Examples
-    --------
-    >>> from stemfuse.analysis.scores import scores_table
-    >>> table = pd.concat([
-    ...     scores_table("song", "one", ["bass", "vocals"], {"SDR": [[5.0], [8.0]]}),
-    ...     scores_table("song", "two", ["bass", "vocals"], {"SDR": [[6.0], [6.0]]}),
-    ... ])
-    >>> table = with_best_per_source(table, ["one", "two"])
-    >>> table.loc[table["fusion"] == BEST_PER_SOURCE, "value"].to_list()
-    [8.0, 6.0]
-    """
-    best = best_single(scores, singles, metric, over_frames, over_tracks)
-    picked = check_scores(scores).merge(best[["source", "fusion"]], on=["source", "fusion"])
-    return check_scores(pd.concat([scores, picked.assign(fusion=BEST_PER_SOURCE)], ignore_index=True))

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from stemfuse.analysis.aggregates import MEAN
+from stemfuse.analysis.picks import with_best_per_source
 from stemfuse.analysis.reasons import method_notes
 from stemfuse.analysis.scores import SONG_SDR
-from stemfuse.analysis.significance import FEWEST_TRACKS, compare, with_best_per_source
+from stemfuse.analysis.significance import FEWEST_TRACKS, compare
 from stemfuse.experiments.run import Run
 from stemfuse.separators.labels import BEST_PER_SOURCE
 

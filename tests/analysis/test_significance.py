@@ -10,8 +10,9 @@ from scipy import stats
 
 from stemfuse.analysis.aggregates import aggregate, by_source
 from stemfuse.analysis.errors import ScoreError
+from stemfuse.analysis.picks import LEFT_OUT_PICK, best_single, with_best_per_source, with_left_out_pick
 from stemfuse.analysis.scores import check_scores, common_mask, scores_table
-from stemfuse.analysis.significance import best_single, compare, fewest_tracks_to_prove, with_best_per_source
+from stemfuse.analysis.significance import compare, fewest_tracks_to_prove
 from stemfuse.separators.labels import BEST_PER_SOURCE
 
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -187,14 +188,14 @@ class TestInterval:
     @pytest.mark.parametrize("count", [5, 8])
     @pytest.mark.parametrize("tracks", ["median", "mean"])
     def test_few_songs_do_not_look_surer_than_they_are(self, tracks, count):
-        """Of five and of eight songs the 95 % interval holds the true gain in at least 90 % of the studies."""
+        """Of five and of eight songs the 95 % interval holds the true gain in about 95 % of the studies, not in 80."""
         rng = np.random.default_rng(12)
-        base = rng.normal(5, 2, (count, 300))  # three hundred sources are three hundred studies
+        base = rng.normal(5, 2, (count, 120))  # every source is a study
         fused = base + rng.normal(0.4, 0.6, base.shape)
-        sources = [f"s{number}" for number in range(300)]
+        sources = [f"s{number}" for number in range(120)]
         table = compare(scores_of({"base": base, "fused": fused}, sources), "base", over_tracks=tracks, resamples=500)
         rows = table[table["source"] != "mean"]
-        assert ((rows["low"] <= 0.4) & (rows["high"] >= 0.4)).mean() > 0.9
+        assert ((rows["low"] <= 0.4) & (rows["high"] >= 0.4)).mean() > 0.88
 
     @pytest.mark.parametrize("tracks", ["median", "mean"])
     def test_coverage(self, tracks):
@@ -294,6 +295,30 @@ class TestUnequalMethods:
     def test_one_method_alone(self):
         with pytest.raises(ScoreError, match="at least one more"):
             compare(scores_of({"base": np.arange(3.0)}), "base")
+
+
+class TestLeftOutPick:
+    def test_picking_among_equals_gains_nothing_where_the_best_of_all_seems_to(self):
+        """Six fusions without any gain: the best of them looks better, what the other songs pick does not."""
+        best, picked = [], []
+        for seed in range(12):
+            rng = np.random.default_rng(seed)
+            base = rng.normal(5, 2, 9)
+            methods = {f"f{number}": base + rng.normal(0, 0.5, 9) for number in range(6)}
+            scores = with_left_out_pick(scores_of({"base": base, **methods}), list(methods), over_tracks="mean")
+            table = compare(scores, "base", over_tracks="mean", resamples=2).query("source == 'mean'")
+            gains = table.set_index("fusion")["difference"]
+            best.append(gains[list(methods)].max())
+            picked.append(gains[LEFT_OUT_PICK])
+        assert np.mean(best) > 0.15
+        assert abs(np.mean(picked)) < 0.1
+
+    def test_a_song_is_scored_by_what_is_best_on_the_others_and_a_lone_song_by_nothing(self):
+        scores = scores_of({"a": [1.0, 2.0, 3.0], "b": [9.0, 1.0, 2.0], "voice": [NAN, NAN, NAN]})
+        picked = with_left_out_pick(scores, ["a", "b", "voice"]).query("fusion == @LEFT_OUT_PICK")
+        assert picked.groupby("track")["value"].median().to_list() == [1.0, 1.0, 2.0]
+        alone = scores_of({"a": [1.0], "b": [2.0]})
+        assert len(with_left_out_pick(alone, ["a", "b"])) == len(alone)
 
 
 class TestBestSingle:
