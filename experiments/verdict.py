@@ -214,12 +214,12 @@ def _judged(finished: Run) -> Iterator[Verdict | str]:
     from .report.data_sets import scored_data
 
     for data in scored_data(finished):
-        found = _judge(data)
+        found = judge(data)
         yield f"no verdict on {data.label or 'the data'}: {found}" if isinstance(found, str) else found
 
 
-def _judge(data: DataSetScores) -> Verdict | str:
-    """What one data set's scores say; or why they say nothing."""
+def judge(data: DataSetScores) -> Verdict | str:
+    """What the scores of one data set say; or why they say nothing."""
     from stemfuse.analysis import compare
     from stemfuse.analysis.aggregates import MEAN
 

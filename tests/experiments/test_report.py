@@ -241,8 +241,8 @@ def test_scores_are_the_medians_on_common_frames_with_their_gains(run, page):
     for method in table.index:
         assert table.loc[method, list(SOURCES)].to_list() == pytest.approx(grid.loc[method].to_list())
         assert table.loc[method, "mean"] == pytest.approx(means[method])
-        assert table.loc[method, "over best single"] == pytest.approx(means[method] - means[list(SEPARATORS)].max())
-        assert table.loc[method, "over best pick"] == pytest.approx(means[method] - best.mean())
+        assert table.loc[method, "over best separator"] == pytest.approx(means[method] - means[list(SEPARATORS)].max())
+        assert table.loc[method, "over best of each source"] == pytest.approx(means[method] - best.mean())
     assert table["dropped"].to_list() == [8, 4, 4, 4, 4]
     for value in (grid.loc["fixed", "bass"], means["mean"]):
         assert f"{value:.2f}" in page.text
