@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from stemfuse.analysis.aggregates import MEAN
 from stemfuse.blending import FusionError, MixingWeights, weighted_average
 from stemfuse.blending.pivot import source_pivot
 from stemfuse.experiments.errors import ConfigError
@@ -19,7 +20,7 @@ from stemfuse.experiments.verdict import Verdict, judge
 from stemfuse.separators import StemfuseError
 
 from .data_sets import DataSetScores
-from .tables import Comparison, counted, decibels
+from .tables import Comparison, ScoreTable, counted, decibels
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def answer_on(run: Run, record: RunRecord, data: DataSetScores, compared: list[C
     if isinstance(verdict, str):
         return Answer(None, "", (f"No answer: {verdict}.",))
     fusion = record.fusions[verdict.best]
-    rows = compared[0].rows if compared and compared[0].baseline == verdict.best_single else pd.DataFrame()
-    gains = rows[rows["fusion"] == verdict.best].to_dict("records") if len(rows) else []
+    rows = next((against.rows for against in compared if against.baseline == verdict.best_single), pd.DataFrame())
+    own = rows[rows["fusion"] == verdict.best].to_dict("records") if len(rows) else []
+    gains = own or list(_bare_gains(data, verdict))
     is_better = verdict.gain_db > 0
     return Answer(
         verdict,
@@ -67,6 +69,17 @@ def answer_on(run: Run, record: RunRecord, data: DataSetScores, compared: list[C
         tuple({str(name): value for name, value in row.items()} for row in gains),
         dict(_commands(run, record, data, verdict)) if is_better else {},
     )
+
+
+def _bare_gains(data: DataSetScores, verdict: Verdict) -> Iterator[dict[str, Any]]:
+    """Gains of each source without intervals, for which there are too few songs."""
+    table = ScoreTable.of(data, data.metrics[0])
+    if verdict.picks or verdict.best in table.partial or verdict.best_single in table.partial:
+        return
+    apart = table.grid.loc[verdict.best] - table.grid.loc[verdict.best_single]
+    unknown = dict.fromkeys(("low", "high", "p_holm"), math.nan)
+    for source, value in apart.dropna().items():
+        yield {"source": str(source), "difference": float(value), **unknown, "proven": False}
 
 
 def _sentences(verdict: Verdict, fusion: FusionRecord) -> Iterator[str]:
@@ -102,7 +115,8 @@ def _headline(verdict: Verdict) -> str:
     gain = f"{decibels(verdict.gain_db, True)} dB over {over}"
     if math.isfinite(verdict.low_db):
         gain += f" [{decibels(verdict.low_db, True)}, {decibels(verdict.high_db, True)}]"
-    return f"Use {verdict.best}: {gain}, better on {verdict.won:g} of {counted(verdict.songs, 'song')}."
+    use = "Use" if math.isfinite(verdict.low_db) else "Try"
+    return f"{use} {verdict.best}: {gain}, better on {verdict.won:g} of {counted(verdict.songs, 'song')}."
 
 
 def _how_picked(verdict: Verdict) -> Iterator[str]:
@@ -113,9 +127,7 @@ def _how_picked(verdict: Verdict) -> Iterator[str]:
             f"pick, song by song, the gain is {decibels(verdict.picked_db, True)} dB: expect that on new songs."
         )
     else:
-        yield (
-            f"It is the best of {verdict.fusions} fusions, picked on these very songs: expect a smaller gain on new ones."
-        )
+        yield (f"It is the best of {verdict.fusions} fusions, picked on these very songs: expect less on new ones.")
 
 
 def _next(verdict: Verdict) -> str:
@@ -148,7 +160,8 @@ def _commands(run: Run, record: RunRecord, data: DataSetScores, verdict: Verdict
     stored = _stored(run)
     stems = " ".join(f"--stems {shlex.quote(f'{label}=DIR')}" for label in mixed if label in stored)
     yield "fuse a song", " ".join(filter(None, ("stemfuse fuse", _file(fusion), "SONG", stems, "--out fused")))
-    for label in (verdict.best, *data.fusions):
+    means = ScoreTable.of(data, data.metrics[0]).grid[MEAN]
+    for label in sorted(data.fusions, key=lambda name: -float(means.get(name, math.nan))):
         described = record.fusions[label]
         if _is_plain(run, described):
             what = "export it" if label == verdict.best else f"export {label}, the best plain blend"
@@ -179,4 +192,3 @@ def _stored(run: Run) -> set[str]:
         return {entry.label or entry.name for entry in run.config.separators if entry.stored}
     except (ConfigError, StemfuseError, OSError):
         return set()
-

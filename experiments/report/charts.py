@@ -32,11 +32,12 @@ class Scale:
         self.low, self.high = round(low - added, 2), round(high + added, 2)
 
     def __call__(self, value: float) -> float:
+        """Where a value is."""
         return round(100 * (value - self.low) / (self.high - self.low), 1)
 
 
 def interval_bars(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of `compare` with the places of their intervals on one scale, which holds 0; None where there is no number."""
+    """Rows of `compare` with the places of their intervals on one scale that holds 0; None without a number."""
     scale = Scale([0.0, *(float(row[name]) for row in rows for name in ("difference", "low", "high"))])
     placed = []
     for row in rows:

@@ -13,6 +13,12 @@ from stemfuse.analysis.figures.matrices import NEGATIVE, POSITIVE, SPREAD
 from stemfuse.blending import MixingWeights
 
 DIGITS = 3
+FULL = 1.0
+"""The weight with the full colour, also where some are larger: else all others would be pale."""
+
+OWN_STEMS = "own stems"
+"""What a folded row has in the place of its separator, where it stands for the stem of each column's source."""
+
 SHADE = 75
 """Opacity in percent of the largest weight's cell: text stays readable on it, in light and dark."""
 
@@ -25,13 +31,13 @@ def matrix_view(weights: MixingWeights, scale: float) -> dict[str, Any]:
     weights : MixingWeights
         Any ones.
     scale : float
-        The weight with the full colour, of all matrices that are compared.
+        The largest weight of all matrices that are compared; it has the full colour, up to `FULL`.
 
     Returns
     -------
     dict
-        ``columns``, ``rows`` (name and cells of `cell`), ``note`` on what folding hides, ``spread`` (the same rows, of
-        standard deviations; empty for one segment), and ``whole``, all numbers as JSON.
+        ``columns``, ``rows`` (name and cells of `cell`), ``note`` on what folding hides, ``spread`` (the same rows,
+        of standard deviations; empty for one segment), and ``whole``, all numbers as JSON.
 
     Examples
     --------
@@ -39,7 +45,7 @@ def matrix_view(weights: MixingWeights, scale: float) -> dict[str, Any]:
     >>> view["columns"], [(name, [cell["text"] for cell in cells]) for name, cells in view["rows"]]
     (['bass'], [('a', ['0.75']), ('b', ['0.25'])])
     """
-    folded = fold(weights, True)
+    folded, scale = fold(weights, True), min(scale, FULL) or FULL
     mean, spread = folded.matrix.mean(0), folded.matrix.std(0)
     varies = len(folded.matrix) > 1
     return {
@@ -71,8 +77,8 @@ def _rows(
 ) -> list[tuple[str, list[dict[str, str]]]]:
     rows = []
     for place, label in enumerate(folded.inputs):
-        name = label.separator or label.source
-        if label.separator and label.source != "own stems":
+        name = label.source
+        if label.is_stem and label.separator != OWN_STEMS:
             name = f"{label.separator}: {label.source}"
         rows.append((name, [cell(value, scale, colours) for value in values[:, place]]))
     return rows

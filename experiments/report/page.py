@@ -193,7 +193,12 @@ def _songs(
         sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
         if rows:
             anchor = f"listen-{safe_name(entry['track'])}"
-            yield entry | {"anchor": anchor, "data": labels.get(entry["track"], ""), "sources": sources, "rows": list(rows.values())}
+            yield entry | {
+                "anchor": anchor,
+                "data": labels.get(entry["track"], ""),
+                "sources": sources,
+                "rows": list(rows.values()),
+            }
 
 
 def _config(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Track by track: how far the best fusion is above the best separator, and the seconds in which two methods differ most."""
+"""Track by track: how far the best fusion is above the best separator, and the seconds that differ most."""
 
 from __future__ import annotations
 

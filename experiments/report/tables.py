@@ -1,7 +1,7 @@
-"""The report's tables: scores with gains over the best separator and the best of each source, intervals, dropped frames.
+"""The report's tables: scores, gains over the best separator and the best of each source, dropped frames.
 
-Two baselines, one name each: the *best separator* has the best mean over sources, one for all of them; the *best of each
-source* takes for every source the separator that is best at it. Both are chosen on the very scores that they are
+Two baselines, one name each: the *best separator* has the best mean over sources, one for all of them; the *best of
+each source* takes for every source the separator that is best at it. Both are chosen on the very scores that they are
 compared on, so that gains over them are rather too small.
 """
 
@@ -107,7 +107,9 @@ class ScoreTable:
     @property
     def best_two(self) -> tuple[str, str]:
         """The two fusions with the best means; empty where there are fewer."""
-        means = self.grid.loc[self.grid.index.isin(self.fusions), MEAN].dropna().sort_values(ascending=False, kind="stable")
+        means = (
+            self.grid.loc[self.grid.index.isin(self.fusions), MEAN].dropna().sort_values(ascending=False, kind="stable")
+        )
         first, second = [*map(str, means.index), "", ""][:2]
         return first, second
 
@@ -194,7 +196,8 @@ def score_tables(
     -------
     list of (str, DataFrame)
         Columns method, the sources, mean, over best separator, over best of each source, the gain over the best
-        separator of each source (all dB), dropped (frames), note; ``attrs["songs"]`` names the tracks, ``<subset>/<track>``.
+        separator of each source (all dB), dropped (frames), note; ``attrs["songs"]`` names the tracks,
+        ``<subset>/<track>``.
 
     Raises
     ------
