@@ -58,7 +58,7 @@ def answer_on(run: Run, record: RunRecord, data: DataSetScores, compared: list[C
         return Answer(None, "", (f"No answer: {verdict}.",))
     fusion = record.fusions[verdict.best]
     rows = next((against.rows for against in compared if against.baseline == verdict.best_single), pd.DataFrame())
-    own = rows[rows["fusion"] == verdict.best].to_dict("records") if len(rows) else []
+    own = rows[(rows["fusion"] == verdict.best) & rows["difference"].notna()].to_dict("records") if len(rows) else []
     gains = own or list(_bare_gains(data, verdict))
     is_better = verdict.gain_db > 0
     return Answer(

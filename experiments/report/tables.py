@@ -94,6 +94,15 @@ class ScoreTable:
         )
 
     @property
+    def said(self) -> dict[str, list[str]]:
+        """By note, the methods that it is about: what several share is said once."""
+        found: dict[str, list[str]] = {}
+        for method, note in self.notes.items():
+            if note:
+                found.setdefault(note, []).append(method)
+        return found
+
+    @property
     def name(self) -> str:
         """The metric's name in words."""
         return "whole-song SDR" if self.metric == SONG_SDR else self.metric
