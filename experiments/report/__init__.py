@@ -2,7 +2,7 @@
 
 from .comparison import write_comparison
 from .data_sets import shown_fusions
-from .page import write_report
+from .page import write_report, write_waiting_page
 from .players import (
     busiest_start_s,
     is_written,
@@ -32,4 +32,5 @@ __all__ = [
     "write_comparison",
     "write_players",
     "write_report",
+    "write_waiting_page",
 ]

@@ -58,7 +58,7 @@ def matrix_view(weights: MixingWeights, scale: float) -> dict[str, Any]:
 
 
 def whole_numbers(weights: MixingWeights, scale: float) -> str:
-    """All weights as JSON for the page's script: inputs, outputs, rows by input, and the weight with the full colour."""
+    """All weights as JSON for the page's script: inputs, outputs, rows by input, the weight with the full colour."""
     whole = unfolded(weights)
     numbers = np.round(whole.matrix.mean(0).T, DIGITS) + 0.0
     return json.dumps(

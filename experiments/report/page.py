@@ -99,6 +99,11 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     return run.report_path
 
 
+def write_waiting_page(run_folder: str | os.PathLike[str]) -> None:
+    """Write ``report/index.html`` of a run that has no report yet: served, it shows how far the run is."""
+    Run(run_folder).write_text("report/index.html", rendered("waiting.html.j2", {}))
+
+
 def rendered(template: str, view: Mapping[str, Any]) -> str:
     """A page of one of the templates; every text in it is escaped."""
     from jinja2 import Environment, FileSystemLoader

@@ -15,7 +15,9 @@ import pytest
 from stemfuse.analysis.scores import scores_table, write_scores
 from stemfuse.blending import MixingWeights
 from stemfuse.experiments.errors import RunError
+from stemfuse.experiments.live import live_progress
 from stemfuse.experiments.report import safe_name, score_tables, write_comparison, write_players, write_report
+from stemfuse.experiments.run import Run
 from stemfuse.separators import SOURCES, Stems, Track
 
 SEPARATORS = ("repet_sim", "harmonic_percussive", "centre_channel")
@@ -128,6 +130,22 @@ def make_run(
         track, methods_played = make_song(name, seconds, place)
         write_players(folder, track, methods_played, 1.5 if seconds <= 2 else 30)
     return folder
+
+
+def test_a_run_that_goes_on_shows_its_progress_until_it_ends(tmp_path):
+    run, told = Run(tmp_path), []
+    with live_progress(run, lambda *state: told.append(state)) as progress:
+        assert "This run is going on" in run.report_path.read_text("utf-8")
+        for state in (("fit", 0, 3), ("fit", 1, 3), ("score", 2, 8)):
+            progress(*state)
+            found = json.loads((tmp_path / "report/progress.json").read_text())
+        assert (found["stage"], found["done"], found["total"]) == ("score", 2, 8)
+        assert found["begun"] <= found["now"]
+    assert told == [("fit", 0, 3), ("fit", 1, 3), ("score", 2, 8)]
+    assert not (tmp_path / "report/progress.json").exists()
+    run.report_path.write_text("the report")
+    with live_progress(run, lambda *state: None):
+        assert run.report_path.read_text("utf-8") == "the report", "an older report stays until there is a new one"
 
 
 class Page(HTMLParser):
