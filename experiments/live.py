@@ -1,4 +1,4 @@
-"""A run that is going on, as `stemfuse serve` shows it: its stage and count beside the report, and a page that waits."""
+"""A run that is going on, as `stemfuse serve` shows it: its stage and count beside the report, and a waiting page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERY_S = 1.0
 
 
 @contextlib.contextmanager
-def live_progress(run: Run, shown: Progress) -> Iterator[Progress]:
+def live_progress(run: Run, shown: Progress, page: bool = True) -> Iterator[Progress]:
     """Write the progress of a run into its folder until it ends; where there is no report yet, a page that shows it.
 
     Parameters
@@ -27,6 +27,8 @@ def live_progress(run: Run, shown: Progress) -> Iterator[Progress]:
         Its folder.
     shown : callable
         Called as before, as ``shown(stage, done, total)``.
+    page : bool
+        Whether the run ends with a report, for which a page may wait.
 
     Yields
     ------
@@ -48,7 +50,7 @@ def live_progress(run: Run, shown: Progress) -> Iterator[Progress]:
             run.write_text(PROGRESS, json.dumps(state))
 
     with contextlib.suppress(RunError, OSError):
-        if not run.report_path.exists():
+        if page and not run.report_path.exists():
             write_waiting_page(run.path)
     try:
         yield progress

@@ -117,7 +117,7 @@ def _run(plan: Plan, progress: Progress, verify: bool, stages: Mapping[str, Stag
     run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
     # what is taken off the record and not written again is deleted at the end
     run.write_config(config)
-    with kept_processes(plan.workers), live_progress(run, progress) as shown:
+    with kept_processes(plan.workers), live_progress(run, progress, "report" in stages) as shown:
         for name, stage in stages.items():
             started = time.perf_counter()
             stage(plan, run, shown)
