@@ -40,7 +40,7 @@ def si_sdr(reference: Waves, estimate: Waves) -> float:
     """Scale-invariant signal-to-distortion ratio of one source: the SDR of an estimate whose level does not matter.
 
     With <.,.> the sum over channels and time, and a = <y, s> / <s, s> the least-squares gain of the reference s
-    in the estimate y, SI-SDR = 10 log10(|a s|^2 / |a s - y|^2) [1]_. No mean is subtracted. One gain holds
+    in the estimate y, SI-SDR = ``10 log10(|a s|^2 / |a s - y|^2)`` [1]_. No mean is subtracted. One gain holds
     for all channels, so a wrong balance of left and right counts as distortion.
 
     Parameters
