@@ -1,6 +1,6 @@
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
 from .bands import band_statistics
-from .bss_eval import ReferenceProjection, Scores, bss_eval, frame_slices, song_sdr
+from .bss_eval import ReferenceProjection, Scores, SdrScores, bss_eval, frame_sdr, frame_slices, song_sdr
 from .errors import GramError, ScoreError
 from .figures import (
     plot_gains,
@@ -44,6 +44,7 @@ __all__ = [
     "ReferenceProjection",
     "ScoreError",
     "Scores",
+    "SdrScores",
     "aggregate",
     "band_statistics",
     "best_single",
@@ -53,6 +54,7 @@ __all__ = [
     "check_scores",
     "common_mask",
     "compare",
+    "frame_sdr",
     "frame_slices",
     "l1_frequency",
     "plot_gains",
