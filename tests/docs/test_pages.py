@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +20,8 @@ from stemfuse.experiments.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-ROOM = re.compile(r" {3,}(?!-)")
-"""What follows a wide gap behind a command is a remark."""
+ROOM = re.compile(r" {3,}")
+"""What follows a wide gap behind a command may be a remark."""
 
 
 def commands_of(text):
@@ -37,11 +38,20 @@ def commands_of(text):
 
 
 def problem(line, is_whole):
-    """What is wrong with a command, or nothing."""
-    words = shlex.split(ROOM.split(line.replace("'\\''", ""), maxsplit=1)[0], comments=True)[1:]
+    """What is wrong with a command, or nothing; with what stands behind a wide gap, or without it."""
+    cuts = [line, *(line[: gap.start()] for gap in ROOM.finditer(line))]
+    found = [problem_of(cut, is_whole) for cut in cuts]
+    return None if None in found else found[0]
+
+
+def problem_of(line, is_whole):
+    try:
+        words = shlex.split(line, comments=True)[1:]
+    except ValueError as error:  # the apostrophe of a remark
+        return str(error)
     is_whole = is_whole and "..." not in words
-    words = [word for word in words if word != "..."]
-    command, context = get_command(app), None
+    words = [word for word in takewhile(lambda word: word not in (">", "|"), words) if word != "..."]
+    command = get_command(app)
     # alternatives in a sentence: stemfuse weights list|add
     while hasattr(command, "commands") and words:
         name, *words = words
@@ -50,9 +60,11 @@ def problem(line, is_whole):
         command = command.commands[name.split("|")[0]]
     try:
         context = command.context_class(command, info_name="stemfuse")
-        given, *_ = command.make_parser(context).parse_args(args=words)
+        given, rest, _ = command.make_parser(context).parse_args(args=words)
     except Exception as error:  # whatever click calls it
         return str(error)
+    if rest:
+        return f"unexpected {' '.join(rest)}"
     missing = [parameter.name for parameter in command.params if parameter.required and not given.get(parameter.name)]
     return f"missing {', '.join(missing)}" if is_whole and missing else None
 
