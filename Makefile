@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev
 
 # the documentation as a site that needs no network; a warning, such as a link that leads nowhere, is an error
 docs: $(VENV)/.installed-dev
-	$(BIN)/sphinx-build --quiet --keep-going --fail-on-warning -b html docs site
+	$(BIN)/sphinx-build --quiet --jobs auto --keep-going --fail-on-warning -b html docs site
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -87,22 +87,24 @@ def package_page(package: str, title: str) -> str:
     """What a package says of itself, then its names; those that have their entry elsewhere are linked."""
     names = import_module(package).__all__
     own = [name for name in names if pages()[name] == f"{package}.{name}"]
-    things = {name: getattr(import_module(package), name) for name in own}
+    things = {name: getattr(import_module(package), name) for name in names}
     values = {name: thing for name, thing in things.items() if not (inspect.isclass(thing) or inspect.isroutine(thing))}
     callables = [name for name in own if name not in values]
-    elsewhere = [pages()[name] for name in names if name not in own]
+    elsewhere = {name: pages()[name] for name in names if name not in own}
     # a function may have its module's name
     is_shadowed = package in pages().values()
     lines = [*heading(package), f"*{title}.*", "", f".. automodule:: {package}", *["   :no-index:"] * is_shadowed, ""]
     lines += [f".. currentmodule:: {package}", ""]
     lines += summary(callables)
     if elsewhere:
-        lines += ["It also hands out these:", "", *summary(elsewhere)]
+        lines += ["It also hands out these:", ""]
+        lines += [f"* :py:obj:`{elsewhere[name]}`" for name in elsewhere if name in values] + [""]
+        lines += summary([full for name, full in elsewhere.items() if name not in values])
     for name in callables:
         lines += entry(name, things[name])
-    if values:
+    if own_values := {name: value for name, value in values.items() if name in own}:
         lines += ["Constants and types", "-------------------", ""]
-        lines += [line for name, value in values.items() for line in constant(package, name, value)]
+        lines += [line for name, value in own_values.items() for line in constant(package, name, value)]
     return "\n".join(lines)
 
 
@@ -118,7 +120,7 @@ def constant(package: str, name: str, value: Any) -> list[str]:
     """A constant or the name of a type, with its value and with what its module says of it."""
     shown = " ".join(str(value).replace("numpy.ndarray[tuple[typing.Any, ...], numpy.dtype", "NDArray[").split())
     text = [f"   {line}" for line in constants_of(package).get(name, [])]
-    return [f".. py:data:: {package}.{name}", *[f"   :value: {shown}"] * (len(shown) < 200), "", *text, ""]
+    return [f".. py:data:: {name}", *[f"   :value: {shown}"] * (len(shown) < 200), "", *text, ""]
 
 
 @cache
