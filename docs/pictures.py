@@ -6,7 +6,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from stemfuse.experiments.cli import main as stemfuse
+from stemfuse.analysis.figures import plot_weights_grid
+from stemfuse.blending import MixingWeights, decompose
 
 PICTURES = {
     "gains": "gains-1-synthetic-band-*.png",
@@ -20,16 +21,15 @@ PICTURES = {
 
 
 def main() -> None:
-    """Copy the run's figures, and draw the one that only `stemfuse plot` draws."""
+    """Copy the run's figures, and draw the one that the report does not have."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the finished run")
     run = parser.parse_args().run
     folder = Path(__file__).parent / "pictures"
     for name, pattern in PICTURES.items():
         shutil.copyfile(min((run / "figures").glob(pattern)), folder / f"{name}.png")
-    parts = folder / "parts.png"
-    parts.unlink(missing_ok=True)
-    stemfuse(["plot", str(run / "fusions" / "least_squares.npz"), "--how", "parts", "--out", str(parts)])
+    parts = decompose(MixingWeights.load(run / "fusions" / "least_squares.npz")).parts()
+    plot_weights_grid(parts).savefig(folder / "parts.png", dpi=75, bbox_inches="tight")
 
 
 if __name__ == "__main__":
