@@ -1,6 +1,6 @@
 from .aggregates import MEAN, SUMS, aggregate, by_source, source_order, track_scores
 from .bands import band_statistics
-from .bss_eval import ReferenceProjection, Scores, bss_eval, frame_slices, song_sdr
+from .bss_eval import ReferenceProjection, Scores, SdrScores, bss_eval, frame_sdr, frame_slices, song_sdr
 from .errors import GramError, ScoreError
 from .figures import (
     SEARCH_FIGURES,
@@ -52,6 +52,7 @@ __all__ = [
     "ReferenceProjection",
     "ScoreError",
     "Scores",
+    "SdrScores",
     "aggregate",
     "band_statistics",
     "best_single",
@@ -63,6 +64,7 @@ __all__ = [
     "compare",
     "fewest_tracks_to_prove",
     "figure_style",
+    "frame_sdr",
     "frame_slices",
     "l1_frequency",
     "plot_bounds",

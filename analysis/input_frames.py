@@ -33,8 +33,13 @@ def input_frames(track: Track, window: int, hop: int) -> Iterator[Samples]:
     >>> [frame.shape for frame in input_frames(track, 500, 500)]
     [(18, 500), (18, 500)]
     """
+    for frame in frame_slices(track.length, window, hop):
+        yield input_samples(track, frame)
+
+
+def input_samples(track: Track, part: slice) -> Samples:
+    """Samples (channel, time) of a part of a track: of the mixture, every stem and every reference, in this order."""
     references = track.required_references()
     stems = [given[source] for given in track.stems.values() for source in given.sources]
     signals = [track.mixture, *stems, *(references[source] for source in references.sources)]
-    for frame in frame_slices(track.length, window, hop):
-        yield np.concatenate([signal.read(frame.start, frame.stop) for signal in signals])
+    return np.concatenate([signal.read(part.start, part.stop) for signal in signals])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemfuse.separators import Stems, Track, TrackError
 from stemfuse.separators.sources import scored_sums, summed
 
 from .aggregates import aggregate, by_source, source_order
-from .bss_eval.evaluation import ReferenceProjection, bss_eval, song_sdr
+from .bss_eval.evaluation import Backend, ReferenceProjection, bss_eval
+from .bss_eval.sdr import frame_sdr, song_sdr
 from .reasons import method_notes
 from .scores import SONG_SDR, WHOLE_SONG, common_mask, scores_table
 from .song_metrics import song_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SDR = "SDR"
 
 Sums = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -27,7 +31,7 @@ def score_track(
     methods: Mapping[str, Stems],
     window_s: float = 1.0,
     hop_s: float = 1.0,
-    backend: Literal["fast", "museval"] = "fast",
+    backend: Backend = "fast",
     threads: int | None = None,
     metrics: Collection[str] = (),
 ) -> pd.DataFrame:
@@ -50,7 +54,8 @@ def score_track(
     threads : int, optional
         Of the fast backend; one per core when not given.
     metrics : collection of str
-        Metrics of whole songs to compute as well, some of `SONG_METRICS`.
+        Metrics of whole songs to compute as well, some of `SONG_METRICS`. ``"SDR"`` among them: of BSS Eval's four
+        only this one, which is a pass over the audio and no more.
 
     Returns
     -------
@@ -68,24 +73,39 @@ def score_track(
         except TrackError as error:
             raise TrackError(f"{name}, track {track.name!r}: {error}") from error
         by_sums.setdefault(tuple(truth_sums.items()), {})[name] = summed(stems, sums)
+    others = [name for name in metrics if name != SDR]
     tables = []
     for pairs, estimates_of in by_sums.items():
         truth = summed(references, dict(pairs))
         sources, names, chosen = truth.sources, list(estimates_of), list(estimates_of.values())
         sounds = [any(block.any() for _, block in truth[source].blocks()) for source in sources]
         # methods of the same sources share the work on the references
-        if backend == "fast":
-            found = ReferenceProjection(truth, window, hop, workers=threads).evaluate_all(chosen)
-        else:
-            found = (bss_eval(truth, estimates, window, hop, backend=backend) for estimates in chosen)
-        for name, estimates, scores in zip(names, chosen, found, strict=True):
-            song = {SONG_SDR: np.where(sounds, song_sdr(truth, estimates), np.nan)}
-            if metrics:
-                found_by_name = song_metrics(truth, estimates, track.rate, metrics)
-                # of silence they say nothing of the estimate
-                song |= {metric: np.where(sounds, values, np.nan) for metric, values in found_by_name.items()}
-            tables.append(scores_table(track.name, name, sources, scores._asdict(), song))
+        for name, estimates, (values, song_values) in zip(
+            names, chosen, _evaluated(truth, chosen, window, hop, backend, threads, SDR in metrics), strict=True
+        ):
+            of_song = {SONG_SDR: song_values}
+            if others:
+                of_song |= song_metrics(truth, estimates, track.rate, others)
+            # of silence they say nothing of the estimate
+            song = {metric: np.where(sounds, found, np.nan) for metric, found in of_song.items()}
+            tables.append(scores_table(track.name, name, sources, values, song))
     return pd.concat(tables, ignore_index=True)
+
+
+def _evaluated(
+    truth: Stems, chosen: Sequence[Stems], window: float, hop: float, backend: Backend, threads: int | None, alone: bool
+) -> Iterator[tuple[Mapping[str, NDArray[np.float64]], NDArray[np.float64]]]:
+    """Of every estimate the metrics of frames by name, or SDR alone, and the whole-song SDR."""
+    if alone and backend == "fast":
+        for own in frame_sdr(truth, chosen, window, hop, workers=threads):
+            yield {SDR: own.SDR}, own.song
+        return
+    if backend == "fast":
+        found = ReferenceProjection(truth, window, hop, workers=threads).evaluate_all(chosen)
+    else:
+        found = (bss_eval(truth, estimates, window, hop, backend=backend) for estimates in chosen)
+    for estimates, scores in zip(chosen, found, strict=True):
+        yield {SDR: scores.SDR} if alone else scores._asdict(), song_sdr(truth, estimates)
 
 
 def summarise(scores: pd.DataFrame, common_tracks: bool = True) -> pd.DataFrame:

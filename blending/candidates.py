@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemfuse.analysis.bss_eval.evaluation import SONG_EPSILON
+from stemfuse.analysis.bss_eval.sdr import SONG_EPSILON
 from stemfuse.analysis.errors import GramError
 from stemfuse.analysis.gram import GramStatistics
 from stemfuse.separators.labels import ChannelLabel

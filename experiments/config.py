@@ -281,8 +281,8 @@ class ScoreConfig(_Part):
     window_s: float = Field(1.0, gt=0, le=3600, description="length of a frame in seconds")
     hop_s: float = Field(1.0, gt=0, le=3600, description="distance of frames in seconds")
     backend: Literal["fast", "museval"] = Field("fast", description="both give the same values")
-    metrics: tuple[Literal["SI_SDR", "bleedless", "fullness", "L1_frequency"], ...] = Field(
-        (), description="metrics of whole songs beside BSS Eval"
+    metrics: tuple[Literal["SDR", "SI_SDR", "bleedless", "fullness", "L1_frequency"], ...] = Field(
+        (), description="metrics of whole songs beside BSS Eval; SDR: of BSS Eval this one alone, which is much faster"
     )
 
 

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemfuse.blending.weights import counted
 from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stemfuse.blending import MixingWeights
     from stemfuse.separators import WeightsLike
 
+    from .report.tables import Comparison
     from .run import Run
 
 BLOCKS = ("block", "sdr_db", "parameters", "operations")
@@ -148,19 +150,11 @@ def drawings_of(path: Path | str, wanted: Wanted | None = None, progress: Progre
 
 def weights_drawings(weights: MixingWeights, wanted: Wanted, name: str = "") -> Drawings:
     """What can be drawn of mixing weights."""
-    from stemfuse.analysis.figures import plot_weights, plot_weights_grid, plot_weights_over_time
-    from stemfuse.blending import decompose
-
-    segments, title = len(weights.matrix), wanted.title or name
-    kinds: dict[str, Callable[[], Figure]] = {
-        "matrix": lambda: plot_weights(weights, list(wanted.segments) or None, title=title, folded=wanted.folded)
-    }
-    if segments > 1:
-        kinds["time"] = partial(plot_weights_over_time, weights, title=title)
-    else:
-        kinds["parts"] = lambda: plot_weights_grid(decompose(weights).parts(), title=title, folded=wanted.folded)
-    said = f"weights of {segments} segment{'s' * (segments > 1)}"
-    return Drawings(f"{name}, {said}" if name else said, kinds)
+    drawn = partial(
+        weights.plot, segment=list(wanted.segments) or None, title=wanted.title or name, folded=wanted.folded
+    )
+    said = f"weights of {counted(len(weights.matrix), 'segment')}"
+    return Drawings(f"{name}, {said}" if name else said, {how: partial(drawn, how) for how in weights.figures})
 
 
 def draw_difference(first: Path, second: Path, wanted: Wanted, progress: Progress = silent) -> Figure:
@@ -208,6 +202,7 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
     """Scores, gains and bounds of a run; or weights, search and training of one of its fusions."""
     if wanted.fusion:
         return _of_fusion(run, wanted)
+    from stemfuse.analysis import FEWEST_TRACKS
     from stemfuse.analysis.figures import plot_bounds, plot_gains, plot_scores, plot_weights_grid
 
     from .report.data_sets import scored_data
@@ -219,8 +214,9 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
     kinds: dict[str, Callable[[], Figure]] = {}
     if data is not None:
         kinds["scores"] = lambda: plot_scores(data.masked, wanted.metric, data.methods, data.fusions)
-        if compared := comparisons(data):
-            kinds["gains"] = lambda: plot_gains(compared[0].rows, data.fusions)
+        if data.fusions and len(data.tracks) >= FEWEST_TRACKS and set(data.complete) - set(data.fusions):
+            # thousands of draws: only where they are drawn
+            kinds["gains"] = lambda: plot_gains(_first(comparisons(data), run).rows, data.fusions)
     if (run.path / BOUNDS).is_file():
         import pandas as pd
 
@@ -228,9 +224,15 @@ def _of_run(run: Run, wanted: Wanted) -> Drawings:
         table = pd.read_csv(run.path / BOUNDS)
         first = table["data"].iloc[0] if data is None or data.label not in set(table["data"]) else data.label
         kinds["bounds"] = lambda: plot_bounds(table[table["data"] == first])
-    if weights := dict(_constant(run)):
-        kinds["matrix"] = lambda: plot_weights_grid(weights, title=wanted.title, folded=wanted.folded)
+    if any(kept.linear and not kept.songs for kept in run.record().fusions.values()):
+        kinds["matrix"] = lambda: plot_weights_grid(dict(_constant(run)), title=wanted.title, folded=wanted.folded)
     return Drawings(f"{run.path}, a run (--fusion draws one of {', '.join(run.record().fusions) or 'none'})", kinds)
+
+
+def _first(compared: Sequence[Comparison], run: Run) -> Comparison:
+    if not compared:
+        raise ConfigError(f"{run.path}: no gains, as no single separator has scores on these songs")
+    return compared[0]
 
 
 def _constant(run: Run) -> list[tuple[str, WeightsLike]]:

@@ -35,7 +35,8 @@ the Music Demixing Challenge 2021: 10 log10 of (sum s^2 + 1e-7) / (sum (s - y)^2
 Files
 -----
 ============= ==========================================================================================================
-evaluation    from audio to metrics: `bss_eval`, `ReferenceProjection`, `song_sdr`
+evaluation    from audio to metrics: `bss_eval`, `ReferenceProjection`
+sdr           SDR alone, by one pass without projections: `frame_sdr`, `song_sdr`
 framing       arrays and stems, read by time range and checked; frames; which sources are silent
 rounding      `project` chooses how filters are found; museval's order of operations for references that are singular
 projection    correlations of references and estimates, and the filters by Cholesky factorisation
@@ -67,8 +68,9 @@ Examples
 ((2, 2), array([[20., 20.], [20., 20.]]))
 """
 
-from .evaluation import Backend, Mode, ReferenceProjection, Scores, bss_eval, song_sdr
+from .evaluation import Backend, Mode, ReferenceProjection, Scores, bss_eval
 from .framing import Audio, SourceAudio, check_pair, frame_slices, readable
+from .sdr import SdrScores, frame_sdr, song_sdr
 
 __all__ = [
     "Audio",
@@ -76,9 +78,11 @@ __all__ = [
     "Mode",
     "ReferenceProjection",
     "Scores",
+    "SdrScores",
     "SourceAudio",
     "bss_eval",
     "check_pair",
+    "frame_sdr",
     "frame_slices",
     "readable",
     "song_sdr",

@@ -80,7 +80,7 @@ class ProcessorArithmetic:
 
     def __init__(self, workers: int | None = None) -> None:
         self._limit = workers
-        self.workers = workers or _usable_cores()
+        self.workers = workers or usable_cores()
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """The array itself."""
@@ -115,7 +115,7 @@ class ProcessorArithmetic:
             else:
                 packed[index - half, : index - half + 1] = row[half : index + 1]
         # OpenBLAS' threads wait for each other so busily that on a shared machine two are slower than one
-        with _blas_threads(1):
+        with blas_threads(1):
             factor, failed = scipy.linalg.lapack.dpftrf(size, packed.reshape(-1), uplo="L", overwrite_a=True)
         if failed:
             raise NotPositiveDefiniteError(f"{failed}-th leading minor is not positive definite")
@@ -136,7 +136,7 @@ class ProcessorArithmetic:
 
     def solve(self, factor: DeviceArray, right: Values) -> Values:
         """See `Arithmetic`."""
-        with _blas_threads(1):
+        with blas_threads(1):
             solution: Values
             solution, _ = scipy.linalg.lapack.dpftrs(len(right), factor, right, uplo="L")
         return solution
@@ -158,7 +158,7 @@ class ProcessorArithmetic:
 
     def threads(self) -> AbstractContextManager[None]:
         """See `Arithmetic`."""
-        return nullcontext() if self._limit is None else _blas_threads(self._limit)
+        return nullcontext() if self._limit is None else blas_threads(self._limit)
 
 
 class TorchArithmetic:
@@ -240,7 +240,8 @@ def arithmetic_on(device: str = "cpu", workers: int | None = None) -> Arithmetic
 
 
 @contextmanager
-def _blas_threads(count: int) -> Iterator[None]:
+def blas_threads(count: int) -> Iterator[None]:
+    """Limit numpy's and scipy's linear algebra to some threads."""
     # the setting is the process's: of two threads that change it at once the later would restore the wrong number
     with _BLAS, _libraries().limit(limits=count, user_api="blas"):
         yield
@@ -251,5 +252,6 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

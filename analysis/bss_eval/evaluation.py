@@ -1,4 +1,4 @@
-"""BSS Eval v4 and v3 for images, with museval's values, and the whole-song SDR of the 2021 challenge."""
+"""BSS Eval v4 and v3 for images, with museval's values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stemfuse.separators import BLOCK, AudioError, StemfuseError
+from stemfuse.separators import AudioError, StemfuseError
 
 from .arithmetic import Values, arithmetic_on
 from .decomposition import Energies, frame_energies
@@ -19,9 +18,6 @@ from .rounding import project
 
 Mode = Literal["v4", "v3"]
 Backend = Literal["fast", "museval"]
-
-SONG_EPSILON = 1e-7
-"""Added to both energies of the whole-song SDR by the 2021 challenge."""
 
 
 class Scores(NamedTuple):
@@ -250,49 +246,3 @@ def _checked(mode: Any) -> Mode:
     if mode not in get_args(Mode):
         raise StemfuseError(f"got mode {mode!r}, expected one of {', '.join(get_args(Mode))}")
     return mode  # type: ignore[no-any-return]
-
-
-def song_sdr(references: Audio, estimates: Audio) -> NDArray[np.float64]:
-    """Signal-to-distortion ratio of whole songs, as the 2021 music demixing challenge ranked them.
-
-    10 log10((sum s^2 + e) / (sum (s - y)^2 + e)) over time and channels with e = 1e-7: finite for silent sources and
-    perfect estimates alike.
-
-    Parameters
-    ----------
-    references, estimates : array_like, shape (source, time, channel), or Stems
-        The true sources and estimates of them; stems are read block by block.
-
-    Returns
-    -------
-    ndarray, shape (source,), float64
-        In dB. The challenge's score of a song is the mean over its four sources.
-
-    Raises
-    ------
-    AudioError
-        See `bss_eval`.
-
-    References
-    ----------
-    Y. Mitsufuji et al., "Music demixing challenge 2021", Frontiers in Signal Processing 1:808395, 2022, eq. 1-2.
-
-    Examples
-    --------
-    >>> references = np.full((1, 100, 2), 0.5)
-    >>> song_sdr(references, 0.9 * references).round(3)
-    array([20.])
-    """
-    pair = readable(references, "references"), readable(estimates, "estimates")
-    check_pair(*pair)
-    signal, distortion = np.full((2, len(pair[0].sources)), SONG_EPSILON)
-    for start in range(0, pair[0].length, BLOCK):
-        stop = min(start + BLOCK, pair[0].length)
-        truth, estimate = (audio.read(start, stop).astype(np.float64) for audio in pair)
-        signal += np.einsum("sct,sct->s", truth, truth)
-        distortion += np.einsum("sct,sct->s", truth - estimate, truth - estimate)
-    for audio, role, energy in zip(pair, ("references", "estimates"), (signal, distortion), strict=True):
-        if not np.isfinite(energy).all():
-            raise_not_finite(audio, role)
-    sdr: NDArray[np.float64] = 10 * np.log10(signal / distortion)
-    return sdr

@@ -149,7 +149,7 @@ def plot_layers(table: pd.DataFrame, title: str = "") -> Figure:
         axes.set_xticks([])
         axes.set_xlabel(unit, fontsize=points(8.5), color=INK)
         quiet_axes(axes)
-    left.set_yticks(places, [shorten(str(name), 16 if is_narrow() else 30) for name in table["block"]])
+    left.set_yticks(places, [shorten(str(name), 22 if is_narrow() else 30) for name in table["block"]])
     left.set_ylim(len(table) - 0.4, -0.6)
     quiet_axes(left)
     add_title(figure, title)

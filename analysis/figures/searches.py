@@ -138,7 +138,7 @@ def _draw(plot: Callable[[], Any], title: str) -> Figure:
         width = min(SIZE[0], page_width())
         figure.set_size_inches(width, SIZE[1] if width == SIZE[0] else 0.7 * width)
         axes[0].set_title("", loc="left")  # remove Optuna's own title
-        axes[0].set_title(shorten(title, int(9 * width)), fontsize=points(10))
+        axes[0].set_title(shorten(title, int(14 * width)), fontsize=points(10))
         if is_narrow():
             for text in figure.findobj(Text):
                 text.set_fontsize(points(min(text.get_fontsize(), 8.5)))

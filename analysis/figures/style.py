@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from stemfuse.separators import StemfuseError
@@ -22,6 +24,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 
 SMALLEST = 6.0
 """Points; no text is smaller where a figure is printed at its own size."""
+
+
+LETTERS = 9
+"""Of a title, in an inch of the screen's style."""
 
 
 class _Style(NamedTuple):
@@ -103,22 +109,39 @@ def new_figure(width: float, height: float, fixed: bool = False) -> Figure:
         Whether it has to be as wide as said, because text would not fit otherwise.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     if is_narrow() and not fixed:
         width = min(width, page_width())
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor=PAPER)
+    figure: Figure = _shown_figure()(figsize=(width, height), dpi=100, layout="constrained", facecolor=PAPER)
     pad = 0.03 if is_narrow() else 0.09
     figure.get_layout_engine().set(w_pad=pad, h_pad=min(pad, 0.07))  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure
 
 
+@cache
+def _shown_figure() -> type[Figure]:
+    """Figures that a notebook shows, also where pyplot, which would tell it how, was never imported."""
+    from matplotlib import figure
+
+    class Figure(figure.Figure):
+        def _repr_png_(self) -> bytes:
+            from PIL import Image
+
+            drawn, small = io.BytesIO(), io.BytesIO()
+            self.savefig(drawn, format="png", dpi=self.dpi)
+            # a notebook keeps its pictures: with a palette they take a third
+            Image.open(drawn).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+            return small.getvalue()
+
+    return Figure
+
+
 def add_title(figure: Figure, title: str) -> None:
     """Write a title above all panels, in which ``$`` is only a letter."""
     if title:
         figure.suptitle(
-            shorten(title, int(9 * figure.get_figwidth())),
+            shorten(title, int(LETTERS * figure.get_figwidth() / _style.get().scale)),
             fontsize=points(11),
             fontweight="bold",
             color=INK,

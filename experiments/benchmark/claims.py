@@ -39,6 +39,12 @@ class Comparison(NamedTuple):
     expected: int = 1
 
 
+ELSEWHERE = (
+    ("Fold and pool variants of the MDX-Mixer", "they want trainings of their own: results.md, the MDX-Mixer's study"),
+    ("X-UMX's complex MSE loss", "it is a matter of how a separator is trained: `stemfuse train xumx xumx_ablation`"),
+)
+"""Claims that no comparison of the list can test, and where they are."""
+
 CLAIMS = (
     Claim("several", "Several models together beat the best single one.", "Uhlich 2017, Danna-Sep, MDX-Mixer"),
     Claim("pick", "The mixer beats the best model of each source.", "MDX-Mixer: 8.21 against 8.09 dB"),
@@ -49,6 +55,7 @@ CLAIMS = (
     Claim("more", "More separators help, and less and less.", "MDX-Mixer, table 5"),
     Claim("alone", "A mixer on one model alone does not help.", "MDX-Mixer"),
     Claim("blends", "Fixed published weights beat each of their models; fitted ones are better.", "Danna-Sep, KUIELab"),
+    Claim("wiener", "A multichannel Wiener filter after the estimates helps.", "X-UMX and its CAC variant"),
     Claim("leak", "Weights that have seen the tested songs look better than they are.", "good practice"),
 )
 
@@ -138,6 +145,10 @@ def _asked(key: str, part: PartConfig, units: Units, sources: Sequence[str]) -> 
             best = max(roles, key=lambda name: float(units.values()[MEAN].get(name, -np.inf)))
             yield Comparison(f"{blend} over {best}, the best of its models", blend, best)
             yield Comparison(f"{blend}: fitted weights over published ones", fitted(blend), blend)
+    elif key == "wiener":
+        yield Comparison("wiener of the mean over the mean", "wiener", "mean")
+        yield Comparison("fitted_wiener of the mean over the mean", "fitted_wiener of the mean", "mean")
+        yield Comparison("fitted_wiener over least squares, its base", "fitted_wiener", LEAST_SQUARES)
     elif key == "leak":
         yield Comparison("seen over not seen", LEAK, LEAST_SQUARES)
 

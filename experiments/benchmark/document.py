@@ -8,7 +8,7 @@ from typing import Any
 from stemfuse.analysis.aggregates import MEAN
 from stemfuse.experiments.report.tables import decibels
 
-from .claims import CLAIMS, FAILS, HOLDS, UNKNOWN
+from .claims import CLAIMS, ELSEWHERE, FAILS, HOLDS, UNKNOWN
 from .definition import Benchmark
 from .drawing import by_gain
 from .measuring import gain_of
@@ -172,6 +172,8 @@ def _claims(parts: Mapping[str, Any]) -> Iterator[str]:
         if rows:
             yield f"\n### {claim.finding}\n\n{claim.paper}.\n"
             yield from table(["part", "comparison", "median", "whole song", "the claim"], rows)
+    yield "\n### Not tested here\n"
+    yield from (f"* {claim}: {where}." for claim, where in ELSEWHERE)
 
 
 def _both(row: Mapping[str, Any]) -> str:

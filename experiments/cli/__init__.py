@@ -116,6 +116,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         if isinstance(code, int) and code:
             sys.exit(code)
     except Stopped:
+        messages.quiet = False
         messages.print("stemfuse: stopped; what is done is kept, the same command goes on from here", markup=False)
         raise
     except (SeveralProblemsError, UnusableTracksError) as error:
@@ -158,6 +159,7 @@ def _ordered(arguments: Sequence[str]) -> list[str]:
 
 
 def _fail(message: str, code: int, *more: str) -> None:
+    messages.quiet = False
     # names in it are data: they cannot steer the terminal, and each stays one line
     messages.print(f"stemfuse: {shown(message)}", markup=False)
     for line in more:

@@ -117,9 +117,8 @@ def say(much: Said) -> None:
     global _said
     _said = much
     logging.getLogger().setLevel(LEVELS[much])
+    messages.quiet = much == "quiet"
     logging.getLogger("stemfuse").setLevel(LEVELS[much] if much == "verbose" else logging.NOTSET)
-    if much == "quiet":
-        logging.getLogger("stemfuse.mixers.estimate").setLevel(LEVELS[much])
 
 
 def said() -> Said:
@@ -200,8 +199,10 @@ def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterat
         with lock:
             if stage not in stages:
                 stages[stage] = _Stage(now, done, done, total)
-                if total:
+                if done < total:
                     tell(f"{stage}: {total - done} to do" + (f", {done} of {total} are done" if done else ""))
+                elif total:
+                    tell(f"{stage}: all {total} done")
                 return
             known = stages[stage]
             was, known.done, known.total = known.done, done, total

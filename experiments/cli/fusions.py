@@ -11,6 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
+from .completion import names
 from .console import (
     AsIs,
     Convert,
@@ -81,7 +82,12 @@ def score(
     backend: Annotated[str, typer.Option("--backend", help="fast or museval: the same values")] = "fast",
     window: Annotated[float, typer.Option("--window", min=0.01, max=3600, help="frame length in seconds")] = 1.0,
     hop: Annotated[float, typer.Option("--hop", min=0.01, max=3600, help="frame distance in seconds")] = 1.0,
-    metrics: Annotated[str, typer.Option("--metrics", help="also SI_SDR,bleedless,fullness,L1_frequency")] = "",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics", help="SDR: of BSS Eval that alone, much faster; and SI_SDR,bleedless,fullness,L1_frequency"
+        ),
+    ] = "",
     sources: Sources = None,
     missing: Annotated[
         str, typer.Option("--missing", help="tracks that some methods lack: warn, skip them for all, or error")
@@ -139,7 +145,15 @@ Separators = Annotated[
     epilog="Example: stemfuse fit least_squares --data MUSDB18-HQ --store stems --separators mdx,xumx --out blend.npz"
 )
 def fit(
-    fusion: Annotated[str, typer.Argument(metavar="FUSION", help="one of stemfuse list fusions", show_default=False)],
+    fusion: Annotated[
+        str,
+        typer.Argument(
+            metavar="FUSION",
+            help="one of stemfuse list fusions",
+            show_default=False,
+            autocompletion=names("fusions"),
+        ),
+    ],
     data: Annotated[Path, typer.Option("--data", help="data set with references", show_default=False)],
     store: Store,
     separators: Separators,

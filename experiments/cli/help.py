@@ -25,10 +25,11 @@ class EscapedHelp(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write help, panel by panel."""
-        for part in (self, *self.params):
-            text = getattr(part, "help", None)
-            if text:
-                part.help = escape(text)  # type: ignore[union-attr]
+        parts: tuple[Any, ...] = (self, *self.params)
+        for part in parts:
+            # some kinds of parameters have no help
+            if text := getattr(part, "help", None):
+                part.help = escape(text)
         self.epilog = escape(self.epilog or "")
         super().format_help(ctx, formatter)
 

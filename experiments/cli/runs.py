@@ -318,12 +318,14 @@ def serve(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 8000,
 ) -> None:
-    """Serve a run's report on this machine until Ctrl-C."""
+    """Serve a run's report and its mixing desk on this machine until Ctrl-C."""
+    from stemfuse.experiments.desk import desk_routes
     from stemfuse.experiments.report.server import serve_folder
     from stemfuse.experiments.run import Run
 
-    serve_folder(
-        Run.open(path).path,
-        port,
-        lambda taken: messages.print(f"http://127.0.0.1:{taken}/report/  (Ctrl-C ends)"),
-    )
+    def ready(taken: int) -> None:
+        messages.print(f"report  http://127.0.0.1:{taken}/report/")
+        messages.print(f"desk    http://127.0.0.1:{taken}/desk/  (Ctrl-C ends)")
+
+    run = Run.open(path)
+    serve_folder(run.path, port, ready, desk_routes(run.path))

@@ -13,7 +13,7 @@ from stemfuse.analysis.significance import FEWEST_TRACKS, fewest_tracks_to_prove
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.printed import tables_as_json
 from stemfuse.experiments.record import RunRecord
-from stemfuse.experiments.run import TABLES, Run
+from stemfuse.experiments.run import DESK, TABLES, Run
 from stemfuse.experiments.workers import run_tasks
 from stemfuse.separators import StemfuseError
 from stemfuse.separators.foreign.documents import read_text
@@ -197,12 +197,13 @@ def _songs(
             row["files"][file["source"]] = file | {"value": value}
         sources = list(dict.fromkeys(file["source"] for file in files if file["kind"] != "mixture"))
         if rows:
-            anchor = f"listen-{safe_name(entry['track'])}"
+            desk = f"{DESK}/{safe_name(entry['track'])}.html"
             yield entry | {
-                "anchor": anchor,
+                "anchor": f"listen-{safe_name(entry['track'])}",
                 "data": labels.get(entry["track"], ""),
                 "sources": sources,
                 "rows": list(rows.values()),
+                "desk": Path(desk).relative_to("report").as_posix() if (run.path / desk).is_file() else "",
             }
 
 

@@ -60,6 +60,9 @@ class EstimatedStems:
         known = references.sources if self.sources is None else part_names(references)
         return stem_sums(tuple(self.found.files), known, self.sources, self.usual)
 
+    def weights(self, track: Track) -> None:
+        """None: nothing is known of how they were made."""
+
     def stems(self, track: Track) -> Stems:
         """Estimates, as long as the track's mixture by the rule of `fit_length`, summed up where that is wanted.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -202,7 +203,29 @@ def _too_few(songs: int) -> str:
     return f"{songs} songs are too few for an interval" if songs != 1 else "one song is too little for an interval"
 
 
-def scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: Track) -> pd.DataFrame:
+def rest_statistics(gram: GramStatistics, track: Track) -> GramStatistics | None:
+    """Statistics of the samples after a track's last whole frame, which figures of whole songs count; None without any.
+
+    Parameters
+    ----------
+    gram : GramStatistics
+        Of the track.
+    track : Track
+        Less than a second of it is read.
+    """
+    from stemfuse.analysis.bss_eval import frame_slices
+    from stemfuse.analysis.input_frames import input_samples
+
+    rest = slice(frame_slices(track.length, gram.window, gram.hop)[-1].stop, track.length)
+    if rest.start == rest.stop:
+        return None
+    samples = input_samples(track, rest).astype(np.float64)
+    return replace(gram, moments=(samples @ samples.T)[None], silent=np.zeros(1, bool))
+
+
+def scores_of(
+    weights: MixingWeights, label: str, gram: GramStatistics, track: Track, rest: GramStatistics | None = None
+) -> pd.DataFrame:
     """SDR of the sources that constant weights give of a track, and that of the whole song, as a score table.
 
     Parameters
@@ -215,16 +238,21 @@ def scores_of(weights: MixingWeights, label: str, gram: GramStatistics, track: T
         Of the track.
     track : Track
         Whose name the table has.
+    rest : GramStatistics, optional
+        Of the samples after the last frame; without it whole-song figures are those of the frames.
     """
     from stemfuse.analysis import SONG_SDR, scores_table
+    from stemfuse.analysis.bss_eval.sdr import SONG_EPSILON
 
     given = [source for source in gram.sources if source in weights.sources]
     rows = [gram.sources.index(source) for source in given]
-    values, matrix = gram.sdr(weights)[rows], gram.matrices(weights)
-    shape = (len(gram.moments), len(gram.sources), -1)
-    energies, errors = (
-        part.reshape(shape).sum((0, 2))[rows] for part in (gram.reference_energies, gram.errors(matrix))
+    values = gram.sdr(weights)[rows]
+    energies, errors = np.zeros((2, len(gram.sources)))
+    for part in filter(None, (gram, rest)):
+        matrix = part.matrices(weights)
+        for total, sums in ((energies, part.reference_energies), (errors, part.errors(matrix))):
+            total += sums.reshape(len(part.moments), len(gram.sources), -1).sum((0, 2))
+    song = 10 * np.log10((energies + SONG_EPSILON) / (errors + SONG_EPSILON))
+    return scores_table(
+        track.name, label, given, {"SDR": values}, {SONG_SDR: np.where(energies > 0, song, np.nan)[rows]}
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        song = np.where(energies > 0, 10 * np.log10(energies / errors), np.nan)
-    return scores_table(track.name, label, given, {"SDR": values}, {SONG_SDR: song})

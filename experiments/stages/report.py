@@ -16,7 +16,7 @@ from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord, RunRecord, SongRecord
-from stemfuse.experiments.run import AUDIO, PLAYERS, Run
+from stemfuse.experiments.run import AUDIO, DESK, PLAYERS, Run
 from stemfuse.experiments.workers import Progress, run_tasks
 from stemfuse.separators import AudioError, Track, digest
 
@@ -27,15 +27,16 @@ log = logging.getLogger(__name__)
 
 def report(plan: Plan, run: Run, progress: Progress) -> None:
     """Write players, weights that vary in time, figures and the page."""
+    from stemfuse.experiments.desk import RunSongs, write_excerpt
     from stemfuse.experiments.report import list_excerpts, shown_fusions, write_report
 
     record = run.record()
     # of a study, what is drawn and played is the best of its cells
     drawn = {label: record.fusions[label] for label in shown_fusions(run)}
-    chosen = list(_chosen_tracks(plan))
+    chosen, desk = list(_chosen_tracks(plan)), RunSongs(run.path, plan)
     _discard_damaged_players(run)
     _discard_others(run, record, [plan.labels[track] for track in chosen])
-    tasks = []
+    tasks, plans = [], {plan.labels[planned]: planned for planned in chosen}
     for planned in chosen:
         track = plan.attach(planned)
         shown = replace(track, name=plan.labels[planned])
@@ -52,6 +53,7 @@ def report(plan: Plan, run: Run, progress: Progress) -> None:
             drawn[label].songs = drawn[label].songs | {task.shown.name: song}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
+        write_excerpt(run.path, desk.open(plans[task.shown.name]), plan.config.players.duration_s)
         list_excerpts(run.path, entry)
         run.checksums.keep(run.path / file for file in _files_of(run, record, task.shown))
         progress("report", done, len(chosen) + 1)
@@ -142,11 +144,12 @@ def _files_of(run: Run, record: RunRecord, track: Track) -> list[str]:
 
 
 def _excerpts_of(run: Run, name: str) -> list[str]:
-    """Files of a song's excerpts."""
-    from stemfuse.experiments.report import read_players
+    """Files of a song's excerpts, and its desk."""
+    from stemfuse.experiments.report import read_players, safe_name
 
     entries = [entry["files"] for entry in read_players(run.path) if entry["track"] == name]
-    return [f"report/{file['path']}" for files in entries for file in files]
+    desk = [f"{DESK}/{safe_name(name)}.html"] if entries else []
+    return [*(f"report/{file['path']}" for files in entries for file in files), *desk]
 
 
 def _discard_damaged_players(run: Run) -> None:

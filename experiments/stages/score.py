@@ -5,29 +5,27 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from stemfuse.blending import load_fusion
-from stemfuse.experiments.checksums import Checksums, Kept
+from stemfuse.experiments.checksums import Kept
 from stemfuse.experiments.config import ScoreConfig
 from stemfuse.experiments.contents import in_threads
-from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.data import open_data
 from stemfuse.experiments.errors import ConfigError, RunError
 from stemfuse.experiments.identity import numeric_versions
-from stemfuse.experiments.parts import find_parts, part_name, write_part
+from stemfuse.experiments.parts import find_parts, part_name
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import ESTIMATES, PARTS, Run
 from stemfuse.experiments.shares import take_scores
-from stemfuse.experiments.workers import Progress, cores, few_threads, run_all, silent
-from stemfuse.separators import Contents, StemfuseError, Stems, Sums, Track, listed, track_labels
+from stemfuse.experiments.workers import Progress, cores, run_all, silent
+from stemfuse.separators import Contents, StemfuseError, Sums, Track, listed, track_labels
 from stemfuse.separators.audio.whole_files import clear_remains_below
 from stemfuse.separators.sources import scored_sums
 
 from .estimates import EstimatedStems, Missing, find_estimates, name_methods, say_late
+from .methods import Estimates, FusionMethod, Method, ScoreTask, SeparatorMethod, score_one
 from .song_content import SongContent, song_content
 
 if TYPE_CHECKING:
@@ -39,98 +37,6 @@ SCORES = "scores.parquet"
 
 METHODS = 8
 """Methods scored at a time by a process: more of them read references less often, fewer let cores share a song."""
-
-
-class Method(Protocol):
-    """What is scored; travels to another process."""
-
-    def stems(self, track: Track) -> Stems:
-        """Its estimates of one track."""
-        ...
-
-
-@dataclass(frozen=True)
-class SeparatorMethod:
-    """A single separator, whose stems the track has."""
-
-    label: str
-
-    def stems(self, track: Track) -> Stems:
-        """Stems of one track."""
-        return track.stems[self.label]
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """The stems of one method of one track in a run, and the file of their checksums, whose name says what they are."""
-
-    folder: Path
-    record: Path
-
-    @property
-    def checksums(self) -> Checksums:
-        """What was written; on record when all of it was."""
-        return Checksums(self.folder, self.record)
-
-    def are_whole(self) -> bool:
-        """Whether they were written, and no file has changed since."""
-        return bool(self.checksums.read()) and not self.checksums.changed()
-
-    def write(self, stems: Stems) -> None:
-        """Write all stems, and then put them on record."""
-        stems.write(self.folder)
-        self.checksums.keep(self.folder / f"{source}.wav" for source in stems.sources)
-
-
-@dataclass(frozen=True)
-class FusionMethod:
-    """A saved fusion of the stems that the track has; its own stems are written where there is a place for them."""
-
-    file: Path
-    place: Estimates | None
-    convert: bool = False
-    mixed: tuple[str, ...] | None = None
-    """Labels of the separators that it is given; all that the track has when None."""
-
-    def stems(self, track: Track) -> Stems:
-        """Fused stems of one track."""
-        given = track if self.mixed is None else track.only(self.mixed)
-        fused = fuse_track(load_fusion(self.file), given, self.convert)
-        if self.place is not None:
-            self.place.write(fused)
-        return fused
-
-
-@dataclass(frozen=True)
-class ScoreTask:
-    """One track to be scored by some methods; travels to another process."""
-
-    track: Track
-    methods: Mapping[str, Method]
-    folder: Path
-    """Of the parts."""
-    parts: Mapping[str, str]
-    """By method, the name of its scores. Methods without one are not scored, only written."""
-    options: ScoreConfig
-
-    def opened(self) -> dict[str, Stems]:
-        """Estimates of every method."""
-        return {label: method.stems(self.track) for label, method in self.methods.items()}
-
-
-def score_one(task: ScoreTask) -> None:
-    """Score one track; each method's scores become a file of their own."""
-    from stemfuse.analysis import score_track
-
-    opened = task.opened()
-    wanted = {label: stems for label, stems in opened.items() if label in task.parts}
-    if not wanted:
-        return
-    # one thread each: museval's values for nearly singular references depend on their number, ours then too
-    with few_threads(1):
-        scores = score_track(task.track, wanted, threads=1, **task.options.model_dump())
-    for label in wanted:
-        write_part(scores[scores["fusion"] == label], task.folder, task.parts[label])
 
 
 def score(plan: Plan, run: Run, progress: Progress) -> None:

@@ -18,12 +18,12 @@ from stemfuse.analysis.bss_eval.arithmetic import ProcessorArithmetic, TorchArit
 from stemfuse.analysis.bss_eval.evaluation import (
     ReferenceProjection,
     bss_eval,
-    song_sdr,
 )
 from stemfuse.analysis.bss_eval.framing import frame_slices, readable
 from stemfuse.analysis.bss_eval.museval import import_museval
 from stemfuse.analysis.bss_eval.projection import CholeskyProjection, block_toeplitz, correlations
 from stemfuse.analysis.bss_eval.rounding import RoundedProjection
+from stemfuse.analysis.bss_eval.sdr import song_sdr
 from stemfuse.analysis.errors import DeviceError, NotPositiveDefiniteError
 from stemfuse.separators import ArraySignal, AudioError, StemfuseError, Stems, open_signal
 
