@@ -31,6 +31,9 @@ ESTIMATES = "estimates"
 AUDIO, PLAYERS = "report/audio", "players.json"
 """Folder of a run with what the report plays, and the list in it."""
 
+DESK = "report/desk"
+"""Folder of a run with the mixing desk of single songs, each a page with an excerpt in it."""
+
 TABLES = "report/tables.json"
 """The tables that a command prints of a run, so that a finished one is shown without computing them again."""
 

@@ -125,8 +125,8 @@ def _method_rows(methods: Sequence[str], sources: Sequence[str], one_scale: bool
 def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figure:
     """Gain of every method over a baseline with its interval: one panel per source and one for their mean.
 
-    A mark is filled when its interval excludes 0. It is hollow otherwise, also when there are too few tracks for an
-    interval.
+    A mark is filled when the gain is proven, see `compare`. It is hollow otherwise, also when there are too few tracks
+    for an interval.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def plot_gains(comparison: pd.DataFrame, fusions: Collection[str] = ()) -> Figur
             _mark_missing(axes, row)
             continue
         colour = FUSION_COLOUR if gain["fusion"] in fusions else SEPARATOR_COLOUR
-        fill = colour if gain["low"] > 0 or gain["high"] < 0 else PAPER
+        fill = colour if gain.get("proven", gain["low"] > 0 or gain["high"] < 0) else PAPER
         axes.plot([gain["low"], gain["high"]], [row, row], color=colour, lw=1.8, solid_capstyle="butt")
         axes.plot(gain["difference"], row, "o", markersize=7, mec=colour, mew=1.6, mfc=fill, zorder=3)
     for axes in panels:
