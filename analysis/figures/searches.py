@@ -21,6 +21,9 @@ CONTOUR_WEIGHTS = 2
 PARALLEL_WEIGHTS = 6
 """Axes of a parallel plot whose names can be read: those that matter most are shown."""
 
+WORST = 25
+"""Percentile of the trials below which all have the palest colour: the first ones are far worse than the others."""
+
 SEARCH_FIGURES: Mapping[str, str] = {
     "history": "history",
     "importance": "importance among the better trials",
@@ -119,8 +122,26 @@ def plot_search(study: Study, kind: str, source: str = "", metrics: Sequence[str
     most = list(optuna.importance.get_param_importances(study, evaluator=evaluator))
     if kind == "parallel":
         chosen = most[:PARALLEL_WEIGHTS]
-        return _draw(lambda: drawn.plot_parallel_coordinate(study, chosen, target_name=name), title)
+        return _thinned(_draw(lambda: drawn.plot_parallel_coordinate(study, chosen, target_name=name), title))
     return _draw(lambda: drawn.plot_contour(study, most[:CONTOUR_WEIGHTS], target_name=name), title)
+
+
+def _thinned(figure: Figure) -> Figure:
+    """Hundreds of trials as thin lines, whose colours tell the better ones apart, below numbers that can be read."""
+    import numpy as np
+    from matplotlib.collections import LineCollection
+
+    for lines in figure.findobj(LineCollection):
+        values = lines.get_array()
+        # axes have collections without values
+        if values is None or not len(values):
+            continue
+        lines.set_linewidth(max(0.4, 1.5 - len(values) / 100))
+        lines.set_clim(float(np.percentile(values, WORST)), float(np.max(values)))
+    for axes in figure.axes[1:]:
+        for label in axes.get_yticklabels():
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4})
+    return figure
 
 
 def _draw(plot: Callable[[], Any], title: str) -> Figure:
