@@ -77,7 +77,7 @@ def index() -> str:
             ".. toctree::",
             "   :hidden:",
             "",
-            *(f"   {package}" for package in PACKAGES),
+            *(f"   {package.removeprefix('stemfuse.')} <{package}>" for package in PACKAGES),
             "",
         ]
     )
