@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.routing import BaseRoute, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -26,6 +27,11 @@ PROGRESS_S = 30.0
 """How long a browser may take to receive the next part of a file."""
 CONNECTIONS = 64
 """At the same time; browsers open six."""
+POLICY = (
+    b"default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'"
+)
+"""Pages of the folder have their scripts in them; whatever these do, no other server is asked or sent anything."""
 HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -35,7 +41,9 @@ HEADERS = (
 )
 
 
-def serve_folder(folder: str | os.PathLike[str], port: int, ready: Callable[[int], None]) -> None:
+def serve_folder(
+    folder: str | os.PathLike[str], port: int, ready: Callable[[int], None], routes: Sequence[BaseRoute] = ()
+) -> None:
     """Serve the files of a folder on this machine until a signal comes.
 
     Parameters
@@ -46,6 +54,8 @@ def serve_folder(folder: str | os.PathLike[str], port: int, ready: Callable[[int
         0 takes a free one.
     ready : callable
         Called as ``ready(port)`` when connections are accepted.
+    routes : sequence of BaseRoute
+        What is answered before a file is looked for, such as `stemfuse.experiments.desk.desk_routes`.
 
     Raises
     ------
@@ -62,7 +72,7 @@ def serve_folder(folder: str | os.PathLike[str], port: int, ready: Callable[[int
     with listening:
         port = listening.getsockname()[1]
         config = uvicorn.Config(
-            folder_app(folder, port),
+            folder_app(folder, port, routes),
             http=LoopbackProtocol,
             ws="none",
             lifespan="off",
@@ -81,9 +91,9 @@ def serve_folder(folder: str | os.PathLike[str], port: int, ready: Callable[[int
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def folder_app(folder: str | os.PathLike[str], port: int) -> ASGIApp:
-    """The application: files of a folder, for pages of this very server only."""
-    return OwnPagesOnly(ExceptionMiddleware(VisibleFiles(folder)), port)
+def folder_app(folder: str | os.PathLike[str], port: int, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """The application: routes, and files of a folder, for pages of this very server only."""
+    return OwnPagesOnly(ExceptionMiddleware(Router(routes, default=VisibleFiles(folder))), port)
 
 
 class VisibleFiles(StaticFiles):
@@ -124,7 +134,10 @@ class OwnPagesOnly:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                headers = [*message.get("headers", ()), *HEADERS]
+                if all(name.lower() != b"content-security-policy" for name, _ in headers):
+                    headers.append((b"content-security-policy", POLICY))
+                message["headers"] = headers
             await send(message)
 
         if scope["type"] != "http":
