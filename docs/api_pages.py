@@ -13,6 +13,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 PACKAGES = {
     "stemfuse.separators": "Tracks, stems, separators, the stem store",
+    "stemfuse.separators.audio": "Audio: signals and files",
     "stemfuse.separators.store": "The stem store from within",
     "stemfuse.separators.classical": "Separators without weights",
     "stemfuse.separators.networks": "Networks with published weights",
@@ -27,7 +28,9 @@ PACKAGES = {
     "stemfuse.experiments": "Data sets, recipes, runs",
     "stemfuse.experiments.data": "Data sets and tracks on disk",
     "stemfuse.experiments.stages": "Stages of a run",
+    "stemfuse.experiments.recipes": "Recipes: reading and checking",
     "stemfuse.experiments.report": "The report",
+    "stemfuse.experiments.desk": "The mixing desk",
     "stemfuse.experiments.band": "The synthetic band",
     "stemfuse.experiments.benchmark": "The benchmark",
 }
