@@ -37,7 +37,7 @@ PACKAGES = {
 """Packages with a public list of their own, in the order of the navigation."""
 
 FRONT = "stemfuse"
-"""The front door, whose names all live in the packages."""
+"""The front door; most of its names have their entry in a package."""
 
 
 @cache
@@ -47,7 +47,7 @@ def pages() -> dict[str, str]:
     for package in sorted(PACKAGES, key=lambda name: name.count(".")):
         for name in import_module(package).__all__:
             found.setdefault(name, f"{package}.{name}")
-    return found
+    return {name: f"{FRONT}.{name}" for name in import_module(FRONT).__all__} | found
 
 
 def write(folder: Path) -> None:
@@ -66,13 +66,14 @@ def put(path: Path, text: str) -> None:
 
 def index() -> str:
     """The front door's names, each with a link, and the list of packages."""
-    names = [pages()[name] for name in import_module(FRONT).__all__]
+    names = {name: pages()[name] for name in import_module(FRONT).__all__}
+    only_here = [name for name, full in names.items() if full == f"{FRONT}.{name}"]
     return "\n".join(
         [
             *heading("API"),
             "``import stemfuse`` hands out what most scripts need; each name is imported when it is first used:",
             "",
-            *summary(names),
+            *summary(list(names.values())),
             "Everything else is in a package:",
             "",
             *(f"* :doc:`{package} <{package}>`: {title}" for package, title in PACKAGES.items()),
@@ -81,6 +82,9 @@ def index() -> str:
             "   :hidden:",
             "",
             *(f"   {package.removeprefix('stemfuse.')} <{package}>" for package in PACKAGES),
+            "",
+            f".. currentmodule:: {FRONT}",
+            *(line for name in only_here for line in entry(name, getattr(import_module(FRONT), name))),
             "",
         ]
     )

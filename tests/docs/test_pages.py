@@ -120,6 +120,13 @@ def test_every_public_list_is_in_the_api(monkeypatch):
             assert package in api_pages.PACKAGES, f"{package} has a public list and no page"
     named -= {"app", "main"}
     assert named <= set(api_pages.pages())
+    for package in public:
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            home, _, _ = api_pages.pages()[name].rpartition(".")
+            assert getattr(importlib.import_module(home), name) is getattr(module, name), (
+                f"two things are called {name}"
+            )
     assert len(named) > 200
     assert set(stemfuse.__all__) <= set(api_pages.pages())
 
