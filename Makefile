@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE =
 TESTS ?= not slow
 SELECTED = $(if $(filter long,$(TESTS)),long,($(TESTS)) and not long)
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/stemfuse demo --out demo
@@ -19,6 +19,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(SELECTED)"
+
+# the documentation as a site that needs no network; a warning, such as a link that leads nowhere, is an error
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build --quiet --jobs auto --keep-going --fail-on-warning -b html docs site
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
@@ -32,4 +36,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo site docs/api build dist *.egg-info

@@ -3,8 +3,13 @@ from .bands import band_statistics
 from .bss_eval import ReferenceProjection, Scores, SdrScores, bss_eval, frame_sdr, frame_slices, song_sdr
 from .errors import GramError, ScoreError
 from .figures import (
+    SEARCH_FIGURES,
+    figure_style,
+    plot_bounds,
+    plot_difference,
     plot_gains,
     plot_scores,
+    plot_search,
     plot_training,
     plot_weights,
     plot_weights_grid,
@@ -13,6 +18,7 @@ from .figures import (
 )
 from .gram import GramStatistics
 from .museval_json import read_museval_json, write_museval_json
+from .picks import BEST_PER_SOURCE, LEFT_OUT_PICK, best_single, with_best_per_source, with_left_out_pick
 from .projection_statistics import ProjectionStatistics
 from .scores import (
     METRICS,
@@ -24,15 +30,17 @@ from .scores import (
     scores_table,
     write_scores,
 )
-from .significance import BEST_PER_SOURCE, FEWEST_TRACKS, TIE_DB, best_single, compare, with_best_per_source
+from .significance import FEWEST_TRACKS, TIE_DB, compare, fewest_tracks_to_prove
 from .song_metrics import SONG_METRICS, bleedless_fullness, l1_frequency, si_sdr, song_metrics
 from .tracks import score_track, summarise
 
 __all__ = [
     "BEST_PER_SOURCE",
     "FEWEST_TRACKS",
+    "LEFT_OUT_PICK",
     "MEAN",
     "METRICS",
+    "SEARCH_FIGURES",
     "SONG_METRICS",
     "SONG_SDR",
     "SUMS",
@@ -54,11 +62,16 @@ __all__ = [
     "check_scores",
     "common_mask",
     "compare",
+    "fewest_tracks_to_prove",
+    "figure_style",
     "frame_sdr",
     "frame_slices",
     "l1_frequency",
+    "plot_bounds",
+    "plot_difference",
     "plot_gains",
     "plot_scores",
+    "plot_search",
     "plot_training",
     "plot_weights",
     "plot_weights_grid",
@@ -75,6 +88,7 @@ __all__ = [
     "summarise",
     "track_scores",
     "with_best_per_source",
+    "with_left_out_pick",
     "write_museval_json",
     "write_scores",
 ]

@@ -70,7 +70,7 @@ def minimise(a: Array, b: Array, constraint: Constraint = "free", groups: Sequen
     Lawson and Hanson's active sets. On the simplex b' theta = (b' theta) 1' theta, so that the target can be taken into
     the columns, N = M - d 1', and what is left, the point of least norm in a convex hull, is the non-negative least
     squares solution of (N over 1', 0 over 1) scaled to the sum one: for any direction the best scale
-    gives q / (1 + q), which grows with q = |N theta|^2.
+    gives q / (1 + q), which grows with ``q = |N theta|^2``.
 
     Examples
     --------

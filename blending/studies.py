@@ -176,7 +176,10 @@ def quiet_optuna() -> Iterator[None]:
 
 def import_optuna() -> Any:
     """The module ``optuna``; a FusionError when it is not installed."""
-    return import_optional("optuna", "search", "search", FusionError)
+    with warnings.catch_warnings():
+        # its bars, which are not shown, want a package in notebooks
+        warnings.filterwarnings("ignore", "IProgress not found")
+        return import_optional("optuna", "search", "search", FusionError)
 
 
 def check_storage(storage: str) -> None:

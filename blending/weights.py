@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +16,13 @@ from stemfuse.separators.errors import wrong_usage
 from stemfuse.separators.foreign.arrays import read_arrays
 from stemfuse.separators.foreign.table import ForeignFileError
 from stemfuse.separators.labels import ChannelLabel, channel_names, check_channel_labels, output_labels, stem_labels
+from stemfuse.separators.names import did_you_mean
 
 from .errors import FusionError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +118,33 @@ class MixingWeights:
         labels = map(ChannelLabel.parse, self.inputs)
         return tuple(dict.fromkeys(label.separator for label in labels if label.is_stem))
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per weight: segment, start_s, output, input, weight."""
+    def to_frame(self, form: Literal["all", "nonzero", "pivot"] = "all") -> pd.DataFrame:
+        """The weights as a table.
+
+        Parameters
+        ----------
+        form : {"all", "nonzero", "pivot"}
+            ``"all"``: one row per weight, with segment, start_s, output, input, weight; ``"nonzero"``: without weights
+            that are 0; ``"pivot"``: source by separator, as `stemfuse.blending.pivot.source_pivot` has it.
+
+        Examples
+        --------
+        >>> weights = MixingWeights.same_source({"bass": {"a": 0.25, "b": 0.75}})
+        >>> weights.to_frame("pivot").to_dict("index")
+        {'bass': {'a': 0.25, 'b': 0.75, 'sum': 1.0}}
+        >>> len(weights.to_frame()), len(weights.to_frame("nonzero"))
+        (8, 4)
+        """
         import pandas as pd
 
+        if form == "pivot":
+            from .pivot import source_pivot
+
+            return source_pivot(self)
+        if form not in ("all", "nonzero"):
+            raise FusionError(f"got form {form!r}, expected all, nonzero or pivot{did_you_mean(form, FORMS)}")
         segments, outputs, inputs = self.matrix.shape
-        return pd.DataFrame(
+        rows = pd.DataFrame(
             {
                 "segment": np.repeat(np.arange(segments), outputs * inputs),
                 "start_s": np.repeat(self.starts_s, outputs * inputs),
@@ -130,6 +153,87 @@ class MixingWeights:
                 "weight": self.matrix.ravel(),
             }
         )
+        return rows if form == "all" else rows[rows["weight"] != 0].reset_index(drop=True)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What `plot` can draw of these weights."""
+        return ("matrix", "time") if len(self.matrix) > 1 else ("matrix", "parts")
+
+    def plot(
+        self,
+        how: str = "matrix",
+        segment: int | Sequence[int] | None = None,
+        title: str = "",
+        folded: bool | None = None,
+    ) -> Figure:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        how : str
+            ``"matrix"``, as the MDX-Mixer paper draws it: of several segments mean and spread; ``"time"``: over the
+            time of the song; ``"parts"``: constant weights decomposed, see `stemfuse.blending.decompose`.
+        segment : int or sequence of int, optional
+            These segments alone, as matrices side by side.
+        title : str
+            Above the figure.
+        folded : bool, optional
+            See `stemfuse.analysis.plot_weights`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            With a canvas, so that ``savefig`` works; notebooks show it.
+
+        Raises
+        ------
+        FusionError
+            These weights cannot be drawn so; the message lists how they can.
+        """
+        from stemfuse.analysis.figures import plot_weights, plot_weights_grid, plot_weights_over_time
+
+        if how not in self.figures:
+            raise FusionError(
+                f"got {how!r}; of weights of {counted(len(self.matrix), 'segment')} can be drawn: "
+                f"{', '.join(self.figures)}{did_you_mean(how, self.figures)}"
+            )
+        if how == "time":
+            return plot_weights_over_time(self, title=title)
+        if how == "parts":
+            from .explanation import decompose
+
+            return plot_weights_grid(decompose(self).parts(), title=title, folded=folded)
+        return plot_weights(self, segment, title=title, folded=folded)
+
+    def __repr__(self) -> str:
+        inputs = [*(["mixture"] if any(map(_is_mixture, self.inputs)) else []), *self.separators]
+        segments, outputs, rows = self.matrix.shape
+        return (
+            f"<MixingWeights: {', '.join(self.sources)} from {', '.join(inputs) or 'nothing'}; "
+            f"{rows} inputs x {outputs} outputs, {counted(segments, 'segment')}>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [repr(self), self.to_frame("pivot").to_string(float_format="{:.3f}".format, na_rep=""), *self._said()]
+        )
+
+    def _repr_html_(self) -> str:
+        from stemfuse.separators.faces import html_table
+
+        table = self.to_frame("pivot")
+        rows = [
+            [source, *("" if np.isnan(value) else f"{value:+.3f}" for value in row.values())]
+            for source, row in table.to_dict("index").items()
+        ]
+        return html_table(["weights", *table.columns], rows, repr(self)[1:-1], "; ".join(self._said()))
+
+    def _said(self) -> list[str]:
+        """What the pivot does not show."""
+        from .pivot import channel_structure
+
+        return channel_structure(self)
 
     def save(self, path: str | os.PathLike[str], **extra: str) -> None:
         """Write one ``.npz``: matrix, inputs, outputs, starts_s and, if set, duration_s."""
@@ -176,6 +280,24 @@ class MixingWeights:
             raise FusionError(f"{path}: {error}") from error
         except (TypeError, ValueError) as error:
             raise FusionError(f"{path}: no weights, expected them as MixingWeights.save writes ({error})") from error
+
+
+FORMS = ("all", "nonzero", "pivot")
+
+
+def _is_mixture(label: str) -> bool:
+    return ChannelLabel.parse(label).is_mixture
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "segment"), counted(3, "segment")
+    ('1 segment', '3 segments')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

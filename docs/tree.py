@@ -14,11 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("separators", "analysis", "blending", "mixers", "experiments")
 OTHERS = {
-    "stemfuse/": "the import name: about a dozen names, and one link per folder above",
+    "stemfuse/": "the import name: what most scripts need, and one link per folder above",
     "tests/": "one folder per package, one file per noun; slow, gpu, browser and ffmpeg tests have markers",
     "examples/": "a package that adds a separator",
     "benchmarks/": "commands that print a table and write JSON, side by side with the peer",
-    "docs/": "what does not fit on one page, recipes, and their pictures",
+    "docs/": "the documentation, which `make docs` makes a site of: pages, recipes, notebooks, pictures",
 }
 BEGIN, END = "<!-- tree: written by docs/tree.py -->", "<!-- /tree -->"
 INDENT = 4

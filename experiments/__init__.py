@@ -1,22 +1,20 @@
 """Data sets, recipes, the pipeline separate -> cache -> fit -> fuse -> score -> report, the command line."""
 
-from .config import RunConfig
-from .data import DataSet, open_data, open_song
-from .errors import ConfigError, RunError
-from .pipeline import run
-from .recipes import dump_config, load_config, parse_config
-from .run import Run
+import sys
+from types import ModuleType
 
-__all__ = [
-    "ConfigError",
-    "DataSet",
-    "Run",
-    "RunConfig",
-    "RunError",
-    "dump_config",
-    "load_config",
-    "open_data",
-    "open_song",
-    "parse_config",
-    "run",
-]
+import lazy_loader
+
+# a command that lists names, or completes one, needs none of these
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+class _Package(ModuleType):
+    """Keeps ``run`` the function, also after the module of that name has been imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name == "run" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

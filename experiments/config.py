@@ -291,6 +291,7 @@ class PlayersConfig(_Part):
 
     tracks: int = Field(3, ge=0, description="number of test songs with players, per data set")
     duration_s: float = Field(30.0, gt=0, le=3600, description="length of the excerpts in seconds")
+    form: Literal["flac", "wav"] = Field("flac", description="of the excerpts; both have 16 bits and lose nothing more")
 
 
 class RunConfig(_Part):

@@ -15,7 +15,7 @@ from typing import Any
 import stemfuse
 from stemfuse.blending import BaseFusion
 
-PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "librosa", "museval", "musdb", "torch", "demucs", "optuna")
+PACKAGES = ("numpy", "scipy", "pandas", "soundfile", "av", "museval", "musdb", "torch", "demucs", "optuna")
 """Packages whose versions are on record."""
 
 

@@ -17,6 +17,7 @@ from .config import RunConfig
 from .contents import read_contents, signals_of
 from .errors import DamagedRecordError, UnfittedError
 from .identity import run_identity
+from .live import live_progress
 from .lock import run_lock
 from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run
@@ -116,10 +117,10 @@ def _run(plan: Plan, progress: Progress, verify: bool, stages: Mapping[str, Stag
     run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
     # what is taken off the record and not written again is deleted at the end
     run.write_config(config)
-    with kept_processes(plan.workers):
+    with kept_processes(plan.workers), live_progress(run, progress, "report" in stages) as shown:
         for name, stage in stages.items():
             started = time.perf_counter()
-            stage(plan, run, progress)
+            stage(plan, run, shown)
             record = run.record()
             spent = round(record.seconds.get(name, 0) + time.perf_counter() - started, 2)
             record.seconds = record.seconds | {name: spent}

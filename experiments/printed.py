@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from stemfuse.separators.foreign.documents import read_json
 from stemfuse.separators.foreign.table import ForeignFileError
+from stemfuse.separators.names import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,22 @@ class PrintedTable(NamedTuple):
             [f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()
         ]
         return cls(title, list(map(str, table.columns)), rows, list(table.attrs.get("songs", ())))
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if place else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in (self.columns, *self.rows)
+        ]
+        return "\n".join([*([self.title] if self.title else []), *map(shown, lines)])
+
+    def _repr_html_(self) -> str:
+        from stemfuse.separators.faces import html_table
+
+        return html_table(self.columns, self.rows, self.title, ", ".join(self.songs))
 
 
 def tables_as_json(tables: Sequence[PrintedTable]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stemfuse.blending import BaseFusion, load_fusion
-from stemfuse.separators import whole_file
+from stemfuse.separators import StemfuseError, whole_file
 from stemfuse.separators.errors import wrong_usage
 
 from .checksums import Checksums
@@ -20,6 +20,7 @@ from .record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 BOUNDS, LEAVE_ONE_OUT = "bounds.csv", "leave_one_out.csv"
 FOLDS = "folds"
@@ -156,5 +157,49 @@ class Run:
         with whole_file(self.path / name, "choose another folder with out=", RunError) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
+    def plot(self, how: str | None = None, fusion: str = "", title: str = "", **wanted: Any) -> Figure:
+        """Draw the run, or one of its fusions.
+
+        Parameters
+        ----------
+        how : str, optional
+            ``"scores"``, ``"gains"``, ``"bounds"`` or ``"matrix"``; of a fusion ``"matrix"``, ``"time"``, ``"parts"``,
+            ``"training"``, or a figure of its search. The first that there is when not given.
+        fusion : str
+            Label of the fusion.
+        title : str
+            Above the figure.
+        **wanted
+            Other fields of `stemfuse.experiments.drawings.Wanted`: ``metric="SIR"``, ``source="drums"``, ...
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            With a canvas, so that ``savefig`` works; notebooks show it.
+
+        Raises
+        ------
+        StemfuseError
+            It cannot be drawn; the message lists what can.
+        """
+        from .drawings import Wanted, drawings_of
+
+        return drawings_of(self.path, Wanted(fusion=fusion, title=title, **wanted)).draw(how)
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from stemfuse.separators.faces import html_facts
+
+        facts: dict[str, object] = {}
+        tables: list[PrintedTable] = []
+        try:
+            record = self.record()
+            facts = {"separators": ", ".join(record.separators), "fusions": ", ".join(record.fusions)}
+            facts["songs"] = len(record.tracks) or ""
+            tables = self.tables()
+            facts["report"] = self.report_path if self.report_path.is_file() else "not yet: the run has not ended"
+        except StemfuseError as error:  # a damaged run is shown as such
+            facts["problem"] = error
+        return html_facts(f"Run {self.path}", facts) + "".join(table._repr_html_() for table in tables)

@@ -13,6 +13,9 @@ from stemfuse.separators.labels import BEST_PER_SOURCE
 
 from .run import Run
 
+ERROR = 0.05
+"""The chance of a false proof that is accepted: that of a 95 % interval."""
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,6 +40,12 @@ class Verdict:
         Their scores.
     low_db, high_db : float
         The 95 % interval of the gain, paired by song; NaN with too few songs.
+    p : float
+        Wilcoxon's, corrected by Holm's method for all fusions that were compared; NaN where it is not known.
+    fusions : int
+        How many were compared, and the best of them taken.
+    picked_db : float
+        The gain of the fusion that the other songs would pick, song by song; NaN where nothing is picked.
     won : float
         Songs in which the fusion is better, ties count half.
     out_of : int, optional
@@ -60,6 +69,9 @@ class Verdict:
     low_db: float = math.nan
     high_db: float = math.nan
     won: float = math.nan
+    p: float = math.nan
+    fusions: int = 1
+    picked_db: float = math.nan
     out_of: int | None = None
     sources: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -73,23 +85,45 @@ class Verdict:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval of the gain excludes 0."""
-        return self.low_db > 0 or self.high_db < 0
+        """Whether the interval of the gain excludes 0, and p is below 0.05."""
+        return (self.low_db > 0 or self.high_db < 0) and self.p < ERROR
 
     @property
     def songs_needed(self) -> int | None:
-        """About how many songs make the interval exclude 0, if the gain stays: its width falls as their root grows."""
-        if self.is_sure or not self.gain_db > 0 or not math.isfinite(self.low_db):
+        """About how many songs prove a gain, if it stays: the width of its interval falls as their root grows."""
+        from stemfuse.analysis import fewest_tracks_to_prove
+
+        if self.is_sure or not self.gain_db > 0:
             return None
+        least = max(self.songs + 1, fewest_tracks_to_prove(self.fusions))
+        if not math.isfinite(self.low_db):
+            return least
         half = (self.high_db - self.low_db) / 2
-        return max(self.songs + 1, math.ceil(self.songs * (half / self.gain_db) ** 2))
+        return max(least, math.ceil(self.songs * (half / self.gain_db) ** 2))
+
+    @property
+    def doubt(self) -> str:
+        """In words, why the gain is not proven; empty where it is."""
+        from stemfuse.analysis import FEWEST_TRACKS, fewest_tracks_to_prove
+
+        if self.is_sure:
+            return ""
+        songs = f"{self.songs} song{'s' if self.songs != 1 else ''}"
+        if not math.isfinite(self.low_db):
+            return f"{songs} {'is' if self.songs == 1 else 'are'} too few for an interval, which takes {FEWEST_TRACKS}"
+        if not (self.low_db > 0 or self.high_db < 0):
+            return "the interval includes 0"
+        if self.songs < fewest_tracks_to_prove(self.fusions):
+            of = f" for the best of {self.fusions} fusions" if self.fusions > 1 else ""
+            return f"{songs} cannot reach p < {ERROR:g}{of}"
+        return f"p = {self.p:.2g}"
 
     def lines(self) -> list[str]:
         """The verdict in words.
 
         Examples
         --------
-        >>> verdict = Verdict("songs", 9, "mdx", "blend", 6.0, 6.2, -0.1, 0.5, 6.0)
+        >>> verdict = Verdict("songs", 9, "mdx", "blend", 6.0, 6.2, -0.1, 0.5, 6.0, p=0.2)
         >>> for line in verdict.lines():
         ...     print(line)
         best separator: mdx, 6.00 dB; best fusion: blend, 6.20 dB
@@ -116,19 +150,23 @@ class Verdict:
 
     def _how_sure(self) -> list[str]:
         """The gain, its interval, and whether there are enough songs."""
-        if not math.isfinite(self.low_db):
-            return [
-                f"gain: {self.gain_db:+.2f} dB",
-                f"enough songs? no: {self.songs} are too few for an interval",
-            ]
-        gain = (
-            f"gain: {self.gain_db:+.2f} dB, 95 % interval {self.low_db:+.2f} to {self.high_db:+.2f} dB, "
-            f"{self.won:g} of {self.songs} songs won"
-        )
+        gain = f"gain: {self.gain_db:+.2f} dB"
+        if math.isfinite(self.low_db):
+            gain += (
+                f", 95 % interval {self.low_db:+.2f} to {self.high_db:+.2f} dB, {self.won:g} of {self.songs} songs won"
+            )
+        lines = [gain]
         if self.is_sure:
-            return [gain, "enough songs? yes: the interval excludes 0"]
-        needed = f"; about {self.songs_needed} songs would tell, if the gain stays" if self.songs_needed else ""
-        return [gain, f"enough songs? no: the interval includes 0{needed}"]
+            lines.append(f"enough songs? yes: the interval excludes 0, p = {self.p:.2g}")
+        else:
+            needed = f"; about {self.songs_needed} songs would tell, if the gain stays" if self.songs_needed else ""
+            lines.append(f"enough songs? no: {self.doubt}{needed}")
+        if math.isfinite(self.picked_db):
+            lines.append(
+                f"the best of {self.fusions} fusions, picked on these very songs; "
+                f"with the one that the other songs would pick, song by song: {self.picked_db:+.2f} dB"
+            )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; what is not known is None."""
@@ -176,12 +214,12 @@ def _judged(finished: Run) -> Iterator[Verdict | str]:
     from .report.data_sets import scored_data
 
     for data in scored_data(finished):
-        found = _judge(data)
+        found = judge(data)
         yield f"no verdict on {data.label or 'the data'}: {found}" if isinstance(found, str) else found
 
 
-def _judge(data: DataSetScores) -> Verdict | str:
-    """What one data set's scores say; or why they say nothing."""
+def judge(data: DataSetScores) -> Verdict | str:
+    """What the scores of one data set say; or why they say nothing."""
     from stemfuse.analysis import compare
     from stemfuse.analysis.aggregates import MEAN
 
@@ -199,7 +237,11 @@ def _judge(data: DataSetScores) -> Verdict | str:
     if not single:
         reason = f"no separator has a finite score of {', '.join(table.sources)} on songs that {best} has"
         return "; ".join(perfect_lines(perfect) or [reason])
-    pair = compare(rows[rows["fusion"].isin([single, best])], single, table.metric).query("source == @MEAN").iloc[0]
+    fused = [
+        name for name in data.fusions if name in table.grid.index and math.isfinite(table.grid[MEAN].astype(float)[name])
+    ]
+    tried = compare(rows[rows["fusion"].isin([single, *fused])], single, table.metric)
+    pair = tried[(tried["source"] == MEAN) & (tried["fusion"] == best)].iloc[0]
     others = tuple(source for source in map(str, table.grid) if source not in (MEAN, *table.sources))
     return Verdict(
         data.label,
@@ -211,12 +253,29 @@ def _judge(data: DataSetScores) -> Verdict | str:
         low_db=float(pair["low"]),
         high_db=float(pair["high"]),
         won=float(pair["win_rate"] * pair["tracks"]),
+        p=float(pair["p_holm"]),
+        fusions=len(fused),
+        picked_db=_picked_db(rows, fused, single, table.metric),
         out_of=len(data.tracks),
         sources=table.sources,
         others=others,
         picks=picks,
         perfect=perfect,
     )
+
+
+def _picked_db(rows: pd.DataFrame, fusions: Sequence[str], single: str, metric: str) -> float:
+    """The gain of what the other songs would pick; NaN with one fusion, or too few songs to pick by."""
+    from stemfuse.analysis import FEWEST_TRACKS, LEFT_OUT_PICK, compare, with_left_out_pick
+    from stemfuse.analysis.aggregates import MEAN
+
+    if len(fusions) < 2 or rows["track"].nunique() < FEWEST_TRACKS:
+        return math.nan
+    picked = with_left_out_pick(rows, fusions, metric)
+    if LEFT_OUT_PICK not in set(picked["fusion"]):
+        return math.nan
+    pair = compare(picked[picked["fusion"].isin([single, LEFT_OUT_PICK])], single, metric, resamples=1)
+    return float(pair.loc[pair["source"] == MEAN, "difference"].iloc[0])
 
 
 def _baseline(

@@ -37,7 +37,7 @@ class Conv1x1Mixer(Mixer):
         Gradient descent as published, or the optimum by `stemfuse.mixers.solve`: the problem is convex for the losses
         l1 and l2. ``exact`` takes every sample once and uses only the arguments loss, mixture, tolerance and seed.
     loss : {"l1", "l2", "sdr"}
-        On signals normalised by the mixture: mean |s - y|, mean (s - y)^2, or (adam only) minus the SDR of segments.
+        On signals normalised by the mixture: mean ``|s - y|``, mean ``(s - y)^2``, or, by adam, minus SDR of segments.
     mixture : bool
         Whether the mixture is one of the inputs.
     constraint : {"free", "nonnegative"}

@@ -36,7 +36,7 @@ class Solution:
     matrix : ndarray, shape (output, input)
         The weights, for signals on any scale.
     loss : float
-        Mean of |s - y|, or of (s - y)^2, over samples and outputs, on the scale of training.
+        Mean of ``|s - y|``, or of ``(s - y)^2``, over samples and outputs, on the scale of training.
     gap : float
         Proved by a dual solution: ``loss`` is above its minimum by at most this share of it.
     history : list of dict
@@ -76,7 +76,7 @@ def solve(
     Least absolute errors are one problem per output channel. Each is solved by Newton's method as a sequence of Huber
     problems of falling threshold e, starting from the least squares solution: first on `ROWS` samples from everywhere,
     then on all samples. At the optimum of a Huber problem its derivative is a feasible point of the dual problem. It
-    proves a gap of sum over |r| < e of |r| - r^2 / e, which falls with e^2.
+    proves a gap of sum over ``|r| < e`` of ``|r| - r^2 / e``, which falls with e^2.
 
     Parameters
     ----------

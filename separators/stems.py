@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,8 +175,50 @@ class Stems:
         paths = [folder / f"{source}{suffix}" for source in self.sources]
         write_audio(paths, (block for _, block in self.blocks()), self.rate, self.channels, subtype)
 
+    def play(
+        self,
+        source: str | None = None,
+        start_s: float = 0.0,
+        seconds: float = 10.0,
+        form: Literal["flac", "mp3"] = "flac",
+    ) -> Any:
+        """A player of one source, or of the sum of all, for notebooks.
+
+        Parameters
+        ----------
+        source : str, optional
+            The sum of all when not given.
+        start_s, seconds : float
+            Which part.
+        form : {"flac", "mp3"}
+            FLAC is exact, MP3 a tenth as large in the notebook.
+
+        Returns
+        -------
+        IPython.display.Audio
+            Made softer where samples go beyond full scale.
+
+        Raises
+        ------
+        AudioError
+            IPython is not installed, or nothing lies in this part.
+        TrackError
+            There is no such source.
+        """
+        from .faces import player
+
+        start, stop = (min(self.length, max(0, round(at * self.rate))) for at in (start_s, start_s + seconds))
+        samples = self.read(start, stop).sum(0) if source is None else self[source].read(start, stop)
+        return player(samples, self.rate, form)
+
     def __repr__(self) -> str:
         return f"<Stems {', '.join(self.sources)}: {self.channels} x {self.length} at {self.rate} Hz>"
+
+    def _repr_html_(self) -> str:
+        from .faces import clock, html_facts
+
+        facts = {"sources": ", ".join(self.sources), "length": clock(self.length / self.rate)}
+        return html_facts("Stems", facts | {"format": f"{self.channels} channels at {self.rate} Hz"})
 
 
 # functions and not lambdas, so that stems travel between processes

@@ -223,6 +223,29 @@ class Track:
             raise TrackError(f"track {self.name!r} has no references; expected a data set with one file per source")
         return self.references
 
+    def _facts(self) -> dict[str, str]:
+        """What people want to know of it first."""
+        from .faces import clock
+
+        return {
+            "subset": self.subset,
+            "data set": self.data_set or self.data,
+            "length": clock(self.duration_s),
+            "format": f"{self.channels} channels at {self.rate} Hz",
+            "references": ", ".join(self.references.sources) if self.references is not None else "none",
+            "stems by": ", ".join(self.stems),
+            "notes": "; ".join(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        facts = {name: value for name, value in self._facts().items() if value and name != "notes"}
+        return f"<Track {self.name!r}: {'; '.join(f'{name} {value}' for name, value in facts.items())}>"
+
+    def _repr_html_(self) -> str:
+        from .faces import html_facts
+
+        return html_facts(self.name, self._facts())
+
     def mixture_sha256(self) -> str:
         """The mixture's `signal_sha256`."""
         return signal_sha256(self.mixture)

@@ -10,44 +10,105 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from stemfuse.analysis import GramStatistics, aggregate, bss_eval
-    from stemfuse.blending import MixingWeights, apply_weights, list_fusions, load_fusion, make_fusion
-    from stemfuse.experiments import Run, open_data
+    from stemfuse.analysis import (
+        GramStatistics,
+        aggregate,
+        bss_eval,
+        figure_style,
+        plot_difference,
+        plot_scores,
+        plot_training,
+        plot_weights,
+        score_track,
+    )
+    from stemfuse.blending import MixingWeights, apply_weights, decompose, list_fusions, load_fusion, make_fusion
+    from stemfuse.experiments import DataSet, Run, open_data
+    from stemfuse.experiments.band import synthesize
+    from stemfuse.experiments.comparison import compare_stems
     from stemfuse.experiments.pipeline import run
-    from stemfuse.separators import Stems, StemStore, Track, list_separators, load_separator
+    from stemfuse.experiments.stages.fuse import fuse_paths
+    from stemfuse.experiments.verdict import verdicts
+    from stemfuse.separators import (
+        BaseSeparator,
+        StemfuseError,
+        Stems,
+        StemStore,
+        Track,
+        check_separator,
+        list_separators,
+        load_separator,
+    )
 
+_PACKAGES = ("separators", "analysis", "blending", "mixers", "experiments")
 _HOMES = {
-    "separators": ("StemStore", "Stems", "Track", "list_separators", "load_separator"),
-    "analysis": ("GramStatistics", "aggregate", "bss_eval"),
-    "blending": ("MixingWeights", "apply_weights", "list_fusions", "load_fusion", "make_fusion"),
-    "mixers": (),
-    "experiments": ("Run", "open_data", "run"),
+    "separators": (
+        "BaseSeparator",
+        "StemStore",
+        "StemfuseError",
+        "Stems",
+        "Track",
+        "check_separator",
+        "list_separators",
+        "load_separator",
+    ),
+    "analysis": (
+        "GramStatistics",
+        "aggregate",
+        "bss_eval",
+        "figure_style",
+        "plot_difference",
+        "plot_scores",
+        "plot_training",
+        "plot_weights",
+        "score_track",
+    ),
+    "blending": ("MixingWeights", "apply_weights", "decompose", "list_fusions", "load_fusion", "make_fusion"),
+    "experiments": ("DataSet", "Run", "open_data", "run"),
+    "experiments.band": ("synthesize",),
+    "experiments.comparison": ("compare_stems",),
+    "experiments.stages.fuse": ("fuse_paths",),
+    "experiments.verdict": ("verdicts",),
 }
 
 __all__ = [
+    "BaseSeparator",
+    "DataSet",
     "GramStatistics",
     "MixingWeights",
     "Run",
     "StemStore",
+    "StemfuseError",
     "Stems",
     "Track",
     "aggregate",
     "apply_weights",
     "bss_eval",
+    "check_separator",
+    "compare_stems",
+    "decompose",
+    "figure_style",
+    "fuse_paths",
     "list_fusions",
     "list_separators",
     "load_fusion",
     "load_separator",
     "make_fusion",
     "open_data",
+    "plot_difference",
+    "plot_scores",
+    "plot_training",
+    "plot_weights",
     "run",
+    "score_track",
+    "synthesize",
+    "verdicts",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():
-        if name == home:
-            return import_module(f"{__name__}.{home}")
         if name in names:
             value = getattr(import_module(f"{__name__}.{home}"), name)
             globals()[name] = value
@@ -56,4 +117,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *__all__})
+    return sorted({*globals(), *_PACKAGES, *__all__})

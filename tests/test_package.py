@@ -60,6 +60,7 @@ def test_the_extra_all_installs_every_extra_that_is_named():
 def test_every_package_that_is_asked_for_is_in_the_extra_that_is_named():
     """A message that says what to install has to be right: by name, or by the project that has the module."""
     projects = {
+        "IPython": "ipython",
         "google_crc32c": "google-crc32c",
         "lightning_fabric": "lightning-fabric",
         "python_stretch": "python-stretch",

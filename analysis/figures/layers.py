@@ -11,8 +11,19 @@ from numpy.typing import NDArray
 from stemfuse.separators import StemfuseError
 
 from .matrices import weight_colours
-from .style import GRID, INK, MUTED, new_figure, quiet_axes, shorten
-from .time import COLOURS
+from .style import (
+    COLOURS,
+    GRID,
+    INK,
+    MUTED,
+    add_title,
+    is_narrow,
+    new_figure,
+    points,
+    quiet_axes,
+    scaled,
+    shorten,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,20 +79,20 @@ def plot_frequency_maps(
     """
     if not matrices:
         raise StemfuseError("got no matrices, expected at least one fully connected layer over frequency")
-    across = min(ACROSS, len(matrices))
+    across = min(2 if is_narrow() else ACROSS, len(matrices))
     down = -(-len(matrices) // across)
-    figure = new_figure(across * (PANEL + 0.35) + 0.3, down * (PANEL + 0.5) + 0.3 + 0.3 * bool(title))
+    panel = scaled(PANEL)
+    figure = new_figure(across * (panel + 0.35) + 0.3, down * (panel + 0.5) + 0.3 + 0.3 * bool(title))
     grid = figure.subplots(down, across, squeeze=False)
     for unused in grid.flat[len(matrices) :]:
         unused.set_axis_off()
     for axes, (name, matrix) in zip(grid.flat, matrices.items(), strict=False):
         _draw_map(axes, np.asarray(matrix), None if highest_hz is None else highest_hz / 1000)
-        axes.set_title(shorten(name, 26), fontsize=8.5, color=INK, parse_math=False)
+        axes.set_title(shorten(name, 22 if is_narrow() else 26), fontsize=points(8.5), color=INK, parse_math=False)
     unit = "bin" if highest_hz is None else "kHz"
-    figure.supxlabel(f"input, {unit}", fontsize=8.5, color=INK)
-    figure.supylabel(f"output, {unit}", fontsize=8.5, color=INK)
-    if title:
-        _title(figure, title)
+    figure.supxlabel(f"input, {unit}", fontsize=points(8.5), color=INK)
+    figure.supylabel(f"output, {unit}", fontsize=points(8.5), color=INK)
+    add_title(figure, title)
     return figure
 
 
@@ -120,27 +131,28 @@ def plot_layers(table: pd.DataFrame, title: str = "") -> Figure:
     >>> [text.get_text() for text in plot_layers(rows).axes[0].texts]
     ['10.0 k', '20.0 k']
     """
-    figure = new_figure(7.4, len(table) * BAR + 0.8 + 0.3 * bool(title))
+    figure = new_figure(7.4, len(table) * scaled(BAR) + 0.8 + 0.3 * bool(title))
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(table))
     for axes, column, unit, colour in (
         (left, "parameters", "parameters", COLOURS[0]),
-        (right, "operations", "operations for a second of music", COLOURS[1]),
+        (right, "operations", "operations a second of music", COLOURS[1]),
     ):
         values = table[column].to_numpy(float)
         axes.barh(places, values, height=0.7, color=colour)
         largest = max(float(values.max(initial=0.0)), 1e-9)
         for place, value in zip(places, values, strict=True):
-            axes.text(value + 0.015 * largest, place, short_number(value), va="center", fontsize=7.5, color=MUTED)
-        axes.set_xlim(0, 1.25 * largest)
+            axes.text(
+                value + 0.015 * largest, place, short_number(value), va="center", fontsize=points(7.5), color=MUTED
+            )
+        axes.set_xlim(0, (1.55 if is_narrow() else 1.25) * largest)
         axes.set_xticks([])
-        axes.set_xlabel(unit, fontsize=8.5, color=INK)
+        axes.set_xlabel(unit, fontsize=points(8.5), color=INK)
         quiet_axes(axes)
-    left.set_yticks(places, [shorten(str(name), 30) for name in table["block"]])
+    left.set_yticks(places, [shorten(str(name), 22 if is_narrow() else 30) for name in table["block"]])
     left.set_ylim(len(table) - 0.4, -0.6)
     quiet_axes(left)
-    if title:
-        _title(figure, title)
+    add_title(figure, title)
     return figure
 
 
@@ -183,7 +195,7 @@ def plot_blocks(table: pd.DataFrame, title: str = "") -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     blocks = list(dict.fromkeys(table["block"]))
     for axes, column, unit in zip(
-        panels, ("parameters", "operations"), ("parameters", "operations for a second of music"), strict=True
+        panels, ("parameters", "operations"), ("parameters", "operations a second of music"), strict=True
     ):
         for index, block in enumerate(blocks):
             rows = table[table["block"] == block]
@@ -197,19 +209,18 @@ def plot_blocks(table: pd.DataFrame, title: str = "") -> Figure:
                 xytext=(7, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=8,
+                fontsize=points(8),
                 color=INK,
                 parse_math=False,
             )
         axes.set_xscale("log")
         axes.margins(x=0.3, y=0.15)
-        axes.set_xlabel(unit, fontsize=8.5, color=INK)
+        axes.set_xlabel(unit, fontsize=points(8.5), color=INK)
         _label_numbers(axes)
         axes.grid(color=GRID, linewidth=0.6)
         quiet_axes(axes)
-    panels[0].set_ylabel("SDR, dB", fontsize=8.5, color=INK)
-    if title:
-        _title(figure, title)
+    panels[0].set_ylabel("SDR, dB", fontsize=points(8.5), color=INK)
+    add_title(figure, title)
     return figure
 
 
@@ -235,9 +246,3 @@ def _label_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
-
-
-def _title(figure: Figure, title: str) -> None:
-    figure.suptitle(
-        shorten(title, int(9 * figure.get_figwidth())), fontsize=11, fontweight="bold", color=INK, parse_math=False
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,20 @@ from numpy.typing import NDArray
 
 from stemfuse.separators import ChannelLabel, StemfuseError, WeightsLike
 
-from .style import GRID, INK, MUTED, new_figure, quiet_axes, shorten
+from .folding import Folded, fold, fold_alike
+from .style import (
+    GRID,
+    INK,
+    MUTED,
+    add_title,
+    is_narrow,
+    new_figure,
+    page_width,
+    points,
+    quiet_axes,
+    scaled,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +40,12 @@ BOXES = {LARGEST: ("-", 2.0, 0.0), BELOW: (":", 1.3, 0.09), SAME_SIDE: ("--", 1.
 """Line style, line width in points and inset in cells of each box."""
 
 CELL_WIDTH, CELL_HEIGHT = 0.46, 0.235  # inches
+NARROW_CELL = 0.38  # inches, before scaling: the widest usual number, in the smallest text
+LETTER = 0.083  # inches, of a heading
 COLUMN_GAP, ROW_GAP = 0.25, 1.25  # cells; a row gap holds the model's name
 COLUMN_HEAD = 1.1
+HEADING = 14
+"""Letters of a column's heading."""
 SIDES = {"left": "L", "right": "R", "mono": ""}
 
 
@@ -37,6 +55,7 @@ class _Panel(NamedTuple):
     inputs: tuple[ChannelLabel, ...]
     outputs: tuple[ChannelLabel, ...]
     spread: bool
+    note: str = ""
 
     @property
     def columns(self) -> list[str]:
@@ -50,7 +69,11 @@ class _Panel(NamedTuple):
 
 
 def plot_weights(
-    weights: WeightsLike, segment: int | Sequence[int] | None = None, scale: float | None = None, title: str = ""
+    weights: WeightsLike,
+    segment: int | Sequence[int] | None = None,
+    scale: float | None = None,
+    title: str = "",
+    folded: bool | None = None,
 ) -> Figure:
     """Mixing matrix as a heat map, in the convention of the MDX-Mixer paper's figures 4 to 6 [1]_.
 
@@ -68,6 +91,9 @@ def plot_weights(
         Weight that has the full colour, of either sign; the largest absolute weight when not given.
     title : str
         Name of the fusion.
+    folded : bool, optional
+        One row for both sides of a stem, and one per separator where sources take nothing from other sources' stems. If
+        not given, long matrices are folded where this loses nothing, very long ones always; a line says what is lost.
 
     Returns
     -------
@@ -96,40 +122,42 @@ def plot_weights(
     >>> [text.get_text() for text in plot_weights(weights).axes[0].texts]
     ['0.10', '0.60', '0.30', 'L', 'drums', 'mixture', 'mdx', 'demucs']
     """
-    count, labels = len(weights.matrix), (weights.inputs, weights.outputs)
+    count, drawn = len(weights.matrix), fold(weights, folded)
     if segment is not None:
         chosen = [segment] if isinstance(segment, int) else list(segment)
         for index in chosen:
             if not 0 <= index < count:
                 raise StemfuseError(f"got segment {index}, expected one of 0 to {count - 1}, which the weights have")
         panels = [
-            _panel(f"segment {index}, from {weights.starts_s[index]:.1f} s", weights.matrix[index], *labels)
+            _panel(f"segment {index}, from {weights.starts_s[index]:.1f} s", drawn.matrix[index], drawn)
             for index in chosen
         ]
     elif count > 1:
         panels = [
-            _panel(f"mean over {count} segments", np.mean(weights.matrix, axis=0), *labels),
-            _panel("standard deviation", np.std(weights.matrix, axis=0), *labels, spread=True),
+            _panel(f"mean over {count} segments", np.mean(drawn.matrix, axis=0), drawn),
+            _panel("standard deviation", np.std(drawn.matrix, axis=0), drawn, spread=True),
         ]
     else:
-        panels = [_panel("", weights.matrix[0], *labels)]
+        panels = [_panel("", drawn.matrix[0], drawn)]
     return _matrix_figure(panels, scale, title)
 
 
-def plot_weights_grid(weights: Mapping[str, WeightsLike], scale: float | None = None, title: str = "") -> Figure:
+def plot_weights_grid(
+    weights: Mapping[str, WeightsLike], scale: float | None = None, title: str = "", folded: bool | None = None
+) -> Figure:
     """Several mixing matrices on one colour scale, each the mean over its segments.
 
     Parameters
     ----------
     weights : mapping of str to WeightsLike
         By the fusion's name; their inputs may differ.
-    scale, title
+    scale, title, folded
         As in `plot_weights`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two panels in a row.
+        Two panels in a row, as far as there is room.
 
     Raises
     ------
@@ -139,20 +167,26 @@ def plot_weights_grid(weights: Mapping[str, WeightsLike], scale: float | None = 
     if not weights:
         raise StemfuseError("got no weights, expected at least one matrix to draw")
     panels = []
-    for name, one in weights.items():
+    for (name, one), drawn in zip(weights.items(), fold_alike(weights.values(), folded), strict=True):
         mean = "" if len(one.matrix) == 1 else f", mean over {len(one.matrix)} segments"
-        panels.append(_panel(shorten(name, 28) + mean, np.mean(one.matrix, axis=0), one.inputs, one.outputs))
+        panels.append(_panel(shorten(name, 28) + mean, np.mean(drawn.matrix, axis=0), drawn))
     return _matrix_figure(panels, scale, title)
 
 
-def plot_difference(first: WeightsLike, second: WeightsLike, scale: float | None = None, title: str = "") -> Figure:
+def plot_difference(
+    first: WeightsLike,
+    second: WeightsLike,
+    scale: float | None = None,
+    title: str = "",
+    folded: bool | None = None,
+) -> Figure:
     """What one mixing matrix has more than another, as a heat map; of several segments it is their mean.
 
     Parameters
     ----------
     first, second : WeightsLike
         Of the same outputs, in any order. An input that only one of them has counts as 0 in the other.
-    scale, title
+    scale, title, folded
         As in `plot_weights`.
 
     Returns
@@ -176,7 +210,18 @@ def plot_difference(first: WeightsLike, second: WeightsLike, scale: float | None
         rows = [first.outputs.index(label) for label in weights.outputs]
         columns = [inputs.index(label) for label in weights.inputs]
         values[np.ix_(rows, columns)] += sign * np.mean(weights.matrix, axis=0)
-    return _matrix_figure([_panel("", values, inputs, first.outputs)], scale, title)
+    difference = fold(_Difference(values[None], inputs, tuple(first.outputs), np.zeros(1)), folded)
+    return _matrix_figure([_panel("", difference.matrix[0], difference)], scale, title)
+
+
+class _Difference(NamedTuple):
+    """Weights whose labels are known to be good."""
+
+    matrix: NDArray[np.float64]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    starts_s: NDArray[np.float64]
+    duration_s: float | None = None
 
 
 def largest_weight(weights: Mapping[str, WeightsLike]) -> float:
@@ -184,13 +229,11 @@ def largest_weight(weights: Mapping[str, WeightsLike]) -> float:
     return max((float(np.abs(np.mean(one.matrix, axis=0)).max()) for one in weights.values()), default=0.0)
 
 
-def _panel(
-    title: str, values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], spread: bool = False
-) -> _Panel:
+def _panel(title: str, values: NDArray[np.floating], drawn: Folded, spread: bool = False) -> _Panel:
     """Rows grouped by separator, the mixture first; otherwise in the order of the weights."""
-    inputs, outputs = (tuple(map(ChannelLabel.parse, labels)) for labels in (rows, columns))
-    panel = _Panel(title, np.asarray(values), inputs, outputs, spread)
+    panel = _Panel(title, np.asarray(values), drawn.inputs, drawn.outputs, spread, drawn.note)
     groups = list(dict.fromkeys(panel.rows))
+    inputs = panel.inputs
     order = sorted(range(len(inputs)), key=lambda i: (not inputs[i].is_mixture, groups.index(panel.rows[i])))
     return panel._replace(values=panel.values[:, order], inputs=tuple(inputs[i] for i in order))
 
@@ -206,14 +249,20 @@ def _side(label: ChannelLabel) -> str:
 
 
 def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) -> Figure:
-    across = min(2, len(panels))
-    down = -(-len(panels) // across)
     columns = max(_places(panel.columns, COLUMN_GAP)[-1] + 1 for panel in panels)
     rows = max(_places(panel.rows, ROW_GAP)[-1] + 1 for panel in panels)
     kinds = sorted({panel.spread for panel in panels})
-    panel_height = (rows + COLUMN_HEAD) * CELL_HEIGHT
+    panel_width, panel_height = columns * _cell_width(panels) + scaled(0.8), (rows + COLUMN_HEAD) * scaled(CELL_HEIGHT)
+    across = min(2, len(panels))
+    bars = 0.9 * len(kinds)
+    if is_narrow():
+        # every cell has its number: the bar of colours goes first
+        across, bars = max(1, min(across, int(page_width() / panel_width))), 0.0
+    down = -(-len(panels) // across)
     figure = new_figure(
-        across * (columns * CELL_WIDTH + 0.8) + len(kinds) * 0.9, down * (panel_height + 0.5) + 0.35 + 0.3 * bool(title)
+        across * panel_width + bars + 0.1 * is_narrow(),
+        down * (panel_height + scaled(0.5)) + scaled(0.55) + scaled(0.3) * bool(title),
+        fixed=True,
     )
     grid = figure.subplots(down, across, squeeze=False)
     for unused in grid.flat[len(panels) :]:
@@ -225,20 +274,30 @@ def _matrix_figure(panels: Sequence[_Panel], scale: float | None, title: str) ->
         for axes, panel in members:
             _draw_matrix(axes, panel, colours)
             axes.set(xlim=(0, columns + 0.06), ylim=(rows + 0.06, -COLUMN_HEAD))
-        _add_colour_bar(figure, colours, [axes for axes, _ in members], spread, down * panel_height)
-    if title:
-        figure.suptitle(
-            shorten(title, int(9 * figure.get_figwidth())), fontsize=11, fontweight="bold", color=INK, parse_math=False
-        )
+            axes.set_xlabel(
+                textwrap.fill(panel.note, int(panel_width * 120 / points(7.5))), fontsize=points(7.5), color=MUTED
+            )
+        if bars:
+            _add_colour_bar(figure, colours, [axes for axes, _ in members], spread, down * panel_height)
+    add_title(figure, title)
     kinds_of_box = {kind for panel in panels for kind, _, _ in _boxes(panel)}
     if kinds_of_box:
         _explain_boxes(figure, kinds_of_box)
     return figure
 
 
+def _cell_width(panels: Sequence[_Panel]) -> float:
+    """Inches, in which numbers fit and headings of columns do not meet."""
+    cell = NARROW_CELL if is_narrow() else CELL_WIDTH
+    for panel in panels:
+        for group in dict.fromkeys(panel.columns):
+            cell = max(cell, (LETTER * len(shorten(group, HEADING)) + 0.05) / panel.columns.count(group))
+    return scaled(cell)
+
+
 def _add_colour_bar(figure: Figure, colours: ScalarMappable, members: list[Axes], spread: bool, height: float) -> None:
     bar = figure.colorbar(colours, ax=members, shrink=min(1.0, 2.4 / height), anchor=(0.0, 0.9), aspect=16)
-    bar.set_label("standard deviation" if spread else "weight", fontsize=8.5, color=INK)
+    bar.set_label("standard deviation" if spread else "weight", fontsize=points(8.5), color=INK)
     bar.outline.set_visible(False)
     bar.solids.set_rasterized(True)  # type: ignore[union-attr]  # transparent vector steps show seams
     quiet_axes(bar.ax)
@@ -271,17 +330,17 @@ def _draw_matrix(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
             _printed(value),
             ha="center",
             va="center",
-            fontsize=7.5,
+            fontsize=points(7.5),
             color=MUTED if value == 0 else _text_colour(faces[column * len(y) + row]),
             in_layout=False,  # within its cell; measuring hundreds of these takes as long as drawing them
         )
     for place, label in zip(x, panel.outputs, strict=True):
-        axes.text(place + 0.5, 0.1, _side(label), ha="center", va="center", fontsize=8, color=INK)
-    head: dict[str, Any] = {"fontsize": 8.5, "fontweight": "bold", "color": INK, "parse_math": False}
+        axes.text(place + 0.5, 0.1, _side(label), ha="center", va="center", fontsize=points(8), color=INK)
+    head: dict[str, Any] = {"fontsize": points(8.5), "fontweight": "bold", "color": INK, "parse_math": False}
     for group in dict.fromkeys(panel.columns):
         members = [place for place, name in zip(x, panel.columns, strict=True) if name == group]
         middle = (members[0] + members[-1] + 1) / 2
-        axes.text(middle, -COLUMN_HEAD + 0.4, shorten(group, 14), ha="center", va="center", **head)
+        axes.text(middle, -COLUMN_HEAD + 0.4, shorten(group, HEADING), ha="center", va="center", **head)
     for group in dict.fromkeys(panel.rows):
         first = y[panel.rows.index(group)]
         axes.text(x[0], first - 0.42, shorten(group), ha="left", va="center", **head)
@@ -290,7 +349,7 @@ def _draw_matrix(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     names = [f"{label.source if label.separator else ''} {_side(label)}".strip() for label in panel.inputs]
     axes.set_xticks([])
     axes.set_yticks([place + 0.5 for place in y], names)
-    axes.set_title(panel.title, fontsize=9.5, color=INK, parse_math=False)
+    axes.set_title(panel.title, fontsize=points(9.5), color=INK, parse_math=False)
     quiet_axes(axes)
 
 
@@ -317,7 +376,8 @@ def _boxes(panel: _Panel) -> Iterator[tuple[str, int, int]]:
                 yield LARGEST, column, row
             if weight < BOXED_BELOW:
                 yield BELOW, column, row
-            if panel.inputs[row].is_mixture and panel.inputs[row].channel == panel.outputs[column].channel:
+            # folded rows have no side
+            if panel.inputs[row].is_mixture and panel.outputs[column].channel == panel.inputs[row].channel != "":
                 yield SAME_SIDE, column, row
 
 
@@ -335,8 +395,8 @@ def _explain_boxes(figure: Figure, kinds: Collection[str]) -> None:
     figure.legend(
         handles=[_box(kind) for kind in BOXES if kind in kinds],
         loc="outside lower center",
-        ncols=3,
-        fontsize=8,
+        ncols=1 if figure.get_figwidth() < 3.4 else 2 if figure.get_figwidth() < 4.6 else 3,
+        fontsize=points(8),
         frameon=False,
         labelcolor=INK,
         handlelength=1.6,

@@ -71,7 +71,7 @@ class EnergyConsistency(_SpectralRule):
     References
     ----------
     Wisdom et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019: the
-    weighted projection, with shares |X_j|^2 / sum |X_j|^2, here summed over channels.
+    weighted projection, with shares ``|X_j|^2 / sum |X_j|^2``, here summed over channels.
 
     Examples
     --------

@@ -122,6 +122,8 @@ class Benchmark(_Part):
         separators = [{"name": label, "stored": bool(part.adopt)} for label in part.order]
         given: dict[str, Any] = {
             "players": {"tracks": 0},
+            # as in the papers, nothing else is reported; of constant weights it follows from the statistics
+            "score": {"metrics": ["SDR"]},
             **part.recipe,
             "out": self.out / name / "run",
             "store": self.out / name / "store",

@@ -58,7 +58,7 @@ def measured(
     record = run.record()
     methods: dict[str, Any] = {}
     for label in (*singles, *data.fusions):
-        methods[label] = _figures(label, units, masked) | {"is_single": label in singles}
+        methods[label] = _figures(label, units) | {"is_single": label in singles}
         if label in data.fusions:
             fitted = record.fusions[label]
             methods[label] |= _gains(label, units) | _size(run.path, fitted.files, fitted.kind)
@@ -80,16 +80,13 @@ def measured(
     }
 
 
-def _figures(label: str, units: Mapping[Convention, Units], masked: pd.DataFrame) -> dict[str, Any]:
-    """Of one method: figures in every convention, and the medians of the other metrics."""
+def _figures(label: str, units: Mapping[Convention, Units]) -> dict[str, Any]:
+    """Of one method: figures in every convention."""
     figures = {
         name: {str(source): rounded(float(value)) for source, value in own.values().loc[label].to_dict().items()}
         for name, own in units.items()
     }
-    others = masked[(masked["fusion"] == label) & masked["metric"].isin(["ISR", "SIR", "SAR"])]
-    by_track = others.groupby(["metric", "source", "track"])["value"].median()
-    ratios = by_track.groupby(["metric", "source"]).median().groupby("metric").mean()
-    return {"values": figures, "ratios": {str(name): rounded(value) for name, value in ratios.items()}}
+    return {"values": figures}
 
 
 def _gains(label: str, units: Mapping[Convention, Units]) -> dict[str, Any]:

@@ -133,9 +133,29 @@ def _summary(made: type) -> str:
     return text + (f" Options: {', '.join(arguments)}" if arguments else "")
 
 
+def _weights() -> dict[str, str]:
+    """Published files in a line each; stemfuse weights list has a table of them."""
+    return {
+        f"{row['system']}/{row['name']}": ", ".join(
+            [*dict.fromkeys(row["here"].values()), f"licence {row['licence']}", f"for {', '.join(row['separators'])}"]
+        )
+        for row in published_weights()
+    }
+
+
+def _recipes() -> dict[str, str]:
+    """Recipes of papers that come with the package, and how one is run."""
+    from stemfuse.experiments.recipes import packaged_recipes, packaged_trainings
+
+    trainings = {name: f"trains separators: stemfuse train SEPARATOR {name}" for name in packaged_trainings()}
+    return {name: f"stemfuse run {name}, on made-up songs with data=synth" for name in packaged_recipes()} | trainings
+
+
 CATALOGUES: dict[str, Callable[[], Mapping[str, str | SeparatorEntry]]] = {
     "separators": _separators,
     "fusions": _fusions,
     "datasets": lambda: LAYOUTS,
     "presets": _presets,
+    "recipes": _recipes,
+    "weights": _weights,
 }

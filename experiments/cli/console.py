@@ -6,8 +6,11 @@ import io
 import json
 import logging
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +23,7 @@ from rich.text import Text
 
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
-from stemfuse.experiments.workers import Progress
+from stemfuse.experiments.workers import Progress, silent
 from stemfuse.separators.names import did_you_mean, shown
 
 
@@ -103,9 +106,41 @@ def check_choice(given: str, option: str, known: Iterable[str]) -> None:
         raise ConfigError(f"got {option} {given}, expected one of {', '.join(known)}{did_you_mean(given, known)}")
 
 
+Said = Literal["quiet", "normal", "verbose"]
+LEVELS = {"quiet": logging.ERROR, "normal": logging.WARNING, "verbose": logging.INFO}
+
+_said: Said = "normal"
+
+
+def say(much: Said) -> None:
+    """How much is told on stderr beside errors."""
+    global _said
+    _said = much
+    logging.getLogger().setLevel(LEVELS[much])
+    messages.quiet = much == "quiet"
+    logging.getLogger("stemfuse").setLevel(LEVELS[much] if much == "verbose" else logging.NOTSET)
+
+
+def said() -> Said:
+    """How much is told on stderr beside errors."""
+    return _said
+
+
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars on stderr with the time left, one per stage; nothing where stderr is no terminal."""
+    """Bars on stderr with the time left, one per stage; lines with counts and time left where it is no terminal."""
+    if _said == "quiet":
+        yield silent
+    elif messages.is_terminal:
+        with _bars() as show:
+            yield show
+    else:
+        with progress_lines(lambda line: messages.print(line, markup=False)) as show:
+            yield show
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -114,17 +149,97 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=messages, disable=not messages.is_terminal) as bars:
+    with Bars(*columns, console=messages) as bars:
         known: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in known:
                 known[stage] = bars.add_task(stage, total=total)
-                if not messages.is_terminal and total:
-                    messages.print(f"{stage}: {total} to do")
             bars.update(known[stage], completed=done, total=total)
 
         yield show
+
+
+@dataclass
+class _Stage:
+    """One stage as lines tell of it."""
+
+    started: float
+    first: int
+    done: int
+    total: int
+    told: bool = False
+
+    def line(self, name: str, now: float) -> str:
+        """How far it is, and how long it takes."""
+        taken = now - self.started
+        text = f"{name}: {self.done} of {self.total}, {duration(taken)} so far"
+        if self.done > self.first:
+            left = taken / (self.done - self.first) * (self.total - self.done)
+            text += f", about {duration(left)} left"
+        return text
+
+
+@contextmanager
+def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterator[Progress]:
+    """Lines for logs: what there is to do, then every minute how far it is, even while a single task takes long.
+
+    Parameters
+    ----------
+    tell : callable
+        Takes a line.
+    every_s : float
+        Seconds between lines.
+    """
+    stages: dict[str, _Stage] = {}
+    lock, ended = threading.Lock(), threading.Event()
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        with lock:
+            if stage not in stages:
+                stages[stage] = _Stage(now, done, done, total)
+                if done < total:
+                    tell(f"{stage}: {total - done} to do" + (f", {done} of {total} are done" if done else ""))
+                elif total:
+                    tell(f"{stage}: all {total} done")
+                return
+            known = stages[stage]
+            was, known.done, known.total = known.done, done, total
+            if known.told and was < total <= done:
+                tell(f"{stage}: all {total} done in {duration(now - known.started)}")
+
+    def remind() -> None:
+        while not ended.wait(every_s):
+            with lock:
+                for name, stage in stages.items():
+                    if stage.done < stage.total:
+                        stage.told = True
+                        tell(stage.line(name, time.monotonic()))
+
+    reminder = threading.Thread(target=remind, daemon=True)
+    reminder.start()
+    try:
+        yield show
+    finally:
+        ended.set()
+        reminder.join()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Examples
+    --------
+    >>> duration(8.2), duration(150), duration(3700)
+    ('8 s', '2 min 30 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 and whole < 600 else "")
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def how_to_take(shift: bool, as_is: bool) -> Literal["refuse", "shift", "as-is"]:

@@ -11,6 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
+from .completion import names
 from .console import (
     AsIs,
     Convert,
@@ -144,7 +145,15 @@ Separators = Annotated[
     epilog="Example: stemfuse fit least_squares --data MUSDB18-HQ --store stems --separators mdx,xumx --out blend.npz"
 )
 def fit(
-    fusion: Annotated[str, typer.Argument(metavar="FUSION", help="one of stemfuse list fusions", show_default=False)],
+    fusion: Annotated[
+        str,
+        typer.Argument(
+            metavar="FUSION",
+            help="one of stemfuse list fusions",
+            show_default=False,
+            autocompletion=names("fusions"),
+        ),
+    ],
     data: Annotated[Path, typer.Option("--data", help="data set with references", show_default=False)],
     store: Store,
     separators: Separators,

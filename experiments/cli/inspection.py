@@ -11,6 +11,7 @@ import typer
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.experiments.printed import PrintedTable
 
+from .completion import names
 from .console import Json, Option, Replace, Trust, json_text, one_of, print_table, results, separator_options
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ def inspect(
     separator: Annotated[
         str,
         typer.Argument(
-            metavar="SEPARATOR", help="one of stemfuse list separators, or a saved fusion", show_default=False
+            metavar="SEPARATOR",
+            help="one of stemfuse list separators, or a saved fusion",
+            show_default=False,
+            autocompletion=names("separators"),
         ),
     ],
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)

@@ -281,20 +281,34 @@ def _show_benchmark(path: Path, against: Path | None, options: Mapping[str, str 
         _show_table(entry)
 
 
-@app.command(epilog="Example: stemfuse report runs/first --open")
+@app.command(
+    epilog="Examples: stemfuse report runs/first --open;  stemfuse report runs/first runs/second --out both.html"
+)
 def report(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="run folder", show_default=False)],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="run folder; of several, what differs", show_default=False),
+    ],
     open_it: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="of several runs: the page [comparison.html]", show_default=False)
+    ] = None,
 ) -> None:
-    """Write the report of a run again from its folder."""
+    """Write the report of a run again from its folder; of several runs, a page that compares them."""
     from stemfuse.experiments.lock import run_lock
-    from stemfuse.experiments.report import write_report
+    from stemfuse.experiments.report import write_comparison, write_report
     from stemfuse.experiments.run import Run
+    from stemfuse.experiments.workers import cores
 
-    run = Run.open(path)
-    with run_lock(run.path, "wait until that ends: it writes the report"):
-        page = write_report(run.path)
-    results.print(str(page))
+    if len(paths) > 1:
+        page = write_comparison(paths, out or Path("comparison.html"))
+    else:
+        if out is not None:
+            raise ConfigError("--out is for the comparison of several runs; a run's report lies in its folder")
+        run = Run.open(paths[0])
+        with run_lock(run.path, "wait until that ends: it writes the report"):
+            page = write_report(run.path, cores())
+    results.print(str(page), markup=False, soft_wrap=True)
     if open_it:
         webbrowser.open(page.resolve().as_uri())
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from stemfuse.experiments.errors import ConfigError
 from stemfuse.separators.names import check_name
 
+from .completion import names
 from .console import (
     AsIs,
     Convert,
@@ -45,7 +46,15 @@ LARGEST_SEED = (1 << 32) - 1
 @app.command(epilog="Example: stemfuse separate songs/ --separator demucs --option model=mdx --store stems")
 def separate(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="data sets or songs", show_default=False)],
-    separator: Annotated[str, typer.Option("--separator", help="one of stemfuse list separators", show_default=False)],
+    separator: Annotated[
+        str,
+        typer.Option(
+            "--separator",
+            help="one of stemfuse list separators",
+            show_default=False,
+            autocompletion=names("separators"),
+        ),
+    ],
     store: Store,
     option: Option = [],  # noqa: B006  (typer reads the default, nobody changes it)
     convert: Convert = False,
@@ -135,10 +144,18 @@ def synth(
 
 @app.command("list", epilog="Example: stemfuse list separators")
 def list_what(
-    what: Annotated[str, typer.Argument(metavar="separators|fusions|datasets|presets", show_default=False)],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="separators|fusions|datasets|presets|recipes|weights",
+            help="what there is of these",
+            show_default=False,
+            autocompletion=names("catalogues"),
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """List separators, fusions, layouts of data sets, or presets."""
+    """List separators, fusions, layouts of data sets, presets, recipes, or files of weights."""
     from .catalogue import CATALOGUES
 
     check_choice(what, "list", CATALOGUES)

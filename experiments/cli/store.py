@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +9,35 @@ import typer
 
 from stemfuse.experiments.errors import RunError
 
-from .console import Json, messages, results
+from .console import Json, json_text, messages, results, show_entries
 
-app = typer.Typer(no_args_is_help=True, help="Check a stem store, or move an older one.")
+app = typer.Typer(no_args_is_help=True, help="List or check a stem store, or move an older one.")
 
 
 @app.callback()
 def store() -> None:
-    """Check a stem store, or move an older one."""
+    """List or check a stem store, or move an older one."""
+
+
+@app.command("list", epilog="Example: stemfuse store list stems --json")
+def list_entries(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="stem store", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """List the songs of a store whose stems are there: separator, subset, song and folder; nothing is read."""
+    from stemfuse.separators import StemStore
+
+    if not path.is_dir():
+        raise RunError(f"{path}: no such folder, expected a stem store")
+    store = StemStore(path)
+    keys = store.keys()
+    entries = [
+        {"separator": key, "subset": folder.parent.name, "track": folder.name, "path": str(folder)}
+        for key in keys
+        for folder in store.entries(key)
+    ]
+    show_entries(entries, as_json)
+    messages.print(f"{len(entries)} entries by {len(keys)} separators", markup=False)
 
 
 @app.command(epilog="Example: stemfuse store verify stems")
@@ -33,7 +53,7 @@ def verify(
     checked = StemStore(path)
     problems = checked.verify()
     if as_json:
-        print(json.dumps([{"path": str(problem.entry), "reason": problem.reason} for problem in problems], indent=1))
+        print(json_text([{"path": str(problem.entry), "reason": problem.reason} for problem in problems]))
     else:
         for problem in problems:
             results.print(problem.reason)
@@ -54,7 +74,7 @@ def move(
 
     moved = move_store(path)
     if as_json:
-        print(json.dumps([{"from": str(old), "to": str(new)} for old, new in moved.entries.items()], indent=1))
+        print(json_text([{"from": str(old), "to": str(new)} for old, new in moved.entries.items()]))
     else:
         for new in moved.entries.values():
             results.print(str(new))

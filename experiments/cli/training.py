@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import names
 from .console import messages, print_table, progress_bars, results
 
 TRAINABLE = "d3net, demucs_danna, demucs_v2, ismir2020, resunet143_subband, tfc_tdf_v2, unet_danna or xumx"
@@ -20,7 +21,10 @@ app = typer.Typer()
     "or small on a CPU: stemfuse train xumx xumx data=synth"
 )
 def train(
-    separator: Annotated[str, typer.Argument(metavar="SEPARATOR", help=TRAINABLE, show_default=False)],
+    separator: Annotated[
+        str,
+        typer.Argument(metavar="SEPARATOR", help=TRAINABLE, show_default=False, autocompletion=names("separators")),
+    ],
     config: Annotated[
         Path,
         typer.Argument(

@@ -35,6 +35,9 @@ __all__ = ["SUBSETS", "DataSet", "open_data", "open_song"]
 
 log = logging.getLogger(__name__)
 
+NAMED = 5
+"""Songs of each subset that a notebook names."""
+
 EVERY_SEVENTH = "every seventh"
 """Where a validation split comes from that neither the data set nor musdb has: every seventh training track."""
 
@@ -79,6 +82,17 @@ class DataSet:
     def layout(self) -> str:
         """``"folders"``, ``"stem.mp4"``, ``"files"`` or ``"tracks"``; joined by ``" + "`` where a tree has several."""
         return " + ".join(sorted({_form(place) for places in self.places.values() for place in places.values()}))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.places[subset])} {subset}" for subset in self.subsets) or "no songs"
+        return f"<DataSet {str(self.path)!r}: {counts}; layout {self.layout or 'none'}, validation from {self.split}>"
+
+    def _repr_html_(self) -> str:
+        from stemfuse.separators.faces import html_table
+
+        rows = [[subset, len(self.places[subset]), listed(self.places[subset], NAMED)] for subset in self.subsets]
+        note = f"layout {self.layout or 'none'}; validation from {self.split}"
+        return html_table(["subset", "songs", "names"], rows, f"{self.name}: {self.path}", note)
 
     def names(self, subset: str | None = None) -> tuple[str, ...]:
         """Names of the tracks of a subset, or of all; no file is opened."""

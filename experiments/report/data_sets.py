@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sources, track_scores
+from stemfuse.analysis.aggregates import MEAN, aggregate, by_source, common_sources, source_order, track_scores
 from stemfuse.analysis.scores import METRICS, SONG_SDR, common_mask
 from stemfuse.experiments.record import FusionRecord, TrackRecord
 from stemfuse.experiments.run import Run
@@ -35,6 +36,8 @@ class DataSetScores:
     """By fusion, what has to be known of its scores."""
     cells: Mapping[str, FusionRecord] = field(default_factory=dict)
     """All scored fusions of studies, by label."""
+    tables: dict[str, Any] = field(default_factory=dict, repr=False)
+    """By metric, the tables that were made of it: `ScoreTable.of`."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -52,6 +55,10 @@ class DataSetScores:
     def kind(self) -> str:
         """In words, whether this is real music."""
         return {True: "real music", False: "synthetic", None: ""}[self.real]
+
+    def sources(self, metric: str) -> tuple[str, ...]:
+        """Sources with a score, in their usual order."""
+        return tuple(source_order(self.masked.loc[self.masked["metric"] == metric, "source"]))
 
     def averaged(self, metric: str) -> tuple[str, ...]:
         """Sources that the mean is over: those of all fusions that any separator has; without fusions, of all methods.
@@ -121,10 +128,12 @@ def _said_of(fusion: FusionRecord, cells: int) -> str:
     return "; ".join(filter(None, (fusion.note, chosen)))
 
 
-def shown_fusions(run: Run) -> tuple[str, ...]:
+def shown_fusions(run: Run, scored: Iterable[DataSetScores] | None = None) -> tuple[str, ...]:
     """Labels of the fusions that are drawn and played: all, but of a study only the best of its cells."""
     fusions = run.record().fusions
-    shown = {name for data in scored_data(run) for name in data.fusions}
+    if not any(fusion.study for fusion in fusions.values()):
+        return tuple(fusions)
+    shown = {name for data in (scored_data(run) if scored is None else scored) for name in data.fusions}
     return tuple(name for name, fusion in fusions.items() if not fusion.study or name in shown)
 
 

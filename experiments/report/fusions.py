@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from stemfuse.analysis.figures.matrices import largest_weight, plot_weights
+from stemfuse.analysis.figures.matrices import largest_weight
 from stemfuse.blending import MixingWeights, decompose, open_studies
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.record import FusionRecord, RunRecord
@@ -19,10 +19,15 @@ from stemfuse.separators.foreign.table import DOCUMENT_BYTES
 from stemfuse.separators.names import name_fault
 
 from .figures import Figures
+from .matrices import matrix_view
 from .players import safe_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+BEST_SINGLE, BEST_OF_EACH = "best single", "best of each source"
+"""A bound's name in files, and on the page: there the best separator is the one with the best mean over sources."""
 
 
 def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
@@ -50,6 +55,8 @@ def bound_tables(run: Run) -> dict[str, dict[str, Any]]:
                     "run again"
                 )
             for data, rows in table.groupby("data", sort=False):
+                if kind == "bounds":
+                    rows = rows.replace({row: {BEST_SINGLE: BEST_OF_EACH}})
                 entry = grids.setdefault(str(data), {"bounds": None, "worth": None, "weights": {}})
                 entry[kind] = _grid(rows, row, value)
                 if kind == "bounds":
@@ -95,28 +102,14 @@ def fusion_view(run: Run, label: str, figures: Figures, scale: float) -> dict[st
     matrices = []
     for name, weights in _matrices(run, label, described, notes):
         segments, outputs, inputs = weights.matrix.shape
-        figure = plot_weights(weights, scale=scale or None)
-        matrices.append(
-            {
-                "label": name,
-                "kind": described.kind,
-                "segments": segments,
-                "outputs": outputs,
-                "inputs": inputs,
-                "figure": figures.add(f"weights-{safe_name(name)}", figure, f"mixing matrix of {name}"),
-                "shares": _shares(weights),
-            }
-        )
+        sizes = {"segments": segments, "outputs": outputs, "inputs": inputs}
+        shown = {"label": name, "kind": described.kind, "fusion": label, "file": described.file, **sizes}
+        matrices.append({**shown, **matrix_view(weights, scale), "shares": _shares(weights)})
     traces = [
         figures.add(safe_name(f"{kind}-{name}"), figure, f"{kind} of {name}")
         for kind, name, figure in _traces(run, label, described, notes)
     ]
-    searches = [
-        figures.add(
-            f"search-{safe_name(label)}-{safe_name(source)}-{name}", figure, f"{name} of the search {label}, {source}"
-        )
-        for source, name, figure in _searches(run, label, described, notes)
-    ]
+    searches = list(_searches(run, label, described, notes))
     return {"matrices": matrices, "traces": traces, "searches": searches, "notes": notes}
 
 
@@ -151,21 +144,22 @@ def _shares(weights: MixingWeights) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _searches(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[tuple[str, str, Figure]]:
-    """A search's figures: source, name and figure."""
+def _searches(run: Run, label: str, described: FusionRecord, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """What each search of a fusion has found: source, trials, the first and the best value; figures are on request."""
     # older records do not name the file; labels that could lead out of the folder are none of ours
     if not described.studies or (name_fault(label) and not described.journal):
         return
     try:
-        from stemfuse.analysis import search_figures
-
-        objectives = run.fusion(label).arguments()["objectives"]
         journal = described.journal or f"fusions/{label}.journal"
-        studies = open_studies(str(run.path / journal), described.studies)
-        metrics = [objectives] if isinstance(objectives, str) else list(objectives)
-        for source, study in studies.items():
-            for name, figure in search_figures(study, source, metrics):
-                yield source, name, figure
+        for source, study in open_studies(str(run.path / journal), described.studies).items():
+            trials = [trial for trial in study.trials if trial.state.name == "COMPLETE" and trial.values]
+            found = {"source": source, "trials": len(trials), "journal": journal, "first": None, "best": None}
+            if trials and len(trials[0].values) == 1:
+                values = [trial.values[0] for trial in trials]
+                found |= {"first": values[0], "best": max(values)}
+            elif trials:
+                found["front"] = len(study.best_trials)
+            yield found
     except (StemfuseError, ImportError) as error:
         notes.append(f"{label}: the search's trials cannot be shown ({error})")
 

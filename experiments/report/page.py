@@ -9,20 +9,24 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from stemfuse.analysis.figures.scores import plot_gains, plot_scores
-from stemfuse.analysis.significance import FEWEST_TRACKS
+from stemfuse.analysis.significance import FEWEST_TRACKS, fewest_tracks_to_prove
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.printed import tables_as_json
 from stemfuse.experiments.record import RunRecord
 from stemfuse.experiments.run import DESK, TABLES, Run
 from stemfuse.experiments.workers import run_tasks
+from stemfuse.separators import StemfuseError
 from stemfuse.separators.foreign.documents import read_text
 from stemfuse.separators.foreign.table import DOCUMENT_BYTES, ForeignFileError
 from stemfuse.separators.names import shown as shown_name
 
+from .answer import answer_on
+from .charts import dot_rows, interval_bars
 from .data_sets import DataSetScores, scored_data, shown_fusions
 from .figures import Figures
 from .fusions import bound_tables, fusion_view, weight_scale
 from .players import read_players, safe_name, write_players
+from .songs import song_rows
 from .studies import printed_tables, study_tables
 from .tables import ScoreTable, comparisons, counted, decibels, dropped_frames
 
@@ -60,31 +64,30 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     RunError
         The folder is no run, a file has changed since it was written, or one cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     run = Run.open(run_folder)
-    record = run.record()
-    fusions = shown_fusions(run)
+    record, scored = run.record(), list(scored_data(run))
+    fusions = shown_fusions(run, scored)
     scale = weight_scale(run, record, fusions)
-    shown: list[DataSetScores | str] = [*scored_data(run), *fusions]
-    parts = [_Part(run.path, what, scale) for what in shown]
+    whats: list[DataSetScores | str] = [*scored, *fusions]
+    parts = [_Part(run.path, what, scale) for what in whats]
     try:
         drawn = _drawn(parts, workers)
-        data_sets = [view for part, view in zip(parts, drawn, strict=True) if isinstance(part.what, DataSetScores)]
-        views = drawn[len(data_sets) :]
+        data_sets, views = drawn[: len(scored)], drawn[len(scored) :]
         notes = [note for view in views for note in view["notes"]]
+        songs = list(_songs(run, record, data_sets, notes))
         view = {
             "record": record,
             "shown": fusions,
             "data_sets": data_sets,
-            "studies": [table.printed() for table in study_tables(run)],
+            "studies": [table.printed() for table in study_tables(run, scored=scored)],
             "matrices": [matrix for view in views for matrix in view["matrices"]],
             "traces": [figure for view in views for figure in view["traces"]],
             "bounds": bound_tables(run),
             "searches": [
                 (label, view["searches"]) for label, view in zip(fusions, views, strict=True) if view["searches"]
             ],
-            "songs": list(_songs(run, record, data_sets, notes)),
+            "songs": songs,
+            "listen": {song["track"]: song for song in songs},
             "notes": notes,
             "config": _config(run),
             "fewest_tracks": FEWEST_TRACKS,
@@ -92,17 +95,30 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
         }
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be written ({error.strerror}); free some space") from error
+    run.write_text(TABLES, tables_as_json(printed_tables(run, scored)))
+    run.write_text("report/index.html", rendered("page.html.j2", view))
+    return run.report_path
+
+
+def write_waiting_page(run_folder: str | os.PathLike[str]) -> None:
+    """Write ``report/index.html`` of a run that has no report yet: served, it shows how far the run is."""
+    Run(run_folder).write_text("report/index.html", rendered("waiting.html.j2", {}))
+
+
+def rendered(template: str, view: Mapping[str, Any]) -> str:
+    """A page of one of the templates; every text in it is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([folder / "templates", folder / "vendored"]),
         autoescape=True,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"db": decibels, "clock": _clock, "counted": counted, "url": quote}
-    run.write_text(TABLES, tables_as_json(printed_tables(run)))
-    run.write_text("report/index.html", environment.get_template("page.html.j2").render(view))
-    return run.report_path
+    environment.filters |= {"db": decibels, "clock": clock, "counted": counted, "url": quote, "p": p_value}
+    return environment.get_template(template).render(view)
 
 
 def _drawn(parts: Sequence[_Part], workers: int) -> list[dict[str, Any]]:
@@ -119,25 +135,46 @@ def _draw(part: _Part) -> dict[str, Any]:
     """What the page shows of a data set or of a fusion."""
     run, figures = Run(part.run), Figures(part.run / "figures")
     if isinstance(part.what, DataSetScores):
-        return _data_set(part.what, figures)
+        return _data_set(run, part.what, figures)
     return fusion_view(run, part.what, figures, part.scale)
 
 
-def _data_set(data: DataSetScores, figures: Figures) -> dict[str, Any]:
-    """Tables and figures of one data set."""
+def _data_set(run: Run, data: DataSetScores, figures: Figures) -> dict[str, Any]:
+    """Answer, tables and figures of one data set."""
     metric, suffix = data.metrics[0], f"-{safe_name(data.label)}" if data.label else ""
+    tables, compared = [ScoreTable.of(data, metric) for metric in data.metrics], comparisons(data)
     drawn = plot_scores(data.masked, metric, data.methods, data.fusions)
     gains = []
-    for number, against in enumerate(comparisons(data), start=1):
+    for number, against in enumerate(compared, start=1):
         title = f"{metric} above {against.baseline}, with intervals"
-        gains.append((against, figures.add(f"gains-{number}{suffix}", plot_gains(against.rows, data.fusions), title)))
+        figure = figures.add(f"gains-{number}{suffix}", plot_gains(against.rows, data.fusions), title)
+        rows = {"means": interval_bars(against.means), "sources": interval_bars(against.sources)}
+        gains.append({"baseline": against.baseline, "figure": figure["name"], **rows})
+    answer = answer_on(run, run.record(), data, compared)
+    bars = interval_bars(answer.gains) if answer.gains else []
+    best, second = tables[0].best_two
     return {
         "scores": data,
-        "tables": [ScoreTable.of(data, metric) for metric in data.metrics],
-        "figure": figures.add(f"scores{suffix}", drawn, f"{metric} of every track by method and source"),
+        "answer": answer,
+        "answer_bars": bars,
+        "tables": tables,
+        "dots": dot_rows(data, metric),
+        "figure": figures.add(f"scores{suffix}", drawn, f"{metric} of every track by method and source")["name"],
         "comparisons": gains,
+        "can_prove": fewest_tracks_to_prove(len(data.fusions)) if data.fusions else 0,
+        "songs": song_rows(data, tables[0].sources, best, (tables[0].best_single, second), _hop_s(run)) if best else [],
+        "best": best,
+        "second": second,
         "dropped": list(dropped_frames(data)),
     }
+
+
+def _hop_s(run: Run) -> float:
+    """Time between frames; a second where the recipe cannot be read."""
+    try:
+        return run.config.score.hop_s
+    except (StemfuseError, OSError):
+        return 1.0
 
 
 def _songs(
@@ -163,6 +200,7 @@ def _songs(
         if rows:
             desk = f"{DESK}/{safe_name(entry['track'])}.html"
             yield entry | {
+                "anchor": f"listen-{safe_name(entry['track'])}",
                 "data": labels.get(entry["track"], ""),
                 "sources": sources,
                 "rows": list(rows.values()),
@@ -186,7 +224,20 @@ def _shown(value: Any) -> Any:
     return shown_name(value, keep="\n\t") if type(value) is str else value
 
 
-def _clock(seconds: float) -> str:
+def p_value(value: float) -> str:
+    """A p-value as it is printed.
+
+    Examples
+    --------
+    >>> p_value(0.01234), p_value(0.00001), p_value(float("nan"))
+    ('0.012', '< 0.001', '–')
+    """
+    if value != value:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def clock(seconds: float) -> str:
     """Minutes and seconds, as a player shows them."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

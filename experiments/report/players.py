@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from pydantic import BaseModel, FiniteFloat, ValidationError, field_validator
 from stemfuse.experiments.run import Run
 from stemfuse.separators import AudioError, Stems, Track
 from stemfuse.separators.foreign.documents import read_object
+
+from .excerpts import add_seek_table
 
 FULL_SCALE = 0.999
 """What the loudest sample of a song becomes when any file would clip: 16-bit audio ends just below 1."""
@@ -72,8 +74,9 @@ def write_players(
     duration_s: float = 30.0,
     start_s: float | None = None,
     identity: str = "",
+    form: Literal["flac", "wav"] = "flac",
 ) -> dict[str, Any]:
-    """Write a song's excerpts as 16-bit WAV into ``report/audio``, and list them in its ``players.json``.
+    """Write a song's excerpts of 16 bits into ``report/audio``, and list them in its ``players.json``.
 
     All files of a song are made quieter by one common gain when any of them would clip, so that comparing them
     stays fair.
@@ -93,6 +96,8 @@ def write_players(
 
     identity : str
         Of all that the excerpts are made of; see `is_written`.
+    form : {"flac", "wav"}
+        FLAC loses nothing and takes a third to a half of the room; it has a seek table.
 
     Returns
     -------
@@ -112,8 +117,23 @@ def write_players(
     >>> track = Track.from_arrays("a song", noise.sum(0), noise)
     >>> entry = write_players(tempfile.mkdtemp(), track, {"mean": Stems(noise)})
     >>> entry["files"][0]["path"], entry["files"][-1]["path"]
-    ('audio/a-song-0212f0/mixture.wav', 'audio/a-song-0212f0/mean/vocals.wav')
+    ('audio/a-song-0212f0/mixture.flac', 'audio/a-song-0212f0/mean/vocals.flac')
     """
+    entry = make_excerpts(run_folder, track, methods, duration_s, start_s, identity, form)
+    list_excerpts(run_folder, entry)
+    return entry
+
+
+def make_excerpts(
+    run_folder: str | os.PathLike[str],
+    track: Track,
+    methods: Mapping[str, Stems],
+    duration_s: float = 30.0,
+    start_s: float | None = None,
+    identity: str = "",
+    form: Literal["flac", "wav"] = "flac",
+) -> dict[str, Any]:
+    """Write a song's excerpts as `write_players` does, but list them nowhere: several processes may do so at once."""
     folder, song = Path(run_folder) / "report", f"audio/{safe_name(track.name)}"
     start_s = busiest_start_s(track, duration_s) if start_s is None else start_s
     start = min(max(round(start_s * track.rate), 0), track.length - 1)
@@ -123,20 +143,29 @@ def write_players(
         parts.append(_Part("reference", "reference", f"{song}/_reference", track.references))
     parts += [_Part("method", name, f"{song}/{safe_name(name)}", stems) for name, stems in methods.items()]
 
-    peak = max(float(np.abs(block).max()) for part in parts for block in _blocks(part, track, start, stop))
+    # once, as fused stems are computed when they are read; an excerpt of all methods is some hundred megabytes at most
+    audio = [np.concatenate(list(_blocks(part, track, start, stop)), axis=-1) for part in parts]
+    peak = max(float(np.abs(samples).max()) for samples in audio)
     gain = FULL_SCALE / peak if peak > FULL_SCALE else 1.0
-    entry = {
+    return {
         "track": track.name,
         "start_s": start / track.rate,
         "duration_s": (stop - start) / track.rate,
         "song_s": track.duration_s,
         "gain_db": 20 * float(np.log10(gain)),
         "identity": identity,
-        "files": [file for part in parts for file in _write_part(folder, part, track, start, stop, gain)],
+        "files": [
+            file
+            for part, samples in zip(parts, audio, strict=True)
+            for file in _write_part(folder, part, np.float32(gain) * samples, track.rate, form)
+        ],
     }
-    others = [other for other in read_players(run_folder) if other["track"] != track.name]
+
+
+def list_excerpts(run_folder: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
+    """List a song's excerpts in ``players.json``, in the place of an older entry of the same track."""
+    others = [other for other in read_players(run_folder) if other["track"] != entry["track"]]
     _write_entries(run_folder, [*others, entry])
-    return entry
 
 
 def _write_entries(run_folder: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]]) -> None:
@@ -163,18 +192,23 @@ def is_written(run_folder: str | os.PathLike[str], track: Track, identity: str) 
     )
 
 
-def _write_part(folder: Path, part: _Part, track: Track, start: int, stop: int, gain: float) -> list[dict[str, Any]]:
+def _write_part(
+    folder: Path, part: _Part, audio: NDArray[np.float32], rate: int, form: Literal["flac", "wav"]
+) -> list[dict[str, Any]]:
     """Write the excerpts of all sources of a part; their entries in ``players.json``."""
     names = [safe_name(source) for source in part.stems.sources]
-    audio = np.float32(gain) * np.concatenate(list(_blocks(part, track, start, stop)), axis=-1)
-    # not FLAC: without a seek table, browsers fail on some positions near its end
-    Stems(audio, names, track.rate).write(folder / part.folder, "PCM_16", ".wav")
+    Stems(audio, names, rate).write(folder / part.folder, "PCM_16", f".{form}")
+    for name in names:
+        # one of a song that had the other form before
+        (folder / part.folder / f"{name}.{'wav' if form == 'flac' else 'flac'}").unlink(missing_ok=True)
+        if form == "flac":
+            add_seek_table(folder / part.folder / f"{name}.flac")
     return [
         {
             "kind": part.kind,
             "method": part.name,
             "source": source,
-            "path": f"{part.folder}/{name}.wav",
+            "path": f"{part.folder}/{name}.{form}",
             "waveform": _waveform(samples),
         }
         for source, name, samples in zip(part.stems.sources, names, audio, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, NamedTuple
@@ -87,7 +87,9 @@ class StudyTable:
         return PrintedTable(self.title, [*self.keys, "fusions", *self.sources], rows, [])
 
 
-def study_tables(run: Run, paper: Paper | None = None) -> list[StudyTable]:
+def study_tables(
+    run: Run, paper: Paper | None = None, scored: Iterable[DataSetScores] | None = None
+) -> list[StudyTable]:
     """Tables of all studies of a run, or those of a paper, for every data set.
 
     Parameters
@@ -96,6 +98,8 @@ def study_tables(run: Run, paper: Paper | None = None) -> list[StudyTable]:
         With scores.
     paper : Paper, optional
         Whose tables they are to be like; each study on its own when not given.
+    scored : iterable of DataSetScores, optional
+        The run's scores, where they have been read already.
 
     Returns
     -------
@@ -104,7 +108,9 @@ def study_tables(run: Run, paper: Paper | None = None) -> list[StudyTable]:
         which the run has no row is left out.
     """
     tables = []
-    for data in scored_data(run):
+    for data in scored_data(run) if scored is None else scored:
+        if paper is None and not data.cells:
+            continue
         scores = _Scores.of(data)
         wanted = _own_tables(data) if paper is None else paper.tables
         about = f"{data.label or 'scores'}{f' ({data.kind})' if data.kind else ''}: {data.metrics[0]} in dB"
@@ -117,10 +123,11 @@ def study_tables(run: Run, paper: Paper | None = None) -> list[StudyTable]:
     return tables
 
 
-def printed_tables(run: Run) -> list[PrintedTable]:
+def printed_tables(run: Run, scored: Sequence[DataSetScores] | None = None) -> list[PrintedTable]:
     """The tables that a command prints of a run: scores of every data set, and studies."""
-    scores = [PrintedTable.of(table, title) for title, table in score_tables(run.path)]
-    return [*scores, *(table.printed() for table in study_tables(run))]
+    scored = list(scored_data(run)) if scored is None else scored
+    scores = [PrintedTable.of(table, title) for title, table in score_tables(run.path, scored)]
+    return [*scores, *(table.printed() for table in study_tables(run, scored=scored))]
 
 
 def tables_as(run: Run, form: Literal["csv", "latex", "html"], paper: Paper | None = None) -> str:

@@ -1,9 +1,14 @@
-"""The report's tables: scores with gains over the best single separator, paired intervals, dropped frames."""
+"""The report's tables: scores, gains over the best separator and the best of each source, dropped frames.
+
+Two baselines, one name each: the *best separator* has the best mean over sources, one for all of them; the *best of
+each source* takes for every source the separator that is best at it. Both are chosen on the very scores that they are
+compared on, so that gains over them are rather too small.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,13 +16,17 @@ import numpy as np
 import pandas as pd
 
 from stemfuse.analysis.aggregates import MEAN
+from stemfuse.analysis.picks import with_best_per_source
 from stemfuse.analysis.reasons import method_notes
 from stemfuse.analysis.scores import SONG_SDR
-from stemfuse.analysis.significance import FEWEST_TRACKS, compare, with_best_per_source
+from stemfuse.analysis.significance import FEWEST_TRACKS, compare
 from stemfuse.experiments.run import Run
 from stemfuse.separators.labels import BEST_PER_SOURCE
 
 from .data_sets import DataSetScores, score_grid, scored_data
+
+OVER_BEST, OVER_PICK = "over best separator", "over best of each source"
+"""Columns of gains of the mean over sources."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +41,7 @@ class ScoreTable:
     grid: pd.DataFrame
     """One row per method, one column per source and one for their mean, in dB."""
     best: pd.Series[float]
-    """Of the single separators that have all songs, per column."""
+    """Of the separators that have all songs, per column."""
     partial: Mapping[str, tuple[pd.DataFrame, pd.Series[float]]]
     """By method that lacks songs, the grid and the best of the songs that it has."""
     fusions: tuple[str, ...]
@@ -47,7 +56,14 @@ class ScoreTable:
 
     @classmethod
     def of(cls, data: DataSetScores, metric: str) -> ScoreTable:
-        """The table of one metric."""
+        """The table of one metric; it is made once."""
+        made: dict[str, ScoreTable] = data.tables
+        if metric not in made:
+            made[metric] = cls._made(data, metric)
+        return made[metric]
+
+    @classmethod
+    def _made(cls, data: DataSetScores, metric: str) -> ScoreTable:
         rows = data.masked[data.masked["metric"] == metric]
         averaged = data.averaged(metric)
         grid = score_grid(rows, data.methods, metric, averaged)
@@ -78,6 +94,15 @@ class ScoreTable:
         )
 
     @property
+    def said(self) -> dict[str, list[str]]:
+        """By note, the methods that it is about: what several share is said once."""
+        found: dict[str, list[str]] = {}
+        for method, note in self.notes.items():
+            if note:
+                found.setdefault(note, []).append(method)
+        return found
+
+    @property
     def name(self) -> str:
         """The metric's name in words."""
         return "whole-song SDR" if self.metric == SONG_SDR else self.metric
@@ -89,8 +114,17 @@ class ScoreTable:
         return str(means.idxmax()) if len(means) else ""
 
     @property
+    def best_two(self) -> tuple[str, str]:
+        """The two fusions with the best means; empty where there are fewer."""
+        means = (
+            self.grid.loc[self.grid.index.isin(self.fusions), MEAN].dropna().sort_values(ascending=False, kind="stable")
+        )
+        first, second = [*map(str, means.index), "", ""][:2]
+        return first, second
+
+    @property
     def best_single(self) -> str:
-        """The single separator with the best mean; empty when none has all of `sources` and all songs."""
+        """The separator with the best mean; empty when none has all of `sources` and all songs."""
         means = self.grid[MEAN].drop(labels=[*self.fusions, *self.partial], errors="ignore").dropna()
         return str(means.idxmax()) if len(means) else ""
 
@@ -111,12 +145,12 @@ class ScoreTable:
         return bool(np.isfinite(self.gain_over_pick(method)))
 
     def gain(self, method: str, column: str) -> float:
-        """How far a method is above the best single separator of a column, on the songs that the method has."""
+        """How far a method is above the best separator of a column, on the songs that the method has."""
         grid, best = self.partial.get(method, (self.grid, self.best))
         return float(grid.loc[method, column] - best[column])  # type: ignore[operator, arg-type]
 
     def gain_over_pick(self, method: str) -> float:
-        """How far a method's mean is above that of each source's best single separator, on the method's songs."""
+        """How far a method's mean is above that of the best separator of each source, on the method's songs."""
         grid, best = self.partial.get(method, (self.grid, self.best))
         pick = float(best[list(self.sources)].mean(skipna=False))
         return float(grid.loc[method, MEAN]) - pick  # type: ignore[arg-type]
@@ -125,8 +159,8 @@ class ScoreTable:
         """The table as it is printed: method, the scores, both gains, dropped frames."""
         table = self.grid.rename_axis(index="method", columns=None)
         methods = list(map(str, table.index))
-        table["over best single"] = [self.gain(method, MEAN) for method in methods]
-        table["over best pick"] = [self.gain_over_pick(method) for method in methods]
+        table[OVER_BEST] = [self.gain(method, MEAN) for method in methods]
+        table[OVER_PICK] = [self.gain_over_pick(method) for method in methods]
         for source in (column for column in map(str, self.grid) if column != MEAN):
             table[f"{source} gain"] = [self.gain(method, source) for method in methods]
         table["dropped"] = self.dropped.reindex(methods)
@@ -155,19 +189,24 @@ def _without_gain(
             yield method, f"no gain of {', '.join(lost)}: no separator has it{songs}"
 
 
-def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataFrame]]:
+def score_tables(
+    run_folder: str | os.PathLike[str], scored: Iterable[DataSetScores] | None = None
+) -> list[tuple[str, pd.DataFrame]]:
     """The tables that the report begins with: title and table of every data set, by the median SDR.
 
     Parameters
     ----------
     run_folder : path-like
         A run's folder.
+    scored : iterable of DataSetScores, optional
+        Its scores, where they have been read already.
 
     Returns
     -------
     list of (str, DataFrame)
-        Columns method, the sources, mean, over best single, over best pick, the gain over the best single separator
-        of each source (all dB), dropped (frames), note; ``attrs["songs"]`` names the tracks, ``<subset>/<track>``.
+        Columns method, the sources, mean, over best separator, over best of each source, the gain over the best
+        separator of each source (all dB), dropped (frames), note; ``attrs["songs"]`` names the tracks,
+        ``<subset>/<track>``.
 
     Raises
     ------
@@ -175,11 +214,11 @@ def score_tables(run_folder: str | os.PathLike[str]) -> list[tuple[str, pd.DataF
         The folder is no run, or its scores cannot be read.
     """
     tables = []
-    for data in scored_data(Run.open(run_folder)):
+    for data in scored_data(Run.open(run_folder)) if scored is None else scored:
         table = ScoreTable.of(data, data.metrics[0])
         kind = f" ({data.kind})" if data.kind else ""
-        scored = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
-        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {scored}", _with_songs(table, data)))
+        extent = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
+        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {extent}", _with_songs(table, data)))
     return tables
 
 
@@ -208,9 +247,9 @@ class Comparison(NamedTuple):
 
 
 def comparisons(data: DataSetScores) -> list[Comparison]:
-    """Every fusion against the best single separator and against the best pick per source.
+    """Every fusion against the best separator and against the best of each source.
 
-    Empty when there are fewer than `FEWEST_TRACKS` tracks, no fusion, or no single separator with a score.
+    Empty when there are fewer than `FEWEST_TRACKS` tracks, no fusion, or no separator with a score.
     """
     table = ScoreTable.of(data, data.metrics[0])
     rows = data.masked[(data.masked["metric"] == table.metric) & data.masked["value"].notna()]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stemfuse.blending import LinearFusion, fusion_class
+from stemfuse.experiments.config import RunConfig
 from stemfuse.experiments.conversion import fuse_track
 from stemfuse.experiments.identity import numeric_versions
 from stemfuse.experiments.plan import Plan
 from stemfuse.experiments.record import FusionRecord, RunRecord, SongRecord
 from stemfuse.experiments.run import AUDIO, DESK, PLAYERS, Run
-from stemfuse.experiments.workers import Progress
+from stemfuse.experiments.workers import Progress, run_tasks
 from stemfuse.separators import AudioError, Track, digest
 
 from .song_content import song_content
@@ -25,39 +28,71 @@ log = logging.getLogger(__name__)
 def report(plan: Plan, run: Run, progress: Progress) -> None:
     """Write players, weights that vary in time, figures and the page."""
     from stemfuse.experiments.desk import RunSongs, write_excerpt
-    from stemfuse.experiments.report import shown_fusions, write_players, write_report
+    from stemfuse.experiments.report import list_excerpts, shown_fusions, write_report
 
     record = run.record()
     # of a study, what is drawn and played is the best of its cells
     drawn = {label: record.fusions[label] for label in shown_fusions(run)}
-    chosen, songs = list(_chosen_tracks(plan)), RunSongs(run.path, plan)
+    chosen, desk = list(_chosen_tracks(plan)), RunSongs(run.path, plan)
     _discard_damaged_players(run)
     _discard_others(run, record, [plan.labels[track] for track in chosen])
-    for done, planned in enumerate(chosen):
-        progress("report", done, len(chosen) + 1)
+    tasks, plans = [], {plan.labels[planned]: planned for planned in chosen}
+    for planned in chosen:
         track = plan.attach(planned)
         shown = replace(track, name=plan.labels[planned])
         identity = _identity_of(plan, run, record, planned, list(drawn))
-        if _is_kept(run, record, drawn, shown, identity):
-            continue
-        methods = dict(track.stems)
-        run.checksums.forget(_files_of(run, record, shown).__contains__)
-        for label, fitted in drawn.items():
-            if not fitted.file_of(plan.refit_of(track)):
-                continue
-            fusion, mixed = run.fusion(label, plan.refit_of(track)), fitted.mixed_of(track.stems)
-            given = track if mixed is None else track.only(mixed)
-            methods[label] = fuse_track(fusion, given, plan.config.convert)
-            if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
-                fitted.songs = fitted.songs | {shown.name: keep_song(run, label, fusion, given, shown.name)}
+        if not _is_kept(run, record, drawn, shown, identity):
+            run.checksums.forget(_files_of(run, record, shown).__contains__)
+            tasks.append(_Song(run.path, track, shown, plan.refit_of(track), tuple(drawn), identity, plan.config))
+    progress("report", len(chosen) - len(tasks), len(chosen) + 1)
+    for done, (task, made) in enumerate(run_tasks(_make_song, tasks, plan.workers), len(chosen) - len(tasks) + 1):
+        if isinstance(made, Exception):
+            raise made
+        entry, songs = made
+        for label, song in songs.items():
+            drawn[label].songs = drawn[label].songs | {task.shown.name: song}
         # what the page shows of a song is on record before its players say that it is done
         run.write_record(record)
-        write_players(run.path, shown, methods, plan.config.players.duration_s, identity=identity)
-        write_excerpt(run.path, songs.open(planned), plan.config.players.duration_s)
-        run.checksums.keep(run.path / file for file in _files_of(run, record, shown))
+        write_excerpt(run.path, desk.open(plans[task.shown.name]), plan.config.players.duration_s)
+        list_excerpts(run.path, entry)
+        run.checksums.keep(run.path / file for file in _files_of(run, record, task.shown))
+        progress("report", done, len(chosen) + 1)
     _discard_others(run, record, [plan.labels[track] for track in chosen])
     write_report(run.path, plan.workers)
     progress("report", len(chosen) + 1, len(chosen) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Song:
+    """A song whose excerpts are made; travels to another process."""
+
+    run: Path
+    track: Track
+    shown: Track
+    refit: int | None
+    drawn: tuple[str, ...]
+    identity: str
+    config: RunConfig
+
+
+def _make_song(task: _Song) -> tuple[dict[str, Any], dict[str, SongRecord]]:
+    """Fuse and write one song's excerpts; their entry, and the weights that were predicted for it by fusion."""
+    from stemfuse.experiments.report import make_excerpts
+
+    run, track, songs = Run(task.run), task.track, {}
+    methods, fusions = dict(track.stems), run.record().fusions
+    for label in task.drawn:
+        fitted = fusions[label]
+        if not fitted.file_of(task.refit):
+            continue
+        fusion, mixed = run.fusion(label, task.refit), fitted.mixed_of(track.stems)
+        given = track if mixed is None else track.only(mixed)
+        methods[label] = fuse_track(fusion, given, task.config.convert)
+        if isinstance(fusion, LinearFusion) and fusion.varies_in_time:
+            songs[label] = keep_song(run, label, fusion, given, task.shown.name)
+    players = task.config.players
+    entry = make_excerpts(run.path, task.shown, methods, players.duration_s, identity=task.identity, form=players.form)
+    return entry, songs
 
 
 def _identity_of(plan: Plan, run: Run, record: RunRecord, track: Track, drawn: Sequence[str]) -> str:
@@ -65,6 +100,7 @@ def _identity_of(plan: Plan, run: Run, record: RunRecord, track: Track, drawn: S
     content, config = song_content(plan, run, record, track), plan.config
     methods = [(label, of) for label, of in content.methods.items() if label not in record.fusions or label in drawn]
     about = {"audio": content.audio, "methods": methods, "duration_s": config.players.duration_s}
+    about |= {"form": config.players.form}
     about |= {"picked": plan.picked} if plan.picked else {}
     return digest(about | {"sources": config.sources, "convert": config.convert, "versions": numeric_versions()})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 
+import librosa
 import numpy as np
 import pytest
 import scipy.signal
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from makers.audio import noise
 from makers.places import CLIP
 from stemfuse.analysis.errors import ScoreError
-from stemfuse.analysis.song_metrics import SONG_METRICS, song_metrics
+from stemfuse.analysis.song_metrics import SONG_METRICS, _mel_bands, song_metrics
 from stemfuse.analysis.tracks import score_track
 from stemfuse.separators import ArraySignal, AudioError, ContainerSignal, Stems, Track
 
@@ -86,6 +87,12 @@ def slow_bleedless_fullness(reference, estimate, rate):
     bleed = [difference for difference in differences if difference > 0] or [0]
     loss = [-difference for difference in differences if difference < 0] or [0]
     return 100 / (1 + sum(bleed) / len(bleed)), 100 / (1 + sum(loss) / len(loss))
+
+
+@pytest.mark.parametrize("rate", [1500, 8000, 22_050, 44_100, 48_000, 96_000])
+def test_mel_bands_are_librosas(rate):
+    expected = librosa.filters.mel(sr=rate, n_fft=4096, n_mels=512, dtype=np.float64)
+    assert np.abs(_mel_bands(rate).toarray() - expected).max() <= 1e-12 * expected.max()
 
 
 class TestScaleInvariantSDR:

@@ -94,8 +94,8 @@ def test_tables_say_which_songs_a_method_has_and_compare_on_them(finished):
     assert table.loc[["near", "mean", "least_squares", "residual"], "note"].eq("").all()
     scores = finished.scores().query("metric == 'SDR'").pivot_table("value", ["track", "source"], "fusion")
     own = scores.dropna(subset="rough")[["near", "rough"]].groupby("source").median().mean()
-    assert table.loc["rough", "over best single"] == pytest.approx(own["rough"] - own["near"], abs=0.02)
-    assert table.loc["least_squares", "over best single"] > 0.3
+    assert table.loc["rough", "over best separator"] == pytest.approx(own["rough"] - own["near"], abs=0.02)
+    assert table.loc["least_squares", "over best separator"] > 0.3
     (note,) = [note for note in finished.record().notes if "not all separators" in note]
     assert "song 1" in note
     assert "song 3" in note

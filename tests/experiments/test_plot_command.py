@@ -109,3 +109,70 @@ def test_a_figure_that_is_there_is_kept(place, tmp_path):
     out.write_bytes(b"mine")
     drawn(place, "both.npz", "--out", out)
     assert b"mine" in {file.read_bytes() for file in tmp_path.iterdir()}
+
+
+TRAINING = "epoch,step,train_loss,valid_sdr_db,seconds\n0,0,nan,1.9,0\n1,50,0.12,2.4,44\n2,100,0.1,2.1,90\n"
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """A training, a study of blocks, a table of something else, and a search."""
+    from makers.figures import BLOCKS
+    from stemfuse.blending import Search
+
+    root = tmp_path_factory.mktemp("others")
+    (root / "history.csv").write_text(TRAINING)
+    BLOCKS.to_csv(root / "study.csv", index=False)
+    (root / "prices.csv").write_text("fruit,price\napple,1\n")
+    Search(trials=6, storage=str(root / "search.journal")).fit(mixed_of_two(CONVEX, seed=0, count=2))
+    return root
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("history.csv",),
+        ("study.csv", "--title", "blocks"),
+        ("search.journal",),
+        ("search.journal", "--how", "importance", "--source", "vocals"),
+        ("search.journal", "--how", "parallel"),
+    ],
+    ids=" ".join,
+)
+def test_trainings_studies_and_searches_are_drawn(others, arguments, tmp_path):
+    drawn(others, *arguments, "--style", "paper", "--out", tmp_path / "figure.png")
+    image = imread(tmp_path / "figure.png")
+    assert image.shape[1] == 3.5 * 600
+    assert len(np.unique(image[::4, ::4].reshape(-1, image.shape[-1]), axis=0)) > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("both.npz", "--how", "scores"), "of both.npz, weights of 1 segment can be drawn: matrix, parts"),
+        (("both.npz", "--how", "matrx"), "did you mean 'matrix'"),
+        (("history.csv", "--how", "scores"), "of history.csv, a training can be drawn: training"),
+        (("search.journal", "--how", "front"), "can be drawn: history, importance, parallel, contour"),
+        (("search.journal", "--source", "piano"), "got --source piano, expected one of"),
+        (("prices.csv",), "got the columns fruit, price, expected epoch"),
+        (("nothing.csv",), "no such file"),
+        (("nothing.journal",), "no such file"),
+        (("no_separator",), "no such file, folder or separator"),
+        ((".",), "no run folder"),
+    ],
+)
+def test_what_a_file_has_not_is_answered_by_what_it_has(place, others, arguments, words):
+    folder = place if arguments[0] == "both.npz" else others
+    done = command("plot", *arguments, "--out", "f.png", cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert not (folder / "f.png").exists()
+
+
+@pytest.mark.slow
+def test_layers_of_a_separator_are_drawn(tmp_path):
+    for how in ("tdf-vocals", "layers-vocals"):
+        done = command("plot", "tfc_tdf_small", "--how", how, "--out", f"{how}.png", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = command("plot", "tfc_tdf_small", "--how", "matrix", "--out", "f.png", cwd=tmp_path)
+    assert "can be drawn: tdf-" in done.stderr

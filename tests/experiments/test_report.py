@@ -11,17 +11,21 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from stemfuse.analysis.scores import scores_table, write_scores
 from stemfuse.blending import MixingWeights
+from stemfuse.experiments.cli import app
 from stemfuse.experiments.errors import RunError
-from stemfuse.experiments.report import safe_name, score_tables, write_players, write_report
+from stemfuse.experiments.live import live_progress
+from stemfuse.experiments.report import safe_name, score_tables, write_comparison, write_players, write_report
+from stemfuse.experiments.run import Run
 from stemfuse.separators import SOURCES, Stems, Track
 
 SEPARATORS = ("repet_sim", "harmonic_percussive", "centre_channel")
 BLEND = {"drums": (0.2, 0.6, 0.2), "bass": (0.3, 0.4, 0.3), "other": (0.5, 0.25, 0.25), "vocals": (0.5, 0.0, 0.5)}
 EQUAL = dict.fromkeys(SOURCES, (1 / 3, 1 / 3, 1 / 3))
-HOSTILE = '<script>alert(1)</script> "O\'Brien" & 100 % #1 ../../x 音楽'
+HOSTILE = '<img src=x onerror=alert(1)><script>alert(1)</script> "O\'Brien" & 100 % #1 ../../x 音楽'
 
 
 def make_scores(tracks, methods, frames=12, seed=0):
@@ -73,7 +77,11 @@ def make_song(name, seconds=2.0, seed=0):
 
 
 def make_run(
-    folder, real=("Falcon 69",), synthetic=("song 1", "song 2", "song 3", "song 4"), played=("Falcon 69",), seconds=2.0
+    folder,
+    real=("Falcon 69",),
+    synthetic=tuple(f"song {number}" for number in range(1, 7)),
+    played=("Falcon 69",),
+    seconds=2.0,
 ):
     """A run folder as the pipeline leaves it."""
     folder = Path(folder)
@@ -124,6 +132,22 @@ def make_run(
         track, methods_played = make_song(name, seconds, place)
         write_players(folder, track, methods_played, 1.5 if seconds <= 2 else 30)
     return folder
+
+
+def test_a_run_that_goes_on_shows_its_progress_until_it_ends(tmp_path):
+    run, told = Run(tmp_path), []
+    with live_progress(run, lambda *state: told.append(state)) as progress:
+        assert "This run is going on" in run.report_path.read_text("utf-8")
+        for state in (("fit", 0, 3), ("fit", 1, 3), ("score", 2, 8)):
+            progress(*state)
+            found = json.loads((tmp_path / "report/progress.json").read_text())
+        assert (found["stage"], found["done"], found["total"]) == ("score", 2, 8)
+        assert found["begun"] <= found["now"]
+    assert told == [("fit", 0, 3), ("fit", 1, 3), ("score", 2, 8)]
+    assert not (tmp_path / "report/progress.json").exists()
+    run.report_path.write_text("the report")
+    with live_progress(run, lambda *state: None):
+        assert run.report_path.read_text("utf-8") == "the report", "an older report stays until there is a new one"
 
 
 class Page(HTMLParser):
@@ -181,7 +205,8 @@ class Page(HTMLParser):
         assert len(self.scripts) == 1
         named = [given for tag, given in self.tags if tag in ("button", "input", "svg") and "aria-label" not in given]
         assert all(
-            "data-shows" in given or given.get("id") == "theme" or given.get("type") == "checkbox" for given in named
+            "data-shows" in given or given.get("id") == "theme" or given.get("type") in ("checkbox", "search")
+            for given in named
         )
         assert not [name for _, given in self.tags for name in given if name.startswith("on")], "a tag has a script"
         return self
@@ -218,14 +243,14 @@ def test_page_holds_every_part(run, page):
     audio = [given["src"] for tag, given in page.tags if tag == "audio"]
     assert len(audio) == 1 + 4 * 6, "mixture, and four sources of the reference, three separators and two fusions"
     names = {path.name for path in (run / "figures").iterdir()}
-    assert {"weights-mean.svg", "weights-mean.png", "scores-clip.svg", "scores-band.png", "gains-1-band.svg"} <= names
+    assert {"scores-clip.svg", "scores-band.png", "gains-1-band.svg"} <= names
     assert "gains-1-clip.svg" not in names, "one track has no interval"
 
 
 def test_real_music_comes_first_and_apart(run):
     (first, one), (second, other) = score_tables(run)
     assert first == "clip (real music): SDR in dB, 1 track, 10 of 12 frames"
-    assert second == "band (synthetic): SDR in dB, 4 tracks, 40 of 48 frames"
+    assert second == "band (synthetic): SDR in dB, 6 tracks, 60 of 72 frames"
     assert not np.allclose(one["drums"], other["drums"])
 
 
@@ -241,19 +266,105 @@ def test_scores_are_the_medians_on_common_frames_with_their_gains(run, page):
     for method in table.index:
         assert table.loc[method, list(SOURCES)].to_list() == pytest.approx(grid.loc[method].to_list())
         assert table.loc[method, "mean"] == pytest.approx(means[method])
-        assert table.loc[method, "over best single"] == pytest.approx(means[method] - means[list(SEPARATORS)].max())
-        assert table.loc[method, "over best pick"] == pytest.approx(means[method] - best.mean())
-    assert table["dropped"].to_list() == [8, 4, 4, 4, 4]
+        assert table.loc[method, "over best separator"] == pytest.approx(means[method] - means[list(SEPARATORS)].max())
+        assert table.loc[method, "over best of each source"] == pytest.approx(means[method] - best.mean())
+    assert table["dropped"].to_list() == [12, 6, 6, 6, 6]
     for value in (grid.loc["fixed", "bass"], means["mean"]):
         assert f"{value:.2f}" in page.text
     assert f"{grid.loc['fixed', 'vocals'] - best['vocals']:+.2f}" in page.text
 
 
 def test_comparison_is_there_for_enough_tracks_only(page):
-    assert "Gain over the best single separator, repet_sim" in page.text
-    assert "Gain over the best pick per source" in page.text
-    assert page.text.count("No intervals: they need at least 3 tracks") == 1
-    assert "p cannot fall below 0.125 with 4 tracks" in page.text
+    assert "Gain over the best separator, repet_sim" in page.text
+    assert "Gain over the best of each source" in page.text
+    assert page.text.count("No intervals: they need at least 5 tracks") == 1
+    assert page.text.count("With 6 tracks p cannot fall below 0.031") == 1
+    assert "for the best of 2 fusions it takes 7 tracks to prove anything" in page.text
+
+
+def test_the_answer_comes_first_in_words(page):
+    text = page.text
+    real, band = text.index("Try fixed: "), text.index("Use fixed: ")
+    assert text.index("Which fusion?") < real < band < text.index("Scores", band) < text.index("Mixing matrices")
+    assert "better on 1 of 1 song." in text
+    assert "Not proven: 1 song is too few for an interval, which takes 5; about 7 songs would tell" in text
+    assert "better on 6 of 6 songs." in text
+    assert "Not proven: 6 songs cannot reach p < 0.05 for the best of 2 fusions" in text
+    assert "With the one that the other songs would pick, song by song, the gain is " in text
+    assert "stemfuse fuse RUN/fusions/fixed.npz SONG --out fused" in text
+    assert "stemfuse export RUN/fusions/fixed.npz --as msst --out ensemble.sh" in text
+
+
+def test_a_fusion_that_is_worse_is_not_advised(tmp_path):
+    scores = make_scores([f"song {number}" for number in range(6)], {"good": 5.0, "poor": 1.0, "mean": 3.0})
+    write_scores(scores, tmp_path / "scores.parquet")
+    record = {
+        "separators": {"good": {}, "poor": {}},
+        "fusions": {"mean": {"kind": "mean", "linear": True, "file": "fusions/mean.npz"}},
+    }
+    (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    page = Page(write_report(tmp_path)).check()
+    assert "Use good: no fusion is better. The best one, mean, is −" in page.text
+    assert "stemfuse fuse" not in page.text
+
+
+def test_seconds_that_differ_most_are_named_and_linked_where_they_can_be_heard(run, page):
+    scores = pd.read_parquet(run / "scores.parquet")
+    own = scores[(scores["track"] == "Falcon 69") & (scores["metric"] == "SDR") & (scores["frame"] >= 0)]
+    wide = own[~own["frame"].isin([3, 11])].pivot(index=["source", "frame"], columns="fusion", values="value")
+    table = score_tables(run)[0][1].set_index("method")
+    single = table.loc[list(SEPARATORS), "mean"].idxmax()
+    source, frame = (wide["fixed"] - wide[single]).abs().idxmax()
+    assert (
+        f"0:{frame:02d} {source} {wide.loc[(source, frame), 'fixed'] - wide.loc[(source, frame), single]:+.2f}"
+        in page.text
+    )
+    links = [given for tag, given in page.tags if "data-seek" in given]
+    # the excerpt lasts 1.5 s, so that only its first two seconds can be heard
+    assert all(float(given["data-seek"]) < 1.5 and given["href"].startswith("#listen-") for given in links)
+
+
+def test_matrices_are_folded_and_whole_ones_lie_in_the_page(page):
+    whole = [json.loads(given["data-matrix"]) for _, given in page.tags if "data-matrix" in given]
+    assert [len(matrix["inputs"]) for matrix in whole] == [24, 24]
+    fixed = whole[1]
+    assert fixed["rows"][fixed["inputs"].index("harmonic_percussive.drums.left")][0] == BLEND["drums"][1]
+    assert "each stem of its own source, both sides alike" in page.text
+    for source, weights in BLEND.items():
+        assert all(f"{weight:.2f}" in page.text for weight in weights if weight), source
+
+
+def test_page_is_small_without_its_audio(run):
+    assert (run / "report/index.html").stat().st_size < 200_000
+
+
+def test_runs_are_compared_on_the_songs_that_both_have(tmp_path):
+    first = make_run(tmp_path / "first", played=())
+    second = make_run(tmp_path / "second", synthetic=tuple(f"song {number}" for number in range(2, 9)), played=())
+    scores = pd.read_parquet(second / "scores.parquet")
+    both = pd.read_parquet(first / "scores.parquet")
+    shared = both[both["track"].isin([f"song {number}" for number in range(2, 7)])]
+    gained = shared.assign(value=shared["value"] + 0.5 * (shared["fusion"] == "fixed"))
+    others = scores[~scores["track"].isin(set(shared["track"]))]
+    write_scores(pd.concat([gained, others], ignore_index=True), second / "scores.parquet")
+    (second / "config.yaml").write_text(
+        "out: run\nstore: store\ndata: [clip, band]\nseparators: [repet_sim]\nseed: 5\n"
+    )
+    page = Page(write_comparison([first, second], tmp_path / "both.html")).check()
+    assert "5 songs in common" in page.text
+    assert "The best fusion of second, fixed, has +0.50 dB over that of first, fixed" in page.text
+    assert "better on 5 of 5 songs" in page.text
+    assert "1 song in common" in page.text, "the real clip"
+    shown = CliRunner().invoke(app, ["report", str(first), str(second), "--out", str(tmp_path / "both.html")])
+    assert shown.stdout.split() == [str(tmp_path / "both.html")], "one that was written before is written again"
+    assert CliRunner().invoke(app, ["report", str(first), "--out", str(tmp_path / "x.html")]).exit_code != 0
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(RunError, match="is there, and is no comparison"):
+        write_comparison([first, second], tmp_path / "mine.html")
+    with pytest.raises(RunError, match="expected two or more"):
+        write_comparison([first], tmp_path / "one.html")
+    alone = make_run(tmp_path / "alone", real=("another",), synthetic=("else",), played=())
+    assert "have no scored song in common" in Page(write_comparison([first, alone], tmp_path / "no.html")).check().text
 
 
 @pytest.mark.slow
@@ -298,7 +409,7 @@ def test_silent_scores_few_methods_and_missing_parts_still_give_a_page(tmp_path)
     }
     (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
     page = Page(write_report(tmp_path)).check()
-    assert "No method has a score of every source." in page.text
+    assert "No answer: no separator has scores of the same sources in all songs." in page.text
     assert "mean: no mixing matrix to show" in page.text
     assert "median: no mixing matrix, the fusion is not linear" in page.text
     assert "No players were written." in page.text
@@ -428,7 +539,7 @@ def test_switching_keeps_the_position_and_one_file_sounds(shown):
 
     # excerpts are short here: they are played in a loop
     shown.execute_script("document.querySelector('.play').click()")
-    assert wait(shown, f"{SOUNDING}[0]")[0].endswith("mixture.wav")
+    assert wait(shown, f"{SOUNDING}[0]")[0].endswith("mixture.flac")
     shown.execute_script("document.querySelector('.play').click()")
     assert shown.execute_script(f"return {PLAYING}.length") == 0, "it does not pause"
     slider = "document.querySelector('.wave input')"
@@ -440,15 +551,126 @@ def test_switching_keeps_the_position_and_one_file_sounds(shown):
     assert shown.execute_script(f"return {slider}.value") == "0.7", "choosing another while it pauses loses the place"
     shown.switch_to.active_element.send_keys("6", Keys.ARROW_RIGHT, Keys.ENTER)
     name, position = wait(shown, f"{SOUNDING}[0]")
-    assert name == "mean/bass.wav"
+    assert name == "mean/bass.flac"
     assert 0.7 <= position < 1.5
     for key, expected in (
-        ("7", "fixed/bass.wav"),
-        (Keys.ARROW_RIGHT, "fixed/other.wav"),
-        ("2", "_reference/other.wav"),
+        ("7", "fixed/bass.flac"),
+        (Keys.ARROW_RIGHT, "fixed/other.flac"),
+        ("2", "_reference/other.flac"),
     ):
         shown.switch_to.active_element.send_keys(key)
         wait(shown, f"{PLAYING}.length === 1 && {SOUNDING}[0][0] === {expected!r}")
         pressed = shown.execute_script("return document.querySelectorAll('.cell[aria-pressed=true]').length")
         assert pressed == 1
     assert shown.get_log("browser") == []
+
+
+def click(browser, selector, place=0):
+    browser.execute_script(f"document.querySelectorAll({selector!r})[{place}].click()")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_tables_are_sorted_filtered_and_columns_hidden(shown):
+    from selenium.webdriver.common.keys import Keys
+
+    first = "[...document.querySelectorAll('#table-2-1 tbody th')].map((head) => head.textContent)"
+    before = shown.execute_script(f"return {first}")
+    head = "document.querySelectorAll('#table-2-1 thead th')[5]"
+    shown.execute_script(f"{head}.querySelector('button').focus()")
+    shown.switch_to.active_element.send_keys(Keys.ENTER)
+    assert wait(shown, f"{head}.getAttribute('aria-sort') === 'descending' && {first}[0] === 'fixed' && {first}")
+    values = "[...document.querySelectorAll('#table-2-1 tbody tr')].map((row) => Number(row.cells[5].dataset.sort))"
+    found = shown.execute_script(f"return {values}")
+    assert found == sorted(found, reverse=True)
+    assert sorted(shown.execute_script(f"return {first}")) == sorted(before)
+
+    rows = "[...document.querySelectorAll('#tracks-2 tbody tr')].filter((row) => row.offsetParent).length"
+    assert shown.execute_script(f"return {rows}") == 6
+    shown.find_element("css selector", "[data-filters=tracks-2]").send_keys("SONG 4")
+    assert shown.execute_script(f"return {rows}") == 1
+
+    visible = "[...document.querySelectorAll('#tracks-2 thead th')].filter((head) => head.offsetParent).length"
+    assert shown.execute_script(f"return {visible}") == 6, "methods beside the two are hidden at first"
+    # the box of columns of this table comes right before the box that scrolls it, or its hint
+    box = "document.querySelector('#tracks-2').closest('.scroll').parentElement.querySelectorAll('.columns')"
+    ticks = f"[...{box}].at(-1).querySelectorAll('input')"
+    shown.execute_script(f"[...{ticks}].find((tick) => !tick.checked).click()")
+    assert shown.execute_script(f"return {visible}") == 7
+    assert shown.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_whole_matrices_are_drawn_when_they_are_asked_for(shown):
+    click(shown, "details.whole summary")
+    cells = "document.querySelectorAll('details.whole table.matrix')[0]?.querySelectorAll('td')"
+    assert wait(shown, f"{cells} && {cells}.length") == 24 * 8
+    assert shown.execute_script(f"return {cells}[0].textContent") == "0.33"
+    command = shown.execute_script("return document.querySelector('.command code').textContent")
+    assert command.startswith("stemfuse fuse /"), "the run's own folder"
+    assert shown.execute_script("return document.querySelector('.copy').hidden") is False
+    assert shown.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_narrow_windows_say_what_is_cut_and_dark_ones_are_dark(shown):
+    shown.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert wait(shown, f"innerWidth === 400 && {over} <= 0")
+        cut = "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth + 2)"
+        hinted = f"{cut}.every((box) => box.previousElementSibling.matches('.hint:not([hidden])'))"
+        assert wait(shown, f"{cut}.length > 2 && {hinted}")
+        small = (
+            "[...document.querySelectorAll('main *')].filter((part) => part.offsetParent && part.children.length === 0 "
+            "&& part.textContent.trim() && parseFloat(getComputedStyle(part).fontSize) < 10).length"
+        )
+        assert shown.execute_script(f"return {small}") == 0
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        assert wait(shown, "getComputedStyle(document.body).backgroundColor") == "rgb(16, 18, 22)"
+    finally:
+        shown.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_track_that_is_called_as_markup_is_text(browser, tmp_path):
+    name = "<img src=x onerror=alert(1)>"
+    page = write_report(make_run(tmp_path, real=(name,), played=(name,)))
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.images.length") == 0
+    heading = browser.execute_script("return document.querySelector('.player h3').textContent")
+    assert heading.startswith(name)
+    assert browser.get_log("browser") == []
+    both = write_comparison([tmp_path, tmp_path], tmp_path / "both.html")
+    browser.get(both.as_uri())
+    assert browser.execute_script("return document.images.length") == 0
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_long_excerpt_plays_from_every_place(browser, tmp_path):
+    """Without a seek table Chromium gives up near the end of a FLAC file."""
+    page = write_report(make_run(tmp_path, played=("Falcon 69",), seconds=20.0))
+    browser.get(page.as_uri())
+    places = [0.5, 19.9, 1, 18, 3, 17.3, 12.345, 15, 19, 19.7, 5, 18.8, 0]
+    lost = browser.execute_async_script(
+        "const [places, done] = arguments; const audio = document.querySelector('audio'); const lost = [];"
+        "audio.onerror = () => done([audio.error.message]);"
+        "audio.onloadedmetadata = async () => {"
+        "  for (const place of places) {"
+        "    await new Promise((resolve) => { audio.onseeked = resolve; audio.currentTime = place; });"
+        "    if (Math.abs(audio.currentTime - place) > 0.02) lost.push(place);"
+        "  }"
+        "  done(lost);"
+        "}; audio.preload = 'auto'; audio.load();",
+        places,
+    )
+    assert lost == []

@@ -15,7 +15,7 @@ FOUR = {"drums": 5.0, "bass": 6.0, "other": 7.0, "vocals": 8.0}
 FUSED = ("sharp", "even")
 
 
-def scored(methods, songs=4):
+def scored(methods, songs=8):
     """Scores of songs that are 0.1 dB apart, as a run has them; two methods are fusions."""
     scores = pd.concat(
         [
@@ -73,7 +73,9 @@ def test_choice_gain_and_verdict_are_by_one_mean(case, monkeypatch):
     assert table.grid["mean"].isna()["voice"]
     means = {row["fusion"]: row["difference"] for against in comparisons(data)[:1] for row in against.means}
     assert means["even"] == pytest.approx(gain)
-    assert found.lines()[-1] == "enough songs? yes: the interval excludes 0"
+    assert "enough songs? yes: the interval excludes 0, p = 0.016" in found.lines()
+    assert found.lines()[-1].startswith("the best of 2 fusions, picked on these very songs; ")
+    assert found.picked_db == pytest.approx(found.gain_db), "all other songs pick the same"
 
 
 def test_the_verdict_names_the_best_of_each_source(monkeypatch):
@@ -96,6 +98,21 @@ def test_a_source_that_no_separator_has_is_in_no_mean_and_named(monkeypatch):
     assert found.gain_db == pytest.approx(3)
     assert "mean over vocals; left out" in found.lines()[1]
     assert ScoreTable.of(data, "SDR").averaged_in_words == "vocals"
+
+
+@pytest.mark.parametrize(
+    ("songs", "doubt", "needed"),
+    [
+        (1, "1 song is too few for an interval, which takes 5", 7),
+        (4, "4 songs are too few for an interval, which takes 5", 7),
+        (6, "6 songs cannot reach p < 0.05 for the best of 2 fusions", 7),
+        (7, "", None),
+    ],
+)
+def test_few_songs_prove_nothing_however_large_the_gain(songs, doubt, needed, monkeypatch):
+    (found,), _, _ = judged(scored({"a": FOUR, "sharp": SHARP, "even": EVEN}, songs), monkeypatch)
+    assert (found.doubt, found.songs_needed, found.is_sure) == (doubt, needed, not doubt)
+    assert found.gain_db == pytest.approx(1)
 
 
 def test_stems_that_equal_the_references_are_named(monkeypatch):

@@ -1,41 +1,3 @@
-"use strict";
-document.documentElement.classList.add("js");
-
-// theme: the system's, unless the reader chooses
-{
-  const button = document.getElementById("theme");
-  const choices = ["system", "light", "dark"];
-  let chosen = "system";
-  try { chosen = localStorage.getItem("stemfuse-theme") || "system"; } catch { /* storage is off */ }
-  const apply = () => {
-    document.documentElement.dataset.theme = chosen;
-    button.firstElementChild.textContent = chosen;
-    document.dispatchEvent(new Event("repaint"));
-  };
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    chosen = choices[(choices.indexOf(chosen) + 1) % choices.length];
-    try { localStorage.setItem("stemfuse-theme", chosen); } catch { /* storage is off */ }
-    apply();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
-  apply();
-}
-
-// one metric at a time
-for (const group of document.querySelectorAll(".segmented")) {
-  const buttons = [...group.querySelectorAll("button")];
-  const show = (chosen) => {
-    for (const button of buttons) {
-      button.setAttribute("aria-pressed", String(button === chosen));
-      document.getElementById(button.dataset.shows).hidden = button !== chosen;
-    }
-  };
-  for (const button of buttons) button.addEventListener("click", () => show(button));
-  group.hidden = buttons.length < 2;
-  show(buttons[0]);
-}
-
 // players: one transport per song, shared by all its files
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 const players = [];
@@ -115,13 +77,14 @@ function makePlayer(root) {
     requestAnimationFrame(follow);
     refresh();
   };
+  let heard = false; // nothing is loaded before somebody listens: it would delay the page
   const choose = (cell) => {
     if (playing) position = audioOf(current).currentTime;
     current = cell;
     const column = cell.parentElement.cellIndex;
     for (const other of cells) {
       other.setAttribute("aria-pressed", String(other === cell));
-      if (other.parentElement.cellIndex === column) audioOf(other).preload = "auto";
+      if (heard && other.parentElement.cellIndex === column) audioOf(other).preload = "auto";
     }
     now.textContent = cell.dataset.name;
     if (playing) sound();
@@ -166,7 +129,8 @@ function makePlayer(root) {
     const [row, column] = at();
     const inGrid = event.target.classList.contains("cell");
     const arrows = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    if (/^[1-9]$/.test(event.key) && Number(event.key) <= rows.length) move(Number(event.key) - 1, wanted);
+    const row_of_key = "123456789abcdefghijklmnopqrstuvwxyz".indexOf(event.key);
+    if (event.key.length === 1 && row_of_key >= 0 && row_of_key < rows.length) move(row_of_key, wanted);
     else if (event.key === " " && !["INPUT", "BUTTON", "A"].includes(event.target.tagName)) toggle();
     else if (event.key === "," || (event.target === slider && event.key === "ArrowLeft")) seek(position - 2);
     else if (event.key === "." || (event.target === slider && event.key === "ArrowRight")) seek(position + 2);
@@ -180,7 +144,26 @@ function makePlayer(root) {
   document.addEventListener("repaint", refresh);
   addEventListener("resize", paint);
   if (cells.length) choose(cells[0]);
-  return { root, stop };
+  heard = true;
+  const playFrom = (seconds, method, source) => {
+    const cell = cells.find((other) => other.dataset.method === method && other.dataset.source === source);
+    if (!cell) return;
+    stop();
+    choose(cell);
+    wanted = at()[1];
+    seek(seconds);
+    start();
+    cell.focus();
+  };
+  return { root, stop, playFrom };
 }
 
 for (const root of document.querySelectorAll(".player")) players.push(makePlayer(root));
+
+// seconds in which methods differ: a link plays them
+for (const link of document.querySelectorAll("[data-seek]")) {
+  link.addEventListener("click", () => {
+    const player = players.find((other) => `#${other.root.id}` === link.hash);
+    if (player) player.playFrom(Number(link.dataset.seek), link.dataset.method, link.dataset.source);
+  });
+}
