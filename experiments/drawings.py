@@ -284,12 +284,14 @@ def _song_weights(run: Run, wanted: Wanted) -> Mapping[str, Callable[[], Figure]
 
 def _of_storage(file: Path, wanted: Wanted) -> Drawings:
     """All studies of a journal or database."""
+    from stemfuse.blending.databases import patiently, shown_address
     from stemfuse.blending.studies import import_optuna, open_storage, open_studies
 
     if not file.is_file():
         raise wrong_usage(ConfigError(f"{file}: no such file, expected the trials of a search"))
     storage = str(file) if file.suffix == ".journal" else f"sqlite:///{file}"
-    names = import_optuna().study.get_all_study_names(open_storage(storage, writing=False))
+    opened, optuna = open_storage(storage, writing=False), import_optuna()
+    names = patiently(lambda: optuna.study.get_all_study_names(opened), shown_address(storage))
     if not names:
         raise ConfigError(f"{file}: has no search in it")
     studies = open_studies(storage, {name: name for name in names})
@@ -330,6 +332,7 @@ def _of_table(file: Path, wanted: Wanted, name: str = "") -> Drawings:
         raise ConfigError(f"{file}: no table can be read ({' '.join(str(error).split())[:200]})") from error
     title = wanted.title or name or file.stem
     if set(BLOCKS) <= set(table):
+        table[[*BLOCKS[1:]]] = table[[*BLOCKS[1:]]].apply(pd.to_numeric, errors="coerce")
         return Drawings(f"{file.name}, a study of blocks", {"blocks": partial(plot_blocks, table, title)})
     if "epoch" not in table:
         raise ConfigError(
