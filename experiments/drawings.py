@@ -307,14 +307,14 @@ def _of_studies(
     from stemfuse.analysis.figures import plot_search
     from stemfuse.analysis.figures.searches import kinds_of
 
-    # a study of a source has a name that ends with it
+    # in a journal the study of a source is called after it, with a digest
     source = wanted.source or next(iter(studies))
-    found = [name for name in studies if name == source or name.endswith(source)]
+    found = [name for name in studies if source in (name, name.rpartition("-")[0])]
     if not found:
         raise ConfigError(f"got --source {source}, expected one of {', '.join(studies)}{did_you_mean(source, studies)}")
     study = studies[found[0]]
     return {
-        kind: partial(plot_search, study, kind, wanted.title or found[0], metrics) for kind in kinds_of(study, metrics)
+        kind: partial(plot_search, study, kind, wanted.title or source, metrics) for kind in kinds_of(study, metrics)
     }
 
 
