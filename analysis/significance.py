@@ -202,7 +202,7 @@ def _margin(drawn: Values, tracks: int, level: float) -> float:
     if tracks < FEWEST_TRACKS:
         return np.nan
     # the bootstrap's variance is that of a sample without Bessel's correction; a draw may miss every known track
-    error = float(np.nanstd(drawn)) * np.sqrt(tracks / (tracks - 1))
+    error = float(np.nanstd(drawn) * np.sqrt(tracks / (tracks - 1)))
     return float(stdtrit(tracks - 1, (1 + level) / 2)) * error
 
 

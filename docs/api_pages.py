@@ -13,6 +13,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 PACKAGES = {
     "stemfuse.separators": "Tracks, stems, separators, the stem store",
+    "stemfuse.separators.audio": "Audio: signals and files",
     "stemfuse.separators.store": "The stem store from within",
     "stemfuse.separators.classical": "Separators without weights",
     "stemfuse.separators.networks": "Networks with published weights",
@@ -27,14 +28,16 @@ PACKAGES = {
     "stemfuse.experiments": "Data sets, recipes, runs",
     "stemfuse.experiments.data": "Data sets and tracks on disk",
     "stemfuse.experiments.stages": "Stages of a run",
+    "stemfuse.experiments.recipes": "Recipes: reading and checking",
     "stemfuse.experiments.report": "The report",
+    "stemfuse.experiments.desk": "The mixing desk",
     "stemfuse.experiments.band": "The synthetic band",
     "stemfuse.experiments.benchmark": "The benchmark",
 }
 """Packages with a public list of their own, in the order of the navigation."""
 
 FRONT = "stemfuse"
-"""The front door, whose names all live in the packages."""
+"""The front door; most of its names have their entry in a package."""
 
 
 @cache
@@ -44,7 +47,7 @@ def pages() -> dict[str, str]:
     for package in sorted(PACKAGES, key=lambda name: name.count(".")):
         for name in import_module(package).__all__:
             found.setdefault(name, f"{package}.{name}")
-    return found
+    return {name: f"{FRONT}.{name}" for name in import_module(FRONT).__all__} | found
 
 
 def write(folder: Path) -> None:
@@ -63,13 +66,14 @@ def put(path: Path, text: str) -> None:
 
 def index() -> str:
     """The front door's names, each with a link, and the list of packages."""
-    names = [pages()[name] for name in import_module(FRONT).__all__]
+    names = {name: pages()[name] for name in import_module(FRONT).__all__}
+    only_here = [name for name, full in names.items() if full == f"{FRONT}.{name}"]
     return "\n".join(
         [
             *heading("API"),
             "``import stemfuse`` hands out what most scripts need; each name is imported when it is first used:",
             "",
-            *summary(names),
+            *summary(list(names.values())),
             "Everything else is in a package:",
             "",
             *(f"* :doc:`{package} <{package}>`: {title}" for package, title in PACKAGES.items()),
@@ -77,7 +81,10 @@ def index() -> str:
             ".. toctree::",
             "   :hidden:",
             "",
-            *(f"   {package}" for package in PACKAGES),
+            *(f"   {package.removeprefix('stemfuse.')} <{package}>" for package in PACKAGES),
+            "",
+            f".. currentmodule:: {FRONT}",
+            *(line for name in only_here for line in entry(name, getattr(import_module(FRONT), name))),
             "",
         ]
     )

@@ -67,13 +67,6 @@ def link_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, con
     return env.domains.python_domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, content)
 
 
-def leave_out_missing(app: Sphinx, page: str, source: list[str]) -> None:
-    """Pages that come from other work have their place in the navigation, and no warning until they are there."""
-    if page == "index":
-        lines = source[0].split("\n")
-        source[0] = "\n".join(line for line in lines if "*" not in line or " " in line or any(DOCS.glob(f"{line}.*")))
-
-
 def check_names(app: Sphinx, env: BuildEnvironment) -> None:
     """Every public name has an entry."""
     there = {name for name, *_ in env.domains.python_domain.get_objects()}
@@ -96,7 +89,6 @@ def draw_block(writer: HTML5Translator, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> None:
     """Write the pages of the API before anything is read; link and check their names."""
     api_pages.write(DOCS / "api")
-    app.connect("source-read", leave_out_missing)
     app.connect("missing-reference", link_public_name)
     app.connect("env-check-consistency", check_names)
     app.add_html_math_renderer("mathml", (draw_inline, None), (draw_block, None))

@@ -18,7 +18,7 @@ OTHERS = {
     "tests/": "one folder per package, one file per noun; slow, gpu, browser and ffmpeg tests have markers",
     "examples/": "a package that adds a separator",
     "benchmarks/": "commands that print a table and write JSON, side by side with the peer",
-    "docs/": "what does not fit on one page, recipes, notebooks, and their pictures",
+    "docs/": "the documentation, which `make docs` makes a site of: pages, recipes, notebooks, pictures",
 }
 BEGIN, END = "<!-- tree: written by docs/tree.py -->", "<!-- /tree -->"
 INDENT = 4

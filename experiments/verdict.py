@@ -238,7 +238,7 @@ def judge(data: DataSetScores) -> Verdict | str:
         reason = f"no separator has a finite score of {', '.join(table.sources)} on songs that {best} has"
         return "; ".join(perfect_lines(perfect) or [reason])
     fused = [
-        name for name in data.fusions if name in table.grid.index and math.isfinite(float(table.grid.at[name, MEAN]))
+        name for name in data.fusions if name in table.grid.index and math.isfinite(table.grid[MEAN].astype(float)[name])
     ]
     tried = compare(rows[rows["fusion"].isin([single, *fused])], single, table.metric)
     pair = tried[(tried["source"] == MEAN) & (tried["fusion"] == best)].iloc[0]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import wraps
 from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
 from stemfuse.separators import StemfuseError
@@ -41,7 +41,8 @@ POLICY = "; ".join(
 )
 """The desk's page runs its own scripts, asks this server, and nobody else."""
 
-Handler = Callable[[Request], Awaitable[Response]]
+PART = 1 << 18
+"""Bytes that are sent at a time."""
 
 
 def desk_routes(run_folder: str | os.PathLike[str], songs: RunSongs | None = None) -> Sequence[BaseRoute]:
@@ -122,7 +123,8 @@ class _Desk:
         start, stop = _passage(request)
         number = request.path_params["number"]
         samples = await run_in_threadpool(lambda: self._songs.song(number).samples(start, stop))
-        return Response(samples, media_type="application/octet-stream")
+        size = {"content-length": str(len(samples))}
+        return StreamingResponse(_parts(samples), media_type="application/octet-stream", headers=size)
 
     @_answered
     async def loudness(self, request: Request) -> Response:
@@ -149,6 +151,12 @@ class _Desk:
 
         file = await run_in_threadpool(save)
         return JSONResponse({"file": file, "path": str(self._songs.run.path / file)}, 201)
+
+
+async def _parts(content: bytes) -> AsyncIterator[bytes]:
+    """Content part by part: the server ends what a slow browser has not received in time, part by part."""
+    for start in range(0, len(content), PART):
+        yield content[start : start + PART]
 
 
 def _refused(text: str, status: int) -> Response:

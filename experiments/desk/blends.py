@@ -134,7 +134,8 @@ def placed(weights: MixingWeights, inputs: Sequence[str], outputs: Sequence[str]
     [[0.0, 0.0], [0.0, 0.5]]
     """
     rows = [row for row, label in enumerate(weights.outputs) if label in outputs]
-    used: Mapping[str, bool] = dict(zip(weights.inputs, weights.matrix[:, rows].any((0, 1)).tolist(), strict=True))
+    any_used = np.asarray(weights.matrix[:, rows].any(axis=(0, 1)))
+    used: Mapping[str, bool] = dict(zip(weights.inputs, any_used.tolist(), strict=True))
     sources = {ChannelLabel.parse(label).signal for label in outputs}
     for label, is_used in used.items():
         parsed = ChannelLabel.parse(label)

@@ -95,7 +95,8 @@ def _write(run: Run, weights: MixingWeights, path: Path) -> None:
 
 def only_used(weights: MixingWeights) -> MixingWeights:
     """Weights without the separators of which no stem has any: nobody has to make their stems."""
-    used = dict(zip(weights.inputs, weights.matrix.any((0, 1)).tolist(), strict=True))
+    any_used = np.asarray(weights.matrix.any(axis=(0, 1)))
+    used = dict(zip(weights.inputs, any_used.tolist(), strict=True))
     labels = [ChannelLabel.parse(label) for label in weights.inputs]
     heard = {label.separator for label in labels if used[str(label)]}
     columns = [column for column, label in enumerate(labels) if label.separator in heard]

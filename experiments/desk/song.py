@@ -165,7 +165,8 @@ class DeskSong:
             loud = np.abs(self.track.mixture.read(int(part[0]), int(part[-1]))).max(0)
             peaks += np.maximum.reduceat(loud, part[:-1] - part[0]).tolist()
         values = np.nan_to_num(np.array(peaks))
-        return (values / max(float(values.max(initial=0)), 1e-9) * 255).clip(0, 255).astype(np.uint8).tobytes().hex()
+        shares: NDArray[np.float64] = values / max(float(values.max(initial=0)), 1e-9)
+        return bytes((255 * shares).clip(0, 255).astype(np.uint8).tolist()).hex()
 
 
 def song_labels(track: Track) -> tuple[tuple[str, ...], tuple[str, ...]]:

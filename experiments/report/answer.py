@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ def answer_on(run: Run, record: RunRecord, data: DataSetScores, compared: list[C
     fusion = record.fusions[verdict.best]
     rows = next((against.rows for against in compared if against.baseline == verdict.best_single), pd.DataFrame())
     own = rows[(rows["fusion"] == verdict.best) & rows["difference"].notna()].to_dict("records") if len(rows) else []
-    gains = own or list(_bare_gains(data, verdict))
+    gains: list[dict[Hashable, Any]] = own or list(_bare_gains(data, verdict))
     is_better = verdict.gain_db > 0
     return Answer(
         verdict,
@@ -71,15 +71,15 @@ def answer_on(run: Run, record: RunRecord, data: DataSetScores, compared: list[C
     )
 
 
-def _bare_gains(data: DataSetScores, verdict: Verdict) -> Iterator[dict[str, Any]]:
+def _bare_gains(data: DataSetScores, verdict: Verdict) -> Iterator[dict[Hashable, Any]]:
     """Gains of each source without intervals, for which there are too few songs."""
     table = ScoreTable.of(data, data.metrics[0])
     if verdict.picks or verdict.best in table.partial or verdict.best_single in table.partial:
         return
     apart = table.grid.loc[verdict.best] - table.grid.loc[verdict.best_single]
     unknown = dict.fromkeys(("low", "high", "p_holm"), math.nan)
-    for source, value in apart.dropna().items():
-        yield {"source": str(source), "difference": float(value), **unknown, "proven": False}
+    for source, value in apart.dropna().astype(float).items():
+        yield {"source": str(source), "difference": value, **unknown, "proven": False}
 
 
 def _sentences(verdict: Verdict, fusion: FusionRecord) -> Iterator[str]:

@@ -77,7 +77,7 @@ def _rows(
 ) -> list[tuple[str, list[dict[str, str]]]]:
     rows = []
     for place, label in enumerate(folded.inputs):
-        name = label.source
+        name = label.source or label.separator  # the mixture has the one or the other
         if label.is_stem and label.separator != OWN_STEMS:
             name = f"{label.separator}: {label.source}"
         rows.append((name, [cell(value, scale, colours) for value in values[:, place]]))

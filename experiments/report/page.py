@@ -68,7 +68,8 @@ def write_report(run_folder: str | os.PathLike[str], workers: int = 1) -> Path:
     record, scored = run.record(), list(scored_data(run))
     fusions = shown_fusions(run, scored)
     scale = weight_scale(run, record, fusions)
-    parts = [_Part(run.path, what, scale) for what in (*scored, *fusions)]
+    whats: list[DataSetScores | str] = [*scored, *fusions]
+    parts = [_Part(run.path, what, scale) for what in whats]
     try:
         drawn = _drawn(parts, workers)
         data_sets, views = drawn[: len(scored)], drawn[len(scored) :]

@@ -217,8 +217,8 @@ def score_tables(
     for data in scored_data(Run.open(run_folder)) if scored is None else scored:
         table = ScoreTable.of(data, data.metrics[0])
         kind = f" ({data.kind})" if data.kind else ""
-        scored = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
-        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {scored}", _with_songs(table, data)))
+        extent = f"{counted(len(data.tracks), 'track')}, {table.kept} of {counted(table.frames, 'frame')}"
+        tables.append((f"{data.label or 'scores'}{kind}: {table.metric} in dB, {extent}", _with_songs(table, data)))
     return tables
 
 

@@ -11,9 +11,11 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from stemfuse.analysis.scores import scores_table, write_scores
 from stemfuse.blending import MixingWeights
+from stemfuse.experiments.cli import app
 from stemfuse.experiments.errors import RunError
 from stemfuse.experiments.live import live_progress
 from stemfuse.experiments.report import safe_name, score_tables, write_comparison, write_players, write_report
@@ -353,7 +355,9 @@ def test_runs_are_compared_on_the_songs_that_both_have(tmp_path):
     assert "The best fusion of second, fixed, has +0.50 dB over that of first, fixed" in page.text
     assert "better on 5 of 5 songs" in page.text
     assert "1 song in common" in page.text, "the real clip"
-    write_comparison([first, second], tmp_path / "both.html")
+    shown = CliRunner().invoke(app, ["report", str(first), str(second), "--out", str(tmp_path / "both.html")])
+    assert shown.stdout.split() == [str(tmp_path / "both.html")], "one that was written before is written again"
+    assert CliRunner().invoke(app, ["report", str(first), "--out", str(tmp_path / "x.html")]).exit_code != 0
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(RunError, match="is there, and is no comparison"):
         write_comparison([first, second], tmp_path / "mine.html")

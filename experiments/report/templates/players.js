@@ -77,13 +77,14 @@ function makePlayer(root) {
     requestAnimationFrame(follow);
     refresh();
   };
+  let heard = false; // nothing is loaded before somebody listens: it would delay the page
   const choose = (cell) => {
     if (playing) position = audioOf(current).currentTime;
     current = cell;
     const column = cell.parentElement.cellIndex;
     for (const other of cells) {
       other.setAttribute("aria-pressed", String(other === cell));
-      if (other.parentElement.cellIndex === column) audioOf(other).preload = "auto";
+      if (heard && other.parentElement.cellIndex === column) audioOf(other).preload = "auto";
     }
     now.textContent = cell.dataset.name;
     if (playing) sound();
@@ -143,6 +144,7 @@ function makePlayer(root) {
   document.addEventListener("repaint", refresh);
   addEventListener("resize", paint);
   if (cells.length) choose(cells[0]);
+  heard = true;
   const playFrom = (seconds, method, source) => {
     const cell = cells.find((other) => other.dataset.method === method && other.dataset.source === source);
     if (!cell) return;
