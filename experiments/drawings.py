@@ -284,12 +284,14 @@ def _song_weights(run: Run, wanted: Wanted) -> Mapping[str, Callable[[], Figure]
 
 def _of_storage(file: Path, wanted: Wanted) -> Drawings:
     """All studies of a journal or database."""
+    from stemfuse.blending.databases import patiently, shown_address
     from stemfuse.blending.studies import import_optuna, open_storage, open_studies
 
     if not file.is_file():
         raise wrong_usage(ConfigError(f"{file}: no such file, expected the trials of a search"))
     storage = str(file) if file.suffix == ".journal" else f"sqlite:///{file}"
-    names = import_optuna().study.get_all_study_names(open_storage(storage, writing=False))
+    opened, optuna = open_storage(storage, writing=False), import_optuna()
+    names = patiently(lambda: optuna.study.get_all_study_names(opened), shown_address(storage))
     if not names:
         raise ConfigError(f"{file}: has no search in it")
     studies = open_studies(storage, {name: name for name in names})
@@ -305,14 +307,14 @@ def _of_studies(
     from stemfuse.analysis.figures import plot_search
     from stemfuse.analysis.figures.searches import kinds_of
 
-    # a study of a source has a name that ends with it
+    # in a journal the study of a source is called after it, with a digest
     source = wanted.source or next(iter(studies))
-    found = [name for name in studies if name == source or name.endswith(source)]
+    found = [name for name in studies if source in (name, name.rpartition("-")[0])]
     if not found:
         raise ConfigError(f"got --source {source}, expected one of {', '.join(studies)}{did_you_mean(source, studies)}")
     study = studies[found[0]]
     return {
-        kind: partial(plot_search, study, kind, wanted.title or found[0], metrics) for kind in kinds_of(study, metrics)
+        kind: partial(plot_search, study, kind, wanted.title or source, metrics) for kind in kinds_of(study, metrics)
     }
 
 
@@ -330,6 +332,7 @@ def _of_table(file: Path, wanted: Wanted, name: str = "") -> Drawings:
         raise ConfigError(f"{file}: no table can be read ({' '.join(str(error).split())[:200]})") from error
     title = wanted.title or name or file.stem
     if set(BLOCKS) <= set(table):
+        table[[*BLOCKS[1:]]] = table[[*BLOCKS[1:]]].apply(pd.to_numeric, errors="coerce")
         return Drawings(f"{file.name}, a study of blocks", {"blocks": partial(plot_blocks, table, title)})
     if "epoch" not in table:
         raise ConfigError(

@@ -132,10 +132,11 @@ def _thinned(figure: Figure) -> Figure:
     from matplotlib.collections import LineCollection
 
     for lines in figure.findobj(LineCollection):
-        values = lines.get_array()
+        coloured = lines.get_array()
         # axes have collections without values
-        if values is None or not len(values):
+        if coloured is None or not len(coloured):
             continue
+        values = np.asarray(coloured, float)
         lines.set_linewidth(max(0.4, 1.5 - len(values) / 100))
         lines.set_clim(float(np.percentile(values, WORST)), float(np.max(values)))
     for axes in figure.axes[1:]:
@@ -162,7 +163,7 @@ def _draw(plot: Callable[[], Any], title: str) -> Figure:
         axes[0].set_title(shorten(title, int(14 * width)), fontsize=points(10))
         if is_narrow():
             for text in figure.findobj(Text):
-                text.set_fontsize(points(min(text.get_fontsize(), 8.5)))
+                text.set_fontsize(points(min(float(text.get_fontsize()), 8.5)))
         figure.set_layout_engine("tight")
         plt.close(figure)
     return figure

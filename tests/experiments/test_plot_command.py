@@ -74,7 +74,7 @@ def test_the_difference_is_that_of_the_weights(place):
     one, both = (MixingWeights.load(place / f"{name}.npz") for name in ("one", "both"))
     fewer = MixingWeights(one.matrix[:, ::-1, :-8], one.inputs[:-8], one.outputs[::-1])
     for first in (one, fewer):
-        texts = [text.get_text() for text in plot_difference(first, both).axes[0].texts]
+        texts = [text.get_text() for text in plot_difference(first, both, folded=False).axes[0].texts]
         matrix = np.zeros_like(both.matrix[0])
         matrix[:, : len(first.inputs)] = first.matrix[0][[first.outputs.index(label) for label in both.outputs]]
         order = first.outputs
@@ -90,7 +90,7 @@ def test_the_difference_is_that_of_the_weights(place):
         (("both.npz", "one.npz", "both.npz", "--out", "f.png"), "expected one FILE, or two"),
         (("both.npz", "one.npz", "--segment", "0", "--out", "f.png"), "expected one FILE, or two"),
         (("mixer.safetensors", "--out", "f.png"), "name one with --song"),
-        (("both.npz", "--how", "tme", "--out", "f.png"), "time"),
+        (("both.npz", "--how", "time", "--out", "f.png"), "can be drawn: matrix, parts"),
         (("both.npz", "--segment", "5", "--out", "f.png"), "expected one of 0 to 0"),
         (("both.npz", "--how", "time", "--segment", "0", "--out", "f.png"), "leave one out"),
         (("nothing.npz", "--out", "f.png"), "nothing.npz"),
