@@ -237,9 +237,8 @@ def judge(data: DataSetScores) -> Verdict | str:
     if not single:
         reason = f"no separator has a finite score of {', '.join(table.sources)} on songs that {best} has"
         return "; ".join(perfect_lines(perfect) or [reason])
-    fused = [
-        name for name in data.fusions if name in table.grid.index and math.isfinite(table.grid[MEAN].astype(float)[name])
-    ]
+    means = table.grid[MEAN].astype(float)
+    fused = [name for name in data.fusions if name in means.index and math.isfinite(means[name])]
     tried = compare(rows[rows["fusion"].isin([single, *fused])], single, table.metric)
     pair = tried[(tried["source"] == MEAN) & (tried["fusion"] == best)].iloc[0]
     others = tuple(source for source in map(str, table.grid) if source not in (MEAN, *table.sources))

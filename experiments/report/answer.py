@@ -77,7 +77,7 @@ def _bare_gains(data: DataSetScores, verdict: Verdict) -> Iterator[dict[Hashable
     if verdict.picks or verdict.best in table.partial or verdict.best_single in table.partial:
         return
     apart = table.grid.loc[verdict.best] - table.grid.loc[verdict.best_single]
-    unknown = dict.fromkeys(("low", "high", "p_holm"), math.nan)
+    unknown: dict[Hashable, Any] = dict.fromkeys(("low", "high", "p_holm"), math.nan)
     for source, value in apart.dropna().astype(float).items():
         yield {"source": str(source), "difference": value, **unknown, "proven": False}
 
