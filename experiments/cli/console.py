@@ -232,7 +232,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(8.2), duration(150), duration(3700)
-    ('8 s', '2 min 30 s', '1 h 2 min')
+    ('8 s', '2 min 30 s', '1 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:

@@ -106,7 +106,7 @@ def open_song(path: str | os.PathLike[str], mixture: MixtureRule = "file") -> Tr
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     soundfile.write(f"{folder}/A Song.flac", numpy.zeros((100, 1)), 44_100)
     ...     open_song(f"{folder}/A Song.flac")
-    Track(name='A Song', mixture=<...A Song.flac: 1 x 100 at 44100 Hz>, subset='songs', ...)
+    <Track 'A Song': subset songs; length 0.0 s; format 1 channels at 44100 Hz; references none>
     """
     place = Path(path).expanduser()
     return open_track(place, check_name(track_name(place), "track", TrackError), SONGS, mixture)

@@ -443,7 +443,7 @@ def test_excerpts_are_of_what_they_are_called(place, pictured, what):
 
 
 def excerpts(finished):
-    return {name: audio for name, audio in contents(finished / "report" / "audio").items() if name.endswith(".wav")}
+    return {name: audio for name, audio in contents(finished / "report" / "audio").items() if name.endswith(".flac")}
 
 
 def contents(folder):
@@ -480,7 +480,7 @@ def test_songs_that_are_not_chosen_leave_the_page(place, pictured):
         entries = json.loads((finished / "report" / "audio" / "players.json").read_text())["tracks"]
         assert [entry["track"] for entry in entries] == ["one", "three", "two"][:count]
         listed = {file["path"] for entry in entries for file in entry["files"]}
-        there = {file.relative_to(finished / "report").as_posix() for file in finished.rglob("report/audio/*/**/*.wav")}
+        there = {file.relative_to(finished / "report").as_posix() for file in finished.rglob("report/audio/*/**/*.flac")}
         assert there == listed
 
 

@@ -200,19 +200,19 @@ def test_fusing_writes_nothing_outside_its_folder(tmp_path, source):
     assert not list((tmp_path / "out").rglob("*.wav"))
 
 
-@pytest.mark.parametrize("source", ["lead guitar", "a" * 200, "曲" * 60, 'x"><script>', "\\1 \\g<0>"])
-def test_figures_of_a_search_have_plain_names_whatever_the_source(tmp_path, monkeypatch, source):
-    def searches(*_):
+@pytest.mark.parametrize("song", ["lead guitar", "a" * 200, "曲" * 60, 'x"><script>', "\\1 \\g<0>"])
+def test_figures_of_a_fusion_have_plain_names_whatever_the_song(tmp_path, monkeypatch, song):
+    def traces(*_):
         figure = new_figure(2, 2)
         figure.subplots().plot(np.arange(3))
-        yield source, "history", figure
+        yield "training", song, figure
 
-    monkeypatch.setattr("stemfuse.experiments.report.fusions._searches", searches)
-    record = RunRecord(fusions={"search": FusionRecord(kind="search", linear=False)})
+    monkeypatch.setattr("stemfuse.experiments.report.fusions._traces", traces)
+    record = RunRecord(fusions={"mixer": FusionRecord(kind="search", linear=False)})
     (tmp_path / "record.json").write_text(record.to_json())
-    (view,) = fusion_view(Run(tmp_path), "search", Figures(tmp_path / "figures"), 1.0)["searches"]
+    (view,) = fusion_view(Run(tmp_path), "mixer", Figures(tmp_path / "figures"), 1.0)["traces"]
     names = [path.name for path in (tmp_path / "figures").iterdir()]
     assert len(names) == 2
-    assert all(re.fullmatch(r"search-search-[\w-]+\.(png|svg)", name, re.ASCII) for name in names)
+    assert all(re.fullmatch(r"training-[\w-]+\.(png|svg)", name, re.ASCII) for name in names)
     drawing = ElementTree.fromstring(view["svg"])
     assert all(re.fullmatch(r"[\w.-]+", node.get("id"), re.ASCII) for node in drawing.iter() if node.get("id"))
