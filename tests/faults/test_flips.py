@@ -31,7 +31,7 @@ ON_RECORD = {
     "recipe": "config.yaml",
     "page": "report/index.html",
     "players": "report/audio/players.json",
-    "excerpts": "report/audio/*/*/*.wav",
+    "excerpts": "report/audio/*/*/*.flac",
     "museval JSON": "museval/*/test/*.json",
     "figures": "figures/*.png",
     "drawings": "figures/*.svg",
