@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stemfuse.experiments.config import BandConfig, Label
@@ -247,13 +248,11 @@ def _copies(config: TrainConfig, tracks: list[Track], progress: Progress) -> lis
 
 
 def _plot(out: Path, title: str, history: list[dict[str, float]]) -> None:
-    """Draw loss and SDR in two figures, since they have no common scale; none where no epoch was trained."""
+    """Draw loss and SDR; nothing where no epoch was trained, or none has a finite value."""
     from stemfuse.analysis.figures.time import plot_training
 
-    figures = {
-        "loss": ("valid_loss", title),
-        "validation": ("train_loss", f"{title}: minus SDR in dB of validation"),
-    }
-    for name, (left_out, what) in figures.items() if len(history) > 1 else ():
-        rows = [{key: value for key, value in row.items() if key != left_out} for row in history]
-        plot_training(rows, what).savefig(out / f"{name}.png", dpi=150)
+    # the loop's "valid_loss" is minus the SDR, which has a panel of its own
+    rows = [{key: value for key, value in _with_sdr(row).items() if key != "valid_loss"} for row in history]
+    shown = [row[name] for row in rows for name in ("train_loss", "valid_sdr_db")]
+    if len(rows) > 1 and np.isfinite(shown).any():
+        plot_training(rows, title).savefig(out / "training.png", dpi=150)

@@ -480,7 +480,9 @@ def test_songs_that_are_not_chosen_leave_the_page(place, pictured):
         entries = json.loads((finished / "report" / "audio" / "players.json").read_text())["tracks"]
         assert [entry["track"] for entry in entries] == ["one", "three", "two"][:count]
         listed = {file["path"] for entry in entries for file in entry["files"]}
-        there = {file.relative_to(finished / "report").as_posix() for file in finished.rglob("report/audio/*/**/*.flac")}
+        there = {
+            file.relative_to(finished / "report").as_posix() for file in finished.rglob("report/audio/*/**/*.flac")
+        }
         assert there == listed
 
 
