@@ -169,6 +169,8 @@ class _Stage:
     done: int
     total: int
     told: bool = False
+    over: bool = False
+    """A stage that began before it has gone on: this one, within it, ended before all was done."""
 
     def line(self, name: str, now: float) -> str:
         """How far it is, and how long it takes."""
@@ -197,7 +199,9 @@ def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterat
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         with lock:
-            if stage not in stages:
+            if stage not in stages or done < stages[stage].done:
+                # the same stage of another part begins anew, and is the last one
+                stages.pop(stage, None)
                 stages[stage] = _Stage(now, done, done, total)
                 if done < total:
                     tell(f"{stage}: {total - done} to do" + (f", {done} of {total} are done" if done else ""))
@@ -205,6 +209,8 @@ def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterat
                     tell(f"{stage}: all {total} done")
                 return
             known = stages[stage]
+            for later in list(stages.values())[list(stages).index(stage) :]:
+                later.over = later is not known
             was, known.done, known.total = known.done, done, total
             if known.told and was < total <= done:
                 tell(f"{stage}: all {total} done in {duration(now - known.started)}")
@@ -213,7 +219,7 @@ def progress_lines(tell: Callable[[str], None], every_s: float = 60.0) -> Iterat
         while not ended.wait(every_s):
             with lock:
                 for name, stage in stages.items():
-                    if stage.done < stage.total:
+                    if stage.done < stage.total and not stage.over:
                         stage.told = True
                         tell(stage.line(name, time.monotonic()))
 

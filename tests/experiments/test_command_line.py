@@ -161,6 +161,26 @@ def test_what_is_done_already_is_no_measure_of_the_time_left():
     assert lines == ["fit: 2 to do, 8 of 10 are done", "fit: 8 of 10, 0 s so far"]
 
 
+def test_a_stage_that_ended_early_is_not_told_of_again_and_one_that_begins_anew_has_a_clock_of_its_own():
+    lines = []
+    with progress_lines(lines.append, every_s=0.2) as progress:
+        progress("fit", 0, 3)
+        progress("gram_mixer", 43, 100)
+        time.sleep(0.5)
+        progress("fit", 1, 3)
+        told = len(lines)
+        time.sleep(0.5)
+        for done in (2, 3):
+            progress("fit", done, 3)
+        progress("fit", 0, 8)
+        time.sleep(0.3)
+    assert any(line.startswith("gram_mixer: 43 of 100") for line in lines[:told])
+    assert any(line.startswith("fit: 1 of 3") for line in lines[told:])
+    assert not any(line.startswith("gram_mixer") for line in lines[told:])
+    assert "fit: 8 to do" in lines
+    assert any(line.startswith("fit: 0 of 8, 0 s so far") for line in lines)
+
+
 def test_quiet_and_verbose_exclude_each_other_and_may_stand_anywhere(tmp_path):
     both = command("list", "datasets", "--quiet", "--verbose")
     assert (both.returncode, "choose one" in both.stderr) == (2, True)
