@@ -80,7 +80,7 @@ def announced(benchmark: Benchmark, wanted: Mapping[str, PartConfig]) -> list[st
     --------
     >>> from .definition import load_benchmark
     >>> announced(load_benchmark(), {"band": load_benchmark().parts["band"]})[0]
-    'Synthetic band: about 30 minutes on two quiet cores, the first time'
+    'Synthetic band: about 45 minutes on two quiet cores, the first time'
     """
     lines = [
         f"{part.title}: about {max(1, round(benchmark.minutes(part)))} minutes on two quiet cores, the first time"
