@@ -153,8 +153,8 @@ def test_the_report_goes_on_where_it_was(folder, monkeypatch):
     with pytest.raises(StopError):
         run(config, stop)
     players = folder / "report/report/audio/players.json"
-    first = {path: path.stat().st_mtime_ns for path in players.parent.rglob("*.wav")}
+    first = {path: path.stat().st_mtime_ns for path in players.parent.rglob("*.flac")}
     assert first
     run(config)
     assert all(path.stat().st_mtime_ns == before for path, before in first.items())
-    assert len(list(players.parent.rglob("*.wav"))) > len(first)
+    assert len(list(players.parent.rglob("*.flac"))) > len(first)
