@@ -23,7 +23,7 @@ from .machine import describe_machine, describe_versions, source_commit
 from .plan import Plan, plan_run
 from .recipes import parse_config
 from .record import DataRecord, RunRecord, TrackRecord
-from .run import AUDIO, ESTIMATES, PLAYERS, Run
+from .run import AUDIO, DESK, ESTIMATES, PLAYERS, Run
 from .shares import Share
 from .stages import bound, fit, report, score, separate
 from .training import check_training
@@ -114,7 +114,7 @@ def _run(plan: Plan, progress: Progress, verify: bool, stages: Mapping[str, Stag
     foreign = _foreign_files(run)
     wanted = {cell.label for cell in plan.fusions}
     kept = {file for label, fusion in record.fusions.items() if label in wanted for file in fusion.all_files()}
-    run.checksums.forget(lambda name: name not in kept and not name.startswith(f"{AUDIO}/"))
+    run.checksums.forget(lambda name: name not in kept and not name.startswith((f"{AUDIO}/", f"{DESK}/")))
     # what is taken off the record and not written again is deleted at the end
     run.write_config(config)
     with kept_processes(plan.workers), live_progress(run, progress, "report" in stages) as shown:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemfuse.analysis import GramStatistics
 from stemfuse.analysis.bss_eval.framing import frame_slices
+from stemfuse.experiments.workers import few_threads
 from stemfuse.separators import AudioError, Samples, Signal, Stems, Track, in_order
 from stemfuse.separators.labels import channel_names, input_labels, output_labels
 
@@ -100,7 +101,11 @@ class DeskSong:
     @cached_property
     def gram(self) -> GramStatistics | None:
         """Statistics of the whole song, from the store where they are kept; None without references."""
-        return None if self.track.references is None else GramStatistics.of(self.track)
+        if self.track.references is None:
+            return None
+        # as the stages compute them: rounding may depend on the number of threads
+        with few_threads(1):
+            return GramStatistics.of(self.track)
 
     def document(self, **more: Any) -> dict[str, Any]:
         """All but the samples, as JSON: labels, blends, second moments of every frame, the mixture's waveform."""

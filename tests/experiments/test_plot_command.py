@@ -171,8 +171,8 @@ def test_what_a_file_has_not_is_answered_by_what_it_has(place, others, arguments
 
 @pytest.mark.slow
 def test_layers_of_a_separator_are_drawn(tmp_path):
-    for how in ("tdf-vocals", "layers-vocals"):
+    for how in ("tdf", "layers"):
         done = command("plot", "tfc_tdf_small", "--how", how, "--out", f"{how}.png", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     done = command("plot", "tfc_tdf_small", "--how", "matrix", "--out", "f.png", cwd=tmp_path)
-    assert "can be drawn: tdf-" in done.stderr
+    assert "can be drawn: tdf, layers" in done.stderr

@@ -87,8 +87,9 @@ def test_fit_and_cross_validation_take_subsets_with_songs_of_one_name(place, fin
     table = fit_fusion(
         "least_squares", {}, data, store, SEPARATORS, place / "both.npz", train=["train", "test"], folds=2, workers=1
     )
-    assert table["SDR, dB"].iloc[-1] == "gain over the mean: 95 % to", "three songs have an interval"
-    assert np.isfinite(table["mean"][:6]).all()
+    assert table["SDR, dB"].iloc[-1] == "gain over the mean"
+    assert "3 songs are too few for an interval" in table["note"].iloc[-1]
+    assert np.isfinite(table["mean"]).all()
 
 
 def test_labels_are_as_short_as_they_can_be():
