@@ -23,7 +23,8 @@ Parts are never mixed in a mean. Times are kept apart, in `benchmark-times.json`
 
 SDR in dB: median of the frames of a song, then of the songs. *mean*: over sources; where songs differ in their sources,
 over those of each song, and then over songs. *song*: whole-song SDR, mean of songs (the 2021 challenge's). Intervals
-are 95 % of a bootstrap that draws songs, paired, each comparison by itself, without a correction for their number.
+are of 95 %, by Student's t on the standard error of a bootstrap that draws songs, paired, each comparison by itself,
+without a correction for their number; none under five songs.
 
 *Best single*: the separator with the best mean on these very songs. *Best pick*: the best one of each source, chosen on
 these very songs too, so that the gain over it is rather too small. *Closed*: the share of the way from the best pick
