@@ -52,13 +52,19 @@ class Timing:
     def __init__(self, victim):
         self.begun = {"start": time.monotonic()}
         while victim.runs():
-            self.begun.setdefault(stage_of(victim.labels()), time.monotonic())
+            self._note(victim.labels())
             time.sleep(0.002)
         victim.finish()
+        self._note(victim.labels())
         self.ended = time.monotonic()
         times = [*self.begun.values(), self.ended]
         self.length_s = {stage: times[n + 1] - times[n] for n, stage in enumerate(self.begun)}
         self.total_s = self.ended - times[0]
+
+    def _note(self, labels):
+        """All of them: a stage may come and go between two looks on a busy machine."""
+        for count in range(1, len(labels) + 1):
+            self.begun.setdefault(stage_of(labels[:count]), time.monotonic())
 
 
 class Chain:
