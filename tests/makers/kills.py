@@ -43,7 +43,7 @@ class Victim:
 
     def labels(self):
         """Names of the stages that have begun, in their order."""
-        return re.findall(r"^(.+): \d+ to do$", self.printed(), re.MULTILINE)
+        return re.findall(r"^(.+): \d+ to do(?:, .+ done)?$", self.printed(), re.MULTILINE)
 
     def runs(self):
         """Whether it has not ended."""
