@@ -1,8 +1,9 @@
 """The ideas of `benchmarks/ideas.py`: each wins where it must, and does nothing where it is not wanted."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ SOURCES = ("bass", "vocals")
 
 @pytest.fixture(scope="module")
 def ideas():
-    sys.path.insert(0, str(BENCHMARKS))  # it takes parts of the script beside it
+    """The scripts beside `benchmarks/ideas.py`, which import each other by name."""
+    sys.path.insert(0, str(BENCHMARKS))
     try:
-        spec = importlib.util.spec_from_file_location("ideas", BENCHMARKS / "ideas.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        yield SimpleNamespace(
+            **{name: importlib.import_module(name) for name in ("idea_weights", "idea_mixers", "left_out")}
+        )
     finally:
         sys.path.remove(str(BENCHMARKS))
-    return module
 
 
 def song(seed, shared=0.1, seconds=3):
@@ -41,7 +42,7 @@ def song(seed, shared=0.1, seconds=3):
 
 def test_forms_are_the_error_after_the_remainder_is_given_back(ideas):
     track, theta = song(0), np.array([[0.3, 0.9], [-0.2, 0.7]])
-    a, b, c = ideas.consistent_forms(GramStatistics.of(track), SOURCES, ["a", "b"])
+    a, b, c = ideas.idea_weights.consistent_forms(GramStatistics.of(track), SOURCES, ["a", "b"])
     flat = theta.ravel()
     errors = np.einsum("i,sfij,j->sf", flat, a, flat) - 2 * b @ flat + c
     blends = sum(theta[:, n, None, None] * track.stems[name].audio for n, name in enumerate("ab"))
@@ -52,8 +53,8 @@ def test_forms_are_the_error_after_the_remainder_is_given_back(ideas):
 
 def test_weights_within_find_the_noise_that_all_sources_share(ideas):
     songs = [song(seed) for seed in range(4)]
-    fused = ideas.consistency(songs[:3], songs[3:])
-    score = {label: ideas.song_mean(songs[3], own[0]) for label, own in fused.items()}
+    fused = ideas.idea_weights.consistency(songs[:3], songs[3:])
+    score = {label: ideas.left_out.song_mean(songs[3], own[0]) for label, own in fused.items()}
     after, within = (score[f"own stems, remainder given back {when}"] for when in ("after", "within"))
     assert score["own stems"] < after < within - 3
 
@@ -68,23 +69,23 @@ def test_bands_are_pulled_to_all_frequencies(ideas):
     track = Track.from_arrays("loud", track.mixture.read(), track.references.audio, loud, sources=SOURCES, rate=RATE)
     space = BlendSpace.of([Bandwise(edges_hz=[1000.0]).split(track)], "same", False)
     assert space.names("bass") == ("a@0-1000.bass", "a@1000-4000.bass")
-    by_pull = ideas.pulled(space.frames("bass"), np.ones((2, 1)), 0.0, np.ones(1))
+    by_pull = ideas.idea_weights.pulled(space.frames("bass"), np.ones((2, 1)), 0.0, np.ones(1))
     np.testing.assert_allclose(by_pull(1e-9), [1 / 3, 1], atol=0.02)
     alike = by_pull(np.inf)
     assert alike[0] == alike[1]
     assert 1 / 3 < by_pull(1.0)[0] < alike[0]
-    assert ideas.without_band("a@0-1000.bass") == ("a", ".", "bass")
-    assert ideas.without_band("mixture") == ("mixture", "", "")
+    assert ideas.idea_weights.without_band("a@0-1000.bass") == ("a", ".", "bass")
+    assert ideas.idea_weights.without_band("mixture") == ("mixture", "", "")
 
 
 def test_smoothing_leaves_constant_weights_and_ends_at_their_mean(ideas):
     matrix = np.random.default_rng(0).normal(size=(7, 2, 2)).astype(np.float32)
     labels = ("a.bass.left", "a.bass.right"), ("bass.left", "bass.right")
     weights = MixingWeights(matrix, *labels, np.arange(7) / 2, 1.0)
-    np.testing.assert_allclose(ideas.smoothed(weights, 1).matrix, matrix)
-    whole = ideas.smoothed(weights, 10**6).matrix
+    np.testing.assert_allclose(ideas.idea_mixers.smoothed(weights, 1).matrix, matrix)
+    whole = ideas.idea_mixers.smoothed(weights, 10**6).matrix
     np.testing.assert_allclose(whole, np.broadcast_to(matrix.mean(0), whole.shape), atol=1e-6)
     constant = MixingWeights(np.ones_like(matrix), *labels, np.arange(7) / 2, 1.0)
     for width in (3, 5, 9):
-        np.testing.assert_allclose(ideas.smoothed(constant, width).matrix, 1, atol=1e-6)
-        assert ideas.smoothed(weights, width).matrix.std(0).max() < matrix.std(0).max()
+        np.testing.assert_allclose(ideas.idea_mixers.smoothed(constant, width).matrix, 1, atol=1e-6)
+        assert ideas.idea_mixers.smoothed(weights, width).matrix.std(0).max() < matrix.std(0).max()
